@@ -1,0 +1,383 @@
+"""`Space`: a family of sub-nets, and the one walk from an architecture to its layers.
+
+Counting, summing, planning, exporting and building networks all go through `Space.blocks`. Where many architectures
+are handled at once they are rows of an integer array, the *genome* form:
+
+    column 0          input resolution in pixels
+    column 1 + slot   0 where the slot is inactive, else 1 + kernel_index * n_expands + expand_index
+
+with one slot per possible block, stage after stage. A stage's active slots are its first ones, so equal rows are equal
+networks, and a row needs no further decoding to be looked up in a dense table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.arch import Arch
+from ofa_core.blocks import Act, BlockSpec, make_divisible
+from ofa_core.errors import ArchError, SpaceError
+
+__all__ = ["Genomes", "Space", "Stage"]
+
+Genomes = NDArray[np.int16]
+
+MIN_RESOLUTION_PX = 16
+MAX_RESOLUTION_PX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A run of blocks of one width; the first one carries the stride.
+
+    Attributes:
+        width: output channels of each block.
+        stride: stride of the stage's first block.
+        act: activation of its blocks.
+        se: whether its blocks have squeeze-and-excite.
+        depths: how many blocks may be active, ascending.
+    """
+
+    width: int
+    stride: int
+    act: Act
+    se: bool
+    depths: tuple[int, ...]
+
+    @property
+    def max_depth(self) -> int:
+        """Number of slots."""
+        return self.depths[-1]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space of the OFA family: MobileNetV3-like or ProxylessNAS-like (Cai et al., ICLR 2020, section 3).
+
+    Attributes:
+        name: how files and commands call it.
+        first_c: channels of the stem.
+        first_act: activation of the stem.
+        base_c: channels of the fixed block that follows the stem (kernel 3, stride 1, no expansion).
+        base_act: activation of that block.
+        stages: the searchable stages.
+        final_expand_c: channels of the 1x1 convolution with batch norm before the pooling.
+        feature_c: channels of the 1x1 convolution after the pooling; 0 where there is none (ProxylessNAS).
+        head_act: activation of these two.
+        kernels: choices of kernel size in pixels, ascending.
+        expands: choices of expand ratio, ascending.
+        resolutions: choices of the input size in pixels, ascending. Other multiples of 4 are legal architectures too
+            (published nets go up to 260); they are just not sampled.
+        n_classes: outputs of the classifier.
+        first_stride: stride of the stem.
+    """
+
+    name: str
+    first_c: int
+    first_act: Act
+    base_c: int
+    base_act: Act
+    stages: tuple[Stage, ...]
+    final_expand_c: int
+    feature_c: int
+    head_act: Act
+    kernels: tuple[int, ...] = (3, 5, 7)
+    expands: tuple[int, ...] = (3, 4, 6)
+    resolutions: tuple[int, ...] = tuple(range(128, 225, 4))
+    n_classes: int = 1000
+    first_stride: int = 2
+
+    # ---- what there is to choose -----------------------------------------------------------------------------------
+
+    @cached_property
+    def slot_stages(self) -> tuple[int, ...]:
+        """Stage index of each slot."""
+        return tuple(s for s, stage in enumerate(self.stages) for _ in range(stage.max_depth))
+
+    @cached_property
+    def stage_starts(self) -> tuple[int, ...]:
+        """First slot of each stage."""
+        return tuple(self.slot_stages.index(s) for s in range(len(self.stages)))
+
+    @property
+    def n_slots(self) -> int:
+        """Searchable blocks of the largest sub-net."""
+        return len(self.slot_stages)
+
+    @property
+    def n_codes(self) -> int:
+        """Choices of one active slot."""
+        return len(self.kernels) * len(self.expands)
+
+    @property
+    def n_subnets(self) -> int:
+        """Number of different sub-nets at one resolution (paper, section 3: 7371^5 > 10^19)."""
+        return prod(sum(self.n_codes**d for d in stage.depths) for stage in self.stages)
+
+    @property
+    def size(self) -> int:
+        """Number of different architectures: sub-nets times resolutions."""
+        return self.n_subnets * len(self.resolutions)
+
+    def largest(self, resolution_px: int | None = None) -> Arch:
+        """The largest sub-net, at the largest resolution unless told."""
+        return self.uniform(self.kernels[-1], self.expands[-1], None, resolution_px)
+
+    def smallest(self, resolution_px: int | None = None) -> Arch:
+        """The smallest sub-net, at the smallest resolution unless told."""
+        resolution_px = self.resolutions[0] if resolution_px is None else resolution_px
+        return self.uniform(self.kernels[0], self.expands[0], self.stages[0].depths[0], resolution_px)
+
+    def uniform(self, kernel: int, expand: int, depth: int | None, resolution_px: int | None = None) -> Arch:
+        """The sub-net with the same kernel, expand ratio and depth everywhere (depth: None is the maximum).
+
+        A stage that cannot have this depth takes its nearest one.
+        """
+        depths = tuple(
+            st.max_depth if depth is None else min(st.depths, key=lambda d: abs(d - depth)) for st in self.stages
+        )
+        n = sum(depths)
+        resolution_px = self.resolutions[-1] if resolution_px is None else resolution_px
+        arch = Arch(depths, (kernel,) * n, (expand,) * n, resolution_px)
+        self.validate(arch)
+        return arch
+
+    def validate(self, arch: Arch) -> None:
+        """Check that `arch` is a member.
+
+        Raises:
+            ArchError: naming the first choice that this space does not have, and those that it has.
+        """
+        if len(arch.depths) != len(self.stages):
+            raise ArchError(f"{self.name} has {len(self.stages)} stages, the architecture has {len(arch.depths)}")
+        for s, (depth, stage) in enumerate(zip(arch.depths, self.stages, strict=True)):
+            if depth not in stage.depths:
+                raise ArchError(f"depth {depth} in stage {s + 1} of {self.name}: {_one_of(stage.depths)}")
+        for what, values, choices in (
+            ("kernel size", arch.kernels, self.kernels),
+            ("expand ratio", arch.expands, self.expands),
+        ):
+            for i, value in enumerate(values):
+                if value not in choices:
+                    raise ArchError(f"{what} {value} in active block {i + 1} of {self.name}: {_one_of(choices)}")
+        check_resolution(arch.resolution_px)
+
+    # ---- the walk --------------------------------------------------------------------------------------------------
+
+    def blocks(self, arch: Arch) -> tuple[BlockSpec, ...]:
+        """The layers of `arch` in order, stem to classifier.
+
+        Args:
+            arch: a member of this space (see `validate`).
+
+        Returns:
+            5 + n_blocks specs for MobileNetV3-like spaces and one less where there is no `feature_mix`. A map of
+            `n` pixels at stride `s` becomes ceil(n / s).
+        """
+        px = -(-arch.resolution_px // self.first_stride)
+        specs = [
+            BlockSpec(
+                "first_conv", arch.resolution_px, px, 3, 0, self.first_c, 3, self.first_stride, self.first_act, False, False
+            ),
+            self._mbconv(px, self.first_c, self.first_c, self.base_c, 3, 1, self.base_act, False),
+        ]
+        in_c = self.base_c
+        for stage, choices in zip(self.stages, arch.stages(), strict=True):
+            for j, (kernel, expand) in enumerate(choices):
+                mid_c = make_divisible(round(in_c * expand))
+                stride = stage.stride if j == 0 else 1
+                block = self._mbconv(px, in_c, mid_c, stage.width, kernel, stride, stage.act, stage.se)
+                specs.append(block)
+                px, in_c = block.out_px, block.out_c
+        return (*specs, *self._head(px, in_c))
+
+    def _mbconv(
+        self, px: int, in_c: int, mid_c: int, out_c: int, kernel: int, stride: int, act: Act, se: bool
+    ) -> BlockSpec:
+        shortcut = stride == 1 and in_c == out_c
+        return BlockSpec("mbconv", px, -(-px // stride), in_c, mid_c, out_c, kernel, stride, act, se, shortcut)
+
+    def _head(self, px: int, in_c: int) -> list[BlockSpec]:
+        wide, act = self.final_expand_c, self.head_act
+        head = [
+            BlockSpec("final_expand", px, px, in_c, 0, wide, 1, 1, act, False, False),
+            BlockSpec("avg_pool", px, 1, wide, 0, wide, 0, 1, "none", False, False),
+        ]
+        if self.feature_c:
+            head.append(BlockSpec("feature_mix", 1, 1, wide, 0, self.feature_c, 1, 1, act, False, False))
+        head.append(BlockSpec("classifier", 1, 1, head[-1].out_c, 0, self.n_classes, 1, 1, "none", False, False))
+        return head
+
+    def all_blocks(self, resolutions: Iterable[int] | None = None) -> tuple[BlockSpec, ...]:
+        """Every different block of every member at these resolutions (default: all choices), in walk order."""
+        seen: dict[BlockSpec, None] = {}
+        for resolution_px in self.resolutions if resolutions is None else resolutions:
+            check_resolution(resolution_px)
+            for kernel in self.kernels:
+                for expand in self.expands:
+                    seen.update(dict.fromkeys(self.blocks(self.uniform(kernel, expand, None, resolution_px))))
+        return tuple(seen)
+
+    def macs(self, arch: Arch) -> int:
+        """Multiply-accumulates of one image."""
+        return sum(block.macs for block in self.blocks(arch))
+
+    def params(self, arch: Arch) -> int:
+        """Learnt parameters, kernel transform matrices excluded."""
+        return sum(block.params for block in self.blocks(arch))
+
+    # ---- genomes ---------------------------------------------------------------------------------------------------
+
+    def encode(self, archs: Sequence[Arch]) -> Genomes:
+        """Architectures as rows of integers.
+
+        Args:
+            archs: n members.
+
+        Returns:
+            (n, 1 + n_slots) int16, the genome form of this module.
+        """
+        code = {
+            (k, e): 1 + i * len(self.expands) + j
+            for i, k in enumerate(self.kernels)
+            for j, e in enumerate(self.expands)
+        }
+        out = np.zeros((len(archs), 1 + self.n_slots), dtype=np.int16)
+        for row, arch in zip(out, archs, strict=True):
+            self.validate(arch)
+            row[0] = arch.resolution_px
+            for start, stage in zip(self.stage_starts, arch.stages(), strict=True):
+                row[1 + start : 1 + start + len(stage)] = [code[pair] for pair in stage]
+        return out
+
+    def decode(self, genomes: NDArray[np.integer]) -> list[Arch]:
+        """The inverse of `encode`: (n, 1 + n_slots) integers to n architectures."""
+        n_expands = len(self.expands)
+        archs = []
+        for row in np.asarray(genomes).reshape(-1, 1 + self.n_slots).tolist():
+            active = [c - 1 for c in row[1:] if c]
+            depths = [0] * len(self.stages)
+            for stage, c in zip(self.slot_stages, row[1:], strict=True):
+                depths[stage] += c > 0
+            archs.append(
+                Arch(
+                    tuple(depths),
+                    tuple(self.kernels[c // n_expands] for c in active),
+                    tuple(self.expands[c % n_expands] for c in active),
+                    row[0],
+                )
+            )
+        return archs
+
+    def depths_of(self, genomes: Genomes) -> NDArray[np.int64]:
+        """(n, S) depths of (n, 1 + n_slots) genomes."""
+        return np.add.reduceat(genomes[:, 1:] > 0, self.stage_starts, axis=1).astype(np.int64)
+
+    def sample_genomes(
+        self, n: int, rng: np.random.Generator, resolutions: Sequence[int] | None = None
+    ) -> Genomes:
+        """Draw n genomes: each depth, kernel, expand ratio and resolution uniformly, as the paper samples."""
+        px = np.asarray(self.resolutions if resolutions is None else resolutions)
+        codes = rng.integers(1, self.n_codes + 1, size=(n, self.n_slots))
+        return self._assemble(rng.choice(px, size=n), self._random_depths(n, rng), codes)
+
+    def sample(self, rng: np.random.Generator, resolutions: Sequence[int] | None = None) -> Arch:
+        """Draw one architecture."""
+        return self.decode(self.sample_genomes(1, rng, resolutions))[0]
+
+    def mutate(
+        self,
+        genomes: Genomes,
+        prob: float,
+        rng: np.random.Generator,
+        resolutions: Sequence[int] | None = None,
+        resolution_prob: float | None = None,
+    ) -> Genomes:
+        """Redraw each kernel, expand ratio and depth with probability `prob`, the resolution with its own.
+
+        Args:
+            genomes: (n, 1 + n_slots), left as they are.
+            prob: per choice.
+            rng: source of randomness.
+            resolutions: what the input size may become (default: all choices).
+            resolution_prob: probability for the input size; None is `prob`.
+
+        Returns:
+            (n, 1 + n_slots) members of this space.
+        """
+        n = len(genomes)
+        px = np.asarray(self.resolutions if resolutions is None else resolutions)
+        p_px = prob if resolution_prob is None else resolution_prob
+        resolution = np.where(rng.random(n) < p_px, rng.choice(px, size=n), genomes[:, 0])
+
+        fresh = rng.integers(0, self.n_codes, size=(n, self.n_slots))
+        codes = genomes[:, 1:].astype(np.int64) - 1
+        n_expands = len(self.expands)
+        kernel, expand = np.divmod(np.where(codes < 0, fresh, codes), n_expands)
+        new_kernel, new_expand = np.divmod(fresh, n_expands)
+        kernel = np.where(rng.random(codes.shape) < prob, new_kernel, kernel)
+        expand = np.where(rng.random(codes.shape) < prob, new_expand, expand)
+
+        depths = self.depths_of(genomes)
+        depths = np.where(rng.random(depths.shape) < prob, self._random_depths(n, rng), depths)
+        return self._assemble(resolution, depths, 1 + kernel * n_expands + expand)
+
+    def crossover(self, mothers: Genomes, fathers: Genomes, rng: np.random.Generator) -> Genomes:
+        """Mix pairs of genomes: each depth, block and resolution comes from either parent with equal chance.
+
+        Args:
+            mothers: (n, 1 + n_slots).
+            fathers: (n, 1 + n_slots).
+            rng: source of randomness.
+
+        Returns:
+            (n, 1 + n_slots) members of this space.
+        """
+        n = len(mothers)
+        resolution = np.where(rng.random(n) < 0.5, mothers[:, 0], fathers[:, 0])
+        her, his = self.depths_of(mothers), self.depths_of(fathers)
+        depths = np.where(rng.random(her.shape) < 0.5, her, his)
+        a, b = mothers[:, 1:], fathers[:, 1:]
+        take_a = np.where((a > 0) & (b > 0), rng.random(a.shape) < 0.5, a > 0)
+        return self._assemble(resolution, depths, np.where(take_a, a, b))
+
+    def _random_depths(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        return np.stack([rng.choice(stage.depths, size=n) for stage in self.stages], axis=1)
+
+    def _assemble(
+        self, resolution: NDArray[np.integer], depths: NDArray[np.integer], codes: NDArray[np.integer]
+    ) -> Genomes:
+        position = np.arange(self.n_slots) - np.asarray(self.stage_starts)[list(self.slot_stages)]
+        active = position < depths[:, list(self.slot_stages)]
+        out = np.empty((len(codes), 1 + self.n_slots), dtype=np.int16)
+        out[:, 0] = resolution
+        out[:, 1:] = np.where(active, codes, 0)
+        return out
+
+    def with_classes(self, n_classes: int) -> Space:
+        """The same space with another classifier."""
+        if n_classes < 1:
+            raise SpaceError(f"a classifier needs at least one class, not {n_classes}")
+        return replace(self, n_classes=n_classes)
+
+
+def check_resolution(resolution_px: int) -> None:
+    """Refuse an input size that no network of the family takes.
+
+    Raises:
+        ArchError: unless it is a multiple of 4 from 16 to 1024.
+    """
+    if resolution_px % 4 or not MIN_RESOLUTION_PX <= resolution_px <= MAX_RESOLUTION_PX:
+        raise ArchError(
+            f"resolution {resolution_px} px: a multiple of 4 from {MIN_RESOLUTION_PX} to {MAX_RESOLUTION_PX}"
+        )
+
+
+def _one_of(choices: Sequence[int]) -> str:
+    return f"one of {', '.join(map(str, choices))}"
