@@ -12,15 +12,16 @@ networks, and a row needs no further decoding to be looked up in a dense table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_core.arch import Arch
+from ofa_core.arch import Arch, arch_from_dict
 from ofa_core.blocks import Act, BlockSpec, make_divisible
 from ofa_core.errors import ArchError, SpaceError
 
@@ -183,7 +184,17 @@ class Space:
         px = -(-arch.resolution_px // self.first_stride)
         specs = [
             BlockSpec(
-                "first_conv", arch.resolution_px, px, 3, 0, self.first_c, 3, self.first_stride, self.first_act, False, False
+                "first_conv",
+                arch.resolution_px,
+                px,
+                3,
+                0,
+                self.first_c,
+                3,
+                self.first_stride,
+                self.first_act,
+                False,
+                False,
             ),
             self._mbconv(px, self.first_c, self.first_c, self.base_c, 3, 1, self.base_act, False),
         ]
@@ -256,6 +267,27 @@ class Space:
                 row[1 + start : 1 + start + len(stage)] = [code[pair] for pair in stage]
         return out
 
+    def genomes(self, archs: Sequence[Arch | Mapping[str, Any]] | NDArray[np.integer]) -> Genomes:
+        """Whatever names architectures, as genomes: `Arch` objects, OFA dicts (any dialect), or genomes already.
+
+        Args:
+            archs: n architectures; an integer array (n, 1 + n_slots) is taken as genomes.
+
+        Returns:
+            (n, 1 + n_slots) int16.
+
+        Raises:
+            ArchError: for anything that is no member of this space.
+        """
+        if isinstance(archs, np.ndarray) and archs.dtype != object:
+            if archs.ndim != 2 or archs.shape[1] != 1 + self.n_slots or archs.dtype.kind not in "iu":
+                raise ArchError(
+                    f"an array of shape {archs.shape} and type {archs.dtype}; "
+                    f"genomes of {self.name} are integers of shape (n, {1 + self.n_slots})"
+                )
+            return archs.astype(np.int16, copy=False)
+        return self.encode([a if isinstance(a, Arch) else arch_from_dict(a, self) for a in archs])
+
     def decode(self, genomes: NDArray[np.integer]) -> list[Arch]:
         """The inverse of `encode`: (n, 1 + n_slots) integers to n architectures."""
         n_expands = len(self.expands)
@@ -279,9 +311,7 @@ class Space:
         """(n, S) depths of (n, 1 + n_slots) genomes."""
         return np.add.reduceat(genomes[:, 1:] > 0, self.stage_starts, axis=1).astype(np.int64)
 
-    def sample_genomes(
-        self, n: int, rng: np.random.Generator, resolutions: Sequence[int] | None = None
-    ) -> Genomes:
+    def sample_genomes(self, n: int, rng: np.random.Generator, resolutions: Sequence[int] | None = None) -> Genomes:
         """Draw n genomes: each depth, kernel, expand ratio and resolution uniformly, as the paper samples."""
         px = np.asarray(self.resolutions if resolutions is None else resolutions)
         codes = rng.integers(1, self.n_codes + 1, size=(n, self.n_slots))

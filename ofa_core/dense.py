@@ -1,0 +1,108 @@
+"""`DenseTable`: an additive per-block quantity as arrays, summed for many genomes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.blocks import BlockSpec
+from ofa_core.errors import TableError
+from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
+
+__all__ = ["DenseTable"]
+
+CHUNK = 4096  # rows whose indices and gathered values stay in the second-level cache
+
+
+@dataclass(frozen=True)
+class DenseTable:
+    """One number per (resolution, slot, choice), such as milliseconds or MACs.
+
+    Attributes:
+        resolutions: (R,) input sizes in pixels, ascending.
+        fixed: (R,) sum over the layers that every sub-net has.
+        slots: (R, n_slots, 1 + n_codes); `[:, :, 0]` is 0, an inactive slot. Codes are those of the genome form.
+    """
+
+    resolutions: NDArray[np.int64]
+    fixed: NDArray[np.float64]
+    slots: NDArray[np.float64]
+
+    @classmethod
+    def build(cls, space: Space, resolutions: Sequence[int], value: Callable[[BlockSpec, int], float]) -> DenseTable:
+        """Ask `value(block, resolution_px)` once for each different block of `space` at each resolution."""
+        pixels = sorted(set(resolutions))
+        fixed = np.zeros(len(pixels))
+        slots = np.zeros((len(pixels), space.n_slots, 1 + space.n_codes))
+        for r, px in enumerate(pixels):
+            known: dict[BlockSpec, float] = {}
+
+            def ask(block: BlockSpec, px: int = px, known: dict[BlockSpec, float] = known) -> float:
+                if block not in known:
+                    known[block] = value(block, px)
+                return known[block]
+
+            code = 0
+            for kernel in space.kernels:
+                for expand in space.expands:
+                    code += 1
+                    blocks = space.blocks(space.uniform(kernel, expand, None, px))
+                    searchable = blocks[2 : 2 + space.n_slots]
+                    slots[r, :, code] = [ask(block) for block in searchable]
+                    if code == 1:
+                        fixed[r] = sum(ask(block) for block in (*blocks[:2], *blocks[2 + space.n_slots :]))
+        return cls(np.asarray(pixels, dtype=np.int64), fixed, slots)
+
+    @cached_property
+    def _row_of_px(self) -> NDArray[np.int64]:
+        row = np.full(MAX_RESOLUTION_PX + 1, -1, dtype=np.int64)
+        row[self.resolutions] = np.arange(len(self.resolutions))
+        return row
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.float64]:
+        # Two neighbouring slots are looked up at once: half the gathers, and the table still fits the cache.
+        slots = self.slots
+        if slots.shape[1] % 2:
+            slots = np.concatenate([slots, np.zeros_like(slots[:, :1])], axis=1)
+        even, odd = slots[:, 0::2], slots[:, 1::2]
+        return np.ascontiguousarray(even[:, :, :, None] + odd[:, :, None, :]).reshape(-1)
+
+    def sum(self, genomes: Genomes) -> NDArray[np.float64]:
+        """Sum over the layers of each architecture.
+
+        Args:
+            genomes: (n, 1 + n_slots).
+
+        Returns:
+            (n,) sums.
+
+        Raises:
+            TableError: for a resolution that this table does not have.
+        """
+        n, n_slots, n_codes = len(genomes), self.slots.shape[1], self.slots.shape[2]
+        n_pairs = (n_slots + 1) // 2
+        stride = n_pairs * n_codes**2
+        offsets = (np.arange(n_pairs) * n_codes**2).astype(np.int32)
+        out = np.empty(n)
+        flat = self._pairs
+        index = np.empty((min(n, CHUNK), n_pairs), dtype=np.int64)
+        values = np.empty(index.shape)
+        for start in range(0, n, CHUNK):
+            chunk = genomes[start : start + CHUNK]
+            rows = self._row_of_px[chunk[:, 0]]
+            if rows.min(initial=0) < 0:
+                px = int(chunk[int(np.argmax(rows < 0)), 0])
+                raise TableError(f"no values at {px} px; there are {', '.join(map(str, self.resolutions))}")
+            idx, val = index[: len(chunk)], values[: len(chunk)]
+            np.multiply(chunk[:, 1::2], n_codes, out=idx, casting="unsafe")
+            idx[:, : n_slots // 2] += chunk[:, 2::2]
+            idx += offsets
+            idx += (rows * stride)[:, None]
+            np.take(flat, idx, out=val, mode="clip")
+            np.add(val.sum(axis=1), self.fixed[rows], out=out[start : start + CHUNK])
+        return out

@@ -1,0 +1,121 @@
+"""Whole networks measured on a device: the `<stem>.networks.csv` beside a latency table (docs/formats.md)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ofa_core.arch import Arch, arch_from_dict, arch_to_dict
+from ofa_core.atomic import write_text
+from ofa_core.errors import ContextMismatchError, FormatError, OfaError
+from ofa_core.space import Space
+from ofa_core.spaces import get_space
+from ofa_core.table import CONTEXT_COLUMNS, TABLE_SCHEMA, Context, parse_context, parse_int, parse_ms, read_csv_rows
+
+__all__ = ["NETWORK_COLUMNS", "Network", "networks_path", "read_networks", "write_networks"]
+
+_ROLES = ("reference", "verify")
+_NUMBERS = ("sum_ms", "latency_ms", "median_ms", "p90_ms", "iqr_ms")
+NETWORK_COLUMNS = (
+    "schema", *CONTEXT_COLUMNS, "space", "ks", "e", "d", "r", "role", "n_blocks", *_NUMBERS, "n_samples", "n_processes"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One whole network, measured.
+
+    Attributes:
+        space: its space.
+        arch: the network.
+        role: `reference` (calibrates the table) or `verify` (judges it, and is never fitted).
+        n_blocks: its layers, stem, pooling and classifier included.
+        sum_ms: the table's sum for it.
+        latency_ms: measured, by the table's statistic.
+        median_ms: median of the samples.
+        p90_ms: 90th percentile.
+        iqr_ms: interquartile range.
+        n_samples: timed inferences.
+        n_processes: fresh processes they come from.
+    """
+
+    space: Space
+    arch: Arch
+    role: str
+    n_blocks: int
+    sum_ms: float
+    latency_ms: float
+    median_ms: float | None = None
+    p90_ms: float | None = None
+    iqr_ms: float | None = None
+    n_samples: int = 0
+    n_processes: int = 0
+
+
+def networks_path(table: Path) -> Path:
+    """Where the whole networks of a table lie: `<stem>.networks.csv` in the same folder."""
+    return table.with_name(f"{table.stem}.networks.csv")
+
+
+def write_networks(path: Path, context: Context, networks: Sequence[Network]) -> None:
+    """Write the file; it appears whole or not at all."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(NETWORK_COLUMNS)
+    for net in networks:
+        record = arch_to_dict(net.arch, net.space)
+        writer.writerow(
+            [
+                TABLE_SCHEMA,
+                *(getattr(context, name) for name in CONTEXT_COLUMNS),
+                net.space.name,
+                *(json.dumps(record[name], separators=(",", ":")) for name in ("ks", "e", "d")),
+                net.arch.resolution_px,
+                net.role,
+                net.n_blocks,
+                *("" if (value := getattr(net, name)) is None else repr(float(value)) for name in _NUMBERS),
+                net.n_samples,
+                net.n_processes,
+            ]
+        )
+    write_text(path, out.getvalue())
+
+
+def read_networks(path: Path, context: Context | None = None) -> list[Network]:
+    """Read the file.
+
+    Args:
+        path: a `.networks.csv`.
+        context: that of the table it belongs to; None takes any single one.
+
+    Raises:
+        FormatError: for a file that is none, with line and value.
+        ContextMismatchError: if a row was measured in another context.
+    """
+    networks = []
+    for line, row in read_csv_rows(path, NETWORK_COLUMNS):
+        where = f"{path}, line {line}"
+        here = parse_context(row, where)
+        context = here if context is None else context
+        if here != context:
+            raise ContextMismatchError(f"{where}: another context: {'; '.join(context.differences(here))}")
+        if row["role"] not in _ROLES:
+            raise FormatError(f"{where}: role is {row['role'][:40]!r}; one of {', '.join(_ROLES)}")
+        numbers = {name: parse_ms(row[name], name, where) for name in _NUMBERS}
+        sum_ms, latency_ms = numbers["sum_ms"], numbers["latency_ms"]
+        if not sum_ms or not latency_ms:
+            raise FormatError(f"{where}: sum_ms and latency_ms must be numbers > 0")
+        try:
+            space = get_space(row["space"])
+            record = {name: json.loads(row[name]) for name in ("ks", "e", "d", "r")}
+            arch = arch_from_dict(record, space)
+        except (json.JSONDecodeError, RecursionError, OfaError) as error:
+            raise FormatError(f"{where}: {error}") from error
+        counts = [parse_int(row[name], name, where) for name in ("n_blocks", "n_samples", "n_processes")]
+        spread = [numbers[name] for name in ("median_ms", "p90_ms", "iqr_ms")]
+        networks.append(Network(space, arch, row["role"], counts[0], sum_ms, latency_ms, *spread, *counts[1:]))
+    return networks
