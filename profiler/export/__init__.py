@@ -1,0 +1,1 @@
+"""Writers of blocks and whole nets: ONNX and TFLite files, no torch needed."""
