@@ -1,0 +1,128 @@
+"""What the four command lines share: a default action beside sub-commands, and errors that end in one line.
+
+A command line here does its main job without naming it (`ofa-search --lut ...`), and has a few sub-commands
+(`ofa-search report DIR`). Its main job is the app's callback:
+
+    app = new_app("Find the best sub-net for a latency limit.")
+
+    @app.callback()
+    def search(lut: Path, ...) -> None: ...
+
+    @app.command()
+    def report(folder: Path) -> None: ...
+
+    def main() -> int:
+        return run_app(app, prog="ofa-search")
+
+A first word that is a sub-command selects it, and then neither the callback's parameters apply nor is it called.
+Anything else belongs to the callback, positional arguments included. `./report` is a file, `report` the sub-command.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ofa_core.errors import OfaError
+
+__all__ = ["EXIT_INTERRUPTED", "EXIT_KNOWN_ERROR", "EXIT_UNSTABLE", "EXIT_USAGE", "DefaultGroup", "new_app", "run_app"]
+
+EXIT_KNOWN_ERROR = 1
+EXIT_USAGE = 2
+EXIT_UNSTABLE = 3
+EXIT_INTERRUPTED = 130
+
+_SELECTED = "ofa_core.cli_app.selected"
+
+
+class DefaultGroup(TyperGroup):
+    """A group whose callback is a command of its own, run when the first word names no sub-command."""
+
+    def __init__(self, **attrs: Any) -> None:
+        attrs["invoke_without_command"] = True
+        attrs["subcommand_metavar"] = attrs.get("subcommand_metavar") or "| COMMAND [ARGS]..."
+        super().__init__(**attrs)
+
+    # The context's class is private in new versions of typer and click's in old ones, hence Any.
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Decide who gets the words: a sub-command, or the callback with all of them."""
+        if args and args[0] in self.commands:
+            ctx.meta[_SELECTED] = args[0]
+        else:
+            ctx.allow_interspersed_args = True
+            ctx.allow_extra_args = False
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Any) -> Any:
+        """The callback's parameters; none where a sub-command was selected, so that none is missed."""
+        return [] if _SELECTED in ctx.meta else super().get_params(ctx)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the sub-command or the callback, never both."""
+        callback = self.callback
+        try:
+            if _SELECTED in ctx.meta:
+                self.callback = None
+            return super().invoke(ctx)
+        finally:
+            self.callback = callback
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """An empty app with a default action, `-h`, shell completion, and no traceback dressing of its own."""
+    return typer.Typer(
+        cls=DefaultGroup,
+        help=help_text,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def run_app(
+    app: typer.Typer,
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str,
+    errors: tuple[type[Exception], ...] = (OfaError,),
+) -> int:
+    """Run an app and turn however it ends into an exit code.
+
+    Args:
+        app: the app.
+        argv: words after the program's name; None takes the process's own.
+        prog: name of the program, in its help and before its errors.
+        errors: what the program raises on purpose: one line on stderr and exit code 1. `OSError` is always among
+            them: a full disk or a missing folder is no fault of the program.
+
+    Returns:
+        0 done, 1 known error, 2 usage, 130 interrupted, or what the app asked for with `typer.Exit`. A reader that
+        closed the pipe early (`| head`) ends the program quietly with 1, as it does others.
+    """
+    try:
+        app(args=sys.argv[1:] if argv is None else list(argv), prog_name=prog)
+        sys.stdout.flush()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else EXIT_KNOWN_ERROR if end.code else 0
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{prog}: interrupted\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered would be flushed, and fail again, when the interpreter ends.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        return EXIT_KNOWN_ERROR
+    except errors as error:
+        return _fail(prog, str(error) or type(error).__name__)
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        return _fail(prog, f"{error.filename}: {reason}" if error.filename else reason)
+    return 0
+
+
+def _fail(prog: str, message: str) -> int:
+    sys.stderr.write(f"{prog}: {' '.join(message.split())}\n")
+    return EXIT_KNOWN_ERROR

@@ -1,0 +1,149 @@
+"""The default action beside sub-commands, and how a program ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+
+from ofa_core.cli_app import new_app, run_app
+from ofa_core.errors import OfaError, TableError
+
+
+def an_app() -> typer.Typer:
+    app = new_app("Say things.")
+
+    @app.callback()
+    def default(
+        files: Annotated[list[Path], typer.Argument()],
+        lut: Annotated[Path, typer.Option(help="A table.")],
+        n: Annotated[int, typer.Option()] = 1,
+    ) -> None:
+        """Say things."""
+        print("default", *files, lut, n)
+
+    @app.command()
+    def report(folder: Path, wide: Annotated[bool, typer.Option("--wide")] = False) -> None:
+        """Write a report."""
+        print("report", folder, wide)
+
+    @app.command()
+    def fail(how: str) -> None:
+        """Fail."""
+        raise {
+            "table": TableError("two\nlines"),
+            "os": FileNotFoundError(2, "No such file or directory", "x.csv"),
+            "interrupt": KeyboardInterrupt(),
+            "unstable": typer.Exit(3),
+            "other": RuntimeError("a bug"),
+        }[how]
+
+    return app
+
+
+def run(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = run_app(an_app(), argv, prog="prog")
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_no_subcommand_runs_the_default_action_with_options_on_both_sides_of_arguments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["a.json", "--lut", "t.csv", "b.json", "--n", "3"], capsys) == (0, "default a.json b.json t.csv 3\n", "")
+    assert run(["--lut", "t.csv", "a.json"], capsys) == (0, "default a.json t.csv 1\n", "")
+
+
+def test_a_first_word_that_is_a_subcommand_selects_it_and_the_default_action_does_not_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["report", "out"], capsys) == (0, "report out False\n", "")
+    assert run(["report", "--wide", "out"], capsys) == (0, "report out True\n", "")
+
+
+def test_a_later_word_or_a_path_of_that_name_is_an_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["a.json", "report", "--lut", "t.csv"], capsys) == (0, "default a.json report t.csv 1\n", "")
+    assert run(["./report", "--lut", "t.csv"], capsys) == (0, "default report t.csv 1\n", "")
+    assert run(["--lut", "t.csv", "--", "report"], capsys) == (0, "default report t.csv 1\n", "")
+
+
+def test_usage_errors_exit_2_and_leave_stdout_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["a.json"], [], ["report"], ["a.json", "--lut", "t.csv", "--n", "many"], ["report", "a", "b"]):
+        code, out, err = run(argv, capsys)
+        assert (code, out) == (2, "")
+        assert "Usage: prog" in err
+
+
+def test_help_shows_the_default_actions_options_and_the_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(["--help"], capsys)
+    assert code == 0
+    assert "--lut" in out
+    assert "Write a report" in out
+    assert run(["-h"], capsys)[1] == out
+    code, out, _ = run(["report", "--help"], capsys)
+    assert code == 0
+    assert "--wide" in out
+    assert "--lut" not in out
+
+
+def test_without_arguments_of_its_own_the_default_action_refuses_a_misspelt_subcommand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = new_app("Say things.")
+
+    @app.callback()
+    def default(n: Annotated[int, typer.Option()] = 1) -> None:
+        """Say things."""
+        print("default", n)
+
+    app.command()(lambda: print("report"))
+    assert run_app(app, [], prog="prog") == 0
+    assert run_app(app, ["reprot"], prog="prog") == 2
+    assert capsys.readouterr().out == "default 1\n"
+
+
+def test_known_errors_are_one_line_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fail", "table"], capsys) == (1, "", "prog: two lines\n")
+    assert run(["fail", "os"], capsys) == (1, "", "prog: x.csv: No such file or directory\n")
+
+
+def test_the_caller_lists_further_known_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(an_app(), ["fail", "other"], prog="prog", errors=(OfaError, RuntimeError)) == 1
+    assert capsys.readouterr().err == "prog: a bug\n"
+    with pytest.raises(RuntimeError):
+        run_app(an_app(), ["fail", "other"], prog="prog")
+
+
+def test_interrupts_and_asked_for_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(["fail", "interrupt"], capsys)
+    assert (code, out) == (130, "")
+    assert "Traceback" not in err
+    assert run(["fail", "unstable"], capsys)[0] == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes are closed this way on POSIX systems")
+def test_a_closed_pipe_is_no_traceback() -> None:
+    program = """
+import sys
+from ofa_core.cli_app import new_app, run_app
+app = new_app("x")
+@app.callback()
+def default():
+    for _ in range(100_000):
+        print("a long enough line to fill the pipe")
+sys.exit(run_app(app, [], prog="prog"))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    error = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+    assert error == ""
