@@ -11,9 +11,7 @@ because runtimes are up to 1.5 times slower on the second:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,12 +20,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ofa_core.arch import Arch, arch_to_dict
+from ofa_core.arch import Arch
 from ofa_core.atomic import write_bytes
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
 from ofa_core.space import Space
 from profiler.export.layers import Layer, LayerAct, check_batch_size, emit_block
+from profiler.export.metadata import arch_metadata, block_metadata
 from profiler.export.weights import (
     BlockWeights,
     LayerWeights,
@@ -37,23 +36,17 @@ from profiler.export.weights import (
 )
 
 __all__ = [
-    "EXPORT_SCHEMA",
     "GRAPH_FORMS",
     "GraphForm",
-    "arch_metadata",
     "arch_model",
-    "block_metadata",
     "block_model",
     "write_onnx",
 ]
 
 GraphForm = Literal["fused", "literal"]
 GRAPH_FORMS: tuple[GraphForm, ...] = get_args(GraphForm)
-EXPORT_SCHEMA = 1
 OPSET = 17
 IR_VERSION = 8
-RANDOM_NOTE = "random weights: measures latency, predicts nothing"
-TRAINED_NOTE = "given weights, batch norm folded in"
 
 
 def block_model(
@@ -121,27 +114,6 @@ def arch_model(
 def write_onnx(model: onnx.ModelProto, path: Path) -> None:
     """Write `model` to `path`, whole or not at all; equal models give equal bytes."""
     write_bytes(path, model.SerializeToString(deterministic=True))
-
-
-def block_metadata(block: BlockSpec, graph_form: str, *, trained: bool) -> dict[str, str]:
-    """What a block's file says about itself: keys `schema`, `block`, `block_spec`, `graph_form`, `weights`."""
-    what = {"block": block.label(), "block_spec": json.dumps(asdict(block))}
-    return _metadata(what, graph_form, trained)
-
-
-def arch_metadata(space: Space, arch: Arch, graph_form: str, *, trained: bool) -> dict[str, str]:
-    """What a net's file says about itself: keys `schema`, `space`, `arch` (OFA dict), `graph_form`, `weights`."""
-    what = {"space": space.name, "arch": json.dumps(arch_to_dict(arch, space))}
-    return _metadata(what, graph_form, trained)
-
-
-def _metadata(what: Mapping[str, str], graph_form: str, trained: bool) -> dict[str, str]:
-    return {
-        "schema": str(EXPORT_SCHEMA),
-        **what,
-        "graph_form": graph_form,
-        "weights": TRAINED_NOTE if trained else RANDOM_NOTE,
-    }
 
 
 def _model(
