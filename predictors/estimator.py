@@ -1,0 +1,191 @@
+"""`Estimator`: what every predictor of whole networks shares, and nothing else.
+
+An estimator in scikit-learn's sense: `__init__` only stores its arguments, `fit` learns from scratch and returns the
+object, learnt attributes end in `_`. Architectures come as `Arch` objects, OFA dicts or genome arrays, any number at
+once, and go through `Space.genomes`; everything behind that door is vectorised over genomes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ofa_core.arch import Arch
+from ofa_core.errors import PredictorError
+from ofa_core.space import Genomes, Space
+from ofa_core.spaces import get_space
+
+__all__ = ["Archs", "Bounds", "Estimator", "Floats", "as_genomes", "as_space", "as_targets"]
+
+Floats = NDArray[np.float64]
+Archs = Sequence[Arch | Mapping[str, Any]] | NDArray[np.integer]
+Bounds = tuple[Floats, Floats]
+
+
+def as_space(space: Space | str) -> Space:
+    """A space or the space of that name.
+
+    Raises:
+        SpaceError: for an unknown name.
+    """
+    return get_space(space) if isinstance(space, str) else space
+
+
+def as_genomes(archs: Archs, space: Space) -> Genomes:
+    """Architectures in any form as genomes of `space`, and nothing that is not one.
+
+    Args:
+        archs: n `Arch` objects, OFA dicts, or an integer array (n, 1 + n_slots).
+        space: their space.
+
+    Returns:
+        (n, 1 + n_slots) int16.
+
+    Raises:
+        ArchError: for what is no member of `space`.
+        PredictorError: for the dict of another space, or a genome with codes that `space` does not have.
+    """
+    if isinstance(archs, Arch | Mapping):
+        archs = [archs]
+    if isinstance(archs, np.ndarray) and archs.dtype != object:
+        genomes = space.genomes(archs)
+        if genomes.size and (genomes.min() < 0 or genomes[:, 1:].max() > space.n_codes):
+            raise PredictorError(f"a genome holds a code outside 0..{space.n_codes}, all that {space.name} has")
+        return genomes
+    for arch in archs:
+        named = arch.get("space") if isinstance(arch, Mapping) else None
+        if named is not None and named != space.name:
+            raise PredictorError(f"an architecture of space {named}; this predictor is for {space.name}")
+    return space.genomes(archs)
+
+
+def as_targets(values: ArrayLike, n: int, name: str) -> Floats:
+    """Measured values, checked: finite, positive, one per architecture.
+
+    Raises:
+        PredictorError: for anything else, with the first bad value.
+    """
+    targets = np.asarray(values, dtype=np.float64)
+    if targets.shape != (n,):
+        raise PredictorError(f"{name} has shape {targets.shape}; ({n},) is expected, one value per architecture")
+    bad = np.flatnonzero(~(np.isfinite(targets) & (targets > 0)))
+    if len(bad):
+        raise PredictorError(f"{name}[{bad[0]}] is {targets[bad[0]]}; finite numbers > 0 are expected")
+    return targets
+
+
+class Estimator(ABC):
+    """A predictor of one number per architecture, with an interval.
+
+    A subclass stores a `space` (object or name) and gives `_point` and `_bounds`.
+    """
+
+    space: Space | str
+
+    @property
+    def label(self) -> str:
+        """What tables and plots call it."""
+        return type(self).__name__
+
+    @property
+    def note(self) -> str:
+        """One sentence for people: what the figure is, and how sure."""
+        return ""
+
+    @property
+    def resolutions(self) -> tuple[int, ...] | None:
+        """Input sizes that it knows, ascending; None is any."""
+        return None
+
+    @overload
+    def predict(self, archs: Archs, *, return_interval: Literal[False] = ..., confidence: float = ...) -> Floats: ...
+    @overload
+    def predict(
+        self, archs: Archs, *, return_interval: Literal[True], confidence: float = ...
+    ) -> tuple[Floats, Floats, Floats]: ...
+    def predict(
+        self, archs: Archs, *, return_interval: bool = False, confidence: float = 0.9
+    ) -> Floats | tuple[Floats, Floats, Floats]:
+        """Predict.
+
+        Args:
+            archs: n `Arch` objects, OFA dicts, or genomes.
+            return_interval: also give the interval.
+            confidence: probability that the truth lies in it.
+
+        Returns:
+            (n,) float64: milliseconds per batch, or top-1 in percent. With `return_interval` three such arrays:
+            prediction, low, high; the bounds are NaN where nothing is known about the error.
+
+        Raises:
+            PredictorError: if it is not fitted, or asked for what it cannot know.
+            ArchError: for an architecture that is not in its space.
+        """
+        genomes = self._genomes(archs)
+        point = self._point(genomes)
+        if not return_interval:
+            return point
+        return (point, *self._bounds(genomes, point, _checked(confidence)))
+
+    def predict_interval(self, archs: Archs, confidence: float = 0.9) -> Bounds:
+        """The interval alone: (low, high), each (n,)."""
+        genomes = self._genomes(archs)
+        return self._bounds(genomes, self._point(genomes), _checked(confidence))
+
+    @abstractmethod
+    def _point(self, genomes: Genomes) -> Floats:
+        """(n,) predictions."""
+
+    @abstractmethod
+    def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:
+        """(n,) lower and (n,) upper bounds around `point`."""
+
+    def _genomes(self, archs: Archs) -> Genomes:
+        if not self.fitted:
+            raise PredictorError(f"this {type(self).__name__} is not fitted; call fit first")
+        return as_genomes(archs, as_space(self.space))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` has been called."""
+        return any(name.endswith("_") for name in vars(self))
+
+    def forget(self) -> None:
+        """Drop everything learnt."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002  (scikit-learn's signature)
+        """The constructor's arguments, as scikit-learn's `clone` wants them."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        return {name: getattr(self, name) for name in names}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change constructor arguments.
+
+        Raises:
+            PredictorError: for a name that is none.
+        """
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise PredictorError(f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(known)}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        def short(value: Any) -> str:
+            return repr(value.name if isinstance(value, Space) else value)
+
+        return f"{type(self).__name__}({', '.join(f'{k}={short(v)}' for k, v in self.get_params().items())})"
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise PredictorError(f"confidence is {confidence}; a probability between 0 and 1 is expected")
+    return float(confidence)

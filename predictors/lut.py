@@ -1,0 +1,263 @@
+"""`LutPredictor`: the sum of a latency table, calibrated against whole networks.
+
+The table gives milliseconds per block; the whole networks measured beside it (`<stem>.networks.csv`, rows with role
+`reference`) correct the sum and tell its error (`ofa_core.calibration`). Without them the plain sum is all there is,
+and its interval is unknown (NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from ofa_core.arch import Arch
+from ofa_core.blocks import BlockSpec
+from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
+from ofa_core.dense import DenseTable
+from ofa_core.errors import MissingBlockError, PredictorError
+from ofa_core.networks import Network, networks_path, read_networks
+from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
+from ofa_core.table import Entry, Key, LatencyTable
+from predictors.estimator import Bounds, Estimator, Floats, as_space
+
+__all__ = ["LutPredictor", "load_lut", "read_any_table", "space_of_table"]
+
+FILL_CONFIDENCE = 0.9
+
+
+class LutPredictor(Estimator):
+    """Latency by table: `scale * sum of blocks + per_block * layers`, with an interval from whole networks.
+
+    Args:
+        space: the space of the architectures.
+        calibration_terms: what whole networks may correct: `scale`, or `scale` and `per_block`.
+        fill: supply blocks that the table lacks by regression over those it has (`predictors.blocks`).
+
+    Attributes:
+        table_: the table, supplied blocks included (status `filled`).
+        calibration_: the fitted correction, None without whole networks.
+        n_filled_: blocks that were supplied by regression.
+        resolutions_: resolutions at which every member of the space can be predicted.
+    """
+
+    table_: LatencyTable
+    calibration_: Calibration | None
+    n_filled_: int
+    resolutions_: tuple[int, ...]
+
+    def __init__(
+        self, space: Space | str, *, calibration_terms: Sequence[str] = ("scale",), fill: bool = False
+    ) -> None:
+        self.space = space
+        self.calibration_terms = calibration_terms
+        self.fill = fill
+
+    def fit(self, table: LatencyTable, networks: Sequence[Network] = ()) -> Self:
+        """Take a table and the whole networks that calibrate it.
+
+        Args:
+            table: block latencies.
+            networks: whole networks measured in the table's context; `verify` rows are ignored. Those of this space
+                are used if there are at least five, otherwise all.
+
+        Returns:
+            The predictor.
+
+        Raises:
+            PredictorError: if no block of the space is in the table and nothing can be filled.
+        """
+        self.forget()
+        space = as_space(self.space)
+        self.table_, self.n_filled_ = table, 0
+        self._spread_ms_: dict[Key, float] = {}
+        self._dense_: dict[tuple[int, ...], tuple[DenseTable, DenseTable]] = {}
+        if self.fill:
+            pixels = {block.in_px for _, block in table.entries if block.op == "first_conv"}
+            self._supply(table.missing(space, sorted({*space.resolutions, *pixels})))
+        self.resolutions_ = self.table_.resolutions(space)
+        self._complete_ = np.zeros(MAX_RESOLUTION_PX + 1, dtype=bool)
+        self._complete_[list(self.resolutions_)] = True
+        reference = [net for net in networks if net.role == "reference"]
+        same = [net for net in reference if net.space == space]
+        self.calibration_ = self._calibrate(same if len(same) >= MIN_NETWORKS else reference)
+        return self
+
+    def _supply(self, keys: Sequence[Key]) -> None:
+        if not keys:
+            return
+        from predictors.blocks import BlockPredictor
+
+        if not hasattr(self, "_block_model_"):
+            self._block_model_ = BlockPredictor().fit(self.table_)
+        low, high = self._block_model_.predict_interval(keys, FILL_CONFIDENCE)
+        values = self._block_model_.predict(keys)
+        more = {key: Entry(latency_ms=float(value), status="filled") for key, value in zip(keys, values, strict=True)}
+        for key, spread in zip(keys, (high - low) / 2, strict=True):
+            self._spread_ms_[key] = float(spread)
+        self.table_ = self.table_.with_entries(more)
+        self.n_filled_ += len(more)
+
+    def _calibrate(self, networks: Sequence[Network]) -> Calibration | None:
+        sums, layers, truth = [], [], []
+        for net in networks:
+            try:
+                total = float(self.table_.sum_ms(net.space, [net.arch])[0])
+            except MissingBlockError:
+                total = net.sum_ms
+            sums.append(total)
+            layers.append(len(net.space.blocks(net.arch)))
+            truth.append(net.latency_ms)
+        if len(truth) < MIN_NETWORKS:
+            return None
+        return fit_calibration(sums, layers, truth, self.calibration_terms)
+
+    # ---- what is known ---------------------------------------------------------------------------------------------
+
+    @property
+    def table(self) -> LatencyTable:
+        """The table that is summed."""
+        return self.table_
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether whole networks correct the sum."""
+        return getattr(self, "calibration_", None) is not None
+
+    @property
+    def n_filled(self) -> int:
+        """Blocks of the table that regression supplied."""
+        return self.n_filled_
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Resolutions at which every member of the space can be predicted, ascending."""
+        return self.resolutions_
+
+    @property
+    def label(self) -> str:
+        """Device, backend and threads."""
+        c = self.table_.context
+        batch = f", batch {c.batch_size}" if c.batch_size != 1 else ""
+        return f"{c.device} ({c.backend}, {c.threads} thread{'s' if c.threads > 1 else ''}{batch})"
+
+    @property
+    def note(self) -> str:
+        """How far the figure can be trusted."""
+        filled = f"; {self.n_filled_} blocks estimated" if self.n_filled_ else ""
+        c = self.calibration_
+        if c is None:
+            return f"sum of blocks, not calibrated against whole networks: its error is unknown{filled}"
+        return (
+            f"sum of blocks x {c.scale:.3f}, calibrated on {c.n_networks} whole networks, "
+            f"leave-one-out error {100 * c.loo_mape:.1f} %{filled}"
+        )
+
+    def filled_blocks(self, arch: Arch) -> list[BlockSpec]:
+        """The layers of `arch` whose latency is an estimate (asks for them to be estimated if need be)."""
+        self._point(as_space(self.space).encode([arch]))
+        entries = [(block, self.table_.find(block, arch.resolution_px)) for block in as_space(self.space).blocks(arch)]
+        return [block for block, entry in entries if entry is not None and entry.status == "filled"]
+
+    def sum_ms(self, genomes: Genomes) -> Floats:
+        """The plain sums of (n, 1 + n_slots) genomes, not calibrated."""
+        return self._total(genomes, 0)
+
+    # ---- prediction ------------------------------------------------------------------------------------------------
+
+    def _point(self, genomes: Genomes) -> Floats:
+        total = self._total(genomes, 0)
+        if self.calibration_ is None:
+            return total
+        return np.asarray(self.calibration_.predict(total, self._n_layers(genomes)))
+
+    def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:
+        if self.calibration_ is None:
+            nothing = np.full(len(point), np.nan)
+            return nothing, nothing.copy()
+        margin = self.calibration_.margin(confidence)
+        extra = self._total(genomes, 1) * self.calibration_.scale if self._spread_ms_ else np.zeros(len(point))
+        return np.maximum(point / margin - extra, 0.0), point * margin + extra
+
+    def _n_layers(self, genomes: Genomes) -> Floats:
+        fixed = 6 if as_space(self.space).feature_c else 5  # stem, first block, final_expand, pooling, ..., classifier
+        return np.asarray(np.count_nonzero(genomes[:, 1:], axis=1) + float(fixed))
+
+    def _total(self, genomes: Genomes, which: int) -> Floats:
+        """Sum latencies (which = 0) or half-widths of supplied blocks (which = 1)."""
+        if not len(genomes):
+            return np.zeros(0)
+        complete = self._complete_[genomes[:, 0]]
+        if complete.all():
+            return self._dense(self.resolutions_)[which].sum(genomes)
+        space = as_space(self.space)
+        if self.fill:
+            pixels = tuple(int(px) for px in np.unique(genomes[:, 0]))
+            self._supply(self.table_.missing(space, [px for px in pixels if px not in self.resolutions_]))
+            return self._dense(pixels)[which].sum(genomes)
+        out = np.empty(len(genomes))
+        out[complete] = self._total(genomes[complete], which)
+        out[~complete] = self.table_.sum_ms(space, space.decode(genomes[~complete]))
+        return out
+
+    def _dense(self, pixels: tuple[int, ...]) -> tuple[DenseTable, DenseTable]:
+        if pixels not in self._dense_:
+            space = as_space(self.space)
+            spread = DenseTable.build(space, pixels, lambda block, px: self._spread_ms_.get((px, block), 0.0))
+            self._dense_[pixels] = (self.table_.dense(space, pixels), spread)
+        return self._dense_[pixels]
+
+
+def read_any_table(path: Path, space: Space | None = None) -> LatencyTable:
+    """Read a table from CSV, or from YAML in any published dialect (a file, or a folder of them).
+
+    Raises:
+        FormatError: for a file that is none.
+    """
+    if path.is_dir() or path.suffix.lower() in (".yaml", ".yml"):
+        from ofa_core.formats.yaml_tables import read_table
+
+        table: LatencyTable = read_table(path, space)
+        return table
+    return LatencyTable.read(path)
+
+
+def space_of_table(table: LatencyTable, networks: Sequence[Network] = ()) -> Space:
+    """The only space that the table covers; else the only one that its whole networks are of.
+
+    Raises:
+        PredictorError: if there is no such space, or more than one.
+    """
+    covered = table.spaces()
+    if len(covered) == 1:
+        return as_space(covered[0])
+    named = {net.space.name for net in networks}
+    if len(named) == 1 and (not covered or named <= set(covered)):
+        return as_space(named.pop())
+    if covered:
+        raise PredictorError(f"the table covers {', '.join(covered)}; say which with --space")
+    raise PredictorError("the table covers no known space completely; name one with --space, and --fill what it lacks")
+
+
+def load_lut(path: Path, space: Space | None = None, *, fill: bool = False) -> LutPredictor:
+    """Read a table and the whole networks beside it.
+
+    Args:
+        path: a CSV table, or YAML in any published dialect (a file or a folder).
+        space: None is the only space that the table covers.
+        fill: supply what the table lacks by regression.
+
+    Returns:
+        The fitted predictor.
+
+    Raises:
+        FormatError: for a file that is none.
+        PredictorError: if the space is not given and not clear.
+        ContextMismatchError: if the networks were measured in another context.
+    """
+    table = read_any_table(path, space)
+    beside = networks_path(path)
+    networks = read_networks(beside, table.context) if path.is_file() and beside.is_file() else []
+    return LutPredictor(space or space_of_table(table, networks), fill=fill).fit(table, networks)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ofa_core.errors import MissingBlockError, PredictorError
+from ofa_core.networks import networks_path, write_networks
+from ofa_core.spaces import mobilenet_v3
+from predictors.lut import LutPredictor, load_lut, space_of_table
+
+
+def test_sum_is_the_walks_sum(space, make_table):
+    table = make_table(space, [160, 192])
+    predictor = LutPredictor(space).fit(table)
+    genomes = space.sample_genomes(50, np.random.default_rng(0), [160, 192])
+    assert predictor.predict(genomes) == pytest.approx(table.sum_ms(space, space.decode(genomes)), rel=1e-12)
+    assert predictor.resolutions == (160, 192)
+    assert not predictor.calibrated
+    _, low, high = predictor.predict(genomes, return_interval=True)
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
+    assert "not calibrated" in predictor.note
+
+
+def test_calibration_moves_the_sum_and_gives_an_interval(space, make_table, make_networks):
+    table = make_table(space, [160, 192])
+    predictor = LutPredictor(space).fit(table, make_networks(space, [160, 192], 24, scale=1.1, noise=0.01))
+    test = make_networks(space, [160, 192], 200, scale=1.1, noise=0.01, role="verify")
+    y, low, high = predictor.predict([net.arch for net in test], return_interval=True)
+    truth = np.array([net.latency_ms for net in test])
+    assert np.mean(np.abs(y / truth - 1)) < 0.015
+    assert 0.75 < np.mean((low <= truth) & (truth <= high)) <= 1.0
+    assert predictor.calibrated
+    assert "24 whole networks" in predictor.note
+
+
+def test_verify_rows_are_never_fitted(space, make_table, make_networks):
+    table = make_table(space, [160])
+    predictor = LutPredictor(space).fit(table, make_networks(space, [160], 24, role="verify"))
+    assert predictor.calibration_ is None
+
+
+def test_arch_at_an_incomplete_resolution(space, make_table):
+    table = make_table(space, [160])
+    arch = space.smallest(192)
+    predictor = LutPredictor(space).fit(table)
+    with pytest.raises(MissingBlockError, match="192"):
+        predictor.predict([arch])
+    entries = dict(table.entries)
+    for block in space.blocks(arch):
+        entries[(None, block)] = next(iter(table.entries.values()))
+    predictor.fit(type(table)(table.context, entries))
+    assert predictor.resolutions == (160,)
+    mixed = predictor.predict([arch, space.largest(160), arch])
+    assert (
+        mixed[0] == mixed[2] == pytest.approx(len(space.blocks(arch)) * next(iter(table.entries.values())).latency_ms)
+    )
+
+
+def test_fill_supplies_and_counts(space, make_table, make_networks):
+    table = make_table(space, [160, 176, 208, 224])
+    predictor = LutPredictor(space, fill=True).fit(table, make_networks(space, [160, 208], 24, scale=1.0))
+    genomes = space.sample_genomes(100, np.random.default_rng(1), [192])
+    truth = make_table(space, [192]).sum_ms(space, space.decode(genomes))
+    y, low, high = predictor.predict(genomes, return_interval=True)
+    assert np.mean(np.abs(y / truth - 1)) < 0.03
+    assert ((low < y) & (y < high)).all()
+    assert predictor.n_filled > 0
+    assert predictor.resolutions == space.resolutions
+    assert len(predictor.filled_blocks(space.largest(192))) > 5
+    assert predictor.filled_blocks(space.largest(160)) == []
+    assert LutPredictor(space, fill=True).fit(table).n_filled == predictor.n_filled
+
+
+def test_fill_reaches_resolutions_that_are_not_sampled(space, make_table):
+    predictor = LutPredictor(space, fill=True).fit(make_table(space, [160, 192, 224]))
+    assert predictor.predict([space.largest(240)])[0] > predictor.predict([space.largest(224)])[0]
+
+
+def test_fit_forgets(space, make_table, make_networks):
+    table = make_table(space, [160])
+    predictor = LutPredictor(space).fit(table, make_networks(space, [160], 24))
+    assert predictor.calibrated
+    predictor.fit(make_table(space, [192]))
+    assert not predictor.calibrated
+    assert predictor.resolutions == (192,)
+
+
+def test_load_reads_table_and_networks(tmp_path: Path, space, make_table, make_networks):
+    table = make_table(space, [160])
+    path = tmp_path / "rig.csv"
+    table.write(path)
+    assert not load_lut(path).calibrated
+    write_networks(networks_path(path), table.context, make_networks(space, [160], 24))
+    predictor = load_lut(path)
+    assert predictor.calibrated
+    assert predictor.space == space
+    assert predictor.label == "rig (onnxruntime, 1 thread)"
+
+
+def test_space_must_be_clear(space, make_table, make_networks):
+    both = make_table(space, [160]).with_entries(make_table(mobilenet_v3(1.2), [160]).entries)
+    with pytest.raises(PredictorError, match=r"mbv3-w1\.0, mbv3-w1\.2"):
+        space_of_table(both)
+    assert space_of_table(both, make_networks(space, [160], 3)) == space
+    none = type(both)(both.context, dict(list(both.entries.items())[:30]))
+    with pytest.raises(PredictorError, match="--space"):
+        space_of_table(none)
+
+
+def test_genomes_of_another_space_are_refused(space, make_table):
+    predictor = LutPredictor(space).fit(make_table(space, [160]))
+    genomes = space.sample_genomes(3, np.random.default_rng(0), [160])
+    genomes[1, 4] = 10
+    with pytest.raises(PredictorError, match=r"0\.\.9"):
+        predictor.predict(genomes)
+    with pytest.raises(PredictorError, match="not fitted"):
+        LutPredictor(space).predict(genomes)
+    with pytest.raises(PredictorError, match=r"mbv3-w1\.2"):
+        predictor.predict([{"space": "mbv3-w1.2", "ks": 3, "e": 3, "d": 2, "r": 160}])
+
+
+def test_many_at_once_stay_fast_in_shape(space, make_table, make_networks):
+    predictor = LutPredictor(space).fit(make_table(space, [160]), make_networks(space, [160], 24))
+    genomes = space.sample_genomes(20_000, np.random.default_rng(0), [160])
+    y, low, high = predictor.predict(genomes, return_interval=True)
+    assert y.shape == low.shape == high.shape == (20_000,)
+    assert y.dtype == np.float64
+    assert predictor.predict(genomes[:0]).shape == (0,)
