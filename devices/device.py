@@ -1,0 +1,211 @@
+"""What a device is to the rest of the project, and what can go wrong with one.
+
+    DeviceError
+    ├── UnknownTargetError         a target that names no known device or way to reach one
+    ├── DeviceConfigError          a devices.toml that cannot be read
+    ├── DeviceUnreachableError     no connection, or a connection that broke
+    ├── DeviceTimeoutError         no answer in time; the connection itself may be fine
+    ├── DeviceStorageError         a file that cannot be put or fetched: no space, no right, no such file
+    └── DeviceProcessError         a program that cannot start, or that ended when it should not
+        ├── ChannelClosedError     a long-lived process closed its output: mostly because it died
+        └── LineTooLongError       a line beyond the cap of a channel
+
+`profiler.runners.RunnerError` adds a branch. Each message is one line: what was wrong, the value, what would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from devices.facts import Conditions, DeviceFacts
+
+__all__ = [
+    "MAX_LINE_BYTES",
+    "Channel",
+    "ChannelClosedError",
+    "Completed",
+    "Device",
+    "DeviceConfigError",
+    "DeviceError",
+    "DeviceProcessError",
+    "DeviceStorageError",
+    "DeviceTimeoutError",
+    "DeviceUnreachableError",
+    "LineTooLongError",
+    "UnknownTargetError",
+    "checked_remote",
+]
+
+MAX_LINE_BYTES = 64 * 2**20
+
+
+class DeviceError(Exception):
+    """Base of all errors of devices and of what runs on them; command lines turn it into one line and exit 1."""
+
+
+class UnknownTargetError(DeviceError):
+    """A target that names no known device or way to reach one."""
+
+
+class DeviceConfigError(DeviceError):
+    """A devices.toml that cannot be read as one."""
+
+
+class DeviceUnreachableError(DeviceError):
+    """There is no connection to the device, or it broke."""
+
+
+class DeviceTimeoutError(DeviceError):
+    """The device did not answer in time."""
+
+
+class DeviceStorageError(DeviceError):
+    """A file could not be put on the device or fetched from it."""
+
+
+class DeviceProcessError(DeviceError):
+    """A program could not be started on the device, or ended when it should not have."""
+
+
+class ChannelClosedError(DeviceProcessError):
+    """A long-lived process has closed its output or its input."""
+
+
+class LineTooLongError(DeviceProcessError):
+    """A long-lived process wrote a line longer than `MAX_LINE_BYTES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a finished program left behind.
+
+    Attributes:
+        rc: exit code; minus the signal's number (or 128 plus it, through a shell) where a signal ended the program.
+        stdout: its output.
+        stderr: its error output.
+    """
+
+    rc: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Channel(Protocol):
+    """A long-lived process on a device that speaks in lines of UTF-8 text."""
+
+    def write_line(self, line: str) -> None:
+        """Write `line` (which holds no line break) and a line break to the process's stdin.
+
+        Raises:
+            ChannelClosedError: the process takes no more input.
+            DeviceUnreachableError: the connection broke.
+        """
+
+    def read_line(self, timeout_s: float) -> str:
+        """Return the next line of the process's stdout without its line break; bytes that are not UTF-8 are replaced.
+
+        Raises:
+            DeviceTimeoutError: there was no complete line within `timeout_s`. What has come stays; one may ask again.
+            ChannelClosedError: the output has ended.
+            LineTooLongError: the line is longer than `MAX_LINE_BYTES`.
+            DeviceUnreachableError: the connection broke.
+        """
+
+    def kill(self) -> None:
+        """End the process and its children at once; harmless when it has ended."""
+
+    def wait(self, timeout_s: float) -> int:
+        """Return the exit code as in `Completed.rc`.
+
+        Raises:
+            DeviceTimeoutError: the process still runs after `timeout_s`.
+        """
+
+    def stderr_tail(self) -> str:
+        """Return the last few kilobytes of the process's stderr; empty when there are none."""
+
+
+class Device(Protocol):
+    """A machine that runs programs: this one, one behind ssh, a phone. A context manager; `close` ends all it started.
+
+    Attributes:
+        name: what people and tables call it.
+        work_dir: absolute path on the device of a private directory, where programs start and files go; gone after
+            `close`.
+        python: interpreter to run our programs with, unless the user names another.
+        runs_here: whether its processes share this machine's cores, so that the host had better keep still while one
+            measures.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def work_dir(self) -> str: ...  # noqa: D102
+    @property
+    def python(self) -> str: ...  # noqa: D102
+    @property
+    def runs_here(self) -> bool: ...  # noqa: D102
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
+        """Run a program in the work directory to its end; its exit code is the caller's business.
+
+        Raises:
+            DeviceProcessError: there is no such program, or it may not be run.
+            DeviceTimeoutError: it did not end within `timeout_s`; it has been killed, children included.
+            DeviceUnreachableError: the connection broke.
+        """
+
+    def start(self, argv: Sequence[str]) -> Channel:
+        """Start a long-lived process in the work directory.
+
+        Raises as `run` does; a transport that cannot tell a missing program from one that ended says so at the first
+        `read_line`.
+        """
+
+    def push(self, local: Path, remote: str) -> None:
+        """Put a file on the device as `remote`, a path below the work directory.
+
+        Folders are made, a present file is replaced.
+
+        Raises:
+            DeviceStorageError: the file is missing, the path leaves the work directory, or there is no space or right.
+            DeviceUnreachableError: the connection broke.
+        """
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Fetch the file `remote` below the work directory; raises as `push` does."""
+
+    def facts(self) -> DeviceFacts:
+        """Say what the machine is; one round trip."""
+
+    def conditions(self) -> Conditions:
+        """Say what state the machine is in now; one round trip of about a third of a second."""
+
+    def close(self) -> None:
+        """End what was started here, remove the work directory, disconnect; harmless when repeated."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def checked_remote(remote: str) -> str:
+    """Return `remote` normalised if it is a relative path that stays below the work directory.
+
+    Raises:
+        DeviceStorageError: it is empty, absolute, or climbs with `..`.
+    """
+    path = PurePosixPath(remote)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in remote:
+        raise DeviceStorageError(f"remote path {remote!r} must be relative and stay below the work directory")
+    return str(path)

@@ -1,0 +1,246 @@
+"""This machine as a device: programs run in a private directory, each in a session and process group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from devices.device import (
+    MAX_LINE_BYTES,
+    ChannelClosedError,
+    Completed,
+    DeviceProcessError,
+    DeviceStorageError,
+    DeviceTimeoutError,
+    LineTooLongError,
+    checked_remote,
+)
+from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
+from devices.target import Target
+
+__all__ = ["LocalDevice", "open_target"]
+
+_TAIL_BYTES = 8192
+_READ_BYTES = 1 << 16
+_KILL_WAIT_S = 10.0
+
+
+class LocalDevice:
+    """This machine.
+
+    Args:
+        parent_dir: where the private work directory is made; the system's temporary folder by default.
+        python: interpreter of our programs; the running one by default.
+        name: what to call it; the host name by default.
+
+    Raises:
+        DeviceStorageError: the work directory cannot be made.
+    """
+
+    def __init__(self, parent_dir: Path | None = None, *, python: str | None = None, name: str = "") -> None:
+        self.name = name or os.uname().nodename
+        self.python = python or sys.executable
+        self.runs_here = True
+        self._channels: list[LocalChannel] = []
+        try:
+            self.work_dir = tempfile.mkdtemp(prefix="ofa-latency-", dir=parent_dir)  # mode 0700
+        except OSError as error:
+            raise DeviceStorageError(f"cannot make a work directory: {error}") from error
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
+        """Run a program to its end; see `Device.run`."""
+        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+        process = _spawn(argv, self.work_dir, stdin=stdin, stderr=subprocess.PIPE)
+        try:
+            stdout, stderr = process.communicate(input, timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise DeviceTimeoutError(f"{argv[0]} did not end within {timeout_s:g} s") from error
+        finally:
+            _kill_group(process)
+            _close_pipes(process)
+        return Completed(process.returncode, stdout, stderr)
+
+    def start(self, argv: Sequence[str]) -> LocalChannel:
+        """Start a long-lived process; see `Device.start`."""
+        self._channels = [channel for channel in self._channels if not channel.is_over]
+        channel = LocalChannel(argv, self.work_dir)
+        self._channels.append(channel)
+        return channel
+
+    def push(self, local: Path, remote: str) -> None:
+        """Link (or copy, across file systems) a file into the work directory; see `Device.push`."""
+        target = Path(self.work_dir, checked_remote(remote))
+        temporary = target.with_name(f".{target.name}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(local.resolve(strict=True), temporary)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP):
+                    raise
+                shutil.copyfile(local, temporary)
+            temporary.replace(target)
+            temporary.unlink(missing_ok=True)  # rename(2) keeps both names of one and the same file
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise DeviceStorageError(f"cannot put {local} as {remote}: {error.strerror or error}") from error
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file out of the work directory; see `Device.pull`."""
+        temporary = local.with_name(f".{local.name}.{os.getpid()}")
+        try:
+            shutil.copyfile(Path(self.work_dir, checked_remote(remote)), temporary)
+            temporary.replace(local)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise DeviceStorageError(f"cannot fetch {remote} to {local}: {error.strerror or error}") from error
+
+    def facts(self) -> DeviceFacts:
+        """Say what the machine is; see `Device.facts`."""
+        return parse_facts(_text(self.run(["sh"], timeout_s=20, input=FACTS_SCRIPT.encode())), self.name)
+
+    def conditions(self) -> Conditions:
+        """Say what state the machine is in; see `Device.conditions`."""
+        return parse_conditions(_text(self.run(["sh"], timeout_s=20, input=CONDITIONS_SCRIPT.encode())))
+
+    def close(self) -> None:
+        """Kill what was started here and remove the work directory."""
+        for channel in self._channels:
+            channel.kill()
+        self._channels = []
+        shutil.rmtree(self.work_dir, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class LocalChannel:
+    """A process of this machine that speaks in lines; see `Channel`. Its stderr goes to an unnamed file."""
+
+    def __init__(self, argv: Sequence[str], work_dir: str) -> None:
+        self._program = argv[0]
+        self._stderr: IO[bytes] = tempfile.TemporaryFile(dir=work_dir)  # noqa: SIM115  lives as long as the channel
+        try:
+            self._process = _spawn(argv, work_dir, stdin=subprocess.PIPE, stderr=self._stderr)
+        except DeviceProcessError:
+            self._stderr.close()
+            raise
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._stdout, selectors.EVENT_READ)
+        self._buffer = bytearray()
+        self._scanned = 0  # no line break before this place of the buffer
+        self._tail = ""
+        self.is_over = False
+
+    def write_line(self, line: str) -> None:
+        """Write one line to the process's stdin."""
+        try:
+            self._stdin.write(line.encode() + b"\n")
+            self._stdin.flush()
+        except (OSError, ValueError) as error:
+            raise ChannelClosedError(f"{self._program} takes no more input: {error}") from error
+
+    def read_line(self, timeout_s: float) -> str:
+        """Return the next complete line of the process's stdout."""
+        deadline = time.monotonic() + timeout_s
+        while (end := self._buffer.find(b"\n", self._scanned)) < 0:
+            self._scanned = len(self._buffer)
+            if self._scanned > MAX_LINE_BYTES:
+                raise LineTooLongError(f"{self._program} wrote a line of more than {MAX_LINE_BYTES} bytes")
+            if self.is_over or not self._selector.select(max(0.0, deadline - time.monotonic())):
+                if self.is_over:
+                    raise ChannelClosedError(f"{self._program} was closed")
+                raise DeviceTimeoutError(f"{self._program} wrote no line within {timeout_s:g} s")
+            chunk = os.read(self._stdout.fileno(), _READ_BYTES)
+            if not chunk:
+                raise ChannelClosedError(f"{self._program} has ended its output")
+            self._buffer += chunk
+        line = self._buffer[:end].decode("utf-8", "replace")
+        del self._buffer[: end + 1]
+        self._scanned = 0
+        return line
+
+    def kill(self) -> None:
+        """Kill the process's whole group and collect it."""
+        if self.is_over:
+            return
+        _kill_group(self._process)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # only a process stuck in the kernel outlives SIGKILL
+            self._process.wait(_KILL_WAIT_S)
+        self._tail = self.stderr_tail()
+        self.is_over = True
+        self._selector.close()
+        _close_pipes(self._process)
+        self._stderr.close()
+
+    def wait(self, timeout_s: float) -> int:
+        """Return the exit code, minus the signal's number if a signal ended it."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise DeviceTimeoutError(f"{self._program} still runs after {timeout_s:g} s") from error
+
+    def stderr_tail(self) -> str:
+        """Return the last kilobytes of stderr, also after `kill`."""
+        if self.is_over:
+            return self._tail
+        size = os.fstat(self._stderr.fileno()).st_size
+        tail = os.pread(self._stderr.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        return tail.decode("utf-8", "replace")
+
+
+def open_target(target: Target) -> LocalDevice:
+    """Open this machine with the target's options."""
+    parent = Path(target.work_dir).expanduser() if target.work_dir is not None else None
+    return LocalDevice(parent, python=target.python, name=target.name if target.name != "local" else "")
+
+
+def _spawn(argv: Sequence[str], work_dir: str, *, stdin: int, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(argv), cwd=work_dir, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        )
+    except OSError as error:
+        raise DeviceProcessError(f"cannot start {argv[0]}: {error.strerror or error}") from error
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    # The group may outlive its leader. Its number cannot be taken by another group while a member lives.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_KILL_WAIT_S)
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def _text(completed: Completed) -> str:
+    return completed.stdout.decode("utf-8", "replace")

@@ -1,0 +1,53 @@
+"""Backends: how one inference runtime loads a model and runs it once.
+
+A backend is a class without constructor arguments that follows `Backend`; it registers in `BACKENDS`, one line each.
+Its module imports its runtime at the top: a device without the runtime then answers `hello` with a clear error.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol
+
+__all__ = ["BACKENDS", "Backend", "Model", "open_backend"]
+
+BACKENDS = {
+    "onnxruntime": "profiler.agent.backends.ort:OrtBackend",
+    "sleep": "profiler.agent.backends.sleep:SleepBackend",
+}
+
+
+class Model(Protocol):
+    """A loaded model with its input in place; whatever it allocates, it has allocated before the first `run`."""
+
+    settings: dict[str, Any]  # what may explain its latency: threads, spinning, providers, shapes; plain JSON
+
+    def run(self) -> None:
+        """Run the model once, to the end: an asynchronous runtime waits for its result here."""
+
+    def close(self) -> None:
+        """Free the model's memory; the model is not used afterwards."""
+
+
+class Backend(Protocol):
+    """One inference runtime."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the runtime (under the backend's own name) and of what it stands on."""
+
+    def load(self, path: str, threads: int) -> Model:
+        """Load the model file at `path` for `threads` threads; any exception is told to the host."""
+
+
+def open_backend(name: str) -> Backend:
+    """Import and create the backend called `name`.
+
+    Raises:
+        ValueError: there is no such backend.
+        ImportError: its runtime is not installed on this device.
+    """
+    if name not in BACKENDS:
+        raise ValueError("unknown backend {!r}, known are {}".format(name, ", ".join(sorted(BACKENDS))))
+    module, attribute = BACKENDS[name].split(":")
+    backend: Backend = getattr(import_module(module), attribute)()
+    return backend

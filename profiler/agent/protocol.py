@@ -1,0 +1,179 @@
+"""The agent's side of the protocol: one JSON request per line on stdin, exactly one JSON reply per line on stdout.
+
+`docs/formats.md` ("Agent protocol") is the contract. Requests are answered in the order they come; the host may
+send several ahead. A request that raises is answered with `{"ok": false, "error": {"type", "message"}}` and the loop
+goes on. The agent ends at `quit` and at the end of its input, so it never outlives a host that died.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, BinaryIO, NamedTuple
+
+from profiler.agent.backends import BACKENDS, Backend, Model, open_backend
+from profiler.agent.timing import clocks, timed_loop
+
+__all__ = ["PROTOCOL", "Agent", "main", "serve"]
+
+PROTOCOL = 1
+
+
+class _Loaded(NamedTuple):
+    model: Model
+    threads: int
+    cpus: set[int] | None  # None: wherever the process was allowed to run at its start
+
+
+class Agent:
+    """What lives between two requests: the backend and the loaded models, by handle.
+
+    Args:
+        backend: a name of `BACKENDS`; it is imported at the first request that needs it, so that a missing runtime is
+            an error reply and not a dead process.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self._backend_name = backend
+        self._backend: Backend | None = None
+        self._models: dict[int, _Loaded] = {}
+        self._n_loaded = 0
+        self._home_cpus = _affinity()
+        self._cpus = self._home_cpus
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what one request asks and return the body of its reply.
+
+        Raises:
+            ValueError: an unknown `op` or handle, or a parameter out of range; besides whatever a runtime raises.
+        """
+        op = request.get("op")
+        if op == "hello":
+            return self._hello()
+        if op == "load":
+            return self._load(str(request["model"]), int(request.get("threads", 1)), request.get("cpus"))
+        if op == "run":
+            return self._run(int(request["handle"]), int(request.get("warmup", 0)), int(request["repeats"]))
+        if op == "unload":
+            self._take(int(request["handle"])).model.close()
+            del self._models[int(request["handle"])]
+            return {}
+        if op == "quit":
+            return {}
+        raise ValueError(f"unknown op {op!r}, known are hello, load, run, unload, quit")
+
+    def _ready(self) -> Backend:
+        if self._backend is None:
+            self._backend = open_backend(self._backend_name)
+        return self._backend
+
+    def _take(self, handle: int) -> _Loaded:
+        if handle not in self._models:
+            raise ValueError(f"no model has the handle {handle}")
+        return self._models[handle]
+
+    def _hello(self) -> dict[str, Any]:
+        return {
+            "protocol": PROTOCOL,
+            "backend": self._backend_name,
+            "versions": self._ready().versions(),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "n_cores": os.cpu_count(),
+            "cpus": sorted(self._home_cpus) if self._home_cpus is not None else None,
+            "clocks": clocks(),
+            "pid": os.getpid(),
+        }
+
+    def _load(self, path: str, threads: int, cpus: list[int] | None) -> dict[str, Any]:
+        if threads < 1:
+            raise ValueError(f"threads must be 1 or more, not {threads}")
+        wanted = set(map(int, cpus)) if cpus else None
+        backend = self._ready()
+        self._settle(wanted)  # before the runtime starts its worker threads: they inherit it
+        start = time.perf_counter_ns()
+        model = backend.load(path, threads)
+        load_ns = time.perf_counter_ns() - start
+        self._n_loaded += 1
+        self._models[self._n_loaded] = _Loaded(model, threads, wanted)
+        return {"handle": self._n_loaded, "load_ns": load_ns, "settings": model.settings}
+
+    def _run(self, handle: int, warmup: int, repeats: int) -> dict[str, Any]:
+        if warmup < 0 or repeats < 1:
+            raise ValueError(f"warmup >= 0 and repeats >= 1 are needed, not {warmup} and {repeats}")
+        loaded = self._take(handle)
+        self._settle(loaded.cpus)
+        return timed_loop(loaded.model.run, warmup, repeats, loaded.threads)
+
+    def _settle(self, cpus: set[int] | None) -> None:
+        """Move this thread to `cpus`; None is where it was at the start."""
+        target = self._home_cpus if cpus is None else cpus
+        if target == self._cpus:
+            return
+        if target is None or not hasattr(os, "sched_setaffinity"):
+            raise ValueError(f"this system cannot bind a process to the cpus {sorted(target or ())}")
+        try:
+            os.sched_setaffinity(0, target)
+        except OSError as error:
+            allowed = sorted(self._home_cpus or ())
+            raise ValueError(f"cannot run on the cpus {sorted(target)}, allowed are {allowed}") from error
+        self._cpus = target
+
+
+def serve(agent: Agent, requests: Iterable[bytes], replies: BinaryIO) -> None:
+    """Answer each line of `requests` with one line in `replies`, until `quit` or the end."""
+    for line in requests:
+        request_id, op = None, None
+        try:
+            request = _parse(line)
+            request_id, op = request.get("id"), request.get("op")
+            reply = dict(id=request_id, ok=True, **agent.answer(request))
+        # Whatever a runtime raises belongs to this request only; the host hears of it and the other models live on.
+        except Exception as error:
+            reply = {
+                "id": request_id,
+                "ok": False,
+                "error": {"type": type(error).__name__, "message": str(error) or repr(error)},
+            }
+        replies.write(json.dumps(reply, separators=(",", ":")).encode("ascii") + b"\n")
+        replies.flush()
+        if op == "quit":
+            return
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    request = json.loads(line)
+    if not isinstance(request, dict):
+        raise TypeError(f"a request is a JSON object, not {type(request).__name__}")
+    return request
+
+
+def main(argv: list[str]) -> int:
+    """Run the agent on this process's stdin and stdout; the exit code is 0."""
+    parser = argparse.ArgumentParser(prog="agent", description="Times models for a host, in JSON lines.")
+    parser.add_argument("--backend", required=True, choices=sorted(BACKENDS))
+    options = parser.parse_args(argv)
+    replies = _take_stdout()
+    faulthandler.enable()
+    serve(Agent(options.backend), sys.stdin.buffer, replies)
+    return 0
+
+
+def _take_stdout() -> BinaryIO:
+    """Keep the real stdout for replies, and send all else that prints there to stderr."""
+    sys.stdout.flush()
+    reply_fd = os.dup(1)
+    os.dup2(2, 1)
+    os.environ["OFA_AGENT_REPLY_FD"] = str(reply_fd)  # the sleep backend's fault "garbage" writes there
+    return os.fdopen(reply_fd, "wb")
+
+
+def _affinity() -> set[int] | None:
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None

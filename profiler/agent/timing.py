@@ -1,0 +1,129 @@
+"""The timed loop: wall time, CPU time and involuntary context switches of each single run."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+try:
+    import resource as _resource
+except ImportError:  # not on Windows
+    resource: Any = None
+else:
+    resource = _resource
+
+__all__ = ["clocks", "timed_loop"]
+
+
+def clocks() -> dict[str, str | None]:
+    """Say which clocks and counters `timed_loop` uses on this machine, for `hello`."""
+    return {
+        "wall": "perf_counter_ns",
+        "cpu_one_thread": _cpu_clock(1).__name__,
+        "cpu_many_threads": _cpu_clock(2).__name__,
+        "switches_one_thread": _switch_scope_name(1),
+        "switches_many_threads": _switch_scope_name(2),
+    }
+
+
+def timed_loop(call: Callable[[], None], warmup: int, repeats: int, threads: int) -> dict[str, Any]:
+    """Call `call` `warmup` times untimed, then `repeats` times timed.
+
+    Within a run the clocks are read in the order CPU, wall, (run), wall, CPU, so the wall time holds nothing but the
+    run and one clock reading. The counters of context switches are read outside both. Nothing is allocated in the loop
+    beyond the numbers themselves, and the garbage collector is off.
+
+    Args:
+        call: runs the model once.
+        warmup: untimed runs first, >= 0.
+        repeats: timed runs, >= 1.
+        threads: 1 for the clock and switches of this thread alone, more for those of the whole process.
+
+    Returns:
+        `wall_ns`, `cpu_ns`, `switches` (lists of `repeats` integers; `switches` is None where they cannot be counted)
+        and their sum `n_involuntary_switches`, and `peak_rss_kb`, the highest resident memory of the process during the
+        loop (None where the kernel does not let it be reset).
+    """
+    wall, cpu = time.perf_counter_ns, _cpu_clock(threads)
+    counted = _switch_scope(threads) is not None
+    switches = _switch_counter(threads)
+    wall_ns = [0] * repeats
+    cpu_ns = [0] * repeats
+    n_switches = [0] * repeats
+    can_read_peak = _reset_peak_rss()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for _ in range(warmup):
+            call()
+        for i in range(repeats):
+            s0 = switches()
+            c0 = cpu()
+            w0 = wall()
+            call()
+            w1 = wall()
+            c1 = cpu()
+            n_switches[i] = switches() - s0
+            wall_ns[i] = w1 - w0
+            cpu_ns[i] = c1 - c0
+    finally:
+        if was_enabled:
+            gc.enable()
+    return {
+        "wall_ns": wall_ns,
+        "cpu_ns": cpu_ns,
+        "switches": n_switches if counted else None,
+        "n_involuntary_switches": sum(n_switches) if counted else None,
+        "peak_rss_kb": _peak_rss_kb() if can_read_peak else None,
+    }
+
+
+def _cpu_clock(threads: int) -> Callable[[], int]:
+    if threads == 1 and hasattr(time, "thread_time_ns"):
+        return time.thread_time_ns
+    return time.process_time_ns
+
+
+def _switch_scope(threads: int) -> int | None:
+    if resource is None:
+        return None
+    own_thread: int | None = getattr(resource, "RUSAGE_THREAD", None)
+    return own_thread if threads == 1 and own_thread is not None else resource.RUSAGE_SELF
+
+
+def _switch_scope_name(threads: int) -> str | None:
+    scope = _switch_scope(threads)
+    if scope is None:
+        return None
+    return "process" if scope == resource.RUSAGE_SELF else "thread"
+
+
+def _switch_counter(threads: int) -> Callable[[], int]:
+    scope = _switch_scope(threads)
+    if scope is None:
+        return int
+    getrusage = resource.getrusage
+    return lambda: getrusage(scope).ru_nivcsw
+
+
+def _reset_peak_rss() -> bool:
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
+            file.write("5")  # proc(5): resets VmHWM to the present resident size
+    except OSError:
+        return False
+    return True
+
+
+def _peak_rss_kb() -> int | None:
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            lines: list[str] = file.read().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return None

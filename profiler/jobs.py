@@ -1,0 +1,177 @@
+"""Jobs: what a runner does on a device, what comes back, and what can go wrong.
+
+    DeviceError
+    └── RunnerError                whose `handle` and `model` name what was being done
+        ├── AgentCrashedError      the process ended: exit code or signal, last lines of stderr
+        ├── AgentTimeoutError      no reply in time
+        ├── AgentProtocolError     a line that is no reply to the request
+        └── JobError               an error reply: this load or run failed, the agent is still usable
+
+After any of the first three the process has been killed; `open` starts a fresh one. A lost connection or a full disk
+is no fault of a model: `DeviceUnreachableError` and `DeviceStorageError` pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.device import DeviceError
+
+__all__ = [
+    "AgentCrashedError",
+    "AgentProtocolError",
+    "AgentTimeoutError",
+    "Hello",
+    "JobError",
+    "Result",
+    "Runner",
+    "RunnerError",
+    "Visit",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One visit of one loaded model: `warmup` untimed runs, then `repeats` timed ones."""
+
+    handle: int
+    warmup: int
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What one visit measured.
+
+    Attributes:
+        wall_ns: wall time of each run in nanoseconds, int64, shape (repeats,).
+        cpu_ns: CPU time of each run (of the thread, or of the process with more than one thread), int64, shape
+            (repeats,).
+        switches: involuntary context switches in each run, int64, shape (repeats,); zeros where
+            `Hello.counts_switches` is false. A run with any was preempted.
+        peak_rss_kb: highest resident memory of the process during the visit; None where it cannot be known.
+    """
+
+    wall_ns: NDArray[np.int64]
+    cpu_ns: NDArray[np.int64]
+    switches: NDArray[np.int64]
+    peak_rss_kb: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a fresh agent says of itself.
+
+    Attributes:
+        backend: the backend's name.
+        versions: of the runtime (key = backend) and of what it stands on.
+        python: version of the agent's interpreter.
+        machine: instruction set as the system names it, for example x86_64.
+        system: the operating system's name.
+        n_cores: logical cores of the device; None if unknown.
+        cpus: the cores the agent may run on; None if unknown.
+        clocks: names of clocks and scopes of the switch counters, by use (`wall`, `cpu_one_thread`, ...).
+    """
+
+    backend: str
+    versions: dict[str, str]
+    python: str
+    machine: str
+    system: str
+    n_cores: int | None
+    cpus: tuple[int, ...] | None
+    clocks: dict[str, str | None]
+
+    @property
+    def backend_version(self) -> str:
+        """Version of the inference runtime itself."""
+        return self.versions[self.backend]
+
+    @property
+    def counts_switches(self) -> bool:
+        """Whether involuntary context switches are counted on this device."""
+        return self.clocks.get("switches_one_thread") is not None
+
+
+class RunnerError(DeviceError):
+    """A job that could not be done.
+
+    Attributes:
+        handle: the handle of the model that was being run or unloaded; None at `open` and `load`.
+        model: file name of the model that was being loaded or run; None at `open`.
+        completed: results of the visits before this one in the same call of `run`, in order.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        handle: int | None = None,
+        model: str | None = None,
+        completed: Sequence[Result] = (),
+    ) -> None:
+        super().__init__(message)
+        self.handle = handle
+        self.model = model
+        self.completed = tuple(completed)
+
+
+class AgentCrashedError(RunnerError):
+    """The agent's process ended.
+
+    Attributes:
+        rc: exit code, minus the signal's number where a signal ended it; None if it could not be learnt.
+        stderr: the last lines of its error output.
+    """
+
+    def __init__(self, message: str, *, rc: int | None = None, stderr: str = "", **context: Any) -> None:
+        super().__init__(message, **context)
+        self.rc = rc
+        self.stderr = stderr
+
+
+class AgentTimeoutError(RunnerError):
+    """The agent did not reply in time."""
+
+
+class AgentProtocolError(RunnerError):
+    """The agent wrote something that is no reply to what it was asked."""
+
+
+class JobError(RunnerError):
+    """The agent answered a request with an error.
+
+    Attributes:
+        error_type: name of the exception class on the device.
+        error_message: its text.
+    """
+
+    def __init__(self, message: str, *, error_type: str = "", error_message: str = "", **context: Any) -> None:
+        super().__init__(message, **context)
+        self.error_type = error_type
+        self.error_message = error_message
+
+
+class Runner(Protocol):
+    """Runs models on a device. Not for use from several threads at once."""
+
+    def open(self) -> Hello:
+        """Start a fresh process (ending a present one) with no model loaded."""
+
+    def load(self, model: Path, *, threads: int, cpus: tuple[int, ...] | None) -> int:
+        """Load a model file and return its handle, valid until `unload`, `close`, `open` or a crash."""
+
+    def run(self, visits: Sequence[Visit]) -> list[Result]:
+        """Make the visits in order and return one result each."""
+
+    def unload(self, handle: int) -> None:
+        """Free a loaded model."""
+
+    def close(self) -> None:
+        """End the process; harmless when repeated."""

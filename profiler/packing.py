@@ -1,0 +1,36 @@
+"""Pack the agent into one file that any Python 3.8 or newer can run."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from importlib import resources
+from pathlib import Path
+
+__all__ = ["build_pyz"]
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
+
+
+def build_pyz(dest: Path) -> Path:
+    """Write the agent as an executable zip (`python FILE --backend NAME`) to `dest`.
+
+    The bytes depend on the sources only: sorted names, a constant time, no compression. The file is written under a
+    temporary name and renamed. It holds `profiler/agent/**.py`, an empty `profiler/__init__.py` and a `__main__.py`.
+
+    Returns:
+        `dest`.
+    """
+    root = Path(str(resources.files("profiler.agent")))
+    sources = {f"profiler/agent/{p.relative_to(root).as_posix()}": p.read_bytes() for p in root.rglob("*.py")}
+    sources["profiler/__init__.py"] = b""
+    sources["__main__.py"] = sources["profiler/agent/__main__.py"]
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    temporary = dest.with_name(f".{dest.name}.{os.getpid()}")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(sources):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, sources[name])
+    temporary.replace(dest)
+    return dest
