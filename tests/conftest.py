@@ -1,0 +1,20 @@
+"""What the whole suite shares: where the published files are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """The folder of published files, $OFA_REFERENCE_DATA."""
+    folder = os.environ.get("OFA_REFERENCE_DATA")
+    if not folder:
+        pytest.skip("OFA_REFERENCE_DATA is not set; it names the folder of published files")
+    path = Path(folder)
+    if not (path / "note10_lut").is_dir():
+        pytest.fail(f"OFA_REFERENCE_DATA is {folder}, which has no note10_lut")
+    return path
