@@ -1,0 +1,157 @@
+"""Text of a published latency table to plain numbers: YAML, JSON (a subset of it), or `key,ms` lines.
+
+The YAML is read from parser events: nothing is constructed, so that tags, anchors and aliases cannot do anything, and
+a key that stands twice is seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ofa_core.errors import FormatError, TableError
+from ofa_core.formats.lut_keys import parse_key
+
+__all__ = ["is_key_csv", "read_records", "read_text"]
+
+MAX_FILE_BYTES = 16_000_000
+
+
+def read_text(path: Path, what: str) -> str:
+    """Read a UTF-8 file of limited size.
+
+    Raises:
+        FormatError: if it cannot be read, is too large or is no text.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise FormatError(f"{path}: {size} bytes are too many for {what}; at most {MAX_FILE_BYTES}")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not a text file; {what} is expected") from error
+
+
+def read_records(path: Path) -> dict[str, dict[str, float]]:
+    """Read a file of `key: {mean, ...}`, `key: mean` or `key,mean` entries.
+
+    Returns:
+        key -> the numbers among `count`, `mean`, `std`, `var`; `mean` is always there.
+
+    Raises:
+        FormatError: for a file that is none, with line, key or value.
+        TableError: for a negative or non-finite number, or a key that stands twice.
+    """
+    text = read_text(path, "a latency table")
+    pairs = _csv_pairs(text, path) if is_key_csv(text) else _yaml_pairs(text, path)
+    records: dict[str, dict[str, float]] = {}
+    for key, value in pairs:
+        if key in records:
+            raise TableError(f"{path}: the key {_short(key)} stands twice")
+        record = {"mean": value} if isinstance(value, str) else value
+        if "mean" not in record:
+            raise FormatError(f"{path}: {_short(key)} has no mean; count, mean and std (or var) are expected")
+        records[key] = {
+            name: _number(record[name], f"{path}: {name} of {_short(key)}")
+            for name in ("mean", "count", "std", "var")
+            if name in record
+        }
+    if not records:
+        raise FormatError(f"{path}: no entries; a latency table maps keys to count, mean and std")
+    return records
+
+
+def _short(key: str) -> str:
+    return repr(key if len(key) <= 120 else f"{key[:117]}...")
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise FormatError(f"{what} is {text[:40]!r}; a number is expected") from error
+    if not (math.isfinite(value) and value >= 0):
+        raise TableError(f"{what} is {text[:40]!r}; a finite number >= 0 is expected")
+    return value
+
+
+def is_key_csv(text: str) -> bool:
+    """Whether a text (or its beginning) is `key,ms` lines, with or without a header."""
+    lines = [line for line in text[:2000].splitlines() if line.strip()][:2]
+    return any("," in line and parse_key(line.rpartition(",")[0].strip('" \t')) is not None for line in lines)
+
+
+def _csv_pairs(text: str, path: Path) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        key, comma, value = line.strip().rpartition(",")
+        if not line.strip() or (number == 1 and parse_key(key.strip('" ')) is None):
+            continue
+        if not comma:
+            raise FormatError(f"{path}, line {number}: {line[:60]!r} is no `key,ms` pair")
+        yield key.strip('" \t'), value.strip()
+
+
+def _yaml_pairs(text: str, path: Path) -> Iterator[tuple[str, str | Mapping[str, str]]]:
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        yield from _walk(yaml.parse(text, Loader=loader), path)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "characters that YAML does not allow"
+        raise FormatError(f"{path}{where}: not YAML: {str(problem)[:120]!r}") from error
+
+
+def _walk(events: Iterator[Any], path: Path) -> Iterator[tuple[str, str | Mapping[str, str]]]:
+    from yaml import events as kinds
+
+    depth = 0
+    names: list[str] = []  # the names of the values that are still to come: a key, then one of its fields
+    inner: dict[str, str] = {}
+    for event in events:
+        _refuse_surprises(event, path)
+        if isinstance(event, kinds.MappingStartEvent):
+            depth += 1
+            if depth != 1 + len(names) or depth > 2:
+                raise _misplaced(event, path)
+        elif isinstance(event, kinds.MappingEndEvent):
+            depth -= 1
+            if depth == 1:
+                yield names.pop(), inner
+                inner = {}
+        elif isinstance(event, kinds.SequenceStartEvent):
+            raise _misplaced(event, path)
+        elif isinstance(event, kinds.ScalarEvent):
+            if depth == 0:
+                raise _misplaced(event, path)
+            if len(names) < depth:
+                names.append(event.value)
+            elif depth == 1:
+                yield names.pop(), event.value
+            else:
+                inner[names.pop()] = event.value
+
+
+def _refuse_surprises(event: Any, path: Path) -> None:
+    from yaml import events as kinds
+
+    if isinstance(event, kinds.AliasEvent) or getattr(event, "anchor", None) is not None:
+        raise FormatError(f"{_where(event, path)}: anchors and aliases have no place in a latency table")
+    if getattr(event, "tag", None) is not None:
+        raise FormatError(f"{_where(event, path)}: the tag {event.tag[:60]!r} has no place in a latency table")
+
+
+def _misplaced(event: Any, path: Path) -> FormatError:
+    return FormatError(
+        f"{_where(event, path)}: a latency table maps keys to count, mean and std; this is something else"
+    )
+
+
+def _where(event: Any, path: Path) -> str:
+    return f"{path}, line {event.start_mark.line + 1}"
