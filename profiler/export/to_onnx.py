@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ofa_core.arch import Arch
 from ofa_core.atomic import write_bytes
@@ -128,23 +128,18 @@ def _model(
         raise OfaError(f"unknown graph form {graph_form!r}; one of {', '.join(GRAPH_FORMS)}")
     check_weights(blocks, weights)
     first, last = blocks[0], blocks[-1]
-    graph = _OnnxGraph(graph_form)
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="ofa-latency")
+    model.opset_import.append(helper.make_opsetid("", OPSET))
+    model.graph.name = "ofa"
+    graph = _OnnxGraph(model.graph, graph_form)
     x = "input"
     for i, (block, tensors) in enumerate(zip(blocks, weights, strict=True)):
         graph.scope = f"{i:02d}_{block.op}"
         x = emit_block(graph, block, tensors, x)
-    graph.nodes[-1].output[0] = "output"
+    model.graph.node[-1].output[0] = "output"
     one_pixel = (last.out_px,) * 2 if last.op != "classifier" else ()
-    proto = helper.make_graph(
-        graph.nodes,
-        "ofa",
-        [_float_info("input", (batch_size, first.in_c, first.in_px, first.in_px))],
-        [_float_info("output", (batch_size, last.out_c, *one_pixel))],
-        initializer=graph.initializers,
-    )
-    model = helper.make_model(
-        proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="ofa-latency"
-    )
+    model.graph.input.append(_float_info("input", (batch_size, first.in_c, first.in_px, first.in_px)))
+    model.graph.output.append(_float_info("output", (batch_size, last.out_c, *one_pixel)))
     helper.set_model_props(model, dict(metadata))
     return model
 
@@ -158,14 +153,11 @@ class _OnnxGraph:
 
     Attributes:
         scope: prefix of the names of what is appended next, unique per block.
-        nodes: operators so far.
-        initializers: constants so far; scalars are shared.
     """
 
-    def __init__(self, graph_form: GraphForm) -> None:
+    def __init__(self, proto: onnx.GraphProto, graph_form: GraphForm) -> None:
         self.scope = ""
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
+        self._proto = proto
         self._literal = graph_form == "literal"
         self._scalars: dict[float, str] = {}
 
@@ -225,7 +217,7 @@ class _OnnxGraph:
 
     def _node(self, op: str, name: str, inputs: list[str], **attributes: Any) -> str:
         full_name = f"{self.scope}/{name}"
-        self.nodes.append(helper.make_node(op, inputs, [full_name], name=full_name, **attributes))
+        self._proto.node.append(helper.make_node(op, inputs, [full_name], name=full_name, **attributes))
         return full_name
 
     def _tensors(self, layer: Layer, weights: LayerWeights) -> list[str]:
@@ -240,5 +232,6 @@ class _OnnxGraph:
         return self._scalars[value]
 
     def _constant(self, array: NDArray[np.float32], name: str) -> str:
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        tensor = self._proto.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
+        tensor.raw_data = array.astype("<f4", copy=False).tobytes()  # row-major, as the format asks
         return name
