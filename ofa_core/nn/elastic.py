@@ -1,0 +1,163 @@
+"""Layers that are used at a part of their size.
+
+Each holds the weights of its largest form. A smaller form uses leading channels (paper, section 3: the most important
+ones after sorting) and, for depth-wise kernels, the transformed centre. How much is used is an argument of `forward`,
+never a state of the module. `slice_*` gives the same part as tensors, for extraction.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ofa_core.blocks import Act, make_divisible
+from ofa_core.errors import ArchError
+from ofa_core.nn.kernels import BUILTIN, KernelPlan, depthwise_conv2d
+
+__all__ = ["ElasticBatchNorm", "ElasticConv", "ElasticDepthwise", "ElasticSE", "activate", "transform_name"]
+
+
+def activate(x: Tensor, act: Act) -> Tensor:
+    """The activation of a layer."""
+    if act == "relu":
+        return functional.relu(x, inplace=True)
+    if act == "relu6":
+        return functional.relu6(x, inplace=True)
+    if act == "h_swish":
+        return functional.hardswish(x)
+    return x
+
+
+def transform_name(larger_px: int, smaller_px: int) -> str:
+    """How the matrix from one kernel size to the next smaller one is called, such as `7to5`."""
+    return f"{larger_px}to{smaller_px}"
+
+
+class ElasticConv(nn.Module):
+    """A convolution without bias that may use its leading output and input channels.
+
+    Args:
+        in_c: input channels of the largest form.
+        out_c: output channels of the largest form.
+        kernel_px: side of the kernel.
+        stride: stride.
+    """
+
+    def __init__(self, in_c: int, out_c: int, kernel_px: int = 1, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(out_c, in_c, kernel_px, kernel_px))
+
+    def slice_weight(self, out_c: int, in_c: int) -> Tensor:
+        """(out_c, in_c, k, k)."""
+        return self.weight[:out_c, :in_c]
+
+    def forward(self, x: Tensor, out_c: int) -> Tensor:
+        """(n, c, h, w) -> (n, out_c, ceil(h / stride), ceil(w / stride))."""
+        weight = self.slice_weight(out_c, x.shape[1])
+        return functional.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2)
+
+
+class ElasticDepthwise(nn.Module):
+    """A depth-wise convolution that may use its leading channels and a smaller kernel.
+
+    A smaller kernel is made step by step: take the centre of the next larger one, flatten it, and multiply it with a
+    learnt matrix that all channels share and that starts as the identity (paper, section 3, "elastic kernel size").
+
+    Args:
+        channels: channels of the largest form.
+        kernels: choices of the kernel size in pixels, ascending.
+        stride: stride.
+    """
+
+    def __init__(self, channels: int, kernels: tuple[int, ...], stride: int = 1) -> None:
+        super().__init__()
+        self.kernels = kernels
+        self.stride = stride
+        self.matrices = nn.ParameterDict(
+            {transform_name(large, small): nn.Parameter(torch.eye(small**2)) for small, large in pairwise(kernels)}
+        )
+        self.weight = nn.Parameter(torch.empty(channels, 1, kernels[-1], kernels[-1]))
+
+    def slice_weight(self, channels: int, kernel_px: int) -> Tensor:
+        """(channels, 1, kernel_px, kernel_px), transformed where smaller than the largest kernel."""
+        weight = self.weight[:channels]
+        for small, large in reversed(list(pairwise(self.kernels))):
+            if large <= kernel_px:
+                break
+            start = (large - small) // 2
+            centre = weight[:, :, start : start + small, start : start + small].reshape(channels, small**2)
+            weight = functional.linear(centre, self.matrices[transform_name(large, small)]).view(
+                channels, 1, small, small
+            )
+        if weight.shape[-1] != kernel_px:
+            raise ArchError(f"kernel size {kernel_px}: one of {', '.join(map(str, self.kernels))}")
+        return weight
+
+    def forward(self, x: Tensor, kernel_px: int, plan: KernelPlan = BUILTIN) -> Tensor:
+        """(n, c, h, w) -> (n, c, ceil(h / stride), ceil(w / stride))."""
+        return depthwise_conv2d(x, self.slice_weight(x.shape[1], kernel_px), self.stride, plan)
+
+
+class ElasticBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation of the leading channels; training updates the same part of the running statistics."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> the same."""
+        c = x.shape[1]
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        part = self.slice_parts(c)
+        mean, var, weight, bias = (part[name] for name in ("running_mean", "running_var", "weight", "bias"))
+        return functional.batch_norm(x, mean, var, weight, bias, self.training, self.momentum or 0.0, self.eps)
+
+    def slice_parts(self, channels: int) -> dict[str, Tensor]:
+        """The leading `channels` of statistics, weight and bias, and the batch counter, by their names."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        return {
+            "weight": self.weight[:channels],
+            "bias": self.bias[:channels],
+            "running_mean": self.running_mean[:channels],
+            "running_var": self.running_var[:channels],
+            "num_batches_tracked": self.num_batches_tracked,
+        }
+
+
+class ElasticSE(nn.Module):
+    """Squeeze-and-excite of the leading channels; its bottleneck has a quarter of them, rounded to a multiple of 8.
+
+    Args:
+        channels: channels of the largest form.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = make_divisible(channels // 4)
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+
+    def slice_parts(self, channels: int) -> dict[str, Tensor]:
+        """Weights and biases for `channels`, by their names."""
+        squeezed = make_divisible(channels // 4)
+        assert self.reduce.bias is not None
+        assert self.expand.bias is not None
+        return {
+            "reduce.weight": self.reduce.weight[:squeezed, :channels],
+            "reduce.bias": self.reduce.bias[:squeezed],
+            "expand.weight": self.expand.weight[:channels, :squeezed],
+            "expand.bias": self.expand.bias[:channels],
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> the same, each channel scaled by its gate."""
+        part = self.slice_parts(x.shape[1])
+        y = x.mean((2, 3), keepdim=True)  # (n, c, 1, 1)
+        y = functional.relu(
+            functional.conv2d(y, part["reduce.weight"], part["reduce.bias"]), inplace=True
+        )  # (n, squeezed, 1, 1)
+        return x * functional.hardsigmoid(functional.conv2d(y, part["expand.weight"], part["expand.bias"]))

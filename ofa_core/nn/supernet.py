@@ -1,0 +1,107 @@
+"""The supernet: every sub-net of a space in one set of weights.
+
+An architecture is a value: `net(x, arch)` runs it and `extract(net, arch)` copies it out. Nothing about an architecture
+is kept in the module, so two threads may run two sub-nets of one supernet.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ofa_core.arch import Arch
+from ofa_core.errors import ArchError
+from ofa_core.nn.elastic import ElasticBatchNorm
+from ofa_core.nn.initial import BN_MOMENTUM, bn_eps, initialise
+from ofa_core.nn.kernels import BUILTIN, KernelPlan
+from ofa_core.nn.mbconv import ElasticLayer, elastic_layer
+from ofa_core.nn.subnet import SubNet, assemble
+from ofa_core.space import Space
+
+__all__ = ["Supernet", "active_layers", "extract"]
+
+N_FIXED = 2  # the stem and the fixed first block come before the searchable ones
+
+
+def active_layers(space: Space, arch: Arch) -> list[int]:
+    """Where each layer of `arch` is among those of the largest sub-net: depth keeps the first blocks of a stage."""
+    slots = [
+        N_FIXED + start + j for start, depth in zip(space.stage_starts, arch.depths, strict=True) for j in range(depth)
+    ]
+    head = N_FIXED + space.n_slots
+    n_head = 4 if space.feature_c else 3
+    return [*range(N_FIXED), *slots, *range(head, head + n_head)]
+
+
+class Supernet(nn.Module):
+    """All sub-nets of a space, sharing weights (paper, section 3).
+
+    Args:
+        space: the search space; it is the only source of shapes.
+        dropout: probability before the classifier (published: 0.1).
+        seed: of the initial weights.
+        plan: which depth-wise shapes take the fast weight gradient (`measure_plan`).
+
+    Attributes:
+        layers: one elastic layer per entry of `space.blocks(space.largest())`.
+    """
+
+    def __init__(self, space: Space, *, dropout: float = 0.1, seed: int = 0, plan: KernelPlan = BUILTIN) -> None:
+        super().__init__()
+        self.space = space
+        self.plan = plan
+        slots = range(N_FIXED, N_FIXED + space.n_slots)
+        self.layers = nn.ModuleList(
+            elastic_layer(spec, space.kernels if i in slots else (spec.kernel_px,), dropout)
+            for i, spec in enumerate(space.blocks(space.largest()))
+        )
+        for module in self.modules():
+            if isinstance(module, ElasticBatchNorm):
+                module.eps, module.momentum = bn_eps(space), BN_MOMENTUM
+        initialise(self, seed)
+
+    def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Run one sub-net.
+
+        Args:
+            x: (n, 3, px, px) with px = `arch.resolution_px`.
+            arch: a member of the space.
+
+        Returns:
+            (n, classes) logits.
+
+        Raises:
+            ArchError: for an architecture that is no member, or images of another size than it says.
+        """
+        self.space.validate(arch)
+        if x.shape[-2:] != (arch.resolution_px, arch.resolution_px):
+            raise ArchError(
+                f"images of {x.shape[-2]}x{x.shape[-1]} px for an architecture at {arch.resolution_px} px; "
+                "use arch.at(resolution_px)"
+            )
+        x = x.contiguous(memory_format=torch.channels_last)
+        for i, spec in zip(active_layers(self.space, arch), self.space.blocks(arch), strict=True):
+            x = self.layers[i](x, spec, self.plan)
+        return x
+
+
+@torch.no_grad()
+def extract(net: Supernet, arch: Arch) -> SubNet:
+    """Copy one sub-net out of a supernet as plain modules.
+
+    Args:
+        net: the supernet, left as it is.
+        arch: a member of its space.
+
+    Returns:
+        A network that shares no memory with `net`, in its mode (training or evaluation). Its batch norm statistics are
+        the supernet's leading ones and rarely fit: calibrate before use (`ofa_core.train.calibration`).
+    """
+    net.space.validate(arch)
+    blocks = net.space.blocks(arch)
+    layers = [cast(ElasticLayer, net.layers[i]) for i in active_layers(net.space, arch)]
+    states = (dict(layer.slice_state(spec)) for layer, spec in zip(layers, blocks, strict=True))
+    sub = assemble(blocks, states, bn_eps=bn_eps(net.space))
+    return sub if net.training else sub.eval()
