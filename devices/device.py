@@ -103,6 +103,7 @@ class Channel(Protocol):
 
         Raises:
             ChannelClosedError: the process takes no more input.
+            DeviceTimeoutError: it reads none of its input for a minute.
             DeviceUnreachableError: the connection broke.
         """
 

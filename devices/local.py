@@ -35,6 +35,7 @@ __all__ = ["LocalDevice", "open_target"]
 _TAIL_BYTES = 8192
 _READ_BYTES = 1 << 16
 _KILL_WAIT_S = 10.0
+_WRITE_TIMEOUT_S = 60.0
 
 
 class LocalDevice:
@@ -148,6 +149,7 @@ class LocalChannel:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        os.set_blocking(self._stdin.fileno(), False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stdout, selectors.EVENT_READ)
         self._buffer = bytearray()
@@ -156,10 +158,15 @@ class LocalChannel:
         self.is_over = False
 
     def write_line(self, line: str) -> None:
-        """Write one line to the process's stdin."""
+        """Write one line to the process's stdin, keeping what it says meanwhile: neither waits for the other."""
+        rest = memoryview(line.encode() + b"\n")
+        deadline = time.monotonic() + _WRITE_TIMEOUT_S
         try:
-            self._stdin.write(line.encode() + b"\n")
-            self._stdin.flush()
+            while rest:
+                try:
+                    rest = rest[os.write(self._stdin.fileno(), rest) :]
+                except BlockingIOError:
+                    self._wait_for_room(deadline)
         except (OSError, ValueError) as error:
             raise ChannelClosedError(f"{self._program} takes no more input: {error}") from error
 
@@ -168,20 +175,34 @@ class LocalChannel:
         deadline = time.monotonic() + timeout_s
         while (end := self._buffer.find(b"\n", self._scanned)) < 0:
             self._scanned = len(self._buffer)
-            if self._scanned > MAX_LINE_BYTES:
-                raise LineTooLongError(f"{self._program} wrote a line of more than {MAX_LINE_BYTES} bytes")
-            if self.is_over or not self._selector.select(max(0.0, deadline - time.monotonic())):
-                if self.is_over:
-                    raise ChannelClosedError(f"{self._program} was closed")
+            if self.is_over:
+                raise ChannelClosedError(f"{self._program} was closed")
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
                 raise DeviceTimeoutError(f"{self._program} wrote no line within {timeout_s:g} s")
-            chunk = os.read(self._stdout.fileno(), _READ_BYTES)
-            if not chunk:
-                raise ChannelClosedError(f"{self._program} has ended its output")
-            self._buffer += chunk
+            self._fill()
         line = self._buffer[:end].decode("utf-8", "replace")
         del self._buffer[: end + 1]
         self._scanned = 0
         return line
+
+    def _wait_for_room(self, deadline: float) -> None:
+        """Wait until the process may take more input; take over what it writes."""
+        with selectors.DefaultSelector() as both:
+            both.register(self._stdin, selectors.EVENT_WRITE)
+            both.register(self._stdout, selectors.EVENT_READ)
+            ready = [key.fileobj for key, _ in both.select(max(0.0, deadline - time.monotonic()))]
+        if not ready:
+            raise DeviceTimeoutError(f"{self._program} read none of its input within {_WRITE_TIMEOUT_S:g} s")
+        if self._stdout in ready:
+            self._fill()
+
+    def _fill(self) -> None:
+        if len(self._buffer) > MAX_LINE_BYTES and b"\n" not in self._buffer:
+            raise LineTooLongError(f"{self._program} wrote a line of more than {MAX_LINE_BYTES} bytes")
+        chunk = os.read(self._stdout.fileno(), _READ_BYTES)
+        if not chunk:
+            raise ChannelClosedError(f"{self._program} has ended its output")
+        self._buffer += chunk
 
     def kill(self) -> None:
         """Kill the process's whole group and collect it."""

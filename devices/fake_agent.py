@@ -1,0 +1,155 @@
+"""The agent of the fake device: it answers the agent's protocol (`docs/formats.md`) in memory, in virtual time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devices.device import DeviceUnreachableError
+from devices.facts import parse_facts
+
+if TYPE_CHECKING:
+    from devices.fake import FakeChannel, FakeDevice
+
+__all__ = ["FakeAgent", "FakeRun", "FakeTiming", "Latency"]
+
+_OVERHEAD_S = 1e-4  # virtual time of one request
+_LOAD_S = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class FakeRun:
+    """One run, for which a latency is wanted.
+
+    Attributes:
+        model: content of the model's file.
+        process: number of the agent process, from 0.
+        visit: number of the visit to this model in this process, from 0.
+        repeat: number of the run in the visit, from 0; warm-up runs are not asked for.
+        threads: as loaded.
+    """
+
+    model: bytes
+    process: int
+    visit: int
+    repeat: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class FakeTiming:
+    """What one run shows: wall and CPU time in ms, and involuntary context switches."""
+
+    wall_ms: float
+    cpu_ms: float
+    n_switches: int = 0
+
+
+Latency = Callable[[FakeRun], "float | FakeTiming"]
+
+
+class FakeAgent:
+    """The agent's side of the protocol, without a runtime; `answer` is called for each request."""
+
+    def __init__(self, device: FakeDevice, channel: FakeChannel, backend: str) -> None:
+        self._device = device
+        self._channel = channel
+        self._backend = backend
+        self._process = device.n_processes
+        self._models: dict[int, tuple[bytes, int]] = {}
+        self._visits: dict[bytes, int] = {}
+        self._n_loaded = 0
+        self._hangs = False
+
+    def answer(self, line: str) -> list[str]:
+        """Return the lines that one request brings forth: one, or none from a process that died or hangs."""
+        request = json.loads(line)
+        self._device.requests.append(request)
+        self._device.advance(_OVERHEAD_S)
+        if self._hangs:
+            return []
+        model = self._content(request)
+        try:
+            kind = self._device.due_fault(request["op"], model)
+        except DeviceUnreachableError:
+            return []
+        if kind == "crash":
+            self._channel.end(-9)
+            return []
+        if kind == "hang":
+            self._hangs = True
+            return []
+        if kind == "garbage":
+            return ["Illegal instruction? No: just garbage"]
+        try:
+            if kind == "error":
+                raise RuntimeError("a fault of the fake device")  # noqa: TRY301
+            body: dict[str, Any] = {"ok": True, **self._do(request, model)}
+        except (KeyError, RuntimeError, ValueError) as error:
+            body = {"ok": False, "error": {"type": type(error).__name__, "message": str(error)}}
+        return [json.dumps({"id": request["id"], **body})]
+
+    def _content(self, request: dict[str, Any]) -> bytes | None:
+        if request["op"] == "load":
+            return self._device.files.get(request["model"])
+        return self._models.get(request.get("handle", 0), (None, 0))[0]
+
+    def _do(self, request: dict[str, Any], model: bytes | None) -> dict[str, Any]:
+        op = request["op"]
+        if op == "hello":
+            return self._hello()
+        if op == "quit":
+            self._channel.end(0)
+            return {}
+        if model is None:
+            raise ValueError(f"no such model: {request.get('model', request.get('handle'))}")
+        if op == "load":
+            self._n_loaded += 1
+            self._models[self._n_loaded] = (model, request["threads"])
+            self._device.advance(_LOAD_S)
+            return {"handle": self._n_loaded, "load_ns": round(_LOAD_S * 1e9), "settings": {"fake": True}}
+        if op == "unload":
+            del self._models[request["handle"]]
+            return {}
+        return self._run(model, request)
+
+    def _hello(self) -> dict[str, Any]:
+        cpus = list(range(parse_facts(self._device.facts_text, "").n_cores or 1))
+        return {
+            "protocol": 1,
+            "backend": self._backend,
+            "versions": {self._backend: "0"},
+            "python": "3.8.0",
+            "machine": "aarch64",
+            "system": "Linux",
+            "n_cores": len(cpus),
+            "cpus": cpus,
+            "clocks": {
+                "wall": "fake",
+                "cpu_one_thread": "fake",
+                "cpu_many_threads": "fake",
+                "switches_one_thread": "thread",
+                "switches_many_threads": "process",
+            },
+            "pid": 1000 + self._process,
+        }
+
+    def _run(self, model: bytes, request: dict[str, Any]) -> dict[str, Any]:
+        visit = self._visits.get(model, 0)
+        self._visits[model] = visit + 1
+        threads = self._models[request["handle"]][1]
+        timings = []
+        for repeat in range(request["repeats"]):
+            told = self._device.latency(FakeRun(model, self._process, visit, repeat, threads))
+            timings.append(told if isinstance(told, FakeTiming) else FakeTiming(told, told))
+        n_runs = len(timings) + request["warmup"]
+        self._device.advance(sum(t.wall_ms for t in timings) / 1e3 * n_runs / max(1, len(timings)))
+        return {
+            "wall_ns": [round(t.wall_ms * 1e6) for t in timings],
+            "cpu_ns": [round(t.cpu_ms * 1e6) for t in timings],
+            "switches": [t.n_switches for t in timings],
+            "n_involuntary_switches": sum(t.n_switches for t in timings),
+            "peak_rss_kb": None,
+        }
