@@ -14,6 +14,9 @@ __all__ = ["BACKENDS", "Backend", "Model", "open_backend"]
 BACKENDS = {
     "onnxruntime": "profiler.agent.backends.ort:OrtBackend",
     "sleep": "profiler.agent.backends.sleep:SleepBackend",
+    "tflite": "profiler.agent.backends.tflite:open_tflite",
+    "tflite-no-xnnpack": "profiler.agent.backends.tflite:open_without_xnnpack",
+    "tflite-runtime": "profiler.agent.backends.tflite:open_tflite_runtime",
 }
 
 

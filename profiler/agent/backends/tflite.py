@@ -1,0 +1,172 @@
+"""The TFLite backend: ai-edge-litert, else tflite-runtime, else TensorFlow, with or without XNNPACK.
+
+Their interpreters are one API under three names, but not one speed (the same file runs up to twice as fast on the newer
+runtime), so the runtime's name is part of the version that is reported. A runtime counts as there when it has run a
+two-number model: tflite-runtime 2.14 imports well beside numpy 2 and dies only when an interpreter is made.
+"""
+
+from __future__ import annotations
+
+import base64
+from importlib import import_module, metadata
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["RUNTIMES", "TfliteBackend", "TfliteModel", "open_tflite", "open_tflite_runtime", "open_without_xnnpack"]
+
+RUNTIMES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+    "tensorflow": "tensorflow.lite",
+}
+"""Runtimes in the order in which they are tried: name of the distribution, module with its `Interpreter`."""
+
+_SEED = 20200121  # any fixed number: each load of a model sees the same input
+
+# y = relu(x) over two numbers: a TFLite file of 276 bytes with one operator and no weights.
+_PROBE = base64.b64decode(
+    "GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAAAcAAAA0AAAAAMAAAABAAAACAAAAAQABAAEAAAAAQAAABAAAAAMABQAEAAMAAgABAAMAAAA"
+    "EAAAADwAAABAAAAARAAAAAEAAAAQAAAAAAAKAAwAAAAIAAQACgAAAAgAAAAMAAAAAQAAAAEAAAABAAAAAAAAAAEAAAABAAAAAQAAAAAAAAACAAAA"
+    "MAAAAAQAAADk////CAAAAAwAAAABAAAAeQAAAAEAAAACAAAADAAMAAgAAAAAAAQADAAAAAgAAAAMAAAAAQAAAHgAAAABAAAAAgAAAAEAAAAQAAAA"
+    "DAAMAAsAAAAAAAQADAAAABMAAAAAAAAT"
+)
+
+
+class _Runtime(NamedTuple):
+    name: str
+    version: str
+    interpreter: Any  # the class
+    without_delegates: Any  # the op resolver that leaves XNNPACK out
+
+
+class TfliteModel:
+    """One interpreter with its tensors allocated and its inputs filled."""
+
+    def __init__(self, runtime: _Runtime, path: str, threads: int, xnnpack: bool) -> None:
+        options = {} if xnnpack else {"experimental_op_resolver_type": runtime.without_delegates}
+        interpreter = runtime.interpreter(model_path=path, num_threads=threads, **options)
+        for detail in interpreter.get_input_details():
+            if any(size < 0 for size in detail.get("shape_signature", ())):
+                shape = [int(size) for size in detail["shape_signature"]]
+                raise ValueError(f"input {detail['name']!r} has the shape {shape}; export the model with fixed sizes")
+        interpreter.allocate_tensors()
+        rng = np.random.default_rng(_SEED)
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], _input_array(rng, detail))
+        self._interpreter = interpreter
+        self.run = interpreter.invoke  # no call in between: blocks take microseconds
+        self.settings: dict[str, Any] = {
+            "runtime": runtime.name,
+            "num_threads": threads,
+            "xnnpack": xnnpack,
+            "n_delegate_nodes": _n_delegate_nodes(interpreter),
+            "inputs": _shapes(interpreter.get_input_details()),
+            "outputs": _shapes(interpreter.get_output_details()),
+        }
+
+    def close(self) -> None:
+        """Drop the interpreter; its memory goes with the last reference."""
+        del self.run, self._interpreter
+
+
+class TfliteBackend:
+    """A TFLite runtime on the CPU.
+
+    Args:
+        name: the backend's name, under which `versions` tells the runtime.
+        runtime: a name of `RUNTIMES`; None takes the first that works.
+        xnnpack: whether the XNNPACK delegate runs what it can, as the runtimes do unless told otherwise.
+
+    Raises:
+        ValueError: there is no such runtime.
+        ImportError: none of the runtimes works here; the message says why for each.
+    """
+
+    def __init__(self, name: str = "tflite", runtime: str | None = None, xnnpack: bool = True) -> None:
+        self._name = name
+        self._runtime = _find_runtime(runtime)
+        self._xnnpack = xnnpack
+
+    def versions(self) -> dict[str, str]:
+        """Return the runtime and its version in one text, and the version of numpy."""
+        return {self._name: f"{self._runtime.name} {self._runtime.version}", "numpy": np.__version__}
+
+    def load(self, path: str, threads: int) -> TfliteModel:
+        """Create an interpreter for the file at `path`.
+
+        Raises:
+            ValueError: a file that is no model, an input without a fixed shape or of a type that is not a number.
+        """
+        return TfliteModel(self._runtime, path, threads, self._xnnpack)
+
+
+def open_tflite() -> TfliteBackend:
+    """The backend `tflite`: the first runtime that works, with XNNPACK."""
+    return TfliteBackend()
+
+
+def open_tflite_runtime() -> TfliteBackend:
+    """The backend `tflite-runtime`: that runtime and no other, with XNNPACK."""
+    return TfliteBackend("tflite-runtime", runtime="tflite-runtime")
+
+
+def open_without_xnnpack() -> TfliteBackend:
+    """The backend `tflite-no-xnnpack`: the first runtime that works, with its own kernels."""
+    return TfliteBackend("tflite-no-xnnpack", xnnpack=False)
+
+
+def _find_runtime(wanted: str | None) -> _Runtime:
+    if wanted is not None and wanted not in RUNTIMES:
+        raise ValueError(f"unknown TFLite runtime {wanted!r}, known are {', '.join(RUNTIMES)}")
+    reasons = []
+    for name in RUNTIMES if wanted is None else [wanted]:
+        try:
+            return _probe(name)
+        # tflite-runtime beside numpy 2 raises AttributeError, ImportError or SystemError, by platform.
+        except (ImportError, AttributeError, SystemError, RuntimeError, ValueError) as error:
+            reasons.append(f"{name} ({_first_line(error)})")
+    raise ImportError(f"no TFLite runtime works here: {', '.join(reasons)}; pip install ai-edge-litert")
+
+
+def _probe(name: str) -> _Runtime:
+    """Import a runtime and see it run."""
+    module = import_module(RUNTIMES[name])
+    interpreter = module.Interpreter(model_content=_PROBE)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(0, np.array([-1, 2], dtype=np.float32))
+    interpreter.invoke()
+    result = interpreter.get_tensor(1).tolist()
+    if result != [0.0, 2.0]:
+        raise RuntimeError(f"relu of -1 and 2 came out as {result}")
+    package = import_module(RUNTIMES[name].split(".")[0])
+    version = getattr(package, "__version__", None) or metadata.version(name)
+    resolvers = module.experimental if name == "tensorflow" else module
+    return _Runtime(name, version, module.Interpreter, resolvers.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+
+
+def _first_line(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return (str(cause).strip() or repr(cause)).splitlines()[0]
+
+
+def _n_delegate_nodes(interpreter: Any) -> int | None:
+    """How many pieces a delegate took; 1 when the whole model is one, None where the runtime does not tell."""
+    details = getattr(interpreter, "_get_ops_details", None)
+    if details is None:
+        return None
+    return ["delegate" in str(op["op_name"]).lower() for op in details()].count(True)
+
+
+def _shapes(details: list[dict[str, Any]]) -> dict[str, list[int]]:
+    return {detail["name"]: [int(size) for size in detail["shape"]] for detail in details}
+
+
+def _input_array(rng: np.random.Generator, detail: dict[str, Any]) -> Any:
+    """Return a fixed random input: floats uniform over [-1, 1) in steps of 2**-23 (never denormal), integers 0..127."""
+    dtype, shape = np.dtype(detail["dtype"]), detail["shape"]
+    if dtype.kind == "f":
+        return (rng.random(shape, dtype=np.float32) * 2 - 1).astype(dtype)
+    if dtype.kind in "iu":
+        return rng.integers(0, 128, shape).astype(dtype)
+    raise ValueError(f"input {detail['name']!r} has type {dtype}, which is not a number")

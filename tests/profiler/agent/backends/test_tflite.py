@@ -1,0 +1,157 @@
+"""The TFLite backend on the runtimes that are installed; $OFA_TFLITE_RUNTIME_PYTHON adds the old one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from devices.local import LocalDevice
+from ofa_core.blocks import BlockSpec
+from profiler.agent.backends import open_backend
+from profiler.agent.backends.tflite import RUNTIMES, TfliteBackend
+from profiler.export.to_tflite import block_tflite
+from profiler.runners import AgentRunner, JobError, Visit
+
+litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")
+
+BLOCK = BlockSpec("mbconv", 14, 7, 16, 64, 24, 5, 2, "h_swish", True, False)
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "block.tflite"
+    path.write_bytes(block_tflite(BLOCK))
+    return path
+
+
+@pytest.fixture
+def no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the runtimes can be imported."""
+    for module in RUNTIMES.values():
+        monkeypatch.setitem(sys.modules, module, None)
+
+
+@pytest.mark.parametrize(("name", "xnnpack"), [("tflite", True), ("tflite-no-xnnpack", False)])
+def test_settings_tell_the_runtime_and_whether_the_block_is_one_piece(model_path, name, xnnpack):
+    backend = open_backend(name)
+    model = backend.load(str(model_path), 2)
+    assert backend.versions()[name].startswith("ai-edge-litert ")
+    assert backend.versions()["numpy"] == np.__version__
+    assert model.settings == {
+        "runtime": "ai-edge-litert",
+        "num_threads": 2,
+        "xnnpack": xnnpack,
+        "n_delegate_nodes": int(xnnpack),
+        "inputs": {"input": [1, 14, 14, 16]},
+        "outputs": {"output": [1, 7, 7, 24]},
+    }
+    model.run()
+    model.close()
+
+
+def test_each_run_sees_the_same_input(model_path):
+    """The runtime may use an input's memory for something else once it is read; it must not."""
+    model = open_backend("tflite").load(str(model_path), 1)
+    sink = model._interpreter.get_output_details()[0]["index"]
+    outputs = []
+    for _ in range(3):
+        model.run()
+        outputs.append(model._interpreter.get_tensor(sink))
+    assert np.abs(outputs[0]).max() > 0.01
+    assert np.array_equal(outputs[0], outputs[1])
+    assert np.array_equal(outputs[0], outputs[2])
+
+
+def test_two_loads_are_fed_alike_and_with_ordinary_numbers(model_path):
+    inputs = []
+    for _ in range(2):
+        model = open_backend("tflite").load(str(model_path), 1)
+        inputs.append(model._interpreter.get_tensor(model._interpreter.get_input_details()[0]["index"]))
+    assert np.array_equal(*inputs)
+    assert inputs[0].min() < -0.9 < 0.9 < inputs[0].max()
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    path = tmp_path / "not.tflite"
+    path.write_bytes(b"neither flat nor a buffer")
+    with pytest.raises(ValueError, match=r"not\.tflite|[Mm]odel"):
+        open_backend("tflite").load(str(path), 1)
+
+
+def test_a_size_left_open_is_refused(tmp_path, model_path):
+    flatbuffers = pytest.importorskip("flatbuffers")
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    model = schema.ModelT.InitFromPackedBuf(model_path.read_bytes())
+    model.subgraphs[0].tensors[0].shapeSignature = np.array([-1, 14, 14, 16], dtype=np.int32)
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path = tmp_path / "open.tflite"
+    path.write_bytes(bytes(builder.Output()))
+    with pytest.raises(
+        ValueError, match=r"'input' has the shape \[-1, 14, 14, 16\]; export the model with fixed sizes"
+    ):
+        open_backend("tflite").load(str(path), 1)
+
+
+def test_without_any_runtime_each_one_says_why(no_runtime):
+    with pytest.raises(ImportError, match=r"ai-edge-litert \(.*tflite-runtime \(.*tensorflow \(.*pip install"):
+        TfliteBackend()
+
+
+def test_a_runtime_that_imports_but_cannot_run_is_passed_over(no_runtime, monkeypatch):
+    class Broken:
+        def __init__(self, **options: object) -> None:
+            raise SystemError("initialization failed") from ImportError("numpy.core.multiarray failed to import")
+
+    module = ModuleType("broken")
+    module.Interpreter = Broken  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, RUNTIMES["tflite-runtime"], module)
+    monkeypatch.setitem(sys.modules, "tflite_runtime", ModuleType("tflite_runtime"))
+    with pytest.raises(ImportError, match=r"tflite-runtime \(numpy\.core\.multiarray failed to import\)"):
+        TfliteBackend()
+
+
+def test_an_unknown_runtime_is_refused():
+    with pytest.raises(ValueError, match="unknown TFLite runtime 'caffe', known are ai-edge-litert"):
+        TfliteBackend(runtime="caffe")
+
+
+@pytest.mark.parametrize("name", ["tflite", "tflite-no-xnnpack"])
+def test_the_packed_agent_runs_it(tmp_path, model_path, name):
+    with LocalDevice(tmp_path) as device, AgentRunner(device, name) as runner:
+        hello = runner.open()
+        handle = runner.load(model_path, threads=1, cpus=None)
+        (result,) = runner.run([Visit(handle, 2, 5)])
+        assert hello.backend_version.startswith("ai-edge-litert ")
+        assert runner.settings[handle]["xnnpack"] == (name == "tflite")
+    assert (result.wall_ns > 0).all()
+
+
+def test_the_old_runtime_is_told_by_its_own_name(tmp_path, model_path):
+    python = os.environ.get("OFA_TFLITE_RUNTIME_PYTHON")
+    if not python:
+        pytest.skip("OFA_TFLITE_RUNTIME_PYTHON names no interpreter that has tflite-runtime")
+    with LocalDevice(tmp_path) as device, AgentRunner(device, "tflite-runtime", python=python) as runner:
+        hello = runner.open()
+        handle = runner.load(model_path, threads=1, cpus=None)
+        (result,) = runner.run([Visit(handle, 2, 5)])
+        assert hello.backend_version.startswith("tflite-runtime ")
+        assert runner.settings[handle]["n_delegate_nodes"] == 1
+    assert (result.wall_ns > 0).all()
+
+
+def test_a_forced_runtime_that_is_missing_is_one_clear_error(tmp_path):
+    if find_spec("tflite_runtime"):
+        pytest.skip("tflite-runtime is installed here")
+    with (
+        LocalDevice(tmp_path) as device,
+        AgentRunner(device, "tflite-runtime") as runner,
+        pytest.raises(JobError, match="no TFLite runtime works here: tflite-runtime"),
+    ):
+        runner.open()
