@@ -225,18 +225,18 @@ def _value(lines: list[str], key: str, separator: str) -> str | None:
 
 
 def _first_int(text: str | None) -> int | None:
-    found = re.search(r"-?\d+", text or "")
+    found = re.search(r"-?\d{1,18}", text or "")
     return int(found.group()) if found else None
 
 
 def _first_float(text: str | None) -> float | None:
-    found = re.search(r"-?\d+(\.\d+)?", text or "")
+    found = re.search(r"-?\d{1,18}(\.\d{1,18})?", text or "")
     return float(found.group()) if found else None
 
 
 def _by_cpu(lines: list[str]) -> list[str]:
     """Return the contents of `/sys/devices/system/cpu/cpuN/...` files in the order of N."""
-    found = [(int(m.group(1)), m.group(2)) for m in (re.match(r".*/cpu(\d+)/[^:]*:(.*)", x) for x in lines) if m]
+    found = [(int(m.group(1)), m.group(2)) for m in (re.match(r".*/cpu(\d{1,6})/[^:]*:(.*)", x) for x in lines) if m]
     return [value.strip() for _, value in sorted(found)]
 
 
@@ -252,14 +252,15 @@ def _model(cpuinfo: list[str], devicetree: list[str], android: dict[str, str]) -
 
 def _cpu_use(before: list[str], after: list[str]) -> tuple[float | None, float | None]:
     """Return the shares of busy and of stolen time between two readings of /proc/stat."""
-    first, second = (_value([" ".join(x.split()).replace(" ", ":", 1) for x in y], "cpu", ":") for y in (before, after))
-    if first is None or second is None:
+    matches = [re.search(r"^cpu((?: +\d{1,18}){8})", "\n".join(lines), re.MULTILINE) for lines in (before, after)]
+    ticks = [[int(n) for n in match.group(1).split()] for match in matches if match]
+    if len(ticks) < 2:
         return None, None
-    spent = [int(b) - int(a) for a, b in zip(first.split(), second.split(), strict=False)]
-    if len(spent) < 8 or sum(spent[:8]) <= 0:
+    spent = [b - a for a, b in zip(*ticks, strict=True)]
+    if min(spent) < 0 or sum(spent) == 0:
         return None, None
     # proc(5): user nice system idle iowait irq softirq steal; guest times are part of user.
-    total = sum(spent[:8])
+    total = sum(spent)
     return (total - spent[3] - spent[4] - spent[7]) / total, spent[7] / total
 
 
@@ -276,7 +277,7 @@ def _boost(lines: list[str]) -> bool | None:
 def _temperatures(thermal: list[str], service: list[str]) -> Iterator[tuple[str, float]]:
     zones: dict[str, dict[str, str]] = {}
     for line in thermal:
-        if found := re.match(r".*/(thermal_zone\d+)/(type|temp):(.*)", line):
+        if found := re.match(r".*/(thermal_zone\d{1,6})/(type|temp):(.*)", line):
             zones.setdefault(found.group(1), {})[found.group(2)] = found.group(3).strip()
     n_seen: dict[str, int] = {}
     for zone, files in sorted(zones.items(), key=lambda item: int(item[0][12:])):
@@ -289,7 +290,7 @@ def _temperatures(thermal: list[str], service: list[str]) -> Iterator[tuple[str,
     in_cache = False
     for line in service:
         in_cache = "Cached temperatures" in line or (in_cache and "HAL" not in line)
-        found = re.search(r"mValue=(-?[\d.]+).*mName=([^,}]+)", line)
+        found = re.search(r"mValue=(-?\d{1,9}(?:\.\d{1,9})?)\b.*mName=([^,}]+)", line)
         if found and not in_cache:
             yield f"thermalservice {found.group(2)}", float(found.group(1))
 
