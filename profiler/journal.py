@@ -1,0 +1,235 @@
+"""The journal of a measuring session: append-only JSON lines that survive a crash at any moment.
+
+Line 1 is the header: what is measured, and in which context. Every other line is one event:
+
+    {"pilot": {"repeats": [...], "n_rounds": n}}                what the pilot found out; measuring starts after it
+    {"p": 0, "c": 0, "r": 3, "i": 17, "w": [...], "u": [...], "s": [...], "b": [w, u], "a": [w, u]}     one visit
+    {"fail": 17, "error": "..."}                                a try of item 17 that went wrong
+    {"redo": [p, c]}                                            the visits of that unit so far do not count
+
+A visit: process, chunk, round, item; wall and CPU nanoseconds and involuntary context switches of each run in order,
+the discarded first ones included; and the probe's wall and CPU nanoseconds before and after.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from ofa_core.errors import ContextMismatchError, FormatError
+
+__all__ = ["Journal", "VisitRecord", "read_journal"]
+
+JOURNAL_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRecord:
+    """One visit of one item.
+
+    Attributes:
+        process: number of the fresh process.
+        chunk: number of the chunk.
+        round: number of the round within both.
+        item: index into the plan's items.
+        wall_ns: wall time of each run, in order.
+        cpu_ns: CPU time of each run.
+        switches: involuntary context switches of each run.
+        before: the probe's (wall, CPU) nanoseconds before the visit.
+        after: the same after it.
+    """
+
+    process: int
+    chunk: int
+    round: int
+    item: int
+    wall_ns: tuple[int, ...]
+    cpu_ns: tuple[int, ...]
+    switches: tuple[int, ...]
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    @property
+    def key(self) -> tuple[int, int, int, int]:
+        """What no two visits share."""
+        return self.process, self.chunk, self.round, self.item
+
+    def to_json(self) -> dict[str, Any]:
+        """The line of the file, as a dictionary."""
+        return {
+            "p": self.process,
+            "c": self.chunk,
+            "r": self.round,
+            "i": self.item,
+            "w": self.wall_ns,
+            "u": self.cpu_ns,
+            "s": self.switches,
+            "b": self.before,
+            "a": self.after,
+        }
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> VisitRecord:
+        """The inverse of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
+        wall, cpu, switches = (tuple(int(v) for v in line[name]) for name in "wus")
+        if not len(wall) == len(cpu) == len(switches):
+            raise ValueError("w, u and s differ in length")
+        process, chunk, round_, item = (int(line[name]) for name in "pcri")
+        return cls(process, chunk, round_, item, wall, cpu, switches, _pair(line["b"]), _pair(line["a"]))
+
+
+@dataclass
+class JournalState:
+    """What a journal says.
+
+    Attributes:
+        header: its first line.
+        pilot: what the pilot found out, None before it ended.
+        visits: the visits that count, by key.
+        failures: error messages of each item's failed tries.
+        redone: the units that were measured again.
+    """
+
+    header: dict[str, Any]
+    pilot: dict[str, Any] | None = None
+    visits: dict[tuple[int, int, int, int], VisitRecord] = field(default_factory=dict)
+    failures: dict[int, list[str]] = field(default_factory=dict)
+    redone: list[tuple[int, int]] = field(default_factory=list)
+
+    def take(self, line: dict[str, Any]) -> None:
+        """Take one event in; raises KeyError, TypeError or ValueError for a line that is none."""
+        if "pilot" in line:
+            self.pilot = dict(line["pilot"])
+        elif "fail" in line:
+            self.failures.setdefault(int(line["fail"]), []).append(str(line["error"]))
+        elif "redo" in line:
+            process, chunk = (int(v) for v in line["redo"])
+            self.redone.append((process, chunk))
+            self.visits = {k: v for k, v in self.visits.items() if k[:2] != (process, chunk)}
+        else:
+            visit = VisitRecord.from_json(line)
+            self.visits.setdefault(visit.key, visit)
+
+
+class Journal:
+    """An open journal; every line is on the disk before `write` returns. A context manager.
+
+    Args:
+        path: the file.
+        header: what line 1 says, or must say: measurements of another context are never mixed in.
+        fresh: set an existing journal aside (`<name>.1`, `.2`, ...) instead of resuming it.
+
+    Raises:
+        ContextMismatchError: if the file holds measurements of something else.
+        FormatError: if the file is no journal, or damaged before its last line.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any], *, fresh: bool = False) -> None:
+        header = json.loads(json.dumps({"schema": JOURNAL_SCHEMA, **header}))
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if fresh and path.exists():
+            path.rename(_unused(path))
+        self.resumed = path.exists() and path.stat().st_size > 0
+        if self.resumed:
+            self.state, good_bytes = _parse(path)
+            if good_bytes == 0:
+                self.resumed = False
+            elif differences := _differences(self.state.header, header):
+                raise ContextMismatchError(
+                    f"{path} holds measurements of something else ({'; '.join(differences[:3])}); "
+                    "use --fresh to set it aside and start anew"
+                )
+            with path.open("r+b") as file:
+                file.truncate(good_bytes)
+        self._file: IO[bytes] = path.open("ab")
+        if not self.resumed:
+            self.state = JournalState(header)
+            self._append(header)
+
+    def write(self, event: dict[str, Any]) -> None:
+        """Append one event and take it into `state`."""
+        self._append(event)
+        self.state.take(event)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def read_journal(path: Path) -> JournalState:
+    """Read a journal without opening it for writing.
+
+    Raises:
+        FormatError: if it is none, or damaged before its last line.
+    """
+    state, good_bytes = _parse(path)
+    if not good_bytes:
+        raise FormatError(f"{path}: no complete line; a journal starts with its context")
+    return state
+
+
+def _parse(path: Path) -> tuple[JournalState, int]:
+    """The state, and the bytes up to the end of the last whole line: what follows was torn by a crash."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or error}") from error
+    good = data[: data.rfind(b"\n") + 1]
+    state = JournalState({})
+    for number, raw in enumerate(good.splitlines(), start=1):
+        try:
+            line = _object(raw)
+            if number > 1:
+                state.take(line)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise FormatError(f"{path}, line {number}: not a line of a measuring journal ({error})") from error
+        if number == 1:
+            if line.get("schema") != JOURNAL_SCHEMA:
+                raise FormatError(f"{path}: schema {line.get('schema')!r}; this version reads {JOURNAL_SCHEMA}")
+            state.header = line
+    return state, len(good)
+
+
+def _pair(values: list[int]) -> tuple[int, int]:
+    wall, cpu = values
+    return int(wall), int(cpu)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    line = json.loads(raw)
+    if not isinstance(line, dict):
+        raise TypeError("not a JSON object")
+    return line
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    out = []
+    for name in sorted({*old, *new}):
+        a, b = old.get(name), new.get(name)
+        if a != b:
+            long = isinstance(a, list | dict) or isinstance(b, list | dict)
+            out.append(f"another {name}" if long else f"{name} {a!r}, now {b!r}")
+    return out
+
+
+def _unused(path: Path) -> Path:
+    n = 1
+    while (other := path.with_name(f"{path.name}.{n}")).exists():
+        n += 1
+    return other

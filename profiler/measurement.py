@@ -1,0 +1,266 @@
+"""From visits to a latency: which runs count, at which machine speed, and how sure one can be.
+
+A machine that others share, or that heats up, does not have one speed. Every visit of a block is therefore bracketed
+by runs of one and the same small block, the *probe*, and the latency is read off at the probe's typical time
+(docs/adr/0003):
+
+    log t = c_process + slope * log(s / s_ref)
+
+with t the median of the visit's clean runs, s the probe's time around it, and s_ref the probe's median over the
+session. The fit is robust (Huber weights); the slope of one item is held to that of all items, which is well known.
+Runs in which the thread was preempted are dropped, and so are the first two after a switch from another model, which
+find cold caches. What remains differs between fresh processes more than within one, so the interval is that of the
+processes' c.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from profiler.journal import VisitRecord
+
+__all__ = [
+    "N_DISCARDED",
+    "Clock",
+    "Estimate",
+    "Sample",
+    "choose_clock",
+    "estimate",
+    "reference_probe_ns",
+    "samples_of",
+    "unit_offsets",
+]
+
+Clock = Literal["wall", "cpu"]
+
+N_DISCARDED = 2  # first runs after a switch
+PRIOR_SLOPE = 0.85  # how an item's time follows the probe's, before anything was measured
+PRIOR_VISITS = 10.0  # visits' worth of belief in the slope of all items
+HUBER = 1.345  # in robust standard deviations: 95 % efficient for normal errors
+MAX_PROBE_GAP = math.log(1.35)  # probe before against after: more, and the speed changed within the visit
+MIN_PLAUSIBLE_SD = 0.002  # of one process's c, as a fraction: no clock is better
+CLOCK_GAIN = 0.8  # CPU time is chosen only where it spreads that much less than wall time
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One visit, reduced.
+
+    Attributes:
+        item: index of the item.
+        unit: (process, chunk).
+        log_t: log of the median of the clean runs, nanoseconds.
+        log_s: log of the probe's time around the visit, nanoseconds.
+        steady: whether the probe took about as long before as after.
+        runs_ms: the clean runs.
+        n_dropped: runs dropped because the thread was preempted.
+    """
+
+    item: int
+    unit: tuple[int, int]
+    log_t: float
+    log_s: float
+    steady: bool
+    runs_ms: tuple[float, ...]
+    n_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The latency of one item.
+
+    Attributes:
+        latency_ms: at the reference speed of the machine.
+        half_width: half width of the 90 % interval, as a fraction of the latency.
+        slope: how it follows the probe.
+        median_ms: median of all clean runs, at whatever speed the machine had.
+        p25_ms: their lower quartile.
+        p90_ms: their 90th percentile.
+        iqr_ms: their interquartile range.
+        n_samples: clean runs.
+        n_processes: fresh processes.
+        n_dropped: runs in which the thread was preempted.
+    """
+
+    latency_ms: float
+    half_width: float
+    slope: float
+    median_ms: float
+    p25_ms: float
+    p90_ms: float
+    iqr_ms: float
+    n_samples: int
+    n_processes: int
+    n_dropped: int
+
+
+def samples_of(visits: Iterable[VisitRecord], clock: Clock) -> list[Sample]:
+    """Reduce visits to samples; a visit without a clean run is dropped."""
+    out = []
+    for visit in visits:
+        times = visit.wall_ns if clock == "wall" else visit.cpu_ns
+        later = list(zip(times, visit.switches, strict=True))[N_DISCARDED:]
+        clean = [t for t, switches in later if not switches and t > 0]
+        which = 0 if clock == "wall" else 1
+        before, after = visit.before[which], visit.after[which]
+        if not clean or before <= 0 or after <= 0:
+            continue
+        out.append(
+            Sample(
+                item=visit.item,
+                unit=(visit.process, visit.chunk),
+                log_t=math.log(median(clean)),
+                log_s=0.5 * (math.log(before) + math.log(after)),
+                steady=abs(math.log(after / before)) <= MAX_PROBE_GAP,
+                runs_ms=tuple(t / 1e6 for t in clean),
+                n_dropped=len(later) - len(clean),
+            )
+        )
+    return out
+
+
+def reference_probe_ns(samples: Sequence[Sample]) -> float:
+    """The probe's median over a session: the machine speed that latencies are given for."""
+    return math.exp(median(sample.log_s for sample in samples))
+
+
+def unit_offsets(
+    samples: Sequence[Sample], anchors: Iterable[int], ref_ns: float
+) -> dict[tuple[int, int], tuple[float, float]]:
+    """How far each unit's anchors lie from their mean over all units: drift that the probe does not explain.
+
+    Returns:
+        unit -> (offset as a log ratio, its standard error). Empty with a single unit.
+    """
+    wanted = set(anchors)
+    values: dict[tuple[int, tuple[int, int]], list[float]] = {}
+    for s in samples:
+        if s.item in wanted and s.steady:
+            adjusted = s.log_t - PRIOR_SLOPE * (s.log_s - math.log(ref_ns))
+            values.setdefault((s.item, s.unit), []).append(adjusted)
+    centre: dict[tuple[int, tuple[int, int]], float] = {key: median(v) for key, v in values.items()}
+    units = sorted({unit for _, unit in centre})
+    if len(units) < 2:
+        return {}
+    mean_of = {item: np.mean([c for (i, _), c in centre.items() if i == item]) for item in {i for i, _ in centre}}
+    out = {}
+    for unit in units:
+        deviations = [c - mean_of[i] for (i, u), c in centre.items() if u == unit]
+        spread = np.std(deviations, ddof=1) / math.sqrt(len(deviations)) if len(deviations) > 1 else math.inf
+        out[unit] = (float(np.mean(deviations)), float(spread))
+    return out
+
+
+def shrunk_offsets(offsets: Mapping[tuple[int, int], tuple[float, float]]) -> dict[tuple[int, int], float]:
+    """Offsets to take out: each shrunk by its own error, so that an offset within it is left alone."""
+    out = {}
+    for unit, (offset, error) in offsets.items():
+        excess = max(offset**2 - error**2, 0.0)
+        out[unit] = offset * excess / (excess + error**2) if excess else 0.0
+    return out
+
+
+def estimate(
+    samples: Sequence[Sample], ref_ns: float, offsets: Mapping[tuple[int, int], float] | None = None
+) -> dict[int, Estimate]:
+    """The latency of each item at the reference speed.
+
+    Args:
+        samples: of one session.
+        ref_ns: the probe's time that defines the reference speed.
+        offsets: log ratios to take out of units.
+
+    Returns:
+        item -> estimate, for the items that have at least one sample.
+    """
+    offsets = offsets or {}
+    by_item: dict[int, list[Sample]] = {}
+    for s in samples:
+        by_item.setdefault(s.item, []).append(replace(s, log_t=s.log_t - offsets.get(s.unit, 0.0)))
+    own = [_fit(group, ref_ns, PRIOR_SLOPE, 1.0)[1] for group in by_item.values() if len(group) >= 5]
+    prior = float(median(own)) if len(own) >= 5 else PRIOR_SLOPE
+    return {item: _estimate(group, ref_ns, prior) for item, group in by_item.items()}
+
+
+def _estimate(group: Sequence[Sample], ref_ns: float, prior_slope: float) -> Estimate:
+    centres, slope, errors = _fit(group, ref_ns, prior_slope, PRIOR_VISITS)
+    n = len(centres)
+    mean = float(np.mean(centres))
+    within = float(np.mean(errors))
+    between = float(np.std(centres, ddof=1)) if n > 1 else math.inf
+    # With a handful of processes their spread is itself badly known; it is not below what each one's error implies.
+    spread = max(between, within, MIN_PLAUSIBLE_SD) if n > 1 else max(within, MIN_PLAUSIBLE_SD)
+    half = float(stats.t.ppf(0.95, max(n - 1, 1))) * spread / math.sqrt(n)
+    runs = np.concatenate([s.runs_ms for s in group])
+    p25, p50, p75, p90 = np.percentile(runs, [25, 50, 75, 90])
+    return Estimate(
+        latency_ms=math.exp(mean) / 1e6,
+        half_width=math.expm1(half),
+        slope=slope,
+        median_ms=float(p50),
+        p25_ms=float(p25),
+        p90_ms=float(p90),
+        iqr_ms=float(p75 - p25),
+        n_samples=len(runs),
+        n_processes=n,
+        n_dropped=sum(s.n_dropped for s in group),
+    )
+
+
+def _fit(
+    group: Sequence[Sample], ref_ns: float, prior_slope: float, prior_visits: float
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """Centres per process, the common slope, and each centre's standard error."""
+    steady = [s for s in group if s.steady]
+    group = steady if len({s.unit[0] for s in steady}) == len({s.unit[0] for s in group}) else group
+    processes = sorted({s.unit[0] for s in group})
+    which = np.array([processes.index(s.unit[0]) for s in group])
+    x = np.array([s.log_s for s in group]) - math.log(ref_ns)
+    y = np.array([s.log_t for s in group])
+    member = which[None, :] == np.arange(len(processes))[:, None]
+    slope = prior_slope
+    centres = np.array([np.median((y - slope * x)[m]) for m in member])
+    penalty = prior_visits * 0.01  # one visit's worth: the square of a tenth, a usual spread of log s
+    weights = np.ones(len(y))
+    for _ in range(15):
+        residual = y - centres[which] - slope * x
+        scale = 1.4826 * float(np.median(np.abs(residual))) + 1e-6
+        weights = 1.0 / np.maximum(1.0, np.abs(residual) / (HUBER * scale))
+        total = member @ weights
+        x_mean, y_mean = (member @ (weights * x)) / total, (member @ (weights * y)) / total
+        dx, dy = x - x_mean[which], y - y_mean[which]
+        slope = float((weights @ (dx * dy) + penalty * prior_slope) / (weights @ dx**2 + penalty))
+        centres = y_mean - slope * x_mean
+    residual = y - centres[which] - slope * x
+    total = member @ weights
+    variance = float((weights @ residual**2) / max(weights.sum() - len(processes), 1.0))
+    return centres, slope, np.sqrt(variance / total)
+
+
+def choose_clock(visits: Sequence[VisitRecord], threads: int) -> Clock:
+    """The one clock of a table: wall time, unless CPU time of the single thread spreads clearly less.
+
+    On a machine that is not ours alone, wall time holds what others ran in between. CPU time says nothing about an
+    inference with several threads, so there the answer is wall.
+    """
+    if threads != 1 or any(t <= 0 for visit in visits[:100] for t in visit.cpu_ns):
+        return "wall"
+    spread = {}
+    clocks: tuple[Clock, ...] = ("wall", "cpu")
+    for clock in clocks:
+        by_item: dict[int, list[float]] = {}
+        samples = samples_of(visits, clock)
+        ref = reference_probe_ns(samples) if samples else 1.0
+        for s in samples:
+            by_item.setdefault(s.item, []).append(s.log_t - PRIOR_SLOPE * (s.log_s - math.log(ref)))
+        widths = [float(np.subtract(*np.percentile(v, [75, 25]))) for v in by_item.values() if len(v) >= 4]
+        spread[clock] = float(np.mean(widths)) if widths else math.inf
+    return "cpu" if spread["cpu"] < CLOCK_GAIN * spread["wall"] else "wall"

@@ -1,0 +1,173 @@
+"""What is measured: blocks and whole networks as items, put into chunks that fit the device's memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ofa_core.arch import Arch
+from ofa_core.blocks import BlockSpec
+from ofa_core.errors import OfaError
+from ofa_core.space import Space
+
+__all__ = ["N_ANCHORS", "PROBE", "BlockItem", "Item", "NetworkItem", "Plan", "make_plan", "reference_archs"]
+
+# The speed probe (docs/adr/0003): an ordinary block of the family, run before and after every visit.
+PROBE = BlockSpec("mbconv", 10, 10, 80, 320, 80, 5, 1, "h_swish", se=False, shortcut=True)
+
+N_ANCHORS = 4  # whole networks that stand in every chunk, where there is more than one
+_ITEM_BYTES = 1_000_000  # of a loaded model, beyond its tensors
+
+
+@dataclass(frozen=True, slots=True)
+class BlockItem:
+    """One building block to measure."""
+
+    block: BlockSpec
+
+    @property
+    def id(self) -> str:
+        """The name in a journal: all that makes the block, so that it is the same in every plan."""
+        b = self.block
+        flags = f"{'se' if b.se else ''}{'+' if b.shortcut else ''}"
+        return f"{b.op}/{b.in_px}-{b.out_px}/{b.in_c}-{b.mid_c}-{b.out_c}/k{b.kernel_px}s{b.stride}/{b.act}/{flags}"
+
+    @property
+    def label(self) -> str:
+        """The name for people."""
+        return self.block.label()
+
+    @property
+    def memory_bytes(self) -> int:
+        """A rough upper bound of what the loaded model takes."""
+        return _memory_bytes([self.block])
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkItem:
+    """One whole network to measure."""
+
+    space: Space
+    arch: Arch
+
+    @property
+    def id(self) -> str:
+        """The name in a journal."""
+        return f"net/{self.space.name}/{self.arch}"
+
+    @property
+    def label(self) -> str:
+        """The name for people."""
+        return f"network {self.arch}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """A rough upper bound of what the loaded model takes."""
+        return _memory_bytes(self.space.blocks(self.arch))
+
+
+Item = BlockItem | NetworkItem
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Items in order, and the chunks in which they are loaded together.
+
+    Attributes:
+        items: everything to measure, each once.
+        chunks: indices into `items`; every chunk holds the anchors.
+        anchors: indices of the networks that stand in every chunk; all networks where there is one chunk.
+    """
+
+    items: tuple[Item, ...]
+    chunks: tuple[tuple[int, ...], ...]
+    anchors: tuple[int, ...]
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all items and chunks, to tell one plan from another."""
+        text = json.dumps([[item.id for item in self.items], self.chunks])
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def make_plan(
+    blocks: Iterable[BlockSpec],
+    networks: Sequence[NetworkItem],
+    rng: np.random.Generator,
+    *,
+    memory_bytes: int = 2_000_000_000,
+) -> Plan:
+    """Order the items and cut them into chunks.
+
+    Blocks are spread over the chunks at random, so that no chunk holds the blocks of one stage, and what disturbs one
+    chunk disturbs all kinds of blocks a little.
+
+    Args:
+        blocks: to measure; repetitions count once.
+        networks: whole networks to measure along with them.
+        rng: source of the random order.
+        memory_bytes: what the models loaded at one time may take by a rough estimate.
+
+    Raises:
+        OfaError: if there is nothing to measure.
+    """
+    items: list[Item] = [*(BlockItem(b) for b in dict.fromkeys(blocks)), *dict.fromkeys(networks)]
+    if not items:
+        raise OfaError("nothing to measure: no blocks and no networks")
+    n_networks = sum(isinstance(item, NetworkItem) for item in items)
+    first_network = len(items) - n_networks
+    total = sum(item.memory_bytes for item in items)
+    if total <= memory_bytes:
+        return Plan(tuple(items), (tuple(range(len(items))),), tuple(range(first_network, len(items))))
+
+    anchors = tuple(range(first_network, min(first_network + N_ANCHORS, len(items))))
+    anchor_bytes = sum(items[i].memory_bytes for i in anchors)
+    room = max(memory_bytes - anchor_bytes, 1)
+    rest = [i for i in range(len(items)) if i not in anchors]
+    n_chunks = max(1, -(-(total - anchor_bytes) // room))
+    bins: list[list[int]] = [[] for _ in range(n_chunks)]
+    filled = [0] * n_chunks
+    for i in rng.permutation(rest).tolist():
+        emptiest = filled.index(min(filled))
+        bins[emptiest].append(i)
+        filled[emptiest] += items[i].memory_bytes
+    return Plan(tuple(items), tuple(tuple(sorted(chunk)) + anchors for chunk in bins if chunk), anchors)
+
+
+def reference_archs(
+    space: Space, resolutions: Sequence[int], n: int, rng: np.random.Generator, avoid: Iterable[Arch] = ()
+) -> list[Arch]:
+    """Draw n different sub-nets, evenly over the resolutions.
+
+    Args:
+        space: their space.
+        resolutions: input sizes in pixels; they take turns.
+        n: how many.
+        rng: source of randomness.
+        avoid: sub-nets that must not be among them, at no resolution.
+
+    Raises:
+        OfaError: if the space is too small for that many.
+    """
+    taken = {arch.at(0) for arch in avoid}
+    out: list[Arch] = []
+    for _ in range(100 * n):
+        if len(out) == n:
+            break
+        arch = space.sample(rng, [resolutions[len(out) % len(resolutions)]])
+        if arch.at(0) not in taken:
+            taken.add(arch.at(0))
+            out.append(arch)
+    if len(out) < n:
+        raise OfaError(f"{space.name} has too few sub-nets to draw {n} different ones")
+    return out
+
+
+def _memory_bytes(blocks: Sequence[BlockSpec]) -> int:
+    weights = 4 * sum(block.params for block in blocks)
+    # Runtimes keep a repacked copy of the weights; feature maps reuse their memory within a network.
+    return _ITEM_BYTES + 2 * weights + 4 * max(block.activation_elements for block in blocks)

@@ -1,0 +1,303 @@
+"""A measuring session: pilot, then complete shuffled rounds in fresh agent processes, all of it journalled.
+
+One *unit* is one chunk of items in one fresh process. A unit loads its items in random order, then makes `n_rounds`
+rounds; each round visits every item once, in an order of its own, with the speed probe between any two visits. Which
+visits there are is fixed by the pilot, before any of them is made: nothing stops early because it looks good. A
+session that was interrupted goes on with the visits that its journal lacks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from profiler.jobs import JobError, Result, Runner, RunnerError, Visit
+from profiler.journal import Journal, VisitRecord
+from profiler.measurement import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
+from profiler.models import ModelStore
+from profiler.plan import PROBE, BlockItem, Plan
+
+__all__ = ["Progress", "Session", "Settings"]
+
+MAX_TRIES = 3  # per item
+MAX_DRIFT = 0.03  # of the anchors of one unit, beyond its error: more, and the unit is measured again
+MAX_REDOS = 2  # in one session
+PROBE_RUNS = (1, 3)  # discarded, timed
+PILOT_RUNS = N_DISCARDED + 3
+LOAD_S = 0.02  # seconds that loading an item takes, before the pilot has measured it
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        n_processes: fresh processes, at least 3.
+        budget_s: seconds for the whole session, loading included.
+        threads: threads of one inference.
+        cpus: cores to pin to; None leaves it to the system.
+        seed: of all orders.
+        min_visit_ms: a visit's counted runs take at least this long, so that short blocks are run more often.
+        min_repeats: counted runs of a visit, at least.
+        max_repeats: at most.
+        min_rounds: rounds per unit, however small the budget.
+        max_rounds: rounds per unit, however large the budget.
+    """
+
+    n_processes: int = 5
+    budget_s: float = 270.0
+    threads: int = 1
+    cpus: tuple[int, ...] | None = None
+    seed: int = 0
+    min_visit_ms: float = 2.0
+    min_repeats: int = 5
+    max_repeats: int = 20
+    min_rounds: int = 3
+    max_rounds: int = 200
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a session stands; handed to a callback after every visit.
+
+    Attributes:
+        phase: `pilot`, `load` or `measure`.
+        done: visits made, earlier sessions included.
+        total: visits there will be; 0 while the pilot does not know.
+        what: label of the item at hand.
+        n_failed: items given up.
+        timed_s: seconds of timed inference so far.
+        elapsed_s: seconds since the first load.
+    """
+
+    phase: str = "pilot"
+    done: int = 0
+    total: int = 0
+    what: str = ""
+    n_failed: int = 0
+    timed_s: float = 0.0
+    elapsed_s: float = 0.0
+
+
+@dataclass
+class Session:
+    """Measures a plan through a runner into a journal.
+
+    Attributes:
+        plan: what to measure.
+        runner: how jobs are run.
+        models: where model files come from.
+        journal: where every visit goes, and what earlier sessions did.
+        settings: how.
+        progress: called after every visit.
+        clock: seconds, monotonic.
+    """
+
+    plan: Plan
+    runner: Runner
+    models: ModelStore
+    journal: Journal
+    settings: Settings
+    progress: Callable[[Progress], None] = lambda _: None
+    clock: Callable[[], float] = time.monotonic
+    _handles: dict[int, int] = field(default_factory=dict, init=False)
+    _probe: int = field(default=-1, init=False)
+    _before: tuple[int, int] = field(default=(0, 0), init=False)
+    _state: Progress = field(default_factory=Progress, init=False)
+    _started: float = field(default=0.0, init=False)
+    _load_s: float = field(default=0.0, init=False)
+
+    def run(self) -> None:
+        """Measure all that the journal lacks.
+
+        Raises:
+            DeviceError: if the device is lost, or no agent can be started on it.
+        """
+        self._started = self.clock()
+        try:
+            if self.journal.state.pilot is None:
+                self._pilot()
+            pilot = self.journal.state.pilot
+            assert pilot is not None
+            n_rounds = int(pilot["n_rounds"])
+            self._state.total = n_rounds * self.settings.n_processes * sum(len(c) for c in self.plan.chunks)
+            for process in range(self.settings.n_processes):
+                for chunk in range(len(self.plan.chunks)):
+                    self._unit(process, chunk, n_rounds)
+                    self._redo_if_drifted(process, chunk, n_rounds)
+        finally:
+            self.runner.close()
+
+    # ---- pilot -----------------------------------------------------------------------------------------------------
+
+    def _pilot(self) -> None:
+        """Visit each item once, shortly, and fix repeats and rounds from what that took."""
+        ms: dict[int, float] = {}
+        n_loads = 0
+        for chunk in self.plan.chunks:
+            todo = [i for i in chunk if i not in ms]
+            self._open_and_load(todo, self._rng(99, 0), "pilot")
+            n_loads += len(chunk)
+            for item in self._rng(99, 1).permutation(todo).tolist():
+                result = self._try(item, PILOT_RUNS, todo)
+                if result is not None:
+                    ms[item] = float(np.median(result[0].wall_ns[N_DISCARDED:])) / 1e6
+                self._report("pilot", item)
+        self.runner.close()
+        s = self.settings
+        repeats = [
+            int(np.clip(np.ceil(s.min_visit_ms / max(ms.get(i, 1e9), 1e-6)), s.min_repeats, s.max_repeats))
+            for i in range(len(self.plan.items))
+        ]
+        probe_ms = 1.2 * sum(PROBE_RUNS) * self._before[0] / 1e6 + 0.8  # the probe, two requests and a journal line
+        round_s = (
+            sum((repeats[i] + N_DISCARDED) * ms[i] + probe_ms for c in self.plan.chunks for i in c if i in ms) / 1e3
+        )
+        load_s = self._load_s / max(n_loads, 1) * sum(len(c) for c in self.plan.chunks) + 0.5 * len(self.plan.chunks)
+        left_s = s.budget_s - (self.clock() - self._started)
+        rounds = (left_s / s.n_processes - load_s) / max(round_s, 1e-6)
+        n_rounds = int(np.clip(rounds, s.min_rounds, s.max_rounds))
+        self.journal.write(
+            {"pilot": {"repeats": repeats, "n_rounds": n_rounds, "ms": [ms.get(i) for i in range(len(repeats))]}}
+        )
+
+    # ---- units -----------------------------------------------------------------------------------------------------
+
+    def _unit(self, process: int, chunk: int, n_rounds: int) -> None:
+        items = self.plan.chunks[chunk]
+        todo = [
+            (round_, item)
+            for round_ in range(n_rounds)
+            for item in self._rng(process, chunk, round_).permutation(items).tolist()
+            if (process, chunk, round_, item) not in self.journal.state.visits
+        ]
+        self._state.done += n_rounds * len(items) - len(todo)
+        pilot = self.journal.state.pilot
+        assert pilot is not None
+        loaded = False
+        for round_, item in todo:
+            if self._given_up(item):
+                self._report("measure", item)
+                continue
+            if not loaded:
+                self._open_and_load(self._wanted(items), self._rng(process, chunk, -1), "load")
+            outcome = self._try(item, N_DISCARDED + int(pilot["repeats"][item]), self._wanted(items))
+            loaded = True
+            if outcome is None:
+                continue
+            result, before, after = outcome
+            visit = VisitRecord(
+                process, chunk, round_, item,
+                tuple(result.wall_ns.tolist()), tuple(result.cpu_ns.tolist()), tuple(result.switches.tolist()),
+                before, after,
+            )  # fmt: skip
+            self.journal.write(visit.to_json())
+            self._state.timed_s += (sum(visit.wall_ns) + after[0] * PROBE_RUNS[1]) / 1e9
+            self._report("measure", item)
+
+    def _redo_if_drifted(self, process: int, chunk: int, n_rounds: int) -> None:
+        """Measure a unit once more if its anchors say that the device was another one then."""
+        redone = self.journal.state.redone
+        if (process, chunk) in redone or len(redone) >= MAX_REDOS:
+            return
+        samples = samples_of(self.journal.state.visits.values(), "wall")
+        if not samples:
+            return
+        offset, error = unit_offsets(samples, self.plan.anchors, reference_probe_ns(samples)).get(
+            (process, chunk), (0.0, 0.0)
+        )
+        if abs(offset) > MAX_DRIFT + 2 * error:
+            self.journal.write({"redo": [process, chunk]})
+            self._state.done -= n_rounds * len(self.plan.chunks[chunk])
+            self._unit(process, chunk, n_rounds)
+
+    # ---- jobs ------------------------------------------------------------------------------------------------------
+
+    def _try(
+        self, item: int, runs: int, reload: Iterable[int]
+    ) -> tuple[Result, tuple[int, int], tuple[int, int]] | None:
+        """One visit and the probe after it, tried until it works or the item is given up.
+
+        After an error the agent is fresh and holds all of `reload` that is not given up.
+        """
+        while not self._given_up(item):
+            if item not in self._handles:
+                self._open_and_load(list(reload), self._rng(98, item), self._state.phase)
+                continue
+            try:
+                result, probe = self.runner.run([Visit(self._handles[item], 0, runs), Visit(self._probe, *PROBE_RUNS)])
+            except RunnerError as error:
+                if len(error.completed) == 1:  # the probe after the visit failed: nobody is to blame, but try again
+                    self._blame(item, f"the probe after it: {error}")
+                else:
+                    self._blame(item, str(error))
+                if not isinstance(error, JobError):
+                    self._handles.clear()
+                continue
+            before, self._before = self._before, _probe_time(probe)
+            return result, before, self._before
+        return None
+
+    def _open_and_load(self, items: list[int], rng: np.random.Generator, phase: str) -> None:
+        """Start a fresh agent and load the probe and `items` in random order, without those that cannot be loaded."""
+        order = rng.permutation(items).tolist() if items else []
+        started = self.clock()
+        paths = {item: self.models.path(self.plan.items[item]) for item in order}
+        for _ in range(MAX_TRIES * len(order) + 2):
+            self._handles.clear()
+            try:
+                self.runner.open()
+                self._probe = self._load(self.models.path(BlockItem(PROBE)))
+            except JobError as error:
+                raise RunnerError(f"the agent cannot run the speed probe: {error}") from error
+            if self._load_all(order, paths, phase):
+                break
+            order = [item for item in order if not self._given_up(item)]
+        self._before = _probe_time(self.runner.run([Visit(self._probe, N_DISCARDED, PROBE_RUNS[1])])[0])
+        self._load_s = self.clock() - started
+
+    def _load_all(self, order: Iterable[int], paths: dict[int, Any], phase: str) -> bool:
+        """Load one after another; False if the agent is gone and a fresh one has to start over."""
+        for item in order:
+            while not self._given_up(item):
+                try:
+                    self._handles[item] = self._load(paths[item])
+                    break
+                except JobError as error:
+                    self._blame(item, str(error))
+                except RunnerError as error:
+                    self._blame(item, str(error))
+                    return False
+            self._report(phase, item)
+        return True
+
+    def _load(self, path: Any) -> int:
+        return self.runner.load(path, threads=self.settings.threads, cpus=self.settings.cpus)
+
+    def _blame(self, item: int, error: str) -> None:
+        self.journal.write({"fail": item, "error": f"{self.plan.items[item].label}: {error}"})
+
+    def _given_up(self, item: int) -> bool:
+        return len(self.journal.state.failures.get(item, ())) >= MAX_TRIES
+
+    def _wanted(self, items: Iterable[int]) -> list[int]:
+        return [item for item in items if not self._given_up(item)]
+
+    def _rng(self, *keys: int) -> np.random.Generator:
+        return np.random.default_rng([self.settings.seed, *(key % 2**32 for key in keys)])
+
+    def _report(self, phase: str, item: int) -> None:
+        state = self._state
+        state.phase, state.what = phase, self.plan.items[item].label
+        state.done += phase == "measure"
+        state.n_failed = sum(len(errors) >= MAX_TRIES for errors in self.journal.state.failures.values())
+        state.elapsed_s = self.clock() - self._started
+        self.progress(state)
+
+
+def _probe_time(result: Result) -> tuple[int, int]:
+    return int(np.median(result.wall_ns)), int(np.median(result.cpu_ns))
