@@ -1,0 +1,316 @@
+"""The accuracy predictors of the Once-for-All authors, from their files, in numpy.
+
+Two forms are published. The tutorial's `acc_predictor.pth` (keys `0`, `2`, `4`, `6`) takes 128 inputs: a one-hot of
+the kernel size of each of 20 slots, then of the expand ratio, then of the resolution 112, 128, ..., 224. The form of
+`ofa/nas` (keys `layers.0.0`, ... and `base_acc`) takes the resolution first, of a list that is not in the file. Slots
+that are not active are all zero in both. The networks are perceptrons with ReLU whose output is the top-1 fraction.
+
+The authors' code gives other resolutions to a wrong input (216 to that of 208, 96 to that of 224); here they are
+refused. torch is needed once, to convert the `.pth` file to `.npz`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.arch import Arch
+from ofa_core.atomic import atomic_path
+from ofa_core.errors import FormatError, PredictorError
+from ofa_core.space import Space
+from ofa_core.spaces import get_space
+
+__all__ = ["PublishedAccuracyPredictor", "convert_acc_predictor", "read_acc_predictor"]
+
+SCHEMA = 1
+MAX_FILE_BYTES = 64_000_000
+CHUNK = 512  # rows whose hidden activations stay in the second-level cache
+KNOWN_BIAS_W10 = 5.87  # percentage points above the top-1 that DyNAS-T recorded for 1,759 sub-nets of mbv3-w1.0
+
+# Resolutions of `ofa/nas` predictors by their number, where the authors' code has a list of that length.
+_NAS_RESOLUTIONS = {1: (224,), 4: (128, 160, 192, 224), 8: tuple(range(112, 225, 16))}
+_TUTORIAL_RESOLUTIONS = tuple(range(112, 225, 16))
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedAccuracyPredictor:
+    """A perceptron from architecture to top-1 in percent.
+
+    Attributes:
+        space: the space whose genomes it takes; the published file was fitted to `mbv3-w1.2`.
+        resolutions: the input sizes in pixels that it knows, ascending; no others are answered.
+        weights: one (inputs, outputs) float32 matrix per layer. The rows of the first one are ordered by slot, each
+            with its kernel sizes and then its expand ratios, and the resolutions last.
+        biases: one (outputs,) float32 vector per layer.
+        label: its name, for people.
+    """
+
+    space: Space
+    resolutions: tuple[int, ...]
+    weights: tuple[NDArray[np.float32], ...] = field(repr=False)
+    biases: tuple[NDArray[np.float32], ...] = field(repr=False)
+    label: str = "accuracy predictor of the OFA authors"
+
+    def __post_init__(self) -> None:
+        n_inputs = _n_slot_inputs(self.space) + len(self.resolutions)
+        if len(self.weights[0]) != n_inputs:
+            raise PredictorError(
+                f"a predictor with {len(self.weights[0])} inputs; "
+                f"{self.space.name} at {len(self.resolutions)} resolutions has {n_inputs}"
+            )
+
+    @property
+    def note(self) -> str:
+        """What to keep in mind about its level, in one sentence."""
+        if self.space.name == "mbv3-w1.0":
+            return f"known bias of +{KNOWN_BIAS_W10} points on mbv3-w1.0: the ranking holds, the level does not"
+        return (
+            "fitted by the OFA authors to sub-nets of mbv3-w1.2 without fine-tuning, on held-out training images; "
+            f"on mbv3-w1.0 it has a known bias of +{KNOWN_BIAS_W10} points"
+        )
+
+    @cached_property
+    def _one_hot(self) -> NDArray[np.float32]:
+        """(1 + n_codes, n_kernels + n_expands): the inputs of one slot by its genome code."""
+        n_k, n_e = len(self.space.kernels), len(self.space.expands)
+        table = np.zeros((1 + n_k * n_e, n_k + n_e), dtype=np.float32)
+        codes = np.arange(n_k * n_e)
+        table[1 + codes, codes // n_e] = 1
+        table[1 + codes, n_k + codes % n_e] = 1
+        return table
+
+    @cached_property
+    def _shifts(self) -> list[NDArray[np.float32]]:
+        """What has to be added to each layer's products, so that one pass does bias and ReLU.
+
+        With z = x + s, relu(z) = max(x, -s) + s, and the last s goes through the next layer as a constant.
+        """
+        shifts: list[NDArray[np.float64]] = []
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            carried = shifts[-1] @ weight.astype(np.float64) if shifts else 0.0
+            shifts.append(carried + bias.astype(np.float64))
+        return [shift.astype(np.float32) for shift in shifts]
+
+    def predict(self, archs: Sequence[Arch | Mapping[str, Any]] | NDArray[np.integer]) -> NDArray[np.float64]:
+        """Top-1 of architectures.
+
+        Args:
+            archs: n architectures, OFA dicts, or genomes (n, 1 + n_slots).
+
+        Returns:
+            (n,) percent.
+
+        Raises:
+            PredictorError: for a resolution that it does not know, or genomes of another space.
+            ArchError: for no member of the space.
+        """
+        genomes = self.space.genomes(archs)
+        columns = self._resolution_columns(genomes[:, 0])
+        codes = genomes[:, 1:]
+        if codes.min(initial=0) < 0 or codes.max(initial=0) > self.space.n_codes:
+            raise PredictorError(f"genomes with codes outside 0..{self.space.n_codes}; they are of another space")
+        n_slots = _n_slot_inputs(self.space)
+        rows = min(CHUNK, len(genomes))
+        one_hot = np.empty((rows, self.space.n_slots, self._one_hot.shape[1]), np.float32)
+        inputs = np.empty((rows, len(self.weights[0])), np.float32)
+        pixels = np.eye(len(self.resolutions), dtype=np.float32)
+        buffers = [np.empty((rows, weight.shape[1]), np.float32) for weight in self.weights[:-1]]
+        out = np.empty(len(genomes))
+        for start in range(0, len(genomes), CHUNK):
+            stop = min(start + CHUNK, len(genomes))
+            n = stop - start
+            np.take(self._one_hot, codes[start:stop], axis=0, out=one_hot[:n], mode="clip")
+            x = inputs[:n]
+            x[:, :n_slots] = one_hot[:n].reshape(n, n_slots)
+            x[:, n_slots:] = pixels[columns[start:stop]]
+            for weight, shift, buffer in zip(self.weights[:-1], self._shifts[:-1], buffers, strict=True):
+                x = np.matmul(x, weight, out=buffer[:n])
+                np.maximum(x, -shift, out=x)
+            out[start:stop] = (x @ self.weights[-1])[:, 0]
+        out += self._shifts[-1][0]
+        out *= 100
+        return out
+
+    def _resolution_columns(self, pixels: NDArray[np.int16]) -> NDArray[np.int64]:
+        known = np.asarray(self.resolutions)
+        columns = np.searchsorted(known, pixels).clip(0, len(known) - 1)
+        wrong = known[columns] != pixels
+        if wrong.any():
+            raise PredictorError(
+                f"the {self.label} knows the resolutions {', '.join(map(str, self.resolutions))}, "
+                f"not {pixels[int(np.argmax(wrong))]}"
+            )
+        return columns
+
+    def write(self, path: Path) -> None:
+        """Write it as `.npz`, to be read without torch; the file appears whole or not at all."""
+        arrays: dict[str, Any] = {
+            "schema": SCHEMA,
+            "space": self.space.name,
+            "resolutions": np.asarray(self.resolutions),
+            "label": self.label,
+        }
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            arrays |= {f"weight{i}": weight, f"bias{i}": bias}
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)
+
+
+def read_acc_predictor(
+    path: Path, space: Space | None = None, resolutions: Sequence[int] | None = None
+) -> PublishedAccuracyPredictor:
+    """Read an accuracy predictor: the authors' `.pth` (with torch) or our `.npz` (without).
+
+    Args:
+        path: the file; its content decides, not its name.
+        space: the space it is for. Default: what an `.npz` names, else `mbv3-w1.2`.
+        resolutions: the list of an `ofa/nas` predictor, which its file does not hold. Default: 112, 128, ..., 224
+            for 8 of them, 128, 160, 192, 224 for 4, and 224 for one.
+
+    Raises:
+        FormatError: for a file that is none, or where torch is needed and missing.
+        PredictorError: for a predictor of another kind of space.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for an accuracy predictor")
+        is_npz = _is_npz(path)
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or error}") from error
+    return _read_npz(path, space) if is_npz else _from_state(_load_state(path), path, space, resolutions)
+
+
+def convert_acc_predictor(
+    source: Path, destination: Path, space: Space | None = None, resolutions: Sequence[int] | None = None
+) -> PublishedAccuracyPredictor:
+    """Read the authors' `.pth` once and keep it as `.npz`; arguments and errors are those of `read_acc_predictor`."""
+    predictor = read_acc_predictor(source, space, resolutions)
+    predictor.write(destination)
+    return predictor
+
+
+def _n_slot_inputs(space: Space) -> int:
+    return space.n_slots * (len(space.kernels) + len(space.expands))
+
+
+def _is_npz(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise FormatError(f"{path}: a damaged zip file; an accuracy predictor is expected") from error
+    if sum(member.file_size for member in members) > MAX_FILE_BYTES:
+        raise FormatError(f"{path}: unpacks to more than {MAX_FILE_BYTES} bytes")
+    return all(member.filename.endswith(".npy") for member in members)
+
+
+def _read_npz(path: Path, space: Space | None) -> PublishedAccuracyPredictor:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            schema = int(data["schema"])
+            if schema != SCHEMA:
+                raise FormatError(f"{path}: schema {schema}; this version reads schema {SCHEMA}")
+            n_layers = sum(name.startswith("weight") for name in data.files)
+            weights = [data[f"weight{i}"] for i in range(n_layers)]
+            biases = [data[f"bias{i}"] for i in range(n_layers)]
+            name, label = str(data["space"]), str(data["label"])
+            resolutions = tuple(int(px) for px in data["resolutions"])
+    except (KeyError, ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise FormatError(f"{path}: no accuracy predictor of ours: {str(error)[:200]!r}") from error
+    _check_layers(weights, biases, path)
+    return PublishedAccuracyPredictor(space or get_space(name), resolutions, tuple(weights), tuple(biases), label)
+
+
+def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        import torch
+    except ImportError as error:
+        raise FormatError(
+            f"{path}: reading it takes torch, once (pip install 'ofa-latency[torch]'); an .npz made from it does not"
+        ) from error
+    from pickle import UnpicklingError
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, KeyError, EOFError, OSError, AttributeError, UnpicklingError) as error:
+        raise FormatError(f"{path}: no file of torch weights: {type(error).__name__}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise FormatError(f"{path}: holds a {type(state).__name__}; named weights are expected")
+    return {str(name): value.detach().to(torch.float32).numpy() for name, value in state.items()}
+
+
+def _from_state(
+    state: dict[str, NDArray[np.float32]], path: Path, space: Space | None, resolutions: Sequence[int] | None
+) -> PublishedAccuracyPredictor:
+    space = space or get_space("mbv3-w1.2")
+    if "0.weight" in state:
+        of_tutorial = True
+        names = [f"{i}" for i in range(0, 2 * len(state), 2) if f"{i}.weight" in state]
+    elif "layers.0.0.weight" in state:
+        of_tutorial = False
+        n_hidden = sum(f"layers.{i}.0.weight" in state for i in range(len(state)))
+        names = [*(f"layers.{i}.0" for i in range(n_hidden)), f"layers.{n_hidden}"]
+    else:
+        held = ", ".join(sorted(state)[:4])[:100]
+        raise FormatError(f"{path}: holds {held or 'nothing'}; 0.weight or layers.0.0.weight is expected")
+    missing = [name for name in names if f"{name}.weight" not in state]
+    if missing:
+        raise FormatError(f"{path}: no {missing[0]}.weight")
+    weights = [state[f"{name}.weight"].T for name in names]
+    biases = [
+        state.get(f"{name}.bias", np.zeros(w.shape[-1:], np.float32)) for name, w in zip(names, weights, strict=True)
+    ]
+    if "base_acc" in state:
+        biases[-1] = biases[-1] + state["base_acc"].reshape(-1)[:1]
+    _check_layers(weights, biases, path)
+
+    n_inputs = len(weights[0])
+    n_resolutions = n_inputs - _n_slot_inputs(space)
+    known = _TUTORIAL_RESOLUTIONS if of_tutorial else resolutions or _NAS_RESOLUTIONS.get(n_resolutions, ())
+    if len(known) != n_resolutions:
+        raise PredictorError(
+            f"{path}: {n_inputs} inputs; {space.name} takes {_n_slot_inputs(space)} of them, and the other "
+            f"{n_resolutions} do not fit {len(known)} resolutions: give its space and its list of resolutions"
+        )
+    order = _input_order(space, n_resolutions, resolutions_first=not of_tutorial)
+    weights[0] = weights[0][order]
+    label = "accuracy predictor of the OFA authors" if of_tutorial else "ofa/nas accuracy predictor"
+    return PublishedAccuracyPredictor(
+        space, tuple(known), tuple(np.ascontiguousarray(w) for w in weights), tuple(biases), label
+    )
+
+
+def _input_order(space: Space, n_resolutions: int, resolutions_first: bool) -> NDArray[np.int64]:
+    """Where each of our inputs (slot by slot, then resolutions) stands in a published form."""
+    n_k, n_e, n = len(space.kernels), len(space.expands), space.n_slots
+    start = n_resolutions if resolutions_first else 0
+    kernels = start + np.arange(n * n_k).reshape(n, n_k)
+    expands = start + n * n_k + np.arange(n * n_e).reshape(n, n_e)
+    pixels = np.arange(n_resolutions) + (0 if resolutions_first else n * (n_k + n_e))
+    return np.concatenate([np.concatenate([kernels, expands], axis=1).reshape(-1), pixels])
+
+
+def _check_layers(weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]], path: Path) -> None:
+    if not weights:
+        raise FormatError(f"{path}: no layers; a perceptron is expected")
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        shapes = f"layer {i + 1} has weights {weight.shape[::-1]} and biases {bias.shape}"
+        if weight.ndim != 2 or bias.shape != weight.shape[1:] or (i and len(weight) != weights[i - 1].shape[1]):
+            raise FormatError(f"{path}: {shapes}, which do not fit each other or the layer before")
+        if weight.dtype != np.float32 or bias.dtype != np.float32:
+            raise FormatError(f"{path}: layer {i + 1} is {weight.dtype}; float32 is expected")
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise FormatError(f"{path}: layer {i + 1} holds numbers that are not finite")
+    if weights[-1].shape[1] != 1:
+        raise FormatError(f"{path}: {weights[-1].shape[1]} outputs; one, the top-1, is expected")
