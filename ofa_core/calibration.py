@@ -6,8 +6,8 @@ networks, measured together with the blocks, are enough to correct it:
 
     latency = scale * sum + per_block * n_blocks
 
-fitted by least squares on relative errors (weights 1 / latency^2). The default fits the scale alone. Further terms are
-held back by a ridge penalty towards "the sum is right" (scale 1, nothing per block), so that few networks move them
+fitted by least squares on relative errors (weights 1 / latency^2). The default fits the scale alone unless the second
+term clearly lowers the leave-one-out error. That term is held back by a ridge penalty towards "the sum is right" (scale 1, nothing per block), so that few networks move it
 little. The interval is conformal: a quantile of the leave-one-out errors, which nobody was fitted to.
 """
 
@@ -26,6 +26,7 @@ __all__ = ["Calibration", "conformal_quantile", "fit_calibration"]
 
 RIDGE = 1.0  # penalty in units of one network at the mean sum, for every term but the scale
 MIN_NETWORKS = 5
+GAIN_OF_A_TERM = 0.9  # the leave-one-out error falls at least to this part of it, or the term stays out
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def conformal_quantile(errors: ArrayLike, confidence: float) -> float:
 
 
 def fit_calibration(
-    sum_ms: ArrayLike, n_blocks: ArrayLike, latency_ms: ArrayLike, terms: Sequence[str] = ("scale",)
+    sum_ms: ArrayLike, n_blocks: ArrayLike, latency_ms: ArrayLike, terms: Sequence[str] | None = None
 ) -> Calibration:
     """Fit the correction to whole networks.
 
@@ -94,7 +95,8 @@ def fit_calibration(
         sum_ms: (n,) sums of the table, n >= 5.
         n_blocks: (n,) layers of each network.
         latency_ms: (n,) measured latencies.
-        terms: `scale`, or `scale` and `per_block`.
+        terms: `scale`, or `scale` and `per_block`; None takes the second only where it clearly lowers the
+            leave-one-out error.
 
     Returns:
         The calibration with its leave-one-out errors.
@@ -102,6 +104,9 @@ def fit_calibration(
     Raises:
         TableError: for too few networks, or numbers that are not finite and positive.
     """
+    if terms is None:
+        simple, rich = (fit_calibration(sum_ms, n_blocks, latency_ms, t) for t in (("scale",), ("scale", "per_block")))
+        return rich if rich.loo_mape < GAIN_OF_A_TERM * simple.loo_mape else simple
     sums = np.asarray(sum_ms, dtype=np.float64)
     blocks = np.asarray(n_blocks, dtype=np.float64)
     truth = np.asarray(latency_ms, dtype=np.float64)

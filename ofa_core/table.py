@@ -84,6 +84,7 @@ class Entry:
         status: `ok`, `unstable`, `failed`, or `filled` when a predictor supplied the number.
         energy_mj: millijoules per batch, where measured.
         peak_memory_kb: peak resident memory, where measured.
+        ci90_ms: half width of the 90 % interval of `latency_ms` over the processes, where known.
     """
 
     latency_ms: float | None
@@ -96,6 +97,7 @@ class Entry:
     status: str = "ok"
     energy_mj: float | None = None
     peak_memory_kb: float | None = None
+    ci90_ms: float | None = None
 
     @property
     def measured(self) -> bool:
@@ -105,7 +107,7 @@ class Entry:
 
 CONTEXT_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Context))
 _BLOCK_COLUMNS = tuple(field.name for field in fields(BlockSpec))
-_LATER_COLUMNS = ("energy_mj", "peak_memory_kb")
+_LATER_COLUMNS = ("energy_mj", "peak_memory_kb", "ci90_ms")
 _VALUE_COLUMNS = tuple(field.name for field in fields(Entry) if field.name not in _LATER_COLUMNS)
 _STATUSES = ("ok", "unstable", "failed", "filled")
 COLUMNS: tuple[str, ...] = ("schema", *CONTEXT_COLUMNS, "resolution_px", *_BLOCK_COLUMNS, *_VALUE_COLUMNS)
