@@ -9,12 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from predictors.accuracy import AccuracyPredictor, MacsProxy, load_accuracy
     from predictors.blocks import BlockPredictor
+    from predictors.builtin import BuiltinAccuracy
     from predictors.lut import LutPredictor, load_lut
 
-__all__ = ["BlockPredictor", "LutPredictor", "load_lut"]
+__all__ = [
+    "AccuracyPredictor",
+    "BlockPredictor",
+    "BuiltinAccuracy",
+    "LutPredictor",
+    "MacsProxy",
+    "load_accuracy",
+    "load_lut",
+]
 
-_HOME = {"BlockPredictor": "blocks", "LutPredictor": "lut", "load_lut": "lut"}
+_HOME = {
+    "AccuracyPredictor": "accuracy",
+    "BlockPredictor": "blocks",
+    "BuiltinAccuracy": "builtin",
+    "LutPredictor": "lut",
+    "MacsProxy": "accuracy",
+    "load_accuracy": "accuracy",
+    "load_lut": "lut",
+}
 
 
 def __getattr__(name: str) -> Any:

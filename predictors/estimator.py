@@ -20,7 +20,7 @@ from ofa_core.errors import PredictorError
 from ofa_core.space import Genomes, Space
 from ofa_core.spaces import get_space
 
-__all__ = ["Archs", "Bounds", "Estimator", "Floats", "as_genomes", "as_space", "as_targets"]
+__all__ = ["Archs", "Bounds", "Estimator", "Floats", "as_genomes", "as_space", "as_targets", "check_resolutions"]
 
 Floats = NDArray[np.float64]
 Archs = Sequence[Arch | Mapping[str, Any]] | NDArray[np.integer]
@@ -189,3 +189,16 @@ def _checked(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise PredictorError(f"confidence is {confidence}; a probability between 0 and 1 is expected")
     return float(confidence)
+
+
+def check_resolutions(genomes: Genomes, known: Sequence[int]) -> None:
+    """Refuse input sizes that an accuracy model has never seen.
+
+    Raises:
+        PredictorError: naming the first one, and those that are known.
+    """
+    strange = ~np.isin(genomes[:, 0], known)
+    if strange.any():
+        px = int(genomes[int(np.argmax(strange)), 0])
+        some = ", ".join(map(str, known)) if len(known) < 9 else f"{known[0]} to {known[-1]} step {known[1] - known[0]}"
+        raise PredictorError(f"no accuracy is known at {px} px; the accuracy model knows {some}")

@@ -18,12 +18,13 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.dense import DenseTable
 from ofa_core.errors import MissingBlockError, PredictorError
+from ofa_core.formats.yaml_tables import read_table
 from ofa_core.networks import Network, networks_path, read_networks
 from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
 from ofa_core.table import Entry, Key, LatencyTable
 from predictors.estimator import Bounds, Estimator, Floats, as_space
 
-__all__ = ["LutPredictor", "load_lut", "read_any_table", "space_of_table"]
+__all__ = ["LutPredictor", "load_lut", "space_of_table"]
 
 FILL_CONFIDENCE = 0.9
 
@@ -210,20 +211,6 @@ class LutPredictor(Estimator):
         return self._dense_[pixels]
 
 
-def read_any_table(path: Path, space: Space | None = None) -> LatencyTable:
-    """Read a table from CSV, or from YAML in any published dialect (a file, or a folder of them).
-
-    Raises:
-        FormatError: for a file that is none.
-    """
-    if path.is_dir() or path.suffix.lower() in (".yaml", ".yml"):
-        from ofa_core.formats.yaml_tables import read_table
-
-        table: LatencyTable = read_table(path, space)
-        return table
-    return LatencyTable.read(path)
-
-
 def space_of_table(table: LatencyTable, networks: Sequence[Network] = ()) -> Space:
     """The only space that the table covers; else the only one that its whole networks are of.
 
@@ -257,7 +244,7 @@ def load_lut(path: Path, space: Space | None = None, *, fill: bool = False) -> L
         PredictorError: if the space is not given and not clear.
         ContextMismatchError: if the networks were measured in another context.
     """
-    table = read_any_table(path, space)
+    table = read_table(path)
     beside = networks_path(path)
     networks = read_networks(beside, table.context) if path.is_file() and beside.is_file() else []
     return LutPredictor(space or space_of_table(table, networks), fill=fill).fit(table, networks)

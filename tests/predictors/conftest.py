@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,16 +58,6 @@ def make_networks() -> Callable[..., list[Network]]:
         return nets
 
     return make
-
-
-@pytest.fixture
-def reference_data() -> Path:
-    import os
-
-    folder = os.environ.get("OFA_REFERENCE_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("OFA_REFERENCE_DATA is not set to the folder of the published files")
-    return Path(folder)
 
 
 @pytest.fixture(scope="session")

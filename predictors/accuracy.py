@@ -1,0 +1,240 @@
+"""Accuracy predictors: fitted to (architecture, top-1) pairs, read from a file, built in, or a mere proxy.
+
+`load_accuracy` turns what a user says (`--accuracy ...`) into one of them. All give top-1 in percent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ofa_core.calibration import conformal_quantile
+from ofa_core.dense import DenseTable
+from ofa_core.errors import PredictorError
+from ofa_core.space import Genomes, Space
+from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets, check_resolutions
+from predictors.quadratic import Design, QuadraticForm, collapse, design, kernel_matrix, rbf_matrix, solve_loo
+
+if TYPE_CHECKING:
+    from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor
+
+__all__ = ["MODELS", "AccuracyPredictor", "MacsProxy", "load_accuracy"]
+
+MODELS = ("auto", "quadratic", "rbf", "ridge")
+MIN_ROWS = 20
+NOISES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
+HANDICAP = {"quadratic": 1.0, "rbf": 1.03, "ridge": 1.15}  # the slower and the cruder model must be better by this much
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """A posterior mean that has no closed form: the rows stay."""
+
+    rows: Design
+    weights: Floats
+    offset: float
+
+    def __call__(self, space: Space, genomes: Genomes) -> Floats:
+        centred = self.rows.centred(self.rows)
+        out = np.empty(len(genomes))
+        for start in range(0, len(genomes), 2048):
+            part = design(space, genomes[start : start + 2048]).centred(self.rows)
+            out[start : start + 2048] = self.offset + rbf_matrix(part, centred) @ self.weights
+        return out
+
+
+class AccuracyPredictor(Estimator):
+    """Top-1 from the choices of an architecture, learnt from measured sub-nets.
+
+    Models: `quadratic` and `rbf` are Gaussian processes (linear plus squared, linear plus RBF kernel), `ridge` is the
+    linear part alone. `auto` takes the best of them by leave-one-out error. Several measurements of one network are averaged first, so none of them judges another.
+
+    Args:
+        space: the space of the architectures.
+        model: one of the above.
+
+    Attributes:
+        model_: the model that was chosen.
+        errors_: leave-one-out errors in points one per different architecture.
+        mae_: their mean absolute value.
+        n_rows_: different architectures it was fitted to.
+    """
+
+    model_: str
+    errors_: Floats
+    mae_: float
+    n_rows_: int
+
+    def __init__(self, space: Space | str, *, model: str = "auto") -> None:
+        self.space = space
+        self.model = model
+
+    def fit(self, archs: Archs, top1: ArrayLike) -> Self:
+        """Learn.
+
+        Args:
+            archs: n measured architectures.
+            top1: (n,) percent.
+
+        Raises:
+            PredictorError: for fewer than 20 different architectures, or values that are no percentages.
+        """
+        self.forget()
+        if self.model not in MODELS:
+            raise PredictorError(f"unknown accuracy model {self.model!r}; one of {', '.join(MODELS)}")
+        space = as_space(self.space)
+        genomes = as_genomes(archs, space)
+        values = as_targets(top1, len(genomes), "top1")
+        if len(values) and not (values.max() <= 100 and values.max() > 1):
+            raise PredictorError(f"top1 reaches {values.max():g}; percent are expected, between 1 and 100")
+        nets, inverse, counts = np.unique(genomes, axis=0, return_inverse=True, return_counts=True)
+        if len(nets) < MIN_ROWS:
+            raise PredictorError(f"{len(nets)} different architectures; at least {MIN_ROWS} are needed")
+        y = np.bincount(inverse.reshape(-1), values) / counts
+        self.n_rows_ = len(nets)
+        self._seen_ = tuple(int(px) for px in np.unique(nets[:, 0]))
+        self._choose(space, nets, y, counts.astype(np.float64))
+        self.mae_ = float(np.mean(np.abs(self.errors_)))
+        return self
+
+    def _choose(self, space: Space, nets: Genomes, y: Floats, counts: Floats) -> None:
+        rows = design(space, nets)
+        centred = rows.centred(rows)
+        offset = float(y.mean())
+        slope = float(centred.decay @ y) / max(float(centred.decay @ centred.decay), 1e-12)
+        scale = float(np.var(y - offset - slope * centred.decay)) or 1.0
+        best: tuple[float, str, Floats, Floats] | None = None
+        for model in ("quadratic", "ridge", "rbf") if self.model == "auto" else (self.model,):
+            if model == "rbf":
+                kernel = rbf_matrix(centred, centred)
+            else:
+                kernel = kernel_matrix(centred, centred, squared=float(model == "quadratic"))
+            for noise in NOISES:
+                weights, errors = solve_loo(kernel, y - offset, noise * scale / counts)
+                score = float(np.mean(np.abs(errors))) * HANDICAP[model]
+                if best is None or score < best[0]:
+                    best = (score, model, weights, errors)
+        assert best is not None
+        _, self.model_, weights, self.errors_ = best
+        if self.model_ == "rbf":
+            self._mean_: _Kernel | QuadraticForm = _Kernel(rows, weights, offset)
+        else:
+            self._mean_ = collapse(space, rows, weights, offset, squared=float(self.model_ == "quadratic"))
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Those it was fitted on; with three or more, the space's other ones between them too."""
+        seen = self._seen_
+        if len(seen) < 3:
+            return seen
+        return tuple(sorted({*seen, *(px for px in as_space(self.space).resolutions if seen[0] <= px <= seen[-1])}))
+
+    @property
+    def label(self) -> str:
+        """Model and rows."""
+        return f"{self.model_} fitted to {self.n_rows_} sub-nets"
+
+    @property
+    def note(self) -> str:
+        """Its own error estimate."""
+        return f"{self.label}, leave-one-out error {self.mae_:.3f} points"
+
+    def _point(self, genomes: Genomes) -> Floats:
+        check_resolutions(genomes, self.resolutions)
+        return np.asarray(self._mean_(as_space(self.space), genomes))
+
+    def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
+        margin = conformal_quantile(np.abs(self.errors_), confidence)
+        return point - margin, np.minimum(point + margin, 100.0)
+
+
+class MacsProxy(Estimator):
+    """Not an accuracy: a number that grows with the logarithm of the MACs, to rank architectures where there is none.
+
+    Args:
+        space: the space of the architectures.
+    """
+
+    def __init__(self, space: Space | str) -> None:
+        self.space = space
+
+    @property
+    def fitted(self) -> bool:
+        """There is nothing to fit."""
+        return True
+
+    @property
+    def label(self) -> str:
+        """Its name on the command line."""
+        return "proxy:macs"
+
+    @property
+    def note(self) -> str:
+        """That it is no accuracy."""
+        return "not an accuracy: 10 x log10 of the MACs in millions, which only ranks"
+
+    def fit(self, archs: Archs, top1: ArrayLike) -> Self:  # noqa: ARG002  (the estimator's signature)
+        """Nothing to learn."""
+        return self
+
+    def _point(self, genomes: Genomes) -> Floats:
+        space = as_space(self.space)
+        pixels = [int(px) for px in np.unique(genomes[:, 0])]
+        if not pixels:
+            return np.zeros(0)
+        macs = _macs(space, tuple(sorted({*space.resolutions, *pixels})))
+        return np.asarray(10.0 * np.log10(macs.sum(genomes) / 1e6))
+
+    def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
+        nothing = np.full(len(point), np.nan)
+        return nothing, nothing.copy()
+
+
+def _macs(space: Space, pixels: tuple[int, ...], _cache: dict[Any, DenseTable] = {}) -> DenseTable:  # noqa: B006
+    if (space, pixels) not in _cache:
+        _cache.clear()
+        _cache[space, pixels] = DenseTable.build(space, pixels, lambda block, _px: float(block.macs))
+    return _cache[space, pixels]
+
+
+def load_accuracy(spec: str | None, space: Space) -> Estimator | PublishedAccuracyPredictor:
+    """The accuracy predictor that a user means.
+
+    Args:
+        spec: None is the built-in one; `proxy:macs`; a `.pth` or `.npz` of the published predictor; or a CSV of measured
+            accuracies, which is fitted at once.
+        space: the space of the architectures.
+
+    Raises:
+        PredictorError: if there is no built-in one for this space, or `spec` is nothing of the kind.
+        FormatError: for a file that cannot be read.
+    """
+    if spec is None:
+        from predictors.builtin import BUILTIN_SPACE, BuiltinAccuracy
+
+        if space.name != BUILTIN_SPACE:
+            raise PredictorError(
+                f"there is no built-in accuracy model for {space.name} (only for {BUILTIN_SPACE}); "
+                f"give a file with --accuracy, or rank by size with --accuracy proxy:macs"
+            )
+        return BuiltinAccuracy(space)
+    if spec == "proxy:macs":
+        return MacsProxy(space)
+    if spec.startswith("proxy:"):
+        raise PredictorError(f"unknown proxy {spec!r}; there is proxy:macs")
+    path = Path(spec)
+    suffix = path.suffix.lower()
+    if suffix in (".pth", ".pt", ".npz"):
+        from ofa_core.formats.acc_predictor import read_acc_predictor
+
+        return read_acc_predictor(path, space)
+    if suffix == ".csv":
+        from predictors.measured import measured_arrays
+
+        archs, top1 = measured_arrays(path, "top1", space)
+        return AccuracyPredictor(space).fit(archs, top1)
+    raise PredictorError(f"--accuracy {spec}: proxy:macs, a .pth, .npz or .csv file is expected")

@@ -1,0 +1,101 @@
+"""The built-in accuracy model of `mbv3-w1.0`: coefficients that this project fitted to published measurements.
+
+`tools/fit_accuracy.py` made `data/mbv3-w1.0-top1.npz` and prints its errors. Top-1 at 224 px comes from sub-nets that
+DyNAS-T (IntelLabs, Apache-2.0) evaluated on the 50,000 ImageNet validation images without fine-tuning; the effect of
+the input size from sub-nets that memory-optimized-once-for-all (M. Girard, MIT) evaluated on 12,500 of them at 128, 160
+and 192 px. The second source has nothing at 224 px, so its level there is taken from a geometric decay of the steps
+between its three sizes: away from 224 px the figure is a proxy.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ofa_core.calibration import conformal_quantile
+from ofa_core.errors import PredictorError
+from ofa_core.space import Genomes, Space
+from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space, check_resolutions
+from predictors.quadratic import QuadraticForm
+
+__all__ = ["BUILTIN_SPACE", "BuiltinAccuracy"]
+
+BUILTIN_SPACE = "mbv3-w1.0"
+MEASURED_PX = 224
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[QuadraticForm, dict[str, Floats], dict[str, Any]]:
+    source = files("predictors").joinpath("data", "mbv3-w1.0-top1.npz")
+    with source.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    facts = json.loads(bytes(arrays.pop("facts")).decode())
+    return QuadraticForm.from_arrays(arrays), arrays, facts
+
+
+class BuiltinAccuracy(Estimator):
+    """Top-1 in percent of `mbv3-w1.0` sub-nets without fine-tuning; measured at 224 px, a proxy elsewhere.
+
+    Args:
+        space: `mbv3-w1.0`.
+    """
+
+    def __init__(self, space: Space | str = BUILTIN_SPACE) -> None:
+        self.space = space
+
+    @property
+    def fitted(self) -> bool:
+        """It comes fitted."""
+        return True
+
+    def fit(self, archs: Archs, top1: ArrayLike) -> Self:  # noqa: ARG002  (the estimator's signature)
+        """Refused: this one comes fitted.
+
+        Raises:
+            PredictorError: always, with the one that can be fitted.
+        """
+        raise PredictorError("the built-in accuracy model comes fitted; use AccuracyPredictor for your own data")
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """128 to 224 px in steps of 4."""
+        return as_space(self.space).resolutions
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Sources, counts and errors, as `tools/fit_accuracy.py` found them."""
+        return dict(_shipped()[2])
+
+    @property
+    def label(self) -> str:
+        """What it is."""
+        return "built-in top-1 of mbv3-w1.0"
+
+    @property
+    def note(self) -> str:
+        """Its error."""
+        facts = _shipped()[2]
+        return (
+            f"fitted to {facts['n_nets']} sub-nets measured at 224 px (error {facts['mae_by_net']:.2f} points, "
+            f"{facts['mae_by_run']:.2f} on another search's sub-nets); a proxy at other resolutions"
+        )
+
+    def _genomes(self, archs: Archs) -> Genomes:
+        if as_space(self.space).name != BUILTIN_SPACE:
+            raise PredictorError(f"the built-in accuracy model is for {BUILTIN_SPACE}, not {as_space(self.space).name}")
+        return super()._genomes(archs)
+
+    def _point(self, genomes: Genomes) -> Floats:
+        check_resolutions(genomes, self.resolutions)
+        return _shipped()[0](as_space(self.space), genomes)
+
+    def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:
+        arrays = _shipped()[1]
+        near, far = (conformal_quantile(arrays[name], confidence) for name in ("errors_by_run", "errors_elsewhere"))
+        margin = np.where(genomes[:, 0] == MEASURED_PX, near, far)
+        return point - margin, np.minimum(point + margin, 100.0)
