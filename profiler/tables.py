@@ -114,7 +114,10 @@ def entry_of(e: Estimate | None) -> Entry:
     if e is None:
         return Entry(None, status="failed")
     status = "ok" if e.half_width <= UNSTABLE else "unstable"
-    return Entry(e.latency_ms, e.median_ms, e.p25_ms, e.p90_ms, e.iqr_ms, e.n_samples, e.n_processes, status)
+    return Entry(
+        e.latency_ms, e.median_ms, e.p25_ms, e.p90_ms, e.iqr_ms, e.n_samples, e.n_processes, status,
+        ci90_ms=e.half_width * e.latency_ms,
+    )  # fmt: skip
 
 
 def to_table(measured: Measured, plan: Plan, context: Context) -> LatencyTable:

@@ -1,0 +1,362 @@
+"""`ofa-profile`: build the latency table of a device."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from devices.device import DeviceError
+from ofa_core.cli_app import EXIT_UNSTABLE, new_app, run_app
+from ofa_core.errors import OfaError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from devices.device import Device
+    from devices.target import Target
+    from ofa_core.arch import Arch
+    from ofa_core.space import Space
+    from profiler.runners import AgentRunner
+
+__all__ = ["app", "main"]
+
+app = new_app(
+    "Build the latency table of a device: benchmark the building blocks of a space, and whole networks along with "
+    "them, and write a CSV file. An interrupted run resumes by itself."
+)
+
+UNSTABLE_SHARE = 0.05  # of the blocks: more unstable ones than that, and the exit code is 3
+UNSTABLE_MEDIAN = 0.05  # median half width of the intervals
+
+TargetOption = Annotated[
+    list[str], typer.Option("--target", "-t", help="Device: local, ssh:USER@HOST, adb:SERIAL or an alias. Repeatable.")
+]
+SpaceOption = Annotated[str, typer.Option("--space", "-s", help="Search space, such as mbv3-w1.0 or proxyless-w1.3.")]
+LutOption = Annotated[Path, typer.Option("--lut", help="Latency table (CSV) that ofa-profile wrote.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all random orders and choices.")]
+PythonOption = Annotated[str | None, typer.Option(help="Interpreter on the device.")]
+
+
+@app.callback()
+def profile(
+    target: TargetOption = ["local"],  # noqa: B006 (typer copies it)
+    space: SpaceOption = "mbv3-w1.0",
+    resolutions: Annotated[
+        str | None, typer.Option("--resolutions", "-r", help="Input sizes, such as 160,192,224 or 128-224:16.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Runtime on the device. [default: onnxruntime]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one inference. [default: 1]")] = None,
+    cpus: Annotated[str | None, typer.Option(help="Cores to pin to, such as 0 or 4-7.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 1,
+    graph_form: Annotated[str, typer.Option(help="fused (HardSwish as one operator) or literal.")] = "fused",
+    budget_s: Annotated[
+        float | None, typer.Option(min=1, help="Seconds for the whole session. [default: 60 + 70 per resolution]")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=3, help="Fresh processes to measure in.")] = 5,
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="[default: luts/<device>-<backend>.csv]")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Set an earlier journal aside instead of resuming it.")
+    ] = False,
+    python: PythonOption = None,
+) -> None:
+    """Measure the building blocks of a space on a device and write the table."""
+    from devices.target import Target
+    from ofa_core.spaces import get_space
+    from profiler.profiling import Job
+    from profiler.session import Settings
+
+    the_space = get_space(space)
+    pixels = parse_resolutions(resolutions, the_space)
+    if graph_form not in ("fused", "literal"):
+        raise typer.BadParameter(f"{graph_form!r}; fused or literal", param_hint="--graph-form")
+    targets = [Target.parse(text) for text in target]
+    if out is not None and len(targets) > 1:
+        raise typer.BadParameter("one file cannot hold the tables of several targets", param_hint="--out")
+    worst = 0
+    for the_target in targets:
+        settings = Settings(
+            n_processes=processes,
+            budget_s=budget_s if budget_s is not None else 60.0 + 70.0 * len(pixels),
+            threads=threads or the_target.threads or 1,
+            cpus=parse_cpus(cpus) or the_target.cpus,
+            seed=seed,
+        )
+        job = Job(
+            space=the_space,
+            resolutions=pixels,
+            device=the_target.name or str(the_target),
+            backend=backend or the_target.backend or "onnxruntime",
+            batch_size=batch_size,
+            graph_form=graph_form,
+            settings=settings,
+        )
+        worst = max(worst, _profile_one(job, the_target, out, fresh, python))
+    if worst:
+        raise typer.Exit(worst)
+
+
+def _profile_one(job: Any, target: Target, out: Path | None, fresh: bool, python: str | None) -> int:
+    from profiler import console
+    from profiler.profiling import profile as run_profile
+
+    path = out or Path("luts") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', job.device)}-{job.backend}.csv"
+    err = _stderr()
+    device, runner = _open(target, job.backend, python)
+    with device, runner:
+        for line in console.conditions_lines(device.conditions()):
+            err.print(f"{job.device}: {line}", highlight=False, markup=False)
+        started = time.monotonic()
+        with console.progress_bar(err, job.device) as progress:
+            result = run_profile(job, device, runner, path, fresh=fresh, progress=progress)
+    for line in console.show_profile(result, time.monotonic() - started):
+        err.print(line, highlight=False, markup=False)
+    sys.stdout.write(f"{path}\n")
+    return _stability(result)
+
+
+def _stability(result: Any) -> int:
+    widths = sorted(e.half_width for e in result.measured.estimates.values())
+    unstable = sum(e.status == "unstable" for e in result.table.entries.values())
+    if unstable > UNSTABLE_SHARE * len(result.table) or widths[len(widths) // 2] > UNSTABLE_MEDIAN:
+        _stderr().print("the measurements are unstable: quieten the machine, or give it a larger --budget-s")
+        return EXIT_UNSTABLE
+    return 0
+
+
+@app.command()
+def verify(
+    lut: LutOption,
+    nets: Annotated[int | None, typer.Option(min=1, help="Measure this many random sub-nets.")] = None,
+    arch: Annotated[list[Path] | None, typer.Option(help="Measure this architecture file. Repeatable.")] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(help="Measure a candidates.json, and refit the table's calibration with it.")
+    ] = None,
+    target: Annotated[str, typer.Option("--target", "-t", help="The table's device.")] = "local",
+    space: Annotated[str | None, typer.Option("--space", "-s", help="[default: the only one the table covers]")] = None,
+    resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
+    budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 2 s per sub-net, at least 30]")] = None,
+    seed: SeedOption = 1,
+    python: PythonOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure whole sub-nets in new processes and compare them with the table."""
+    from devices.target import Target
+    from ofa_core.table import LatencyTable
+    from profiler import console
+    from profiler.session import Settings
+    from profiler.verify import verify as run_verify
+
+    if (nets is not None) + bool(arch) + (candidates is not None) != 1:
+        raise typer.BadParameter("one of --nets, --arch and --candidates is needed")
+    table = LatencyTable.read(lut)
+    the_space, archs = _verify_archs(lut, table, space, nets, arch, candidates, resolutions, seed)
+    the_target = Target.parse(target)
+    settings = Settings(budget_s=budget_s if budget_s is not None else max(30.0, 2.0 * len(archs)), seed=seed)
+    err = _stderr()
+    device, runner = _open(the_target, table.context.backend, python)
+    with device, runner:
+        for line in console.conditions_lines(device.conditions()):
+            err.print(f"{table.context.device}: {line}", highlight=False, markup=False)
+        started = time.monotonic()
+        with console.progress_bar(err, "verify") as progress:
+            role = "reference" if candidates is not None else "verify"
+            result = run_verify(lut, the_space, archs, device, runner, settings, role=role, progress=progress)
+    if as_json:
+        sys.stdout.write(json.dumps(_as_json(result)) + "\n")
+    else:
+        sys.stdout.write("\n".join(console.show_verification(result, time.monotonic() - started)) + "\n")
+
+
+def _verify_archs(
+    lut: Path,
+    table: Any,
+    space: str | None,
+    nets: int | None,
+    arch: list[Path] | None,
+    candidates: Path | None,
+    resolutions: str | None,
+    seed: int,
+) -> tuple[Space, list[Arch]]:
+    import numpy as np
+
+    from ofa_core.arch import arch_from_dict, read_arch_dict
+    from ofa_core.spaces import get_space
+    from profiler.plan import reference_archs
+    from profiler.verify import load_calibration
+
+    if nets is None:
+        records = _read_candidates(candidates) if candidates else [read_arch_dict(path) for path in arch or ()]
+        named = space or next((str(r["space"]) for r in records if r.get("space")), None) or _only_space(table)
+        the_space = get_space(named)
+        return the_space, list(dict.fromkeys(arch_from_dict(record, the_space) for record in records))
+    the_space = get_space(space or _only_space(table))
+    pixels = parse_resolutions(resolutions, the_space) if resolutions else table.resolutions(the_space)
+    known = [net.arch for net in load_calibration(lut, table.context)[1]]
+    return the_space, reference_archs(the_space, pixels, nets, np.random.default_rng([seed, 2]), avoid=known)
+
+
+def _read_candidates(path: Path) -> list[dict[str, Any]]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise OfaError(f"{path}: not JSON: {error}") from error
+    if not isinstance(data, list) or not all(isinstance(item, dict) and "arch" in item for item in data) or not data:
+        raise OfaError(f'{path}: a list of {{"arch": {{...}}, ...}} is expected, as ofa-search writes it')
+    return data
+
+
+def _only_space(table: Any) -> str:
+    names = table.spaces()
+    if len(names) != 1:
+        covered = ", ".join(names) or "none completely"
+        raise typer.BadParameter(f"the table covers {covered}; name one", param_hint="--space")
+    return str(names[0])
+
+
+def _as_json(v: Any) -> dict[str, Any]:
+    from ofa_core.arch import arch_to_dict
+
+    return {
+        "mape": v.mape,
+        "raw_bias": v.raw_bias,
+        "rmse_ms": v.rmse_ms,
+        "spearman": v.spearman,
+        "spearman_by_resolution": {str(px): rho for px, rho in v.spearman_by_resolution().items()},
+        "calibrated": v.calibration is not None,
+        "clock": v.measured.clock,
+        "speed": v.measured.speed,
+        "load_1min": v.before.load_1min,
+        "n_runs": v.measured.n_runs,
+        "n_dropped": v.measured.n_dropped,
+        "networks": [
+            {
+                "space": c.network.space.name,
+                "arch": arch_to_dict(c.network.arch, c.network.space),
+                "sum_ms": c.network.sum_ms,
+                "predicted_ms": c.predicted_ms,
+                "latency_ms": c.network.latency_ms,
+                "upper_ms": c.upper_ms,
+                "median_ms": c.network.median_ms,
+            }
+            for c in v.checks
+        ],
+    }
+
+
+@app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="A latency table.")],
+    new: Annotated[Path, typer.Argument(help="Another one, of the same device or not.")],
+) -> None:
+    """Tell what changed between two tables beyond noise; exit code 3 if anything did."""
+    from ofa_core.formats.yaml_tables import read_table
+    from profiler import console
+    from profiler.compare import compare as run_compare
+
+    result = run_compare(read_table(old), read_table(new))
+    sys.stdout.write("\n".join(console.show_comparison(result)) + "\n")
+    if result.changed:
+        raise typer.Exit(EXIT_UNSTABLE)
+
+
+@app.command()
+def devices() -> None:
+    """List this machine and the named devices, with what they are and in which state."""
+    from devices.target import open_device, read_aliases
+    from profiler import console
+
+    targets = {"local": "local", **{name: str(target) for name, target in read_aliases().items()}}
+    for name, text in targets.items():
+        try:
+            with open_device(name) as device:
+                facts, conditions = device.facts(), device.conditions()
+        except DeviceError as error:
+            sys.stdout.write(f"{name} ({text}): not reachable: {error}\n")
+            continue
+        memory = f"{facts.memory_bytes / 2**30:.0f} GiB" if facts.memory_bytes else "memory unknown"
+        what = (
+            f"{facts.model or 'unknown processor'}, {facts.n_cores or '?'} cores, {memory}, {facts.os or 'unknown OS'}"
+        )
+        sys.stdout.write(f"{name} ({text}): {what}\n")
+        for line in console.conditions_lines(conditions):
+            sys.stdout.write(f"  {line}\n")
+
+
+@app.command()
+def convert(
+    src: Annotated[Path, typer.Argument(help="A table: CSV, a published YAML file, or a folder of them.")],
+    dst: Annotated[Path, typer.Argument(help="A .csv file, or a folder for OFA's <resolution>_lookup_table.yaml.")],
+    space: Annotated[str | None, typer.Option("--space", "-s", help="Whose networks, for YAML output.")] = None,
+) -> None:
+    """Convert between our CSV tables and the published YAML ones."""
+    from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml
+    from ofa_core.spaces import get_space
+
+    table = read_table(src)
+    if dst.suffix == ".csv":
+        table.write(dst)
+        sys.stdout.write(f"{dst}\n")
+        return
+    the_space = get_space(space or _only_space(table))
+    pixels = table.resolutions(the_space)
+    if not pixels:
+        raise OfaError(f"{src} covers {the_space.name} completely at no resolution; nothing to write")
+    write_ofa_yaml(table, dst, the_space, pixels)
+    sys.stdout.write(f"{dst}: {', '.join(map(str, pixels))} px\n")
+
+
+def parse_resolutions(text: str | None, space: Space) -> tuple[int, ...]:
+    """Read `160,192,224` or `128-224:16`; the default is three of the space's choices, spread over its range."""
+    if text is None:
+        return (160, 192, 224) if 224 in space.resolutions else space.resolutions
+    pixels: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4})(?::(\d{1,3}))?)?\s*", part)
+        if not match:
+            raise typer.BadParameter(f"{part!r}; such as 160,192,224 or 128-224:16", param_hint="--resolutions")
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 4)
+        pixels.update(range(first, last + 1, max(step, 1)))
+    from ofa_core.space import check_resolution
+
+    for px in pixels:
+        check_resolution(px)
+    return tuple(sorted(pixels))
+
+
+def parse_cpus(text: str | None) -> tuple[int, ...] | None:
+    """Read `0`, `0,2` or `4-7`."""
+    if text is None:
+        return None
+    cpus: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        if not match:
+            raise typer.BadParameter(f"{part!r}; such as 0 or 4-7", param_hint="--cpus")
+        cpus.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(cpus))
+
+
+def _open(target: Target, backend: str, python: str | None) -> tuple[Device, AgentRunner]:
+    from devices.target import open_device
+    from profiler.runners import AgentRunner
+
+    device = open_device(target)
+    return device, AgentRunner(device, backend, python=python)
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def main() -> int:
+    """Entry point of the console script."""
+    return run_app(app, prog="ofa-profile", errors=(OfaError, DeviceError))

@@ -1,0 +1,170 @@
+"""What `ofa-profile` shows: progress on stderr, results on stdout as plain lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from devices.facts import Conditions, quiet_report
+from profiler.compare import Comparison
+from profiler.measurement import N_DISCARDED
+from profiler.profiling import ProfileResult
+from profiler.session import Progress
+from profiler.tables import Measured
+from profiler.verify import Verification
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["conditions_lines", "progress_bar", "show_comparison", "show_profile", "show_verification"]
+
+PLAIN_EVERY_S = 10.0
+
+
+@contextmanager
+def progress_bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar where stderr is a terminal, a line every ten seconds elsewhere."""
+    if not console.is_terminal:
+        yield _plain_progress(console, name)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[what]}"),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"{name} pilot", total=None, what="")
+
+        def show(p: Progress) -> None:
+            bar.update(task, description=f"{name} {p.phase}", total=p.total or None, completed=p.done, what=p.what[:48])
+
+        yield show
+
+
+def _plain_progress(console: Console, name: str) -> Callable[[Progress], None]:
+    last = [-PLAIN_EVERY_S]
+
+    def show(p: Progress) -> None:
+        now = time.monotonic()
+        if now - last[0] < PLAIN_EVERY_S and p.done != p.total:
+            return
+        last[0] = now
+        share = f"{100 * p.done / p.total:3.0f} %" if p.total else "  - "
+        failed = f", {p.n_failed} failed" if p.n_failed else ""
+        console.print(f"{name}: {p.phase} {share}, {p.elapsed_s:.0f} s{failed}", highlight=False, markup=False)
+
+    return show
+
+
+def conditions_lines(conditions: Conditions) -> list[str]:
+    """The machine's state in one line, and advice where it is not quiet."""
+    c = conditions
+    parts = [
+        f"governor {', '.join(sorted(set(c.governors)))}" if c.governors else "governor unknown",
+        f"load {c.load_1min:.2f}" if c.load_1min is not None else "load unknown",
+        f"{c.busy_cores:.1f} of {c.n_cores} cores busy" if c.busy_cores is not None else "",
+        f"{min(c.cur_freq_mhz):.0f}-{max(c.cur_freq_mhz):.0f} MHz" if c.cur_freq_mhz else "frequency unknown",
+        f"{max(t for _, t in c.temperatures_c):.0f} C" if c.temperatures_c else "temperature unknown",
+    ]
+    return [", ".join(part for part in parts if part), *(f"advice: {line}" for line in quiet_report(conditions))]
+
+
+def _session_lines(m: Measured, wall_s: float) -> list[str]:
+    n_all = m.n_runs + m.n_dropped
+    lines = [
+        (
+            f"{m.n_visits} visits, {m.n_runs} clean runs, {m.n_dropped} dropped as preempted "
+            f"({100 * m.n_dropped / max(n_all, 1):.1f} %), {m.clock} clock, first {N_DISCARDED} runs of a visit discarded"
+        ),
+    ]
+    if wall_s:
+        lines.append(
+            f"{wall_s:.0f} s, of which {m.timed_s:.0f} s of timed inference ({100 * m.timed_s / wall_s:.0f} %)"
+        )
+    worst = max((abs(offset) for offset in m.offsets.values()), default=0.0)
+    if worst > 0.01:
+        lines.append(f"drift that the speed probe did not explain: up to {100 * worst:.1f} %, taken out")
+    return lines
+
+
+def show_profile(result: ProfileResult, wall_s: float) -> list[str]:
+    """The summary of a profile."""
+    from ofa_core.calibration import fit_calibration
+
+    widths = sorted(e.half_width for e in result.measured.estimates.values())
+    table = result.table
+    entries = list(table.entries.values())
+    n_unstable = sum(e.status == "unstable" for e in entries)
+    lines = [
+        (
+            f"{len(table)} blocks ({table.n_failed} failed, {n_unstable} unstable), "
+            f"{len(result.networks)} reference networks"
+        ),
+        *_session_lines(result.measured, wall_s),
+        (
+            f"90 % intervals over {max((e.n_processes for e in entries), default=0)} processes: "
+            f"median +-{100 * widths[len(widths) // 2]:.1f} %, worst +-{100 * widths[-1]:.1f} %"
+        ),
+    ]
+    if len(result.networks) >= 5:
+        c = fit_calibration(
+            [n.sum_ms for n in result.networks],
+            [n.n_blocks for n in result.networks],
+            [n.latency_ms for n in result.networks],
+        )
+        lines.append(
+            f"calibration on {c.n_networks} networks: sum off by {100 * c.raw_bias:+.1f} % (raw), leave-one-out error "
+            f"{100 * c.loo_mape:.1f} %, Spearman {c.spearman:.3f}"
+        )
+    lines += [f"failed: {error}" for error in result.failures.values()]
+    return lines
+
+
+def show_verification(v: Verification, wall_s: float) -> list[str]:
+    """The table of measured sub-nets, and the figures that people quote."""
+    lines = ["   px  sum ms  predicted  measured   +-90 %    error  raw median"]
+    for c in sorted(v.checks, key=lambda c: (c.network.arch.resolution_px, c.network.latency_ms)):
+        n = c.network
+        half = 100 * (c.upper_ms / n.latency_ms - 1)
+        lines.append(
+            f"  {n.arch.resolution_px:>3} {n.sum_ms:7.3f} {c.predicted_ms:10.3f} {n.latency_ms:9.3f} {half:6.1f} % "
+            f"{100 * c.error:+6.1f} % {n.median_ms or 0.0:10.3f}"
+        )
+    ranks = ", ".join(f"{px} px {rho:.3f}" for px, rho in v.spearman_by_resolution().items())
+    lines += [
+        (
+            f"{len(v.checks)} sub-nets: raw bias of the sum {100 * v.raw_bias:+.1f} %, "
+            f"{'calibrated' if v.calibration else 'NOT calibrated'} MAPE {100 * v.mape:.2f} %, RMSE {v.rmse_ms:.3f} ms"
+        ),
+        f"Spearman {v.spearman:.3f} overall{'; within ' + ranks if ranks else ''}",
+        f"worst: {100 * v.worst.error:+.1f} % for {v.worst.network.arch}",
+        f"machine speed: the probe took {v.measured.speed:.2f} x its time in the table's session",
+        *_session_lines(v.measured, wall_s),
+        *(f"failed: {error}" for error in v.failures.values()),
+    ]
+    return lines
+
+
+def show_comparison(c: Comparison) -> list[str]:
+    """What changed."""
+    lines = [f"context: {difference}" for difference in c.context]
+    lines.append(f"{c.n_common} blocks in both, {c.only_old} only in the first, {c.only_new} only in the second")
+    verdict = "beyond" if c.shifted else "within"
+    lines.append(f"all blocks together: x {c.shift:.3f} ({verdict} 3 %), single ones spread by {100 * c.spread:.1f} %")
+    for change in c.changes[:20]:
+        at = f" at {change.resolution_px} px" if change.resolution_px else ""
+        lines.append(
+            f"  {change.block.label()}{at}: {change.old_ms:.4f} -> {change.new_ms:.4f} ms, "
+            f"x {change.ratio:.2f} against the others ({change.sigmas:.0f} standard errors)"
+        )
+    if len(c.changes) > 20:
+        lines.append(f"  and {len(c.changes) - 20} more")
+    lines.append("changed" if c.changed else "nothing changed beyond noise")
+    return lines
