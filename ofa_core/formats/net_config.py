@@ -1,0 +1,312 @@
+"""`net.config` and `run.config`: how the OFA and ProxylessNAS authors publish a specialised network.
+
+`net.config` is JSON that spells out every layer, with old names (`MobileInvertedResidualBlock`,
+`mobile_inverted_conv`, `MBInvertedConvLayer`) or new ones (`ResidualBlock`, `conv`, `MBConvLayer`); `run.config`
+beside it holds the image size. Such a network need not be a member of any space here: `NetConfig` is its list of
+layers. What is written has the old names, which the authors' old and new code reads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ofa_core.arch import Arch
+from ofa_core.atomic import write_text
+from ofa_core.blocks import BlockSpec, make_divisible
+from ofa_core.errors import ArchError, FormatError, OfaError
+from ofa_core.formats.config_layers import fraction, parse_conv, parse_head, parse_residual_block, shown, whole
+from ofa_core.formats.lut_text import read_text
+from ofa_core.space import Space, check_resolution
+from ofa_core.spaces import SPACE_NAMES, get_space
+
+__all__ = ["NetConfig", "find_space", "net_config_of", "parse_net_config", "read_net_config", "write_net_config"]
+
+Family = Literal["MobileNetV3", "ProxylessNASNets"]
+
+DEFAULT_RESOLUTION_PX = 224
+MAX_BLOCKS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NetConfig:
+    """A published network.
+
+    Attributes:
+        family: the authors' class.
+        blocks: its layers in walk order, as `Space.blocks` gives them, stem to classifier. Blocks that do nothing
+            (`ZeroLayer` with a shortcut) are left out.
+        block_indices: for each `mbconv` the number of its block in the file, which counts those too; checkpoints
+            name weights by it.
+        resolution_px: the image size, None where no file says it; sizes in `blocks` are then those at 224.
+        n_classes: outputs of the classifier.
+        bn_momentum: momentum of batch normalisation.
+        bn_eps: its epsilon.
+    """
+
+    family: Family
+    blocks: tuple[BlockSpec, ...]
+    block_indices: tuple[int, ...]
+    resolution_px: int | None
+    n_classes: int
+    bn_momentum: float
+    bn_eps: float
+
+    def at(self, resolution_px: int) -> NetConfig:
+        """The same network fed with another image size."""
+        check_resolution(resolution_px)
+        return replace(self, blocks=_resized(self.blocks, resolution_px), resolution_px=resolution_px)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        return sum(block.macs for block in self.blocks)
+
+    @property
+    def params(self) -> int:
+        """Learnt parameters."""
+        return sum(block.params for block in self.blocks)
+
+    def arch(self, space: Space, resolution_px: int | None = None) -> Arch:
+        """This network as a member of `space` (with this network's number of classes).
+
+        Args:
+            space: the space.
+            resolution_px: the image size, where the files do not say it.
+
+        Raises:
+            ArchError: naming the first layer that no member of the space has.
+        """
+        px = self.resolution_px if resolution_px is None else resolution_px
+        if px is None:
+            raise ArchError("the net.config comes without an image size (run.config), and none was given")
+        check_resolution(px)
+        blocks = _resized(self.blocks, px)
+        space = space.with_classes(self.n_classes)
+        n_searchable = sum(block.op == "mbconv" for block in blocks) - 1
+        furthest = 0
+        for depths in itertools.product(*(stage.depths for stage in space.stages)):
+            if sum(depths) != n_searchable:
+                continue
+            choices = [_choices(block, space) for block in blocks[2 : 2 + n_searchable]]
+            if None not in choices:
+                kernels, expands = zip(*(c for c in choices if c is not None), strict=True)
+                arch = Arch(depths, kernels, expands, px)
+                theirs = space.blocks(arch)
+                if theirs == blocks:
+                    return arch
+                same = (a == b for a, b in zip(theirs, blocks, strict=False))
+                furthest = max(furthest, sum(itertools.takewhile(bool, same)))
+        layer = blocks[min(furthest, len(blocks) - 1)]
+        raise ArchError(f"no member of {space.name}: it has {n_searchable} blocks, and {layer.label()} does not fit")
+
+
+def _choices(block: BlockSpec, space: Space) -> tuple[int, int] | None:
+    if block.op != "mbconv" or block.kernel_px not in space.kernels:
+        return None
+    ratios = [e for e in space.expands if make_divisible(round(block.in_c * e)) == block.mid_c]
+    return (block.kernel_px, ratios[0]) if ratios else None
+
+
+def find_space(config: NetConfig) -> Space | None:
+    """The named space that the network is a member of, with its number of classes; None if there is none."""
+    for name in SPACE_NAMES:
+        space = get_space(name)
+        try:
+            config.arch(space, config.resolution_px or DEFAULT_RESOLUTION_PX)
+        except ArchError:
+            continue
+        return space if config.n_classes == space.n_classes else space.with_classes(config.n_classes)
+    return None
+
+
+def _resized(blocks: tuple[BlockSpec, ...], resolution_px: int) -> tuple[BlockSpec, ...]:
+    px = resolution_px
+    out = []
+    for block in blocks:
+        if block.op in ("feature_mix", "classifier"):
+            out.append(block)
+            continue
+        after = 1 if block.op == "avg_pool" else -(-px // block.stride)
+        out.append(replace(block, in_px=px, out_px=after))
+        px = after
+    return tuple(out)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_net_config(path: Path, run_config: Path | None = None) -> NetConfig:
+    """Read a `net.config`.
+
+    Args:
+        path: the file, or the folder of `net.config` and `run.config`.
+        run_config: the `run.config`; default is the one beside the file, if there is one.
+
+    Raises:
+        FormatError: for a file that is none, naming the field, its value and what would be right.
+    """
+    if path.is_dir():
+        path = path / "net.config"
+    data = _read_json(path)
+    beside = path.with_name("run.config")
+    run_path = run_config if run_config is not None else beside if beside != path and beside.is_file() else None
+    size = _read_json(run_path).get("image_size") if run_path is not None else None
+    try:
+        return parse_net_config(data, size)
+    except OfaError as error:
+        raise FormatError(f"{path}: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    text = read_text(path, "a net.config or run.config")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not JSON: {str(error)[:200]}") from error
+    if not isinstance(data, dict):
+        raise FormatError(f"{path}: holds a {type(data).__name__}; a dictionary of layers is expected")
+    return data
+
+
+def parse_net_config(data: Mapping[str, Any], image_size: object = None) -> NetConfig:
+    """Read the dictionary of a `net.config`.
+
+    `mid_channels` wins over `expand_ratio`, which counts as make_divisible(round(in * ratio), 8).
+
+    Args:
+        data: the dictionary.
+        image_size: that of `run.config`; without it the dictionary's own `resolution` or `image_size`, if any.
+
+    Raises:
+        FormatError: naming the field, its value and what would be right.
+    """
+    family = data.get("name")
+    if family not in ("MobileNetV3", "ProxylessNASNets"):
+        raise FormatError(f"name is {shown(family)}; MobileNetV3 or ProxylessNASNets is expected")
+    for held in (image_size, data.get("resolution"), data.get("image_size")):
+        if held is not None:
+            resolution_px: int | None = whole(held[0] if isinstance(held, list) and held else held, "image_size", 1024)
+            check_resolution(resolution_px or 0)
+            break
+    else:
+        resolution_px = None
+    stem = parse_conv(data, "first_conv")
+    blocks = [replace(stem, op="first_conv")]
+    items = data.get("blocks")
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_BLOCKS:
+        raise FormatError(f"blocks is {shown(items)}; a list of 1 to {MAX_BLOCKS} residual blocks is expected")
+    indices = []
+    for i, item in enumerate(items):
+        block = parse_residual_block(item, f"blocks[{i}]")
+        if block is not None:
+            blocks.append(block)
+            indices.append(i)
+    blocks += parse_head(data, family, blocks[-1].out_c)
+    for before, after in itertools.pairwise(blocks):
+        if before.out_c != after.in_c:
+            raise FormatError(f"{after.label()} follows {before.label()}, whose outputs are its inputs")
+    bn = data.get("bn") if data.get("bn") is not None else {}
+    if not isinstance(bn, Mapping):
+        raise FormatError(f"bn is {shown(bn)}; momentum and eps are expected")
+    return NetConfig(
+        family=family,
+        blocks=_resized(tuple(blocks), resolution_px or DEFAULT_RESOLUTION_PX),
+        block_indices=tuple(indices),
+        resolution_px=resolution_px,
+        n_classes=blocks[-1].out_c,
+        bn_momentum=fraction(bn.get("momentum", 0.1), "bn.momentum"),
+        bn_eps=fraction(bn.get("eps", 1e-5 if family == "MobileNetV3" else 1e-3), "bn.eps"),
+    )
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def net_config_of(space: Space, arch: Arch) -> dict[str, Any]:
+    """The `net.config` of a member of `space`, with the authors' field names.
+
+    Raises:
+        ArchError: if `arch` is no member.
+    """
+    space.validate(arch)
+    ratios = iter((None, *arch.expands))
+    blocks = space.blocks(arch)
+    inner = [_block_record(block, next(ratios) or 1) for block in blocks if block.op == "mbconv"]
+    layers = {block.op: block for block in blocks}
+    mobile = "feature_mix" in layers
+    head = {"final_expand_layer": _conv_record(layers["final_expand"], True)} if mobile else {}
+    mix = _conv_record(layers["feature_mix"], False) if mobile else _conv_record(layers["final_expand"], True)
+    return {
+        "name": "MobileNetV3" if mobile else "ProxylessNASNets",
+        "bn": {"momentum": 0.1, "eps": 1e-5 if mobile else 1e-3},
+        "first_conv": _conv_record(layers["first_conv"], True),
+        "blocks": inner,
+        **head,
+        "feature_mix_layer": mix,
+        "classifier": {
+            "name": "LinearLayer",
+            "in_features": layers["classifier"].in_c,
+            "out_features": layers["classifier"].out_c,
+            "bias": True,
+            "use_bn": False,
+            "act_func": None,
+            "dropout_rate": 0,
+            "ops_order": "weight_bn_act",
+        },
+    }
+
+
+def _conv_record(block: BlockSpec, use_bn: bool) -> dict[str, Any]:
+    return {
+        "name": "ConvLayer",
+        "kernel_size": block.kernel_px,
+        "stride": block.stride,
+        "dilation": 1,
+        "groups": 1,
+        "bias": False,
+        "has_shuffle": False,
+        "in_channels": block.in_c,
+        "out_channels": block.out_c,
+        "use_bn": use_bn,
+        "act_func": block.act,
+        "dropout_rate": 0,
+        "ops_order": "weight_bn_act",
+    }
+
+
+def _block_record(block: BlockSpec, ratio: int) -> dict[str, Any]:
+    identity = {
+        "name": "IdentityLayer",
+        "in_channels": [block.in_c],
+        "out_channels": [block.out_c],
+        "use_bn": False,
+        "act_func": None,
+        "dropout_rate": 0,
+        "ops_order": "weight_bn_act",
+    }
+    return {
+        "name": "MobileInvertedResidualBlock",
+        "mobile_inverted_conv": {
+            "name": "MBInvertedConvLayer",
+            "in_channels": block.in_c,
+            "out_channels": block.out_c,
+            "kernel_size": block.kernel_px,
+            "stride": block.stride,
+            "expand_ratio": ratio,
+            "mid_channels": block.mid_c,
+            "act_func": block.act,
+            "use_se": block.se,
+        },
+        "shortcut": identity if block.shortcut else None,
+    }
+
+
+def write_net_config(folder: Path, space: Space, arch: Arch) -> None:
+    """Write `net.config` and `run.config` of a member of `space` into a folder, made if it is not there."""
+    write_text(folder / "net.config", json.dumps(net_config_of(space, arch), indent=4) + "\n")
+    write_text(folder / "run.config", json.dumps({"image_size": arch.resolution_px}) + "\n")
