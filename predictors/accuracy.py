@@ -51,7 +51,8 @@ class AccuracyPredictor(Estimator):
     """Top-1 from the choices of an architecture, learnt from measured sub-nets.
 
     Models: `quadratic` and `rbf` are Gaussian processes (linear plus squared, linear plus RBF kernel), `ridge` is the
-    linear part alone. `auto` takes the best of them by leave-one-out error. Several measurements of one network are averaged first, so none of them judges another.
+    linear part alone. `auto` takes the best of them by leave-one-out error. Several measurements of one network are
+    averaged first, so none of them judges another.
 
     Args:
         space: the space of the architectures.
@@ -205,8 +206,8 @@ def load_accuracy(spec: str | None, space: Space) -> Estimator | PublishedAccura
     """The accuracy predictor that a user means.
 
     Args:
-        spec: None is the built-in one; `proxy:macs`; a `.pth` or `.npz` of the published predictor; or a CSV of measured
-            accuracies, which is fitted at once.
+        spec: None is the built-in one; `proxy:macs`; a `.pth` or `.npz` of the published predictor; or a CSV of
+            measured accuracies, which is fitted at once.
         space: the space of the architectures.
 
     Raises:

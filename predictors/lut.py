@@ -34,7 +34,8 @@ class LutPredictor(Estimator):
 
     Args:
         space: the space of the architectures.
-        calibration_terms: what whole networks may correct: `scale`, or `scale` and `per_block`.
+        calibration_terms: what whole networks may correct: `scale`, or `scale` and `per_block`; None lets the
+            leave-one-out error decide.
         fill: supply blocks that the table lacks by regression over those it has (`predictors.blocks`).
 
     Attributes:
@@ -50,7 +51,7 @@ class LutPredictor(Estimator):
     resolutions_: tuple[int, ...]
 
     def __init__(
-        self, space: Space | str, *, calibration_terms: Sequence[str] = ("scale",), fill: bool = False
+        self, space: Space | str, *, calibration_terms: Sequence[str] | None = None, fill: bool = False
     ) -> None:
         self.space = space
         self.calibration_terms = calibration_terms

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ofa_core.arch import write_arch
+from ofa_core.cli_app import run_app
+from ofa_core.networks import networks_path, write_networks
+from ofa_core.spaces import mobilenet_v3
+from ofa_core.table import LatencyTable
+from predictors.cli import app
+
+
+def ofa_predict(*words: object) -> int:
+    return run_app(app, [str(word) for word in words], prog="ofa-predict")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch, space, make_table, make_networks):
+    """A folder with `a.json` and `luts/rig.csv`, which is where we are."""
+    monkeypatch.chdir(tmp_path)
+    write_arch(tmp_path / "a.json", space.largest(160), space)
+    table = make_table(space, [160])
+    table.write(tmp_path / "luts" / "rig.csv")
+    write_networks(networks_path(tmp_path / "luts" / "rig.csv"), table.context, make_networks(space, [160], 24))
+    return tmp_path
+
+
+def test_json_has_exactly_the_contract(bench, space, make_table, capsys):
+    assert ofa_predict("a.json", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert list(answer) == ["space", "arch", "mmacs", "params_m", "predictions"]
+    assert answer["space"] == "mbv3-w1.0"
+    assert answer["mmacs"] == pytest.approx(space.macs(space.largest(160)) / 1e6)
+    assert answer["arch"]["r"] == [160]
+    (row,) = answer["predictions"]
+    assert list(row) == ["lut", "device", "latency_ms", "low_ms", "high_ms", "calibrated", "n_filled"]
+    assert row["lut"] == "luts/rig.csv"
+    assert row["device"] == "rig"
+    assert row["calibrated"] is True
+    assert row["low_ms"] < row["latency_ms"] < row["high_ms"]
+    assert row["latency_ms"] == pytest.approx(
+        1.1 * make_table(space, [160]).sum_ms(space, [space.largest(160)])[0], rel=0.03
+    )
+
+
+def test_uncalibrated_bounds_are_null(bench, capsys):
+    networks_path(Path("luts/rig.csv")).unlink()
+    assert ofa_predict("a.json", "--lut", "luts/rig.csv", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert row["low_ms"] is None
+    assert row["high_ms"] is None
+    assert row["calibrated"] is False
+
+
+def test_without_a_table_counts_still_come(tmp_path, monkeypatch, space, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_arch(tmp_path / "a.json", space.largest(224), space)
+    assert ofa_predict("a.json") == 0
+    out, err = capsys.readouterr()
+    assert "566.2 M MACs" in out
+    assert "ofa-profile" in err
+    assert ofa_predict("a.json", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["predictions"] == []
+
+
+def test_where_the_space_comes_from(bench, space, make_table, capsys):
+    Path("bare.json").write_text('{"ks": 3, "e": 3, "d": 2, "r": 160}')
+    assert ofa_predict("bare.json", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["space"] == "mbv3-w1.0"
+    make_table(mobilenet_v3(1.2), [160]).write(Path("luts/other.csv"))
+    assert ofa_predict("bare.json") == 2
+    assert "mbv3-w1.2" in capsys.readouterr().err
+    assert ofa_predict("bare.json", "--space", "mbv3-w1.2", "--lut", "luts/other.csv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["space"] == "mbv3-w1.2"
+    # An explicit table must answer; one that merely lies in ./luts is left out with a word.
+    assert ofa_predict("bare.json", "--space", "mbv3-w1.2", "--lut", "luts/rig.csv") == 1
+    assert "nearest" in capsys.readouterr().err
+    assert ofa_predict("bare.json", "--space", "mbv3-w1.2") == 0
+    assert "rig.csv left out" in capsys.readouterr().err
+
+
+def test_missing_blocks_are_filled_only_when_asked(bench, space, capsys):
+    table = LatencyTable.read(Path("luts/rig.csv"))
+    gone = space.blocks(space.largest(160))[9]
+    entries = {key: entry for key, entry in table.entries.items() if key[1] != gone}
+    LatencyTable(table.context, entries).write(Path("luts/rig.csv"))
+    assert ofa_predict("a.json", "--lut", "luts/rig.csv") == 1
+    assert gone.label() in capsys.readouterr().err
+    assert ofa_predict("a.json", "--lut", "luts/rig.csv", "--fill", "--json", "--blocks") == 0
+    (row,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert row["n_filled"] == sum(b["filled"] for b in row["blocks"]) >= 1
+    assert len(row["blocks"]) == len(space.blocks(space.largest(160)))
+
+
+def test_plain_text_when_not_a_terminal(bench, capsys):
+    assert ofa_predict("a.json", "--blocks") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split("\t")[0] == "device"
+    assert lines[2].split("\t")[0] == "rig"
+    assert any(line.startswith("classifier 1x1") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ("{", 1),
+        ("[]", 1),
+        ('{"space": "nope", "ks": 3}', 1),
+        ('{"space": "mbv3-w1.0", "ks": 9, "e": 3, "d": 2, "r": 160}', 1),
+    ],
+)
+def test_bad_files_end_in_one_line(bench, capsys, content, code):
+    Path("bad.json").write_text(content)
+    assert ofa_predict("bad.json") == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_usage(bench, capsys):
+    assert ofa_predict() == 2
+    assert ofa_predict("a.json", "--nonsense") == 2
+    assert ofa_predict("none.json") == 1
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv=['ofa-predict','--help']\n"
+        "from predictors.cli import main; rc=main()\n"
+        "heavy={'pandas','torch','sklearn','xgboost','scipy','plotly','matplotlib'} & set(sys.modules)\n"
+        "assert rc == 0 and not heavy, (rc, heavy)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--fill" in done.stdout
