@@ -16,6 +16,7 @@ from devices.device import (
     DeviceStorageError,
     DeviceTimeoutError,
     DeviceUnreachableError,
+    HostKeyError,
     LineTooLongError,
     UnknownTargetError,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "DeviceStorageError",
     "DeviceTimeoutError",
     "DeviceUnreachableError",
+    "HostKeyError",
     "LineTooLongError",
     "Target",
     "UnknownTargetError",

@@ -4,6 +4,7 @@
     ├── UnknownTargetError         a target that names no known device or way to reach one
     ├── DeviceConfigError          a devices.toml that cannot be read
     ├── DeviceUnreachableError     no connection, or a connection that broke
+    │   └── HostKeyError           a host behind ssh whose key is unknown, or another one than before
     ├── DeviceTimeoutError         no answer in time; the connection itself may be fine
     ├── DeviceStorageError         a file that cannot be put or fetched: no space, no right, no such file
     └── DeviceProcessError         a program that cannot start, or that ended when it should not
@@ -36,6 +37,7 @@ __all__ = [
     "DeviceStorageError",
     "DeviceTimeoutError",
     "DeviceUnreachableError",
+    "HostKeyError",
     "LineTooLongError",
     "UnknownTargetError",
     "checked_remote",
@@ -58,6 +60,10 @@ class DeviceConfigError(DeviceError):
 
 class DeviceUnreachableError(DeviceError):
     """There is no connection to the device, or it broke."""
+
+
+class HostKeyError(DeviceUnreachableError):
+    """A host's key is not known, or is another one than was known: nothing is sent there."""
 
 
 class DeviceTimeoutError(DeviceError):

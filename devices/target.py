@@ -39,9 +39,10 @@ __all__ = ["SCHEMES", "Target", "config_files", "open_device", "read_aliases"]
 SCHEMES = {
     "fake": "devices.fake:open_target",
     "local": "devices.local:open_target",
+    "ssh": "devices.ssh:open_target",
 }
 _ENTRY_POINTS = "ofa_latency.devices"  # name = scheme, value = a function Target -> Device
-_LATER = ("adb", "ssh")
+_LATER = ("adb",)
 _BARE = ("fake", "local")  # schemes that need no address
 
 
@@ -58,6 +59,7 @@ class Target:
         cpus: default cores to run on.
         work_dir: folder on the device under which the private work directory is made.
         python: interpreter on the device.
+        keep: leave the work directory on the device at the end.
     """
 
     scheme: str
@@ -68,6 +70,7 @@ class Target:
     cpus: tuple[int, ...] | None = None
     work_dir: str | None = None
     python: str | None = None
+    keep: bool = False
 
     @classmethod
     def parse(cls, text: str, aliases: Mapping[str, Target] | None = None) -> Target:

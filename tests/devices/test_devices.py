@@ -1,7 +1,8 @@
-"""What every device must do, over all devices that need nothing but this machine."""
+"""What every device must do, over all devices."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,14 +17,26 @@ from devices.device import (
 )
 from devices.fake import FakeDevice
 from devices.local import LocalDevice
+from devices.ssh import SshDevice
+from devices.ssh_link import resolve
 
-DEVICES: dict[str, Callable[[Path], Device]] = {"fake": lambda _: FakeDevice(), "local": LocalDevice}
+
+def _ssh(parent: Path, request: pytest.FixtureRequest) -> Device:
+    request.getfixturevalue("sshd")
+    return SshDevice(resolve("box"), parent_dir=str(parent), python=sys.executable)
+
+
+DEVICES: dict[str, Callable[[Path, pytest.FixtureRequest], Device]] = {
+    "fake": lambda _, __: FakeDevice(),
+    "local": lambda parent, _: LocalDevice(parent),
+    "ssh": _ssh,
+}
 
 
 @pytest.fixture(params=sorted(DEVICES))
 def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Device]:
     (tmp_path / "parent").mkdir()
-    with DEVICES[request.param](tmp_path / "parent") as opened:
+    with DEVICES[request.param](tmp_path / "parent", request) as opened:
         yield opened
 
 

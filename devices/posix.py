@@ -1,0 +1,53 @@
+"""Programs behind a remote POSIX shell (ssh, adb): one place that quotes, and one way to end what was started.
+
+A command line becomes one string that any login shell passes on unchanged. The remote side answers with a marker line
+first, which tells the number of its process group: both sshd and adbd give each command a session of its own, so
+killing that group ends the program and all its children. What a chatty login script prints before it is skipped.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+__all__ = ["MISSING", "command_line", "kill_script", "started_group"]
+
+MISSING = -1
+"""What `started_group` says of a program that is not there."""
+
+_MARK = "@ofa-latency@"
+
+# $1 is the work directory, the rest the program. The shell stays, so that a signal becomes the exit code 128 + number.
+_WRAPPER = f"""cd -- "$1" || exit 125
+shift
+command -v -- "$1" > /dev/null 2>&1 || {{ echo "{_MARK} missing"; exit 127; }}
+echo "{_MARK} $$"
+"$@"
+exit $?"""
+
+
+def command_line(argv: Sequence[str], work_dir: str) -> str:
+    """Return the one string that runs `argv` in `work_dir`; each word is quoted once, so none of them is interpreted.
+
+    Raises:
+        ValueError: no program, or a word with a NUL, which no shell can pass on.
+    """
+    if not argv or any("\0" in word for word in argv):
+        raise ValueError(f"{list(argv)!r} is no command line")
+    return shlex.join(["exec", "sh", "-c", _WRAPPER, "ofa-latency", work_dir, *argv])
+
+
+def started_group(line: str) -> int | None:
+    """Read one line of output: the process group, `MISSING`, or None for a line that is not the marker."""
+    found = re.fullmatch(rf"{_MARK} (\d+|missing)\r?", line)
+    if not found:
+        return None
+    return MISSING if found[1] == "missing" else int(found[1])
+
+
+def kill_script(groups: Sequence[int], boot_id: str = "") -> str:
+    """Return a script that kills process groups, unless the machine was started anew since (`boot_id` differs)."""
+    numbers = " ".join(f"-{group}" for group in groups)
+    test = f'[ "$(cat /proc/sys/kernel/random/boot_id 2> /dev/null)" = {shlex.quote(boot_id)} ] && ' if boot_id else ""
+    return f"{test}kill -KILL {numbers} 2> /dev/null; true" if groups else "true"

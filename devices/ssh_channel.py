@@ -1,0 +1,184 @@
+"""A process behind ssh that speaks in lines."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections.abc import Callable
+
+import paramiko
+
+from devices.device import (
+    MAX_LINE_BYTES,
+    ChannelClosedError,
+    DeviceTimeoutError,
+    DeviceUnreachableError,
+    LineTooLongError,
+)
+
+__all__ = ["SshChannel"]
+
+_TAIL_BYTES = 8192
+_READ_BYTES = 1 << 16
+_WRITE_TIMEOUT_S = 60.0
+_STATUS_WAIT_S = 5.0
+
+
+class SshChannel:
+    """A process behind ssh; see `devices.device.Channel`.
+
+    Args:
+        session: an open channel of the connection, on which nothing has been run yet.
+        program: what to call the process.
+        kill_group: kills a process group on the machine.
+
+    Attributes:
+        group: the process group; None until it is known.
+        is_over: whether the channel was closed from this side.
+    """
+
+    def __init__(self, session: paramiko.Channel, program: str, kill_group: Callable[[int], None]) -> None:
+        self.group: int | None = None
+        self.is_over = False
+        self._session = session
+        self._program = program
+        self._kill_group = kill_group
+        self._killed = False
+        self._out = bytearray()
+        self._err = bytearray()
+        self._scanned = 0  # no line break before this place of the output
+        self._keep_err = _TAIL_BYTES
+        self._poll = select.poll()
+        self._poll.register(session.fileno(), select.POLLIN)
+
+    def write_line(self, line: str) -> None:
+        """Write one line to the process's stdin, keeping what it says meanwhile: neither waits for the other."""
+        if self.is_over:
+            raise ChannelClosedError(f"{self._program} was closed")
+        self._send(line.encode() + b"\n", time.monotonic() + _WRITE_TIMEOUT_S, _WRITE_TIMEOUT_S)
+
+    def read_line(self, timeout_s: float) -> str:
+        """Return the next complete line of the process's stdout."""
+        deadline = time.monotonic() + timeout_s
+        while (end := self._out.find(b"\n", self._scanned)) < 0:
+            self._scanned = len(self._out)
+            if self._scanned > MAX_LINE_BYTES:
+                raise LineTooLongError(f"{self._program} wrote a line of more than {MAX_LINE_BYTES} bytes")
+            try:
+                more = self._fill(deadline)
+            except TimeoutError as error:
+                raise DeviceTimeoutError(f"{self._program} wrote no line within {timeout_s:g} s") from error
+            if not more:
+                self._raise_ended("has ended its output")
+        line = self._out[:end].decode("utf-8", "replace")
+        del self._out[: end + 1]
+        self._scanned = 0
+        return line
+
+    def feed(self, data: bytes, deadline: float) -> None:
+        """Write all of the process's stdin and close it."""
+        self._keep_err = MAX_LINE_BYTES
+        with contextlib.suppress(ChannelClosedError):  # a program need not read its input
+            self._send(data, deadline, 0.0)
+            self._session.shutdown_write()
+
+    def read_all(self, deadline: float) -> tuple[bytes, bytes]:
+        """Return stdout and stderr when both have ended."""
+        self._keep_err = MAX_LINE_BYTES
+        try:
+            while self._fill(deadline):
+                pass
+        except TimeoutError as error:
+            raise DeviceTimeoutError(f"{self._program} has not ended") from error
+        if self._is_lost():
+            self._raise_ended("")
+        return bytes(self._out), bytes(self._err)
+
+    def kill(self) -> None:
+        """Kill the process's whole group."""
+        if self.is_over:
+            return
+        self._killed = True
+        if self.group is not None:  # the program may have ended, but not its children
+            self._kill_group(self.group)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the channel without a kill."""
+        if not self.is_over:
+            with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+                self._take()
+                self._session.close()
+            self.is_over = True
+
+    def wait(self, timeout_s: float) -> int:
+        """Return the exit code; 128 plus the signal's number if a signal ended it, -9 after `kill`."""
+        if self._killed:
+            return -9
+        if not self._session.status_event.wait(timeout_s):
+            raise DeviceTimeoutError(f"{self._program} still runs after {timeout_s:g} s")
+        rc = self._session.exit_status
+        if self._is_lost():
+            raise DeviceUnreachableError(f"the connection to {self._program} broke")
+        return rc if rc >= 0 else -9
+
+    def stderr_tail(self) -> str:
+        """Return the last kilobytes of stderr, also after `kill`."""
+        if not self.is_over:
+            self._take()
+        return self._err[-_TAIL_BYTES:].decode("utf-8", "replace")
+
+    def _send(self, data: bytes, deadline: float, timeout_s: float) -> None:
+        rest = data
+        self._session.settimeout(0.1)
+        while rest:
+            try:
+                n_sent = self._session.send(rest)
+                rest = rest[n_sent:]
+            except TimeoutError as error:
+                if time.monotonic() > deadline:
+                    raise DeviceTimeoutError(
+                        f"{self._program} read none of its input within {timeout_s:g} s"
+                    ) from error
+                self._take()
+                continue
+            except OSError:
+                self._raise_ended("takes no more input")
+            if n_sent == 0 or self._session.exit_status_ready():
+                self._raise_ended("takes no more input")
+
+    def _fill(self, deadline: float) -> bool:
+        """Wait for output and take it; False when there will be no more."""
+        if self.is_over:
+            return False
+        if self._take():
+            return True
+        if self._session.eof_received or self._session.closed:
+            return self._take()
+        if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1e3):
+            raise TimeoutError
+        self._take()
+        return True
+
+    def _take(self) -> bool:
+        """Take over what has come; whether there was anything."""
+        taken = False
+        while self._session.recv_ready():
+            self._out += self._session.recv(_READ_BYTES)
+            taken = True
+        while self._session.recv_stderr_ready():
+            self._err += self._session.recv_stderr(_READ_BYTES)
+            taken = True
+        if len(self._err) > 2 * self._keep_err:
+            del self._err[: -self._keep_err]
+        return taken
+
+    def _raise_ended(self, what: str) -> None:
+        if self._is_lost():
+            raise DeviceUnreachableError(f"the connection to {self._program} broke")
+        raise ChannelClosedError(f"{self._program} {'was closed' if self.is_over else what}")
+
+    def _is_lost(self) -> bool:
+        """Whether the channel ended without a word from the other side."""
+        return not (self.is_over or self._session.eof_received or self._session.exit_status >= 0)
