@@ -55,7 +55,8 @@ class Result:
             (repeats,).
         switches: involuntary context switches in each run, int64, shape (repeats,); zeros where
             `Hello.counts_switches` is false. A run with any was preempted.
-        peak_rss_kb: highest resident memory of the process during the visit; None where it cannot be known.
+        peak_rss_kb: highest resident memory of the process during the model's first visit; None where it cannot be
+            known.
     """
 
     wall_ns: NDArray[np.int64]

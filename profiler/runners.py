@@ -1,9 +1,10 @@
 """How a job is run on a device.
 
 `AgentRunner` talks to the agent (`profiler/agent`) in a long-lived process. Each visit is one `run` request with one
-reply, in order, so when the process dies the first unanswered visit is the one it was in. `n_ahead` says how many
-requests may be waiting: 1 on this machine, where a host that parses replies would disturb the next measurement; more
-on remote devices, to hide the round trip.
+reply, in order, so when the process dies the first unanswered visit is the one it was in. `n_ahead` requests may be
+waiting. On this machine there are 2: the agent never falls asleep between visits (a wake-up costs more than the rest
+of a round trip, and a core that slept starts slowly), and the host parses a reply while the next visit warms up. On
+remote devices there are more, to hide the round trip.
 
 What can go wrong is drawn in `profiler.jobs`, whose names are re-exported here.
 """
@@ -91,8 +92,8 @@ class AgentRunner:
         backend: the agent's backend.
         python: interpreter on the device; by default the device's own (`sys.executable` on this machine).
         timeout_s: longest wait for one reply: the first answer of a fresh process, one load, one visit.
-        n_ahead: requests that may wait at the agent during `run`; by default 1 where the device shares this machine's
-            cores and 16 elsewhere.
+        n_ahead: requests that may wait for replies during `run`, 1 .. 64; by default 2 where the device shares this
+            machine's cores and 16 elsewhere.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class AgentRunner:
         self._backend = backend
         self._python = python if python is not None else device.python
         self._timeout_s = timeout_s
-        self._n_ahead = min(_MAX_AHEAD, n_ahead if n_ahead is not None else (1 if device.runs_here else 16))
+        self._n_ahead = min(_MAX_AHEAD, n_ahead if n_ahead is not None else (2 if device.runs_here else 16))
         if self._n_ahead < 1:
             raise ValueError(f"n_ahead must be 1 or more, not {self._n_ahead}")
         self._channel: Channel | None = None
@@ -190,7 +191,7 @@ class AgentRunner:
         """Make the visits in order; see `Runner.run`.
 
         Raises:
-            JobError: a visit failed on the device; those sent ahead of its reply (none if `n_ahead` is 1) are dropped.
+            JobError: a visit failed on the device; results of the (at most `n_ahead` - 1) sent after it are dropped.
             AgentCrashedError, AgentTimeoutError, AgentProtocolError: the process is gone. `handle` and `model` name
                 the visit it was in, `completed` holds the results before it.
         """

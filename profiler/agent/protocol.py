@@ -18,17 +18,19 @@ from collections.abc import Iterable
 from typing import Any, BinaryIO, NamedTuple
 
 from profiler.agent.backends import BACKENDS, Backend, Model, open_backend
-from profiler.agent.timing import clocks, timed_loop
+from profiler.agent.timing import clocks, read_peak_rss_kb, reset_peak_rss, timed_loop
 
 __all__ = ["PROTOCOL", "Agent", "main", "serve"]
 
 PROTOCOL = 1
+_UNKNOWN = -1
 
 
 class _Loaded(NamedTuple):
     model: Model
     threads: int
     cpus: set[int] | None  # None: wherever the process was allowed to run at its start
+    peak_rss_kb: int | None = _UNKNOWN  # of its first visit: reading it at each would cost 60 us; None: unreadable
 
 
 class Agent:
@@ -110,7 +112,12 @@ class Agent:
             raise ValueError(f"warmup >= 0 and repeats >= 1 are needed, not {warmup} and {repeats}")
         loaded = self._take(handle)
         self._settle(loaded.cpus)
-        return timed_loop(loaded.model.run, warmup, repeats, loaded.threads)
+        watched = loaded.peak_rss_kb == _UNKNOWN and reset_peak_rss()
+        numbers = timed_loop(loaded.model.run, warmup, repeats, loaded.threads)
+        if loaded.peak_rss_kb == _UNKNOWN:
+            loaded = loaded._replace(peak_rss_kb=read_peak_rss_kb() if watched else None)
+            self._models[handle] = loaded
+        return dict(numbers, peak_rss_kb=loaded.peak_rss_kb)
 
     def _settle(self, cpus: set[int] | None) -> None:
         """Move this thread to `cpus`; None is where it was at the start."""

@@ -14,7 +14,7 @@ except ImportError:  # not on Windows
 else:
     resource = _resource
 
-__all__ = ["clocks", "timed_loop"]
+__all__ = ["clocks", "read_peak_rss_kb", "reset_peak_rss", "timed_loop"]
 
 
 def clocks() -> dict[str, str | None]:
@@ -43,8 +43,7 @@ def timed_loop(call: Callable[[], None], warmup: int, repeats: int, threads: int
 
     Returns:
         `wall_ns`, `cpu_ns`, `switches` (lists of `repeats` integers; `switches` is None where they cannot be counted)
-        and their sum `n_involuntary_switches`, and `peak_rss_kb`, the highest resident memory of the process during the
-        loop (None where the kernel does not let it be reset).
+        and their sum `n_involuntary_switches`.
     """
     wall, cpu = time.perf_counter_ns, _cpu_clock(threads)
     counted = _switch_scope(threads) is not None
@@ -52,7 +51,6 @@ def timed_loop(call: Callable[[], None], warmup: int, repeats: int, threads: int
     wall_ns = [0] * repeats
     cpu_ns = [0] * repeats
     n_switches = [0] * repeats
-    can_read_peak = _reset_peak_rss()
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -76,7 +74,6 @@ def timed_loop(call: Callable[[], None], warmup: int, repeats: int, threads: int
         "cpu_ns": cpu_ns,
         "switches": n_switches if counted else None,
         "n_involuntary_switches": sum(n_switches) if counted else None,
-        "peak_rss_kb": _peak_rss_kb() if can_read_peak else None,
     }
 
 
@@ -108,7 +105,8 @@ def _switch_counter(threads: int) -> Callable[[], int]:
     return lambda: getrusage(scope).ru_nivcsw
 
 
-def _reset_peak_rss() -> bool:
+def reset_peak_rss() -> bool:
+    """Start a new measurement of the process's highest resident memory; False where the kernel does not let us."""
     try:
         with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
             file.write("5")  # proc(5): resets VmHWM to the present resident size
@@ -117,7 +115,8 @@ def _reset_peak_rss() -> bool:
     return True
 
 
-def _peak_rss_kb() -> int | None:
+def read_peak_rss_kb() -> int | None:
+    """Return the process's highest resident memory since `reset_peak_rss`, in kB; None where it cannot be read."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
             lines: list[str] = file.read().splitlines()
