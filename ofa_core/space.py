@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_core import genomes as genomes_
 from ofa_core.arch import Arch, arch_from_dict
 from ofa_core.blocks import Act, BlockSpec, make_divisible
 from ofa_core.errors import ArchError, SpaceError
+from ofa_core.genomes import Genomes
 
 __all__ = ["Genomes", "Space", "Stage"]
-
-Genomes = NDArray[np.int16]
 
 MIN_RESOLUTION_PX = 16
 MAX_RESOLUTION_PX = 1024
@@ -309,13 +309,11 @@ class Space:
 
     def depths_of(self, genomes: Genomes) -> NDArray[np.int64]:
         """(n, S) depths of (n, 1 + n_slots) genomes."""
-        return np.add.reduceat(genomes[:, 1:] > 0, self.stage_starts, axis=1).astype(np.int64)
+        return genomes_.depths_of(self, genomes)
 
     def sample_genomes(self, n: int, rng: np.random.Generator, resolutions: Sequence[int] | None = None) -> Genomes:
         """Draw n genomes: each depth, kernel, expand ratio and resolution uniformly, as the paper samples."""
-        px = np.asarray(self.resolutions if resolutions is None else resolutions)
-        codes = rng.integers(1, self.n_codes + 1, size=(n, self.n_slots))
-        return self._assemble(rng.choice(px, size=n), self._random_depths(n, rng), codes)
+        return genomes_.sample(self, n, rng, resolutions)
 
     def sample(self, rng: np.random.Generator, resolutions: Sequence[int] | None = None) -> Arch:
         """Draw one architecture."""
@@ -329,66 +327,12 @@ class Space:
         resolutions: Sequence[int] | None = None,
         resolution_prob: float | None = None,
     ) -> Genomes:
-        """Redraw each kernel, expand ratio and depth with probability `prob`, the resolution with its own.
-
-        Args:
-            genomes: (n, 1 + n_slots), left as they are.
-            prob: per choice.
-            rng: source of randomness.
-            resolutions: what the input size may become (default: all choices).
-            resolution_prob: probability for the input size; None is `prob`.
-
-        Returns:
-            (n, 1 + n_slots) members of this space.
-        """
-        n = len(genomes)
-        px = np.asarray(self.resolutions if resolutions is None else resolutions)
-        p_px = prob if resolution_prob is None else resolution_prob
-        resolution = np.where(rng.random(n) < p_px, rng.choice(px, size=n), genomes[:, 0])
-
-        fresh = rng.integers(0, self.n_codes, size=(n, self.n_slots))
-        codes = genomes[:, 1:].astype(np.int64) - 1
-        n_expands = len(self.expands)
-        kernel, expand = np.divmod(np.where(codes < 0, fresh, codes), n_expands)
-        new_kernel, new_expand = np.divmod(fresh, n_expands)
-        kernel = np.where(rng.random(codes.shape) < prob, new_kernel, kernel)
-        expand = np.where(rng.random(codes.shape) < prob, new_expand, expand)
-
-        depths = self.depths_of(genomes)
-        depths = np.where(rng.random(depths.shape) < prob, self._random_depths(n, rng), depths)
-        return self._assemble(resolution, depths, 1 + kernel * n_expands + expand)
+        """Redraw each choice with some probability: see `ofa_core.genomes.mutate`."""
+        return genomes_.mutate(self, genomes, prob, rng, resolutions, resolution_prob)
 
     def crossover(self, mothers: Genomes, fathers: Genomes, rng: np.random.Generator) -> Genomes:
-        """Mix pairs of genomes: each depth, block and resolution comes from either parent with equal chance.
-
-        Args:
-            mothers: (n, 1 + n_slots).
-            fathers: (n, 1 + n_slots).
-            rng: source of randomness.
-
-        Returns:
-            (n, 1 + n_slots) members of this space.
-        """
-        n = len(mothers)
-        resolution = np.where(rng.random(n) < 0.5, mothers[:, 0], fathers[:, 0])
-        her, his = self.depths_of(mothers), self.depths_of(fathers)
-        depths = np.where(rng.random(her.shape) < 0.5, her, his)
-        a, b = mothers[:, 1:], fathers[:, 1:]
-        take_a = np.where((a > 0) & (b > 0), rng.random(a.shape) < 0.5, a > 0)
-        return self._assemble(resolution, depths, np.where(take_a, a, b))
-
-    def _random_depths(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        return np.stack([rng.choice(stage.depths, size=n) for stage in self.stages], axis=1)
-
-    def _assemble(
-        self, resolution: NDArray[np.integer], depths: NDArray[np.integer], codes: NDArray[np.integer]
-    ) -> Genomes:
-        position = np.arange(self.n_slots) - np.asarray(self.stage_starts)[list(self.slot_stages)]
-        active = position < depths[:, list(self.slot_stages)]
-        out = np.empty((len(codes), 1 + self.n_slots), dtype=np.int16)
-        out[:, 0] = resolution
-        out[:, 1:] = np.where(active, codes, 0)
-        return out
+        """Mix pairs of genomes: see `ofa_core.genomes.crossover`."""
+        return genomes_.crossover(self, mothers, fathers, rng)
 
     def with_classes(self, n_classes: int) -> Space:
         """The same space with another classifier."""

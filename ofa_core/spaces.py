@@ -85,4 +85,4 @@ def get_space(name: str) -> Space:
     match = re.fullmatch(r"(mbv3|proxyless)-w(\d(?:\.\d{1,3})?)", name)
     if match and 0.1 <= float(match[2]) <= 4:
         return (mobilenet_v3 if match[1] == "mbv3" else proxyless)(float(match[2]))
-    raise SpaceError(f"unknown space {name!r}; known: {', '.join(SPACE_NAMES)}")
+    raise SpaceError(f"unknown space {name[:60]!r}; known: {', '.join(SPACE_NAMES)}")
