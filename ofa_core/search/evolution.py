@@ -1,0 +1,187 @@
+"""Evolution over genome arrays, by ask and tell.
+
+    evolution = Evolution(problem, rng)
+    while not evolution.should_stop:
+        genomes = evolution.ask()
+        evolution.tell(genomes, problem.objective.quantity(genomes))
+
+The rules are those of the OFA paper's search (parents are the best; children are mutants and crossings of them), made
+fast: limits are cheap to look up and accuracies are not, so children that break a limit or were seen before are
+dropped before anybody evaluates them, and a generation is one array. A large population for few generations finds
+better networks than the published 100 for 500. Each resolution keeps parents of its own, because which
+one wins is known only when each has been improved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.errors import OfaError
+from ofa_core.search.problem import Problem
+from ofa_core.space import Genomes
+
+__all__ = ["Evolution", "EvolutionSettings", "KeySet"]
+
+MAX_REPAIRS = 16  # crossings with the cheapest network before a start gives up
+MAX_REDRAWS = 8  # times that a generation without a new child is drawn again
+
+
+@dataclass(frozen=True, slots=True)
+class EvolutionSettings:
+    """How wide and how long.
+
+    Attributes:
+        population: architectures evaluated per generation.
+        generations: bound on the generations, the first included.
+        parent_share: share of the population that breeds.
+        mutation_prob: probability of redrawing each kernel, expand ratio, depth and resolution of a mutant.
+        mutant_share: share of children that are mutants; the others are crossings.
+        oversampling: children drawn for each one evaluated.
+        patience: generations without a better best one after which it stops.
+    """
+
+    population: int = 500
+    generations: int = 20
+    parent_share: float = 0.25
+    mutation_prob: float = 0.1
+    mutant_share: float = 0.5
+    oversampling: int = 3
+    patience: int = 8
+
+
+class KeySet:
+    """The architectures seen so far, by 64-bit key: two of 10^7 share one with probability 3e-6."""
+
+    def __init__(self, n_genes: int) -> None:
+        words = np.random.default_rng(0x5EED).integers(1, 2**63, size=n_genes, dtype=np.uint64)
+        self._factors = words | np.uint64(1)
+        self._keys = np.zeros(0, dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, genomes: Genomes) -> NDArray[np.intp]:
+        """Remember these and return the indices, ascending, of those that were new, each once."""
+        mixed = genomes.astype(np.uint64) * self._factors
+        mixed ^= mixed >> np.uint64(29)
+        keys = (mixed * self._factors[::-1]).sum(axis=1, dtype=np.uint64)
+        fresh, first = np.unique(keys, return_index=True)
+        at = np.searchsorted(self._keys, fresh)
+        known = np.zeros(len(fresh), dtype=bool)
+        inside = at < len(self._keys)
+        known[inside] = self._keys[at[inside]] == fresh[inside]
+        self._keys = np.insert(self._keys, at[~known], fresh[~known])
+        return np.sort(first[~known])
+
+
+class Evolution:
+    """See the module.
+
+    Args:
+        problem: space, limits, objective; its objective is never called here.
+        rng: source of randomness.
+        cheapest: (r, 1 + n_slots) a feasible architecture of each resolution that has one; what does not fit is
+            crossed with it until it does.
+        settings: how wide and how long.
+        seen: shared with others that evaluate; children in it are not asked for.
+
+    Attributes:
+        genomes: (p, 1 + n_slots) the present population, best first.
+        values: (p,) their values.
+        generation: number of batches told.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        rng: np.random.Generator,
+        cheapest: Genomes,
+        settings: EvolutionSettings | None = None,
+        seen: KeySet | None = None,
+    ) -> None:
+        if len(cheapest) == 0 or not problem.feasible(cheapest).all():
+            raise OfaError("evolution starts from feasible architectures, one or more resolutions of them")
+        self.problem = problem
+        self.rng = rng
+        self.cheapest = cheapest[np.argsort(cheapest[:, 0])]
+        self.resolutions = tuple(int(px) for px in self.cheapest[:, 0])
+        self.settings = settings or EvolutionSettings()
+        self.seen = seen if seen is not None else KeySet(1 + problem.space.n_slots)
+        self.genomes: Genomes = np.zeros((0, 1 + problem.space.n_slots), dtype=np.int16)
+        self.values: NDArray[np.float64] = np.zeros(0)
+        self.generation = 0
+        self._stale = 0
+        self._exhausted = False
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether another generation is beyond the bound, pointless, or impossible."""
+        settings = self.settings
+        return self._exhausted or self.generation >= settings.generations or self._stale >= settings.patience
+
+    def ask(self) -> Genomes:
+        """The next architectures to evaluate.
+
+        Returns:
+            (n, 1 + n_slots), n at most the population: feasible, all different, never asked for before. Empty when
+            nothing new was found; then `should_stop` holds.
+        """
+        for _ in range(MAX_REDRAWS):
+            drawn = self._first() if self.generation == 0 else self._children()
+            drawn = drawn[self.problem.feasible(drawn)]
+            new = drawn[self.seen.add(drawn)][: self.settings.population]
+            if len(new):
+                return new
+        self._exhausted = True
+        return self.genomes[:0]
+
+    def tell(self, genomes: Genomes, values: NDArray[np.float64]) -> None:
+        """Take in the values of what was asked for; children and parents compete for the next places.
+
+        Args:
+            genomes: (n, 1 + n_slots).
+            values: (n,) larger is better.
+        """
+        best = self.values.max(initial=-np.inf)
+        self._stale = 0 if values.max(initial=-np.inf) > best else self._stale + 1
+        genomes = np.concatenate([self.genomes, genomes])
+        values = np.concatenate([self.values, values])
+        order = np.argsort(-values, kind="stable")
+        self.genomes, self.values = self._survivors(genomes[order], values[order])
+        self.generation += 1
+
+    def _first(self) -> Genomes:
+        """Random architectures, those beyond a limit crossed with the cheapest of their resolution until they fit."""
+        n = self.settings.population * self.settings.oversampling
+        genomes = self.problem.space.sample_genomes(n, self.rng, self.resolutions)
+        base = self.cheapest[np.searchsorted(self.resolutions, genomes[:, 0])]
+        for _ in range(MAX_REPAIRS):
+            wrong = np.nonzero(~self.problem.feasible(genomes))[0]
+            if not len(wrong):
+                break
+            genomes[wrong] = self.problem.space.crossover(genomes[wrong], base[wrong], self.rng)
+        return np.concatenate([self.cheapest, genomes])
+
+    def _children(self) -> Genomes:
+        settings, rng, space = self.settings, self.rng, self.problem.space
+        n = settings.population * settings.oversampling
+        n_mutants = round(n * settings.mutant_share)
+        mothers = self.genomes[rng.integers(0, len(self.genomes), size=n)]
+        fathers = self.genomes[rng.integers(0, len(self.genomes), size=n - n_mutants)]
+        mutants = space.mutate(mothers[:n_mutants], settings.mutation_prob, rng, self.resolutions)
+        crossings = space.crossover(mothers[n_mutants:], fathers, rng)
+        children = np.concatenate([mutants, crossings])
+        return children[rng.permutation(n)]
+
+    def _survivors(self, genomes: Genomes, values: NDArray[np.float64]) -> tuple[Genomes, NDArray[np.float64]]:
+        """The best ones overall, and the best of each resolution too."""
+        n = max(2, round(self.settings.population * self.settings.parent_share))
+        keep = np.zeros(len(genomes), dtype=bool)
+        keep[:n] = True
+        share = max(2, n // (2 * len(self.resolutions)))
+        for px in self.resolutions:
+            keep[np.nonzero(genomes[:, 0] == px)[0][:share]] = True
+        return genomes[keep], values[keep]

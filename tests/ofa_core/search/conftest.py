@@ -1,0 +1,88 @@
+"""Predictors of the tests' own: a made-up device and a made-up accuracy, both cheap and deterministic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ofa_core.blocks import BlockSpec
+from ofa_core.dense import DenseTable
+from ofa_core.search.problem import Constraint, Objective, Problem
+from ofa_core.space import Space
+from ofa_core.spaces import tiny
+
+
+def block_ms(block: BlockSpec) -> float:
+    """A device that pays for arithmetic, for memory, and for each call."""
+    return 0.002 + block.macs / 4e7 + block.moved_bytes() / 2e9
+
+
+class TableLatency:
+    """Latency as a sum of blocks, times a scale, with an interval of a fixed width."""
+
+    def __init__(self, space: Space, resolutions: tuple[int, ...], scale: float = 1.0, margin: float | None = 1.05):
+        self.space, self.resolutions, self.scale, self.margin = space, resolutions, scale, margin
+        self.table = DenseTable.build(space, resolutions, lambda block, _: block_ms(block))
+
+    @property
+    def calibrated(self) -> bool:
+        return self.margin is not None
+
+    def predict(self, archs: Any) -> NDArray[np.float64]:
+        return self.scale * self.table.sum(self.space.genomes(archs))
+
+    def predict_interval(self, archs: Any, confidence: float = 0.9) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        ms = self.predict(archs)
+        margin = np.nan if self.margin is None else 1 + (self.margin - 1) * confidence / 0.9
+        return ms / margin, ms * margin
+
+
+class CurvedAccuracy:
+    """Grows with size and image, ever slower, with interactions between neighbouring blocks."""
+
+    label, note = "made-up accuracy", "a stand-in of the tests"
+
+    def __init__(self, space: Space, resolutions: tuple[int, ...] | None = None):
+        self.space, self.resolutions = space, resolutions
+        self.worth = np.random.default_rng(7).uniform(0.2, 1.0, (space.n_slots, 1 + space.n_codes))
+        self.worth[:, 1:] += 0.15 * np.arange(space.n_codes)
+        self.worth[:, 0] = 0
+
+    def predict(self, archs: Any) -> NDArray[np.float64]:
+        genomes = self.space.genomes(archs)
+        each = self.worth[np.arange(self.space.n_slots), genomes[:, 1:]]
+        pairs = (each[:, 1:] * each[:, :-1]).sum(axis=1)
+        return 60 + 20 * np.tanh((each.sum(axis=1) - 0.1 * pairs) * genomes[:, 0] / (8 * self.space.n_slots * 30))
+
+
+@pytest.fixture
+def small() -> Space:
+    """1,200 architectures."""
+    return tiny()
+
+
+def a_problem(space: Space, limit_ms: float, resolutions: tuple[int, ...] | None = None) -> Problem:
+    """Maximise the made-up accuracy under a made-up device's limit."""
+    pixels = resolutions or space.resolutions
+    latency = TableLatency(space, pixels)
+    return Problem(
+        space,
+        pixels,
+        (Constraint("latency_ms", latency.predict, limit_ms),),
+        Objective(CurvedAccuracy(space).predict),
+    )
+
+
+@pytest.fixture
+def stand_ins() -> Any:
+    """The classes and functions above, for tests that import nothing from here."""
+
+    class StandIns:
+        latency = TableLatency
+        accuracy = CurvedAccuracy
+        problem = staticmethod(a_problem)
+
+    return StandIns
