@@ -1,0 +1,340 @@
+"""Weights in files: the published state dicts in and out, and this project's own checkpoints.
+
+The public code has several spellings of one layout (public code, `load_state_dict` of `ofa_mbv3.py`):
+
+    current   blocks.1.conv.depth_conv.bn.bn.weight
+    legacy    blocks.1.mobile_inverted_conv.depth_conv.bn.bn.weight     (the files that were released)
+    plain     blocks.1.conv.depth_conv.bn.weight                        (specialised nets: no elastic wrappers)
+
+Reading accepts all of them, mixed too. Every key is accounted for: one that is missing, left over, doubled or of
+another shape is an error that names it, since a checkpoint that is filled in by halves still gives plausible numbers.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ofa_core.arch import Arch
+from ofa_core.atomic import atomic_path
+from ofa_core.errors import FormatError
+from ofa_core.nn.initial import bn_eps
+from ofa_core.nn.subnet import SubNet
+from ofa_core.nn.supernet import N_FIXED, Supernet
+from ofa_core.space import Space, Stage
+
+__all__ = [
+    "Checkpoint",
+    "Preprocessing",
+    "Spelling",
+    "load_published",
+    "published_names",
+    "read_checkpoint",
+    "read_state_dict",
+    "space_from_dict",
+    "space_to_dict",
+    "to_published",
+    "write_checkpoint",
+    "write_published",
+]
+
+Spelling = Literal["current", "legacy"]
+SCHEMA = 1
+
+_INNER = {
+    "expand": "inverted_bottleneck.conv",
+    "expand_bn": "inverted_bottleneck.bn",
+    "depthwise": "depth_conv.conv",
+    "depthwise_bn": "depth_conv.bn",
+    "se": "depth_conv.se.fc",
+    "project": "point_linear.conv",
+    "project_bn": "point_linear.bn",
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images become inputs of a network; a checkpoint is worth nothing without it.
+
+    A real ImageNet checkpoint loses 23 points of top-1 under another normalisation, without any error. So it is stored
+    with the weights, and asked for where it is unknown.
+
+    Attributes:
+        mean: per colour, of pixels scaled to 0..1.
+        std: per colour.
+        resize: `direct` scales the image to the input size; `crop` scales its shorter side to ceil(size / 0.875) and
+            takes the centre, as the public code validates.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: Literal["direct", "crop"] = "crop"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"mean": list(self.mean), "std": list(self.std), "resize": self.resize}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """The inverse of `to_dict`.
+
+        Raises:
+            FormatError: for values that are none.
+        """
+        try:
+            mean, std, resize = tuple(map(float, values["mean"])), tuple(map(float, values["std"])), values["resize"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"preprocessing needs mean, std and resize, not {dict(values)}") from error
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or resize not in ("direct", "crop"):
+            raise FormatError(
+                f"preprocessing needs three means, three positive stds and direct or crop, not {dict(values)}"
+            )
+        return cls((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), resize)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network as read from this project's file.
+
+    Attributes:
+        net: in evaluation mode.
+        space: its search space.
+        arch: the architecture of a sub-net; None for a supernet.
+        preprocessing: what its images need.
+    """
+
+    net: Supernet | SubNet
+    space: Space
+    arch: Arch | None
+    preprocessing: Preprocessing
+
+
+def published_names(net: Supernet | SubNet, spelling: Spelling = "current") -> dict[str, str]:
+    """The published name of every tensor of a network.
+
+    Args:
+        net: a supernet (elastic blocks are spelled with their wrappers) or a sub-net (plain).
+        spelling: of the block's inner layer.
+
+    Returns:
+        Our name -> published name, in the published order.
+    """
+    elastic = isinstance(net, Supernet)
+    blocks = net.space.blocks(net.space.largest()) if isinstance(net, Supernet) else net.blocks
+    ops = [spec.op for spec in blocks]
+    names: dict[str, str] = {}
+    for key in sorted(net.state_dict(), key=_matrices_first):
+        index, inner = re.fullmatch(r"layers\.(\d+)\.(.+)", key).groups()  # type: ignore[union-attr]
+        op, i = ops[int(index)], int(index)
+        if op != "mbconv":
+            layer = "feature_mix_layer" if op == "final_expand" and "feature_mix" not in ops else _HEAD[op]
+            names[key] = f"{layer}.{inner}"
+            continue
+        head, _, leaf = inner.partition(".")
+        leaf = re.sub(r"matrices\.(\w+)", r"\1_matrix", leaf)
+        name = f"{_INNER[head]}.{leaf}"
+        if elastic and i >= N_FIXED:
+            name = re.sub(r"\.bn\.", ".bn.bn.", re.sub(r"\.conv\.weight$", ".conv.conv.weight", name))
+        block = "conv" if spelling == "current" else "mobile_inverted_conv"
+        names[key] = f"blocks.{i - 1}.{block}.{name}"
+    return names
+
+
+_HEAD = {
+    "first_conv": "first_conv",
+    "final_expand": "final_expand_layer",
+    "feature_mix": "feature_mix_layer",
+    "classifier": "classifier",
+}
+
+
+def _matrices_first(key: str) -> tuple[int, int, int]:
+    """Order inside the file: layers, their parts, and a kernel's matrices (ascending) before its weight."""
+    _, index, part, *rest = key.split(".")
+    matrix = rest[-1] if rest and rest[0] == "matrices" else ""
+    parts = list(_INNER)
+    return int(index), parts.index(part) if part in parts else 0, -1 if matrix else 0
+
+
+def _canonical(key: str) -> str:
+    key = key.replace(".mobile_inverted_conv.", ".conv.").replace(".bn.bn.", ".bn.")
+    return key.replace(".conv.conv.weight", ".conv.weight").replace(".linear.linear.", ".linear.")
+
+
+def load_published(net: Supernet | SubNet, state: Mapping[str, Tensor], source: str = "state dict") -> None:
+    """Fill a network from a published state dict, in any spelling.
+
+    Args:
+        net: whose tensors are overwritten.
+        state: published name -> tensor.
+        source: how errors call it.
+
+    Raises:
+        FormatError: naming the keys that are missing, left over or doubled, or the first one of another shape.
+    """
+    given: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if _canonical(name) in given:
+            raise FormatError(f"{source}: {name} is there twice, in two spellings")
+        given[_canonical(name)] = tensor
+    wanted = {_canonical(name): key for key, name in published_names(net).items()}
+    for what, keys in (("is missing", wanted.keys() - given.keys()), ("has no place", given.keys() - wanted.keys())):
+        if keys:
+            raise FormatError(f"{source}: {_some(sorted(keys))} {what}; is it a checkpoint of this network?")
+    own = net.state_dict()
+    for name, key in wanted.items():
+        if given[name].shape != own[key].shape:
+            raise FormatError(
+                f"{source}: {name} is {tuple(given[name].shape)}, this network has {tuple(own[key].shape)}"
+            )
+    with torch.no_grad():
+        for name, key in wanted.items():
+            own[key].copy_(given[name])
+
+
+def to_published(net: Supernet | SubNet, spelling: Spelling = "current") -> dict[str, Tensor]:
+    """A copy of all tensors under their published names, in the published order, on the CPU."""
+    own = net.state_dict()
+    return {name: own[key].detach().cpu().clone() for key, name in published_names(net, spelling).items()}
+
+
+def write_published(path: Path, net: Supernet | SubNet, spelling: Spelling = "current") -> None:
+    """Write `{"state_dict": ...}`, the form of the released files."""
+    _save(path, {"state_dict": to_published(net, spelling)})
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights: `{"state_dict": ...}` or the bare dictionary.
+
+    Raises:
+        FormatError: for a file that is none.
+    """
+    content = _load(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise FormatError(f"{path}: no state dict; it needs names and tensors, or those under 'state_dict'")
+    return state
+
+
+# ---- this project's own ----------------------------------------------------------------------------------------------
+
+
+def space_to_dict(space: Space) -> dict[str, Any]:
+    """A search space as plain values."""
+    return asdict(space)
+
+
+def space_from_dict(values: Mapping[str, Any]) -> Space:
+    """The inverse of `space_to_dict`.
+
+    Raises:
+        FormatError: for values that describe no space.
+    """
+    try:
+        stages = tuple(Stage(**{**stage, "depths": tuple(stage["depths"])}) for stage in values["stages"])
+        lists = {name: tuple(values[name]) for name in ("kernels", "expands", "resolutions")}
+        return Space(**{**values, **lists, "stages": stages})
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"not a search space: {error}") from error
+
+
+def write_checkpoint(
+    path: Path, net: Supernet | SubNet, space: Space, preprocessing: Preprocessing, arch: Arch | None = None
+) -> None:
+    """Write a network with all that is needed to use it.
+
+    Args:
+        path: the file; written to a temporary name and renamed.
+        net: the supernet, or a sub-net (then `arch` is needed).
+        space: its search space.
+        preprocessing: what its images need.
+        arch: the sub-net's architecture.
+    """
+    _save(path, checkpoint_dict(net, space, preprocessing, arch))
+
+
+def checkpoint_dict(
+    net: Supernet | SubNet, space: Space, preprocessing: Preprocessing, arch: Arch | None = None
+) -> dict[str, Any]:
+    """The content of a checkpoint: plain values, and tensors under published names."""
+    if isinstance(net, SubNet) and arch is None:
+        raise FormatError("a sub-net's checkpoint needs its architecture")
+    return {
+        "schema": SCHEMA,
+        "kind": "supernet" if isinstance(net, Supernet) else "subnet",
+        "space": space_to_dict(space),
+        "arch": None if arch is None else asdict(arch),
+        "preprocessing": preprocessing.to_dict(),
+        "state_dict": to_published(net),
+    }
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read what `write_checkpoint` wrote.
+
+    Raises:
+        FormatError: for another file; a published one is named as such, since its space and preprocessing are unknown.
+    """
+    return checkpoint_from_dict(_load(path), str(path))
+
+
+def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
+    """The inverse of `checkpoint_dict`."""
+    if not isinstance(content, dict) or "schema" not in content:
+        hint = "; it looks like a published state dict: name its space and preprocessing" if _is_state(content) else ""
+        raise FormatError(f"{source}: not a checkpoint of this project{hint}")
+    if content["schema"] != SCHEMA:
+        raise FormatError(f"{source}: schema {content['schema']}, this version reads {SCHEMA}")
+    try:
+        space = space_from_dict(content["space"])
+        preprocessing = Preprocessing.from_dict(content["preprocessing"])
+        given, state = content["arch"], content["state_dict"]
+        arch = None
+        if given is not None:
+            lists = {name: tuple(given[name]) for name in ("depths", "kernels", "expands")}
+            arch = Arch(**lists, resolution_px=given["resolution_px"])
+    except KeyError as error:
+        raise FormatError(f"{source}: {error} is missing") from error
+    net: Supernet | SubNet
+    if arch is None:
+        net = Supernet(space)
+    else:
+        space.validate(arch)
+        net = SubNet(space.blocks(arch), bn_eps=bn_eps(space))
+    load_published(net, state, source)
+    return Checkpoint(net.eval(), space, arch, preprocessing)
+
+
+def _is_state(content: object) -> bool:
+    return isinstance(content, dict) and (
+        "state_dict" in content or any(isinstance(v, Tensor) for v in content.values())
+    )
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise FormatError(f"{path}: not a readable checkpoint ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+
+
+def _some(keys: Iterable[str], shown: int = 3) -> str:
+    keys = list(keys)
+    more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
+    return ", ".join(keys[:shown]) + more

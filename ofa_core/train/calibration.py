@@ -1,0 +1,89 @@
+"""Batch norm calibration: without it a sub-net of a trained supernet is near chance.
+
+The statistics in a supernet mix those of all sub-nets, so a sub-net needs its own before it is used (paper, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ofa_core.errors import OfaError
+
+__all__ = ["calibrate"]
+
+
+@torch.no_grad()
+def calibrate(net: nn.Module, batches: Iterable[Tensor], *, all_ranks: bool = False) -> int:
+    """Set the running statistics of every batch norm of `net` from images.
+
+    As published: each batch is normalised with its own statistics, and the means and biased variances of the batches
+    are averaged with the batch sizes as weights.
+
+    Args:
+        net: a sub-net; its mode is as before afterwards, its weights are not touched.
+        batches: (n, 3, px, px) images, shuffled: sorted files give statistics of one class at a time.
+        all_ranks: average over all processes, each of which gives its own share of the images.
+
+    Returns:
+        Number of images used, over all ranks.
+
+    Raises:
+        OfaError: without any image.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    saved = [(norm.momentum, norm.training) for norm in norms]
+    sums = [torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms]
+    sizes = [0] * len(norms)
+    hooks = [norm.register_forward_pre_hook(partial(_record_size, sizes, i)) for i, norm in enumerate(norms)]
+    was_training = net.training
+    n_images = 0
+    try:
+        net.eval()  # dropout stays off
+        for norm in norms:
+            norm.train()
+            norm.momentum = 1.0  # so that the running statistics are those of the last batch
+        for images in batches:
+            net(images)
+            n_images += len(images)
+            for total, norm, size in zip(sums, norms, sizes, strict=True):
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                biased = norm.running_var * ((size - 1) / size)
+                total += len(images) * torch.stack((norm.running_mean, biased)).cpu()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for norm, (momentum, _) in zip(norms, saved, strict=True):
+            norm.momentum = momentum
+        net.train(was_training)
+        for norm, (_, training) in zip(norms, saved, strict=True):
+            norm.training = training
+    return _apply(norms, sums, n_images, all_ranks=all_ranks)
+
+
+def _record_size(sizes: list[int], index: int, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
+    sizes[index] = inputs[0].numel() // inputs[0].shape[1]
+
+
+def _apply(norms: list[nn.BatchNorm2d], sums: list[Tensor], n_images: int, *, all_ranks: bool) -> int:
+    packed = torch.cat([torch.tensor([float(n_images)], dtype=torch.float64), *(s.flatten() for s in sums)])
+    if all_ranks and torch.distributed.is_initialized():
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        packed = packed.to(device)
+        torch.distributed.all_reduce(packed)
+        packed = packed.cpu()
+    total = packed[0].item()
+    if not total:
+        raise OfaError("batch norm calibration needs images, and got none")
+    parts = torch.split(packed[1:], [s.numel() for s in sums])
+    for norm, part in zip(norms, parts, strict=True):
+        mean, var = (part / total).view(2, -1)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(var)
+    return int(total)
