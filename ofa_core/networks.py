@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ofa_core.arch import Arch, arch_from_dict, arch_to_dict
 from ofa_core.atomic import write_text
+from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
-from ofa_core.table import CONTEXT_COLUMNS, TABLE_SCHEMA, Context, parse_context, parse_int, parse_ms, read_csv_rows
+from ofa_core.table import CONTEXT_COLUMNS, TABLE_SCHEMA, Context, parse_context
 
 __all__ = ["NETWORK_COLUMNS", "Network", "networks_path", "read_networks", "write_networks"]
 
@@ -99,10 +100,12 @@ def read_networks(path: Path, context: Context | None = None) -> list[Network]:
     networks = []
     for line, row in read_csv_rows(path, NETWORK_COLUMNS):
         where = f"{path}, line {line}"
+        if row["schema"] != str(TABLE_SCHEMA):
+            raise FormatError(f"{where}: schema {row['schema'][:40]!r}; this version reads schema {TABLE_SCHEMA}")
         here = parse_context(row, where)
         context = here if context is None else context
         if here != context:
-            raise ContextMismatchError(f"{where}: another context: {'; '.join(context.differences(here))}")
+            raise ContextMismatchError(f"{where}: another context: {'; '.join(context.differences(here))[:300]}")
         if row["role"] not in _ROLES:
             raise FormatError(f"{where}: role is {row['role'][:40]!r}; one of {', '.join(_ROLES)}")
         numbers = {name: parse_ms(row[name], name, where) for name in _NUMBERS}
@@ -113,9 +116,22 @@ def read_networks(path: Path, context: Context | None = None) -> list[Network]:
             space = get_space(row["space"])
             record = {name: json.loads(row[name]) for name in ("ks", "e", "d", "r")}
             arch = arch_from_dict(record, space)
-        except (json.JSONDecodeError, RecursionError, OfaError) as error:
+        except (ValueError, RecursionError, OfaError) as error:
             raise FormatError(f"{where}: {error}") from error
         counts = [parse_int(row[name], name, where) for name in ("n_blocks", "n_samples", "n_processes")]
-        spread = [numbers[name] for name in ("median_ms", "p90_ms", "iqr_ms")]
-        networks.append(Network(space, arch, row["role"], counts[0], sum_ms, latency_ms, *spread, *counts[1:]))
+        networks.append(
+            Network(
+                space=space,
+                arch=arch,
+                role=row["role"],
+                n_blocks=counts[0],
+                sum_ms=sum_ms,
+                latency_ms=latency_ms,
+                median_ms=numbers["median_ms"],
+                p90_ms=numbers["p90_ms"],
+                iqr_ms=numbers["iqr_ms"],
+                n_samples=counts[1],
+                n_processes=counts[2],
+            )
+        )
     return networks

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -22,15 +22,28 @@ from numpy.typing import NDArray
 from ofa_core.arch import Arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
+from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
 from ofa_core.dense import DenseTable
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError, TableError
 from ofa_core.space import Space
 from ofa_core.spaces import SPACE_NAMES, get_space
 
-__all__ = ["COLUMNS", "CONTEXT_COLUMNS", "TABLE_SCHEMA", "Context", "Entry", "Key", "LatencyTable", "read_csv_rows"]
+__all__ = [
+    "COLUMNS",
+    "CONTEXT_COLUMNS",
+    "TABLE_SCHEMA",
+    "Context",
+    "Entry",
+    "Key",
+    "LatencyTable",
+    "parse_context",
+    "parse_int",
+    "parse_ms",
+    "read_csv_rows",
+]
 
 TABLE_SCHEMA = 1
-MAX_FILE_BYTES = 256_000_000
+MAX_TEXT = 200
 
 Key = tuple[int | None, BlockSpec]
 
@@ -278,10 +291,10 @@ class LatencyTable:
         for line, row in read_csv_rows(path, COLUMNS):
             where = f"{path}, line {line}"
             if row["schema"] != str(TABLE_SCHEMA):
-                raise FormatError(f"{where}: schema {row['schema']!r}; this version reads schema {TABLE_SCHEMA}")
+                raise FormatError(f"{where}: schema {row['schema'][:40]!r}; this version reads schema {TABLE_SCHEMA}")
             here = parse_context(row, where)
             if context is not None and here != context:
-                raise ContextMismatchError(f"{where}: another context: {'; '.join(context.differences(here))}")
+                raise ContextMismatchError(f"{where}: another context: {'; '.join(context.differences(here))[:300]}")
             context = here
             key = _parse_key(row, where)
             if key in entries:
@@ -292,41 +305,6 @@ class LatencyTable:
         return cls(context, entries)
 
 
-def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, row) of a CSV file whose header has at least the required columns.
-
-    Raises:
-        FormatError: if the file cannot be read, has other columns, or has a row of another length.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise FormatError(f"{path}: {size} bytes are too many for a table")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise FormatError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not a text file; a CSV table is expected") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        lacking = [name for name in required if name not in header]
-        if lacking:
-            raise FormatError(
-                f"{path}: no column {', '.join(lacking[:4])}; has {', '.join(header[:40])[:200] or 'none'}"
-            )
-        if len(set(header)) != len(header):
-            raise FormatError(f"{path}: a column name stands twice in the header")
-        for row in reader:
-            if len(row) != len(header):
-                raise FormatError(
-                    f"{path}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}"
-                )
-            yield reader.line_num, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise FormatError(f"{path}, line {reader.line_num}: {error}") from error
-
-
 def parse_context(row: Mapping[str, str], where: str) -> Context:
     """The context columns of a row.
 
@@ -334,38 +312,12 @@ def parse_context(row: Mapping[str, str], where: str) -> Context:
         FormatError: for a value of the wrong type.
     """
     values: dict[str, Any] = {name: row[name] for name in CONTEXT_COLUMNS}
+    for name, text in values.items():
+        if len(text) > MAX_TEXT or not text.isprintable():
+            raise FormatError(f"{where}: {name} is {text[:40]!r}; at most {MAX_TEXT} printable characters are expected")
     for name in ("threads", "batch_size"):
         values[name] = parse_int(row[name], name, where)
     return Context(**values)
-
-
-def parse_int(text: str, name: str, where: str) -> int:
-    """A whole number >= 0 from a CSV field.
-
-    Raises:
-        FormatError: if it is none.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise FormatError(f"{where}: {name} is {text[:40]!r}; a whole number >= 0 is expected")
-    return int(text)
-
-
-def parse_ms(text: str, name: str, where: str) -> float | None:
-    """A finite number >= 0 from a CSV field, None if the field is empty.
-
-    Raises:
-        FormatError: if it is no number.
-        TableError: if it is negative or not finite.
-    """
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise FormatError(f"{where}: {name} is {text[:40]!r}; a number is expected") from error
-    if not (math.isfinite(value) and value >= 0):
-        raise TableError(f"{where}: {name} is {text}; a finite number >= 0 is expected")
-    return value
 
 
 def _parse_key(row: Mapping[str, str], where: str) -> Key:
