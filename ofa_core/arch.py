@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,20 +150,25 @@ def read_arch_dict(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_ARCH_FILE_BYTES:
             raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for an architecture file")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: not a text file; an architecture is JSON with ks, e, d and r") from error
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         try:
-            data = ast.literal_eval(text.strip())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SyntaxWarning)
+                data = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            raise FormatError(f"{path}: neither JSON nor a dictionary: {error}") from error
+            raise FormatError(f"{path}: neither JSON nor a dictionary: {str(error)[:200]}") from error
     if not isinstance(data, dict):
         raise FormatError(f"{path}: holds a {type(data).__name__}; an architecture is a dictionary with ks, e, d and r")
+    schema = data.get("schema", ARCH_SCHEMA)
+    if schema != ARCH_SCHEMA:
+        raise FormatError(f"{path}: schema {_shown(schema)}; this version reads schema {ARCH_SCHEMA}")
     return {str(key): value for key, value in data.items()}
 
 
@@ -177,9 +183,18 @@ def _ints(value: Any, name: str) -> list[int]:
     out = []
     for item in values:
         if isinstance(item, bool) or not isinstance(item, int | float) or not abs(item) < 1e6 or item != int(item):
-            raise ArchError(f"{name} holds {str(item)[:40]!r}; whole numbers are expected")
+            raise ArchError(f"{name} holds {_shown(item)}; whole numbers are expected")
         out.append(int(item))
     return out
+
+
+def _shown(item: Any) -> str:
+    """A wrong value for an error: nothing that could be long or span lines."""
+    if isinstance(item, str):
+        return repr(item[:40])
+    if isinstance(item, float | bool) or (isinstance(item, int) and abs(item) < 10**20):
+        return repr(item)
+    return f"a {type(item).__name__} of 20 digits or more" if isinstance(item, int) else f"a {type(item).__name__}"
 
 
 def _active(values: list[int], name: str, depths: Sequence[int], max_depths: Sequence[int]) -> tuple[int, ...]:
@@ -215,5 +230,8 @@ def _resolution(data: Mapping[str, Any], default: int | None) -> int:
 def _check_width(data: Mapping[str, Any], space: Space) -> None:
     width = data.get("w")
     name = space.name.rpartition("-w")[2]
-    if isinstance(width, int | float) and name.replace(".", "").isdigit() and abs(width - float(name)) > 1e-6:
-        raise ArchError(f"the architecture has width {width}, the space {space.name} another one")
+    if not isinstance(width, int | float) or not name.replace(".", "").isdigit():
+        return
+    if not float(name) - 1e-6 <= width <= float(name) + 1e-6:
+        shown = f"{width:g}" if abs(width) < 1e6 else "a huge one"
+        raise ArchError(f"the architecture has width {shown}, the space {space.name} another one")
