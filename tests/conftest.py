@@ -1,4 +1,4 @@
-"""What the whole suite shares: where the published files are."""
+"""What the whole suite shares: where the published files are, and properties without a stop-watch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("suite", deadline=None, max_examples=60)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
