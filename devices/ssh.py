@@ -85,6 +85,8 @@ class SshDevice:
         self._sftp: paramiko.SFTPClient | None = None
         self._channels: list[SshChannel] = []
         self._present: dict[str, str] = {}  # path -> sha256, of what we pushed over this connection
+        self._earlier: dict[str, str] = {}  # likewise, over those that broke
+        self._stale: set[int] = set()  # process groups that a broken connection may have left running
         self._folders: set[str] = set()
         self._is_closed = False
         self.work_dir, self._boot_id = self._make_work_dir(parent_dir)
@@ -135,9 +137,12 @@ class SshDevice:
         return channel
 
     def _kill(self, group: int) -> None:
-        """Kill a process group over a channel of its own; a broken connection is no hindrance, see `_reconnect`."""
-        with contextlib.suppress(DeviceError, *_LOST):
-            self._script(kill_script([group]))
+        """Kill a process group over a channel of its own; over a broken connection, once there is another."""
+        self._stale.add(group)
+        if self._is_up():
+            with contextlib.suppress(DeviceError, *_LOST):
+                self._script(kill_script([group]))
+                self._stale.discard(group)
 
     # ---- files -----------------------------------------------------------------------------------------------------
 
@@ -157,7 +162,7 @@ class SshDevice:
         for attempt in (1, 2):
             try:
                 self._connected()
-                if self._present.get(path) != digest and not (self.n_reconnects and self._sha256(path) == digest):
+                if self._earlier.pop(path, None) != digest or self._sha256(path) != digest:
                     self._upload(data, path, digest)
                 break
             except _LOST as error:
@@ -306,21 +311,24 @@ class SshDevice:
                     waited = sum(self._backoff_s)
                     raise DeviceUnreachableError(f"{error} (tried {i} times in {waited:.0f} s)") from error
         self.n_reconnects += 1
-        groups = [channel.group for channel in self._channels if channel.group is not None]
-        self._channels = []
-        command = f"mkdir -p -m 700 -- {self.work_dir}; {kill_script(groups, self._boot_id)}"
+        command = f'mkdir -p -m 700 -- "$1"; {kill_script(sorted(self._stale), self._boot_id)}'
         work_dir, self.work_dir = self.work_dir, "/"
         try:
-            self.run(["sh", "-c", command], timeout_s=_START_S)
+            self.run(["sh", "-c", command, "sh", work_dir], timeout_s=_START_S)
         finally:
             self.work_dir = work_dir
+        self._stale.clear()
 
     def _drop(self) -> None:
         client, self._client, self._sftp = self._client, None, None
+        self._earlier.update(self._present)
         self._present.clear()
         self._folders.clear()
         for channel in self._channels:
+            if channel.group is not None and not channel.is_over:
+                self._stale.add(channel.group)
             channel.hang_up()
+        self._channels = []
         if client is not None:
             with contextlib.suppress(*_LOST):
                 client.close()

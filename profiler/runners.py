@@ -17,7 +17,7 @@ import json
 import signal
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +32,7 @@ from devices.device import (
     DeviceError,
     DeviceStorageError,
     DeviceTimeoutError,
+    DeviceUnreachableError,
     LineTooLongError,
 )
 from profiler.jobs import (
@@ -285,13 +286,14 @@ class AgentRunner:
         self._n_requests += 1
         job.request["id"] = self._n_requests
         # A closed input: replies that wait are still to be read, then the end of the output tells of the crash.
-        with contextlib.suppress(ChannelClosedError):
+        with contextlib.suppress(ChannelClosedError), self._files_in_doubt():
             self._channel.write_line(json.dumps(job.request, separators=(",", ":")))
 
     def _receive(self, job: _Job) -> dict[str, Any]:
         assert self._channel is not None
         try:
-            line = self._channel.read_line(self._timeout_s)
+            with self._files_in_doubt():
+                line = self._channel.read_line(self._timeout_s)
         except DeviceTimeoutError as error:
             message = f"{job.what}: no reply within {self._timeout_s:g} s"
             self._break(AgentTimeoutError(message, **job.context), error)
@@ -300,6 +302,15 @@ class AgentRunner:
         except LineTooLongError as error:
             self._break(AgentProtocolError(f"{job.what}: {error}", **job.context), error)
         return self._parse(job, line)
+
+    @contextlib.contextmanager
+    def _files_in_doubt(self) -> Iterator[None]:
+        """After a connection that broke, ask the device to put each file again: it may have been started anew."""
+        try:
+            yield
+        except DeviceUnreachableError:
+            self._pushed.clear()
+            raise
 
     def _parse(self, job: _Job, line: str) -> dict[str, Any]:
         try:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from devices.device import DeviceUnreachableError
 from profiler.jobs import JobError, Result, Runner, RunnerError, Visit
 from profiler.journal import Journal, VisitRecord
 from profiler.measurement import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
@@ -26,6 +27,7 @@ __all__ = ["Progress", "Session", "Settings"]
 MAX_TRIES = 3  # per item
 MAX_DRIFT = 0.03  # of the anchors of one unit, beyond its error: more, and the unit is measured again
 MAX_REDOS = 2  # in one session
+MAX_LOST = 5  # connections that break without a visit in between: more, and the device is given up
 PROBE_RUNS = (1, 3)  # discarded, timed
 PILOT_RUNS = N_DISCARDED + 3
 LOAD_S = 0.02  # seconds that loading an item takes, before the pilot has measured it
@@ -110,6 +112,7 @@ class Session:
     _state: Progress = field(default_factory=Progress, init=False)
     _started: float = field(default=0.0, init=False)
     _load_s: float = field(default=0.0, init=False)
+    _n_lost: int = field(default=0, init=False)
 
     def run(self) -> None:
         """Measure all that the journal lacks.
@@ -238,6 +241,10 @@ class Session:
                 if not isinstance(error, JobError):
                     self._handles.clear()
                 continue
+            except DeviceUnreachableError as error:
+                self._lost(error)
+                continue
+            self._n_lost = 0
             before, self._before = self._before, _probe_time(probe)
             return result, before, self._before
         return None
@@ -249,15 +256,17 @@ class Session:
         paths = {item: self.models.path(self.plan.items[item]) for item in order}
         for _ in range(MAX_TRIES * len(order) + 2):
             self._handles.clear()
+            self.runner.open()
             try:
-                self.runner.open()
                 self._probe = self._load(self.models.path(BlockItem(PROBE)))
+                if self._load_all(order, paths, phase):
+                    self._before = _probe_time(self.runner.run([Visit(self._probe, N_DISCARDED, PROBE_RUNS[1])])[0])
+                    break
             except JobError as error:
                 raise RunnerError(f"the agent cannot run the speed probe: {error}") from error
-            if self._load_all(order, paths, phase):
-                break
+            except DeviceUnreachableError as error:
+                self._lost(error)
             order = [item for item in order if not self._given_up(item)]
-        self._before = _probe_time(self.runner.run([Visit(self._probe, N_DISCARDED, PROBE_RUNS[1])])[0])
         self._load_s = self.clock() - started
 
     def _load_all(self, order: Iterable[int], paths: dict[int, Any], phase: str) -> bool:
@@ -274,6 +283,13 @@ class Session:
                     return False
             self._report(phase, item)
         return True
+
+    def _lost(self, error: DeviceUnreachableError) -> None:
+        """The connection broke in the middle: nobody's fault. A fresh agent connects again, or says it cannot."""
+        self._handles.clear()
+        self._n_lost += 1
+        if self._n_lost > MAX_LOST:
+            raise error
 
     def _load(self, path: Any) -> int:
         return self.runner.load(path, threads=self.settings.threads, cpus=self.settings.cpus)

@@ -1,0 +1,348 @@
+"""ssh against a real sshd: who may be talked to, files, cut connections, and whole tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.device import (
+    ChannelClosedError,
+    DeviceStorageError,
+    DeviceTimeoutError,
+    DeviceUnreachableError,
+    HostKeyError,
+    UnknownTargetError,
+)
+from devices.posix import MISSING, command_line, kill_script, started_group
+from devices.ssh import SshDevice
+from devices.ssh_link import connect, parse_address, resolve
+from devices.target import Target, open_device
+
+
+@pytest.fixture
+def device(sshd, tmp_path: Path) -> Iterator[SshDevice]:
+    (tmp_path / "there").mkdir()
+    with SshDevice(
+        resolve("box"), parent_dir=str(tmp_path / "there"), python=sys.executable, backoff_s=(0, 0.1)
+    ) as opened:
+        yield opened
+
+
+def wait_for(condition, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# ---- addresses and command lines -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("h", (None, "h", None)),
+        ("me@h.example:2222", ("me", "h.example", 2222)),
+        ("me@[::1]:22", ("me", "::1", 22)),
+        ("[fe80::1]", (None, "fe80::1", None)),
+        ("fe80::1", (None, "fe80::1", None)),
+        ("a@b@h", ("a@b", "h", None)),
+    ],
+)
+def test_addresses(address: str, parts: tuple[str | None, str, int | None]) -> None:
+    assert parse_address(address) == parts
+
+
+@pytest.mark.parametrize("address", ["", "@h", "me@", "h:0", "h:99999", "h:x", "-oProxyCommand=x", "-l@h", "[::1]x"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(UnknownTargetError, match="USER@"):
+        parse_address(address)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1, max_size=3))
+def test_no_shell_interprets_a_word(words: list[str]) -> None:
+    line = command_line(["printf", "%s\\n", *words], "/")
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
+    marker, _, rest = done.stdout.partition(b"\n")
+    assert started_group(marker.decode())
+    assert rest == b"".join(word.encode() + b"\n" for word in words)
+
+
+def test_the_marker_line() -> None:
+    assert started_group("@ofa-latency@ 12") == 12
+    assert started_group("@ofa-latency@ missing") == MISSING
+    assert started_group("Welcome to the machine") is None
+    assert kill_script([]) == "true"
+    with pytest.raises(ValueError, match="no command line"):
+        command_line(["a\0b"], "/")
+
+
+# ---- who may be talked to ------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_host_is_refused_with_its_fingerprint(sshd) -> None:
+    sshd.known_hosts.write_text("")
+    listed = subprocess.run(["ssh-keygen", "-lf", sshd.folder / "host.pub"], capture_output=True, text=True).stdout
+    with pytest.raises(HostKeyError) as caught:
+        open_device("ssh:box")
+    message = str(caught.value)
+    assert listed.split()[1] in message
+    assert f"`ssh -p {sshd.port} root@127.0.0.1`" in message
+    assert "\n" not in message
+    assert sshd.known_hosts.read_text() == ""
+
+
+def test_a_changed_host_key_is_refused(sshd) -> None:
+    sshd.write_known_hosts("other")
+    with pytest.raises(HostKeyError, match=r"HAS CHANGED.*SHA256:.*ssh-keygen -R"):
+        open_device("ssh:box")
+
+
+def test_a_key_that_the_host_does_not_accept(sshd) -> None:
+    config = sshd.home / ".ssh" / "config"
+    config.write_text(config.read_text().replace(str(sshd.folder / "user"), str(sshd.folder / "stranger")))
+    with pytest.raises(DeviceUnreachableError, match="no key of ours is accepted"):
+        open_device("ssh:box")
+
+
+def test_nobody_there(sshd) -> None:
+    sshd.process.kill()
+    sshd.process.wait()
+    with pytest.raises(DeviceUnreachableError, match=r"root@\[127\.0\.0\.1\]"):
+        connect(resolve("box"))
+
+
+def test_the_address_wins_over_the_configuration(sshd) -> None:
+    host = resolve("me@box:77")
+    assert (host.user, host.name, host.port) == ("me", "127.0.0.1", 77)
+    assert resolve("box").user == "root"
+    assert resolve("elsewhere").name == "elsewhere"
+
+
+# ---- programs and files --------------------------------------------------------------------------------------------
+
+
+def test_an_ended_process_tells_exit_code_and_stderr(device: SshDevice) -> None:
+    channel = device.start(["sh", "-c", "echo first; echo why >&2; kill -SEGV $$"])
+    assert channel.read_line(20) == "first"
+    with pytest.raises(ChannelClosedError, match="ended its output"):
+        channel.read_line(20)
+    assert channel.wait(20) == 139
+    assert channel.stderr_tail().startswith("why\n")
+
+
+def test_kill_takes_the_children_along(device: SshDevice) -> None:
+    channel = device.start(["sh", "-c", "sleep 600 & echo $!; wait"])
+    child = Path("/proc", channel.read_line(20))
+    assert child.exists()
+    channel.kill()
+    wait_for(lambda: not child.exists())
+
+
+def test_a_timeout_of_run_takes_the_children_along(device: SshDevice) -> None:
+    with pytest.raises(DeviceTimeoutError):
+        device.run(["sh", "-c", "sleep 600 & echo $! > pid; wait"], timeout_s=1)
+    pid = Path(device.work_dir, "pid").read_text().strip()
+    wait_for(lambda: not Path("/proc", pid).exists())
+
+
+def test_much_output_on_both_streams_blocks_nobody(device: SshDevice) -> None:
+    script = "head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero"
+    done = device.run(["sh", "-c", script], timeout_s=60)
+    assert (len(done.stdout), len(done.stderr)) == (3_000_000, 3_000_000)
+    channel = device.start(["sh", "-c", "head -c 5000000 /dev/zero >&2; echo done"])
+    assert channel.read_line(60) == "done"
+    assert len(channel.stderr_tail()) <= 8192
+
+
+def test_close_removes_the_work_directory_unless_it_is_kept(sshd, tmp_path: Path) -> None:
+    for keep in (False, True):
+        device = SshDevice(resolve("box"), parent_dir=str(tmp_path), keep=keep)
+        work = Path(device.work_dir)
+        assert work.parent == tmp_path
+        assert work.stat().st_mode & 0o777 == 0o700
+        device.close()
+        assert work.exists() == keep
+        with pytest.raises(DeviceUnreachableError, match="is closed"):
+            device.run(["true"], timeout_s=1)
+
+
+def test_a_work_directory_that_cannot_be_made_is_named(sshd) -> None:
+    with pytest.raises(DeviceStorageError, match="/absent"):
+        SshDevice(resolve("box"), parent_dir="/absent")
+
+
+def test_an_upload_goes_on_where_it_was_cut(device: SshDevice, tmp_path: Path) -> None:
+    import hashlib
+
+    data = bytes(range(256)) * 4000
+    (tmp_path / "source").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    for start in (data[:300_000], b"x" * 300_000):  # the second is damaged: it is thrown away
+        part = Path(device.work_dir, f".{digest[:24]}.part")
+        part.write_bytes(start)
+        if start[0] == data[0]:
+            device.push(tmp_path / "source", "file")
+        else:
+            with pytest.raises(DeviceStorageError, match="damaged"):
+                device.push(tmp_path / "source", "other")
+            device.push(tmp_path / "source", "other")
+        assert not part.exists()
+    assert Path(device.work_dir, "file").read_bytes() == Path(device.work_dir, "other").read_bytes() == data
+
+
+def test_a_full_disk_is_a_storage_error_that_says_so(sshd, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", small]).returncode:
+        pytest.skip("this system lets nobody mount a tmpfs")
+    try:
+        (tmp_path / "source").write_bytes(b"x" * 1_000_000)
+        with (
+            SshDevice(resolve("box"), parent_dir=str(small)) as device,
+            pytest.raises(DeviceStorageError, match="0 MiB are free"),
+        ):
+            device.push(tmp_path / "source", "file")
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+# ---- connections that break ----------------------------------------------------------------------------------------
+
+
+def test_a_cut_connection_ends_the_call_and_the_next_connects_again(sshd, device: SshDevice, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"content")
+    device.push(tmp_path / "source", "kept/file")
+    channel = device.start(["sh", "-c", "trap '' HUP; echo $$; while :; do sleep 1; done"])
+    left_over = Path("/proc", channel.read_line(20))
+    sshd.cut()
+    with pytest.raises(DeviceUnreachableError, match="broke"):
+        channel.read_line(20)
+    assert left_over.exists()
+    assert device.run(["cat", "kept/file"], timeout_s=20).stdout == b"content"
+    assert device.n_reconnects == 1
+    wait_for(lambda: not left_over.exists())
+    inode = Path(device.work_dir, "kept/file").stat().st_ino
+    device.push(tmp_path / "source", "kept/file")
+    assert Path(device.work_dir, "kept/file").stat().st_ino == inode  # known by its content, not sent again
+    sshd.cut()
+    wait_for(lambda: not device._is_up())
+    shutil.rmtree(device.work_dir)  # as a machine that was started anew
+    device.push(tmp_path / "source", "kept/file")
+    assert Path(device.work_dir, "kept/file").read_bytes() == b"content"
+
+
+def test_a_cut_during_run_is_told(sshd, device: SshDevice) -> None:
+    timer = threading.Timer(0.3, sshd.cut)
+    timer.start()
+    with pytest.raises(DeviceUnreachableError, match="broke"):
+        device.run(["sleep", "600"], timeout_s=60)
+    timer.join()
+
+
+def test_a_host_that_stays_away_is_given_up_with_the_number_of_tries(sshd, device: SshDevice) -> None:
+    sshd.process.kill()
+    sshd.process.wait()
+    assert device._client is not None
+    device._client.close()
+    with pytest.raises(DeviceUnreachableError, match="tried 2 times"):
+        device.run(["true"], timeout_s=5)
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------
+
+
+def profile_command(out: Path, backend: str = "onnxruntime") -> list[str]:
+    main = "import sys; from profiler.cli import main; sys.exit(main())"
+    return [
+        *(sys.executable, "-c", main, "--target", "ssh:box", "--space", "tiny", "--resolutions", "24"),
+        *("--budget-s", "2", "--processes", "3", "--python", sys.executable, "--out", str(out), "--backend", backend),
+    ]
+
+
+def rows_of(out: Path) -> list[str]:
+    return out.read_text().splitlines()[1:]
+
+
+def test_a_table_over_ssh(sshd, tmp_path: Path) -> None:
+    out = tmp_path / "box.csv"
+    done = subprocess.run(profile_command(out, "sleep"), capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, 3), done.stderr
+    assert done.stdout == f"{out}\n"
+    assert all(row.split(",")[1] == "ssh:box" for row in rows_of(out))
+    assert len(rows_of(out)) > 5
+
+
+def test_an_unknown_host_key_is_one_line_and_exit_1(sshd, tmp_path: Path) -> None:
+    sshd.known_hosts.write_text("")
+    done = subprocess.run(profile_command(tmp_path / "t.csv"), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "SHA256:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_connection_cut_in_the_middle_costs_one_visit(sshd, tmp_path: Path) -> None:
+    out = tmp_path / "box.csv"
+    journal = tmp_path / "box.journal.jsonl"
+    with (tmp_path / "log").open("wb") as log:
+        tool = subprocess.Popen(profile_command(out), stdout=log, stderr=log)
+        try:
+            wait_for(lambda: journal.exists() and journal.read_bytes().count(b'{"p":') > 5, 90)
+            before = journal.read_bytes()
+            sshd.cut()
+            assert tool.wait(90) in (0, 3), (tmp_path / "log").read_text()
+        finally:
+            tool.kill()
+            tool.wait()
+    assert journal.read_bytes().startswith(before)
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert not any("fail" in event for event in events)  # nobody is blamed for a connection
+    if not any("redo" in event for event in events):
+        keys = [(e["p"], e["c"], e["r"], e["i"]) for e in events if "p" in e]
+        assert len(keys) == len(set(keys))
+    assert len(rows_of(out)) > 5
+
+
+def test_a_host_that_went_away_and_came_back_later(sshd, tmp_path: Path) -> None:
+    """The tool gives up, and run again goes on with the journal."""
+    from ofa_core.spaces import tiny
+    from profiler.journal import read_journal
+    from profiler.profiling import Job, journal_path, profile
+    from profiler.runners import AgentRunner
+    from profiler.session import Settings
+
+    out = tmp_path / "box.csv"
+    job = Job(tiny(), (24,), "box", "sleep", settings=Settings(n_processes=3, budget_s=1), n_reference=2)
+    config = sshd.home / ".ssh" / "config"
+    good = config.read_text()
+
+    def cut_off(progress) -> None:
+        if progress.phase == "measure" and progress.done == 5:
+            config.write_text(good)
+            sshd.known_hosts.write_text("")  # nobody can connect to it any more
+            sshd.cut()
+
+    with (
+        SshDevice(resolve("box"), python=sys.executable, backoff_s=(0,)) as device,
+        pytest.raises(DeviceUnreachableError),
+    ):
+        profile(job, device, AgentRunner(device, "sleep"), out, progress=cut_off)
+    kept = read_journal(journal_path(out))
+    assert len(kept.visits) == 5
+    assert not kept.failures
+    sshd.write_known_hosts()
+    with open_device(Target("ssh", "box", python=sys.executable)) as device:
+        result = profile(job, device, AgentRunner(device, "sleep"), out)
+    assert result.measured.n_visits == (len(result.table) + 2) * 3 * kept.pilot["n_rounds"]
+    state = read_journal(journal_path(out))
+    assert state.redone or state.visits.items() >= kept.visits.items()
