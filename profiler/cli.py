@@ -31,6 +31,7 @@ app = new_app(
     "them, and write a CSV file. An interrupted run resumes by itself."
 )
 
+VERIFY_PROCESSES = 4
 UNSTABLE_SHARE = 0.05  # of the blocks: more unstable ones than that, and the exit code is 3
 UNSTABLE_MEDIAN = 0.05  # median half width of the intervals
 
@@ -141,7 +142,7 @@ def verify(
     target: Annotated[str, typer.Option("--target", "-t", help="The table's device.")] = "local",
     space: Annotated[str | None, typer.Option("--space", "-s", help="[default: the only one the table covers]")] = None,
     resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
-    budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 2 s per sub-net, at least 30]")] = None,
+    budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 4 s per sub-net, at least 30]")] = None,
     seed: SeedOption = 1,
     python: PythonOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -158,7 +159,7 @@ def verify(
     table = LatencyTable.read(lut)
     the_space, archs = _verify_archs(lut, table, space, nets, arch, candidates, resolutions, seed)
     the_target = Target.parse(target)
-    settings = Settings(budget_s=budget_s if budget_s is not None else max(30.0, 2.0 * len(archs)), seed=seed)
+    settings = Settings(budget_s=budget_s if budget_s is not None else max(30.0, 4.0 * len(archs)), seed=seed, n_processes=VERIFY_PROCESSES)
     err = _stderr()
     device, runner = _open(the_target, table.context.backend, python)
     with device, runner:

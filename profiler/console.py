@@ -53,7 +53,7 @@ def _plain_progress(console: Console, name: str) -> Callable[[Progress], None]:
 
     def show(p: Progress) -> None:
         now = time.monotonic()
-        if now - last[0] < PLAIN_EVERY_S and p.done != p.total:
+        if now - last[0] < PLAIN_EVERY_S and not 0 < p.done == p.total:
             return
         last[0] = now
         share = f"{100 * p.done / p.total:3.0f} %" if p.total else "  - "

@@ -6,7 +6,7 @@ by runs of one and the same small block, the *probe*, and the latency is read of
 
     log t = c_process + slope * log(s / s_ref)
 
-with t the median of the visit's clean runs, s the probe's time around it, and s_ref the probe's median over the
+with t the mean of the visit's clean runs, s the probe's time around it, and s_ref the probe's median over the
 session. The fit is robust (Huber weights); the slope of one item is held to that of all items, which is well known.
 Runs in which the thread was preempted are dropped, and so are the first two after a switch from another model, which
 find cold caches. What remains differs between fresh processes more than within one, so the interval is that of the
@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import mean, median
 from typing import Literal
 
 import numpy as np
@@ -57,7 +57,7 @@ class Sample:
     Attributes:
         item: index of the item.
         unit: (process, chunk).
-        log_t: log of the median of the clean runs, nanoseconds.
+        log_t: log of the mean of the clean runs, nanoseconds.
         log_s: log of the probe's time around the visit, nanoseconds.
         steady: whether the probe took about as long before as after.
         runs_ms: the clean runs.
@@ -117,7 +117,7 @@ def samples_of(visits: Iterable[VisitRecord], clock: Clock) -> list[Sample]:
             Sample(
                 item=visit.item,
                 unit=(visit.process, visit.chunk),
-                log_t=math.log(median(clean)),
+                log_t=math.log(mean(clean)),
                 log_s=0.5 * (math.log(before) + math.log(after)),
                 steady=abs(math.log(after / before)) <= MAX_PROBE_GAP,
                 runs_ms=tuple(t / 1e6 for t in clean),
@@ -193,7 +193,7 @@ def estimate(
 def _estimate(group: Sequence[Sample], ref_ns: float, prior_slope: float) -> Estimate:
     centres, slope, errors = _fit(group, ref_ns, prior_slope, PRIOR_VISITS)
     n = len(centres)
-    mean = float(np.mean(centres))
+    centre = float(np.mean(centres))
     within = float(np.mean(errors))
     between = float(np.std(centres, ddof=1)) if n > 1 else math.inf
     # With a handful of processes their spread is itself badly known; it is not below what each one's error implies.
@@ -202,7 +202,7 @@ def _estimate(group: Sequence[Sample], ref_ns: float, prior_slope: float) -> Est
     runs = np.concatenate([s.runs_ms for s in group])
     p25, p50, p75, p90 = np.percentile(runs, [25, 50, 75, 90])
     return Estimate(
-        latency_ms=math.exp(mean) / 1e6,
+        latency_ms=math.exp(centre) / 1e6,
         half_width=math.expm1(half),
         slope=slope,
         median_ms=float(p50),

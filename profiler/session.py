@@ -55,8 +55,8 @@ class Settings:
     threads: int = 1
     cpus: tuple[int, ...] | None = None
     seed: int = 0
-    min_visit_ms: float = 2.0
-    min_repeats: int = 5
+    min_visit_ms: float = 2.5
+    min_repeats: int = 3
     max_repeats: int = 20
     min_rounds: int = 3
     max_rounds: int = 200

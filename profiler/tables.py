@@ -91,8 +91,8 @@ def evaluate(
 
 
 def statistic_name(ref_ns: float) -> str:
-    """The `statistic` column: the median of clean runs at the machine speed at which the probe takes that long."""
-    return f"median@{ref_ns / 1e3:.3f}us"
+    """The `statistic` column: the mean of clean runs at the machine speed at which the probe takes that long."""
+    return f"mean@{ref_ns / 1e3:.3f}us"
 
 
 def reference_ns_of(statistic: str) -> float:
@@ -101,7 +101,7 @@ def reference_ns_of(statistic: str) -> float:
     Raises:
         TableError: if the table was not measured by this profiler.
     """
-    match = re.fullmatch(r"median@(\d+\.\d+)us", statistic)
+    match = re.fullmatch(r"mean@(\d+\.\d+)us", statistic)
     if not match or float(match[1]) <= 0:
         raise TableError(
             f"statistic {statistic!r} names no reference speed; only tables of ofa-profile can be verified"

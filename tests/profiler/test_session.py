@@ -68,7 +68,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     assert table.entries == result.table.entries
     assert table.context == result.table.context
     assert table.context.clock in ("wall", "cpu")
-    assert table.context.statistic.startswith("median@")
+    assert table.context.statistic.startswith("mean@")
     assert read_networks(networks_path(out), table.context) == result.networks
 
 

@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+TEST_VENV ?= .venv-test
+# Tests want torch; any release from 2.1 works. On a machine without a GPU the CPU build is much smaller.
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?=
+DEMO_DIR ?= demo
+
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: install check test demo bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[report]'
+	touch $@
+
+$(TEST_VENV)/.installed: pyproject.toml requirements-test.txt
+	$(PYTHON) -m venv $(TEST_VENV)
+	$(TEST_VENV)/bin/pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(TEST_VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[train,tflite,report]' -r requirements-test.txt
+	$(TEST_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps 'ofa==0.1.0.post202307202001'
+	touch $@
+
+install: $(VENV)/.installed  ## the commands, in .venv
+
+check: $(TEST_VENV)/.installed  ## lint, format, types, import rules
+	$(TEST_VENV)/bin/ruff check .
+	$(TEST_VENV)/bin/ruff format --check .
+	$(TEST_VENV)/bin/mypy
+	$(TEST_VENV)/bin/lint-imports
+
+test: check  ## everything that guards main
+	$(TEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+demo: $(VENV)/.installed  ## profile this CPU, verify, search at a limit, measure the winner, write demo/report.html
+	$(VENV)/bin/python examples/demo.py --out $(DEMO_DIR)
+
+bench: $(TEST_VENV)/.installed  ## ratios against peers and limits (needs $$OFA_REFERENCE_DATA for some)
+	for script in benchmarks/bench_*.py; do echo "== $$script"; $(TEST_VENV)/bin/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(TEST_VENV) $(DEMO_DIR) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The vocabulary of the family (architectures, spaces, blocks, tables), search, and training."""

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ofa_core.errors import TableError
+from ofa_core.spaces import mobilenet_v3, tiny
+from ofa_core.table import Context, Entry, LatencyTable
+from profiler.compare import compare
+from profiler.tables import statistic_name
+from synthetic import true_ms
+
+
+def table(noise: float = 0.0, seed: int = 0, factor: float = 1.0, ref_us: float = 200.0) -> LatencyTable:
+    rng = np.random.default_rng(seed)
+    context = Context("dev", "onnxruntime", "1.0", statistic=statistic_name(ref_us * 1e3))
+    entries = {}
+    for block in mobilenet_v3().all_blocks([160]):
+        ms = true_ms([block]) * factor * (1 + noise * rng.standard_normal())
+        entries[None, block] = Entry(ms, n_samples=100, n_processes=5, ci90_ms=2 * noise * ms)
+    return LatencyTable(context, entries)
+
+
+def test_noise_is_no_change() -> None:
+    result = compare(table(0.01, 1), table(0.01, 2))
+    assert not result.changed
+    assert result.n_common == 96
+    assert result.spread == pytest.approx(0.014, rel=0.4)
+
+
+def test_a_changed_block_stands_out_of_noise_and_of_the_common_shift() -> None:
+    old, new = table(0.01, 1), table(0.01, 2, factor=1.2)
+    key = list(new.entries)[40]
+    new = new.with_entries({key: replace(new.entries[key], latency_ms=1.5 * (new.entries[key].latency_ms or 0))})
+    result = compare(old, new)
+    assert result.shifted
+    assert result.shift == pytest.approx(1.2, abs=0.01)
+    assert [c.block for c in result.changes] == [key[1]]
+    assert result.changes[0].ratio == pytest.approx(1.5, abs=0.06)
+
+
+def test_another_reference_speed_is_not_a_shift() -> None:
+    result = compare(table(ref_us=200), table(factor=1.3, ref_us=260))
+    assert not result.changed
+    assert result.shift == pytest.approx(1.0)
+
+
+def test_context_and_coverage_are_told() -> None:
+    old = table()
+    keys = list(old.entries)
+    new = LatencyTable(replace(old.context, threads=2), {k: old.entries[k] for k in keys[:50]})
+    result = compare(old, new)
+    assert result.context == ("threads 1 != 2",)
+    assert (result.n_common, result.only_old, result.only_new) == (50, 46, 0)
+
+
+def test_tables_with_nothing_in_common_are_refused() -> None:
+    other = LatencyTable(Context(), {(None, b): Entry(1.0) for b in tiny().all_blocks()})
+    with pytest.raises(TableError, match="no block"):
+        compare(table(), other)

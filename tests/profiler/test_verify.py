@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from devices.fake import FakeDevice
+from ofa_core.arch import Arch
+from ofa_core.errors import ContextMismatchError, MissingBlockError, TableError
+from ofa_core.networks import networks_path, read_networks
+from ofa_core.spaces import mobilenet_v3, tiny
+from ofa_core.table import LatencyTable
+from profiler.plan import reference_archs
+from profiler.profiling import profile
+from profiler.runners import AgentRunner
+from profiler.session import Settings
+from profiler.verify import Verification, load_calibration, verify
+from synthetic import make_device, make_job, unsteady
+
+SETTINGS = Settings(n_processes=3, budget_s=5.0, min_rounds=4, max_rounds=10)
+
+
+def table(tmp_path: Path, noisy: bool = False) -> Path:
+    out = tmp_path / "t.csv"
+    device = make_device(noisy)
+    profile(make_job(), device, AgentRunner(device, "sleep"), out)
+    return out
+
+
+def check(out: Path, device: FakeDevice, archs: list[Arch], role: str = "verify") -> Verification:
+    job = make_job(settings=SETTINGS)
+    return verify(out, tiny(), archs, device, AgentRunner(device, "sleep"), SETTINGS, role=role, job=job)
+
+
+def nets(n: int, seed: int = 5) -> list[Arch]:
+    return reference_archs(tiny(), (28, 32), n, np.random.default_rng(seed))
+
+
+def test_on_a_steady_device_nothing_is_off(tmp_path: Path) -> None:
+    v = check(table(tmp_path), make_device(), nets(8))
+    assert v.calibration is not None
+    assert v.mape < 1e-3
+    assert abs(v.raw_bias) < 1e-3
+    assert v.spearman == pytest.approx(1)
+    assert set(v.spearman_by_resolution()) == {28, 32}
+    assert v.worst.error == max((c.error for c in v.checks), key=abs)
+    assert v.measured.speed == pytest.approx(1, abs=1e-3)
+
+
+def test_a_machine_that_is_slower_now_still_verifies_and_says_so(tmp_path: Path) -> None:
+    out = table(tmp_path, noisy=True)
+    later = make_device()
+    noisy = unsteady(lambda: later, seed=11)
+    later.latency = lambda run: replace(t := noisy(run), wall_ms=1.5 * t.wall_ms, cpu_ms=1.5 * t.cpu_ms)
+    v = check(out, later, nets(10))
+    assert v.measured.speed > 1.15
+    assert v.mape < 0.06  # half as slow again, and most of it is taken out
+    raw = np.mean([abs(c.predicted_ms / (c.network.median_ms or 1) - 1) for c in v.checks])
+    assert v.mape < raw
+
+
+def test_rows_are_added_and_only_references_refit(tmp_path: Path) -> None:
+    out = table(tmp_path)
+    context = LatencyTable.read(out).context
+    before = load_calibration(out, context)[0]
+    check(out, make_device(), nets(4))
+    rows = read_networks(networks_path(out), context)
+    assert [r.role for r in rows] == ["reference"] * 8 + ["verify"] * 4
+    assert load_calibration(out, context)[0] == before
+    check(out, make_device(), nets(3, seed=6), role="reference")
+    after = load_calibration(out, context)[0]
+    assert before is not None
+    assert after is not None
+    assert (before.n_networks, after.n_networks) == (8, 11)
+
+
+def test_what_does_not_fit_is_refused_before_or_without_writing(tmp_path: Path) -> None:
+    out = table(tmp_path)
+    untouched = networks_path(out).read_bytes()
+    wide = mobilenet_v3().smallest(32)
+    with pytest.raises(MissingBlockError, match="nearest"):
+        verify(out, mobilenet_v3(), [wide], make_device(), AgentRunner(make_device(), "sleep"), SETTINGS)
+    read = LatencyTable.read(out)
+    old = LatencyTable(replace(read.context, backend_version="0.0"), read.entries)
+    old.write(out)
+    networks_path(out).unlink()
+    with pytest.raises(ContextMismatchError, match="backend_version"):
+        check(out, make_device(), nets(3))
+    LatencyTable(replace(read.context, statistic="mean"), read.entries).write(out)
+    with pytest.raises(TableError, match="reference speed"):
+        check(out, make_device(), nets(3))
+    assert not networks_path(out).exists()
+    assert untouched
