@@ -159,7 +159,8 @@ def verify(
     table = LatencyTable.read(lut)
     the_space, archs = _verify_archs(lut, table, space, nets, arch, candidates, resolutions, seed)
     the_target = Target.parse(target)
-    settings = Settings(budget_s=budget_s if budget_s is not None else max(30.0, 4.0 * len(archs)), seed=seed, n_processes=VERIFY_PROCESSES)
+    budget_s = budget_s if budget_s is not None else max(30.0, 4.0 * len(archs))
+    settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
     err = _stderr()
     device, runner = _open(the_target, table.context.backend, python)
     with device, runner:

@@ -81,7 +81,8 @@ def _session_lines(m: Measured, wall_s: float) -> list[str]:
     lines = [
         (
             f"{m.n_visits} visits, {m.n_runs} clean runs, {m.n_dropped} dropped as preempted "
-            f"({100 * m.n_dropped / max(n_all, 1):.1f} %), {m.clock} clock, first {N_DISCARDED} runs of a visit discarded"
+            f"({100 * m.n_dropped / max(n_all, 1):.1f} %), {m.clock} clock, "
+            f"first {N_DISCARDED} runs of a visit discarded"
         ),
     ]
     if wall_s:

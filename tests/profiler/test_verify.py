@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic import make_device, make_job, unsteady
 
 from devices.fake import FakeDevice
 from ofa_core.arch import Arch
@@ -17,7 +18,6 @@ from profiler.profiling import profile
 from profiler.runners import AgentRunner
 from profiler.session import Settings
 from profiler.verify import Verification, load_calibration, verify
-from synthetic import make_device, make_job, unsteady
 
 SETTINGS = Settings(n_processes=3, budget_s=5.0, min_rounds=4, max_rounds=10)
 
