@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ofa_core.networks import networks_path, read_networks
+from ofa_core.spaces import tiny
+from ofa_core.table import LatencyTable
+from profiler.cli import main, parse_cpus, parse_resolutions
+from profiler.journal import read_journal
+from profiler.profiling import journal_path
+
+TINY = ["--space", "tiny", "--resolutions", "28,32", "--processes", "3"]
+
+
+def call(*argv: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["ofa-profile", *argv])
+    return main()
+
+
+def test_the_whole_round_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "t.csv"
+    assert call(*TINY, "--budget-s", "8", "--out", str(out), monkeypatch=monkeypatch) in (0, 3)
+    captured = capsys.readouterr()
+    assert captured.out == f"{out}\n"
+    assert "calibration on 24 networks" in captured.err
+    table = LatencyTable.read(out)
+    assert table.spaces() == ("tiny",)
+    assert table.resolutions(tiny()) == (28, 32)
+    assert table.context.backend == "onnxruntime"
+    assert all(0 < (e.latency_ms or 0) < 100 for e in table.entries.values())
+
+    assert call("verify", "--lut", str(out), "--nets", "6", "--budget-s", "4", monkeypatch=monkeypatch) == 0
+    text = capsys.readouterr().out
+    for word in ("raw bias", "MAPE", "RMSE", "Spearman", "worst", "clock", "dropped"):
+        assert word in text
+    rows = read_networks(networks_path(out), table.context)
+    assert [r.role for r in rows].count("verify") == 6
+    references = {r.arch.at(0) for r in rows if r.role == "reference"}
+    assert not references & {r.arch.at(0) for r in rows if r.role == "verify"}
+
+    candidates = tmp_path / "candidates.json"
+    dicts = [{"arch": {"ks": [3] * 4, "e": [3] * 4, "d": [2, 1], "r": [28]}, "latency_ms": 1.0}]
+    candidates.write_text(json.dumps(dicts))
+    argv = ["verify", "--lut", str(out), "--candidates", str(candidates), "--budget-s", "3", "--json"]
+    assert call(*argv, monkeypatch=monkeypatch) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["networks"][0]["latency_ms"] > 0
+    assert [r.role for r in read_networks(networks_path(out))].count("reference") == 25
+
+    assert call("compare", str(out), str(out), monkeypatch=monkeypatch) == 0
+    assert "nothing changed" in capsys.readouterr().out
+
+    folder = tmp_path / "yaml"
+    assert call("convert", str(out), str(folder), monkeypatch=monkeypatch) == 0
+    back = tmp_path / "back.csv"
+    assert call("convert", str(folder), str(back), monkeypatch=monkeypatch) == 0
+    assert LatencyTable.read(back).resolutions(tiny()) == (28, 32)
+
+
+def test_kill_9_then_the_same_command_loses_one_visit_at_most(tmp_path: Path) -> None:
+    out = tmp_path / "t.csv"
+    argv = [sys.executable, "-c", "import sys; from profiler.cli import main; sys.exit(main())"]
+    argv += [*TINY, "--budget-s", "10", "--out", str(out)]
+    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=Path.cwd())
+    journal = journal_path(out)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not journal.exists() or journal.read_bytes().count(b'"p":') < 30):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = journal.read_bytes()
+    kept = kept[: kept.rfind(b"\n") + 1]
+    assert kept.count(b'"p":') >= 30
+    assert not out.exists()
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd=Path.cwd())
+    assert done.returncode in (0, 3), done.stderr
+    assert journal.read_bytes().startswith(kept)
+    keys = [line.split(b'"w"')[0] for line in journal.read_bytes().splitlines() if b'"p":' in line]
+    assert len(keys) == len(set(keys))
+    state = read_journal(journal)
+    assert state.pilot is not None
+    assert len(keys) == 3 * state.pilot["n_rounds"] * len(state.header["items"])
+    assert LatencyTable.read(out).n_failed == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "word"),
+    [
+        (["--space", "nope"], 1, "mbv3-w1.0"),
+        (["--target", "local:x y"], 1, "address"),
+        (["--target", "toaster"], 1, "known are"),
+        (["--resolutions", "abc"], 2, "160,192,224"),
+        (["--resolutions", "161"], 1, "multiple of 4"),
+        (["--cpus", "big?"], 2, "4-7"),
+        (["--graph-form", "odd"], 2, "fused"),
+        (["--backend", "toaster", "--budget-s", "1"], 1, "toaster"),
+        (["verify", "--lut", "none.csv", "--nets", "3"], 1, "none.csv"),
+        (["verify", "--lut", "none.csv"], 2, "--nets"),
+        (["compare", "none.csv", "other.csv"], 1, "none.csv"),
+        (["convert", "none.csv", "x.csv"], 1, "none.csv"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    argv: list[str],
+    code: int,
+    word: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*argv, monkeypatch=monkeypatch) == code
+    err = capsys.readouterr().err
+    assert word in err.replace("\n", " ")
+    assert "Traceback" not in err
+
+
+def test_devices_lists_this_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("devices", monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out.startswith("local (local): ")
+
+
+def test_numbers_on_the_command_line() -> None:
+    assert parse_resolutions("160,192-200", tiny()) == (160, 192, 196, 200)
+    assert parse_resolutions("128-224:32", tiny()) == (128, 160, 192, 224)
+    assert parse_resolutions(None, tiny()) == (24, 28, 32)
+    assert parse_cpus("0,4-6") == (0, 4, 5, 6)
+    assert parse_cpus(None) is None

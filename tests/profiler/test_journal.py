@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ofa_core.errors import ContextMismatchError, FormatError
+from profiler.journal import Journal, VisitRecord, read_journal
+
+HEADER = {"context": {"device": "d"}, "items": ["a", "b"]}
+
+
+def visit(item: int = 0, round_: int = 0, process: int = 0) -> VisitRecord:
+    return VisitRecord(process, 0, round_, item, (3, 2, 1), (3, 2, 1), (0, 0, 0), (5, 5), (6, 6))
+
+
+def test_round_trip_and_resume(tmp_path: Path) -> None:
+    path = tmp_path / "x.journal.jsonl"
+    with Journal(path, HEADER) as journal:
+        assert not journal.resumed
+        journal.write({"pilot": {"repeats": [3, 3], "n_rounds": 2}})
+        journal.write(visit().to_json())
+        journal.write({"fail": 1, "error": "it broke"})
+    with Journal(path, HEADER) as journal:
+        assert journal.resumed
+        journal.write(visit(round_=1).to_json())
+    state = read_journal(path)
+    assert state.pilot == {"repeats": [3, 3], "n_rounds": 2}
+    assert list(state.visits.values()) == [visit(), visit(round_=1)]
+    assert state.failures == {1: ["it broke"]}
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 400))
+def test_cut_anywhere_only_the_torn_line_is_lost(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+    path = tmp_path_factory.mktemp("j") / "x.journal.jsonl"
+    with Journal(path, HEADER) as journal:
+        for i in range(4):
+            journal.write(visit(round_=i).to_json())
+    data = path.read_bytes()
+    cut = min(cut, len(data))
+    path.write_bytes(data[:cut])
+    whole_lines = data[:cut].count(b"\n")
+    with Journal(path, HEADER) as journal:
+        assert len(journal.state.visits) == max(whole_lines - 1, 0)
+        journal.write(visit(item=1).to_json())
+    assert len(read_journal(path).visits) == max(whole_lines - 1, 0) + 1
+
+
+def test_redo_forgets_that_unit_only(tmp_path: Path) -> None:
+    with Journal(tmp_path / "x.jsonl", HEADER) as journal:
+        journal.write(visit().to_json())
+        journal.write(visit(process=1).to_json())
+        journal.write({"redo": [1, 0]})
+        assert list(journal.state.visits) == [visit().key]
+        assert journal.state.redone == [(1, 0)]
+
+
+def test_another_context_is_refused_and_fresh_sets_it_aside(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    Journal(path, HEADER).close()
+    other = {**HEADER, "context": {"device": "e"}}
+    with pytest.raises(ContextMismatchError, match=r"another context.*--fresh"):
+        Journal(path, other)
+    for n in (1, 2):
+        Journal(path, other, fresh=True).close()
+        assert (tmp_path / f"x.jsonl.{n}").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"{}",
+        b'{"p":0}',
+        b"nonsense",
+        b'{"fail":"x"}',
+        b'{"redo":[1]}',
+        b'{"p":1,"c":0,"r":0,"i":0,"w":[1],"u":[],"s":[],"b":[1,1],"a":[1,1]}',
+    ],
+)
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "x.jsonl"
+    Journal(path, HEADER).close()
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(FormatError, match="line 2"):
+        read_journal(path)
+
+
+def test_no_journal_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="No such file"):
+        read_journal(tmp_path / "none")
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(FormatError, match="no complete line"):
+        read_journal(tmp_path / "empty")
