@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-__all__ = ["MISSING", "command_line", "kill_script", "started_group"]
+__all__ = ["MISSING", "command_line", "kill_script", "split_end_mark", "started_group"]
 
 MISSING = -1
 """What `started_group` says of a program that is not there."""
@@ -24,18 +24,32 @@ shift
 command -v -- "$1" > /dev/null 2>&1 || {{ echo "{_MARK} missing"; exit 127; }}
 echo "{_MARK} $$"
 "$@"
-exit $?"""
+rc=$?
+%s
+exit $rc"""
+_END_MARK = f'echo "{_MARK} end" >&2'
 
 
-def command_line(argv: Sequence[str], work_dir: str) -> str:
+def command_line(argv: Sequence[str], work_dir: str, *, end_mark: bool = False) -> str:
     """Return the one string that runs `argv` in `work_dir`; each word is quoted once, so none of them is interpreted.
+
+    Args:
+        argv: the program and its arguments.
+        work_dir: where it runs.
+        end_mark: whether a last line of stderr shall say that the program has ended, see `split_end_mark`.
 
     Raises:
         ValueError: no program, or a word with a NUL, which no shell can pass on.
     """
     if not argv or any("\0" in word for word in argv):
         raise ValueError(f"{list(argv)!r} is no command line")
-    return shlex.join(["exec", "sh", "-c", _WRAPPER, "ofa-latency", work_dir, *argv])
+    return shlex.join(["exec", "sh", "-c", _WRAPPER % (_END_MARK if end_mark else ":"), "ofa-latency", work_dir, *argv])
+
+
+def split_end_mark(stderr: bytes) -> tuple[bytes, bool]:
+    """Take the end mark off a program's stderr; without one, the program or its connection was cut off."""
+    rest, mark, tail = stderr.rpartition(f"{_MARK} end".encode())
+    return (rest, True) if mark and not tail.strip() else (stderr, False)
 
 
 def started_group(line: str) -> int | None:

@@ -2,8 +2,9 @@
 
     local                     this machine
     fake                      a device in memory, for tests
-    adb:SERIAL                a phone
-    ssh:USER@HOST:PORT        a machine behind ssh
+    adb:SERIAL                a phone, by serial number, model (adb:pixel2, adb:note8, "adb:Pixel 6") or host and port
+    adb                       the only phone that is connected
+    ssh:USER@HOST:PORT        a machine behind ssh; user and port may come from ~/.ssh/config
     NAME                      a section of devices.toml
 
 `./devices.toml` comes first, then the user's own (`$XDG_CONFIG_HOME/ofa-latency/devices.toml`, by default under
@@ -37,12 +38,12 @@ from devices.device import Device, DeviceConfigError, UnknownTargetError
 __all__ = ["SCHEMES", "Target", "config_files", "open_device", "read_aliases"]
 
 SCHEMES = {
+    "adb": "devices.adb:open_target",
     "fake": "devices.fake:open_target",
     "local": "devices.local:open_target",
     "ssh": "devices.ssh:open_target",
 }
 _ENTRY_POINTS = "ofa_latency.devices"  # name = scheme, value = a function Target -> Device
-_LATER = ("adb",)
 _BARE = ("fake", "local")  # schemes that need no address
 
 
@@ -100,7 +101,7 @@ def open_device(target: Target | str) -> Device:
     """Open the device that `target` names; it is connected, and its work directory made. Close it, or use `with`.
 
     Raises:
-        UnknownTargetError: no such target or scheme, or one that is not available yet.
+        UnknownTargetError: no such target or scheme, or or one that is not there.
         DeviceUnreachableError: it cannot be reached.
     """
     target = Target.parse(target) if isinstance(target, str) else target
@@ -110,8 +111,6 @@ def open_device(target: Target | str) -> Device:
         return opener(target)
     plugin = _plugins().get(target.scheme)
     if plugin is None:
-        if target.scheme in _LATER:
-            raise UnknownTargetError(f"{target}: {target.scheme} devices are not available yet; use local")
         known = ", ".join(sorted({*SCHEMES, *_plugins()}))
         raise UnknownTargetError(f"{target}: unknown scheme {target.scheme!r}, known are {known}")
     opener = plugin.load()
@@ -184,7 +183,7 @@ _KINDS = {
 
 def _parse_literal(text: str, aliases: list[str]) -> Target:
     scheme, colon, address = text.partition(":")
-    schemes = {*SCHEMES, *_LATER}
+    schemes = set(SCHEMES)
     if scheme not in schemes:
         schemes |= set(_plugins())
     if scheme not in schemes or (not colon and scheme in ("ssh",)):

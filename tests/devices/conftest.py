@@ -1,4 +1,4 @@
-"""Real servers to connect to: an sshd on a loopback port."""
+"""Real servers to connect to: an sshd on a loopback port, and phones in private namespaces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,3 +117,130 @@ def _wait_for(port: int, log: Path) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+# ---- phones --------------------------------------------------------------------------------------------------------
+
+CACHE = Path(
+    os.environ.get("OFA_TEST_CACHE")
+    or Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "ofa-latency", "test-devices")
+)
+COOL = """IsStatusOverride: false
+Thermal Status: 0
+Current temperatures from HAL:
+\tTemperature{mValue=31.5, mType=0, mName=CPU0, mStatus=0}
+"""
+CHARGED = "Current Battery Service state:\n  USB powered: true\n  status: 2\n  level: 87\n  temperature: 291\n"
+
+
+@dataclass
+class Phones:
+    """Real adbd processes in private namespaces, and the adb server that knows them.
+
+    Attributes:
+        folder: what the phones show of themselves, `phone1`, `phone2`, ...
+        process: of the namespaces.
+    """
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def serial(self, number: int = 1) -> str:
+        return f"127.0.0.1:{6999 + 2 * number}"
+
+    def plug(self, number: int, *, unplug: bool = False) -> None:
+        """Start a phone's adbd again, or kill it."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print("stop" if unplug else "start", number, file=self.process.stdin, flush=True)
+        assert self.process.stdout.readline().split()[1] == str(number)
+
+    def set(self, number: int, name: str, text: str) -> None:
+        """Change what a phone shows: `thermalservice`, `battery` or `props`."""
+        temporary = self.folder / f"phone{number}" / f".{name}"
+        temporary.write_text(text)
+        temporary.replace(self.folder / f"phone{number}" / name)
+
+
+def _make_phone(folder: Path, number: int, model: str, size: str) -> None:
+    own = folder / f"phone{number}"
+    for cpu, khz in ((0, 1_900_000), (1, 2_450_000)):
+        (own / "cpu" / f"cpu{cpu}" / "cpufreq").mkdir(parents=True)
+        (own / "cpu" / f"cpu{cpu}" / "cpufreq" / "cpuinfo_max_freq").write_text(f"{khz}\n")
+        (own / "cpu" / f"cpu{cpu}" / "cpufreq" / "scaling_governor").write_text("schedutil\n")
+    for name in ("online", "possible", "present"):
+        (own / "cpu" / name).write_text("0-1\n")
+    (own / "size").write_text(size)
+    props = {"ro.product.model": model, "ro.product.manufacturer": "Fake", "ro.build.version.release": "8.1.0"}
+    (own / "props").write_text("".join(f"{k}={v}\n" for k, v in props.items()) + f"machine={os.uname().machine}\n")
+    (own / "thermalservice").write_text(COOL)
+    (own / "battery").write_text(CHARGED)
+
+
+@contextlib.contextmanager
+def running_phones(models: list[str], sizes: list[str]) -> Iterator[Phones]:
+    """Phones of these models with that much storage each; skips with a reason where they cannot be had."""
+    for program in ("adb", "unshare"):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program}; tools/install_test_devices.sh installs it")
+    if not (CACHE / "adbd" / ".complete").exists():
+        pytest.skip(f"there is no adbd in {CACHE}; tools/install_test_devices.sh unpacks it")
+    namespaces = ["unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*namespaces, "true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody make namespaces")
+    with tempfile.TemporaryDirectory(prefix="phones-") as name:  # short: a UNIX socket's path holds 107 bytes
+        folder = Path(name)
+        for number, (model, size) in enumerate(zip(models, sizes, strict=True), start=1):
+            _make_phone(folder, number, model, size)
+        script = Path(__file__).with_name("adb_phones.sh")
+        command = [*namespaces, "bash", script, folder, CACHE, str(len(models))]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            )
+        assert process.stdout is not None
+        assert process.stdin is not None
+        patch = pytest.MonkeyPatch()
+        try:
+            if process.stdout.readline() != "ready\n":
+                pytest.fail(f"no phones: {(folder / 'log').read_text()}")
+            patch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{folder}/adb.sock")
+            phones = Phones(folder, process)
+            for number in range(1, len(models) + 1):
+                _wait_for_phone(phones, number)
+            yield phones
+        finally:
+            patch.undo()
+            process.kill()  # --kill-child takes the namespaces along
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+def _wait_for_phone(phones: Phones, number: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        subprocess.run(["adb", "connect", phones.serial(number)], capture_output=True)
+        state = subprocess.run(["adb", "-s", phones.serial(number), "get-state"], capture_output=True).stdout
+        if state.strip() == b"device":
+            return
+        if time.monotonic() > deadline:
+            pytest.fail(f"phone {number} does not come: {(phones.folder / f'adbd{number}.log').read_text()}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def all_phones() -> Iterator[Phones]:
+    """A Pixel 2, and a Samsung Note8 with little storage."""
+    with running_phones(["Pixel 2", "SM-N950F"], ["400m", "3m"]) as phones:
+        yield phones
+
+
+@pytest.fixture
+def phones(all_phones: Phones, monkeypatch: pytest.MonkeyPatch) -> Phones:
+    """The same, cool and charged."""
+    monkeypatch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{all_phones.folder}/adb.sock")
+    for number in (1, 2):
+        all_phones.set(number, "thermalservice", COOL)
+        all_phones.set(number, "battery", CHARGED)
+    return all_phones

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from devices.adb import AdbDevice
 from devices.device import (
     ChannelClosedError,
     Device,
@@ -26,14 +27,23 @@ def _ssh(parent: Path, request: pytest.FixtureRequest) -> Device:
     return SshDevice(resolve("box"), parent_dir=str(parent), python=sys.executable)
 
 
+def _adb(parent: Path, request: pytest.FixtureRequest) -> Device:
+    phones = request.getfixturevalue("phones")
+    return AdbDevice(phones.serial(1))
+
+
 DEVICES: dict[str, Callable[[Path, pytest.FixtureRequest], Device]] = {
+    "adb": _adb,
     "fake": lambda _, __: FakeDevice(),
     "local": lambda parent, _: LocalDevice(parent),
     "ssh": _ssh,
 }
 
 
-@pytest.fixture(params=sorted(DEVICES))
+PARAMS = [pytest.param(name, marks=pytest.mark.android if name == "adb" else ()) for name in sorted(DEVICES)]
+
+
+@pytest.fixture(params=PARAMS)
 def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Device]:
     (tmp_path / "parent").mkdir()
     with DEVICES[request.param](tmp_path / "parent", request) as opened:

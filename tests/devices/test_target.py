@@ -134,9 +134,3 @@ def test_third_parties_add_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_scheme_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownTargetError, match="unknown scheme 'usb', known are"):
         open_device(Target("usb", "1"))
-
-
-@pytest.mark.parametrize("scheme", sorted({*target_module._LATER} - {*target_module.SCHEMES}))
-def test_schemes_to_come_say_so(scheme: str) -> None:
-    with pytest.raises(UnknownTargetError, match=f"{scheme} devices are not available yet"):
-        open_device(Target(scheme, "x"))
