@@ -112,12 +112,12 @@ def _profile_one(job: Any, target: Target, out: Path | None, fresh: bool, python
     device, runner = _open(target, job.backend, python)
     with device, runner:
         for line in console.conditions_lines(device.conditions()):
-            err.print(f"{job.device}: {line}", highlight=False, markup=False)
+            err.print(f"{job.device}: {line}", highlight=False, markup=False, soft_wrap=True)
         started = time.monotonic()
         with console.progress_bar(err, job.device) as progress:
             result = run_profile(job, device, runner, path, fresh=fresh, progress=progress)
     for line in console.show_profile(result, time.monotonic() - started):
-        err.print(line, highlight=False, markup=False)
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
     sys.stdout.write(f"{path}\n")
     return _stability(result)
 
@@ -126,7 +126,7 @@ def _stability(result: Any) -> int:
     widths = sorted(e.half_width for e in result.measured.estimates.values())
     unstable = sum(e.status == "unstable" for e in result.table.entries.values())
     if unstable > UNSTABLE_SHARE * len(result.table) or widths[len(widths) // 2] > UNSTABLE_MEDIAN:
-        _stderr().print("the measurements are unstable: quieten the machine, or give it a larger --budget-s")
+        _stderr().print("unstable: quieten the machine, or give it a larger --budget-s", soft_wrap=True)
         return EXIT_UNSTABLE
     return 0
 
@@ -165,7 +165,7 @@ def verify(
     device, runner = _open(the_target, table.context.backend, python)
     with device, runner:
         for line in console.conditions_lines(device.conditions()):
-            err.print(f"{table.context.device}: {line}", highlight=False, markup=False)
+            err.print(f"{table.context.device}: {line}", highlight=False, markup=False, soft_wrap=True)
         started = time.monotonic()
         with console.progress_bar(err, "verify") as progress:
             role = "reference" if candidates is not None else "verify"

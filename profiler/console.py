@@ -58,7 +58,9 @@ def _plain_progress(console: Console, name: str) -> Callable[[Progress], None]:
         last[0] = now
         share = f"{100 * p.done / p.total:3.0f} %" if p.total else "  - "
         failed = f", {p.n_failed} failed" if p.n_failed else ""
-        console.print(f"{name}: {p.phase} {share}, {p.elapsed_s:.0f} s{failed}", highlight=False, markup=False)
+        console.print(
+            f"{name}: {p.phase} {share}, {p.elapsed_s:.0f} s{failed}", highlight=False, markup=False, soft_wrap=True
+        )
 
     return show
 
