@@ -6,9 +6,10 @@ networks, measured together with the blocks, are enough to correct it:
 
     latency = scale * sum + per_block * n_blocks
 
-fitted by least squares on relative errors (weights 1 / latency^2). The default fits the scale alone unless the second
-term clearly lowers the leave-one-out error. That term is held back by a ridge penalty towards "the sum is right" (scale 1, nothing per block), so that few networks move it
-little. The interval is conformal: a quantile of the leave-one-out errors, which nobody was fitted to.
+fitted by least squares on relative errors (weights 1 / latency^2). The default fits the scale alone, unless the second
+term clearly lowers the leave-one-out error. That term is held back by a ridge penalty towards "the sum is right" (scale
+1, nothing per block), so that few networks move it little. The interval is conformal: a quantile of the leave-one-out
+errors, which nobody was fitted to.
 """
 
 from __future__ import annotations
