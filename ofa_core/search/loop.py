@@ -1,0 +1,241 @@
+"""Closing the loop: a predicted winner is not a result until it was measured within the limit.
+
+A search picks networks at the very edge of the limit, and among those the ones whose latency is predicted too low are
+picked first. So about ten good ones near the limit are measured whole, the prediction is corrected by what they took,
+and the search goes on until its winner has been measured twice, in two sessions, and kept the limit with the upper
+end of its own interval both times. What this costs in accuracy is known: the winner is compared with what the
+corrected prediction says could still be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.arch import Arch
+from ofa_core.errors import InfeasibleConstraintError
+from ofa_core.search.problem import AccuracyPredictor, Archs, Candidate, LatencyPredictor
+from ofa_core.search.run import SearchResult, make_candidates
+from ofa_core.space import Space
+
+__all__ = ["CorrectedLatency", "LoopResult", "MeasuredNet", "Trial", "close_loop"]
+
+MAX_ROUNDS = 5
+N_CONFIRMED = 3
+TOLERANCE_TOP1 = 0.1  # points: a winner this close to the best that is still predicted feasible ends the loop
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredNet:
+    """A whole network measured on the device.
+
+    Attributes:
+        arch: the network.
+        latency_ms: milliseconds per batch.
+        low_ms: lower end of the measurement's own 90 % interval.
+        high_ms: its upper end.
+    """
+
+    arch: Arch
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A measurement beside what was predicted when it was chosen.
+
+    Attributes:
+        round: 1 for the first.
+        confirms: whether it repeats an earlier measurement that kept the limit.
+        predicted: the candidate.
+        measured: what it took.
+    """
+
+    round: int
+    confirms: bool
+    predicted: Candidate
+    measured: MeasuredNet
+
+
+@dataclass(frozen=True)
+class LoopResult:
+    """What the loop ends in.
+
+    Attributes:
+        result: of the last search; its `best` is the winner, with the latency predicted after all corrections.
+        winner: the winner's slowest measurement.
+        trials: every measurement in order.
+        n_rounds: rounds of search and measurement.
+        converged: whether the corrected prediction knows nothing better by more than 0.1 points.
+    """
+
+    result: SearchResult
+    winner: MeasuredNet
+    trials: tuple[Trial, ...]
+    n_rounds: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class CorrectedLatency:
+    """A latency predictor times a factor.
+
+    Attributes:
+        latency: what is corrected.
+        factor: measured over predicted.
+    """
+
+    latency: LatencyPredictor
+    factor: float
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """As of the predictor."""
+        return self.latency.resolutions
+
+    @property
+    def calibrated(self) -> bool:
+        """As of the predictor."""
+        return self.latency.calibrated
+
+    def predict(self, archs: Archs) -> NDArray[np.float64]:
+        """(n,) corrected milliseconds."""
+        return self.factor * self.latency.predict(archs)
+
+    def predict_interval(
+        self, archs: Archs, confidence: float = 0.9
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(n,) corrected bounds."""
+        low, high = self.latency.predict_interval(archs, confidence)
+        return self.factor * low, self.factor * high
+
+
+def close_loop(
+    space: Space,
+    latency: LatencyPredictor,
+    accuracy: AccuracyPredictor,
+    limit_ms: float,
+    *,
+    search: Callable[[LatencyPredictor, float, Sequence[Arch]], SearchResult],
+    measure: Callable[[Sequence[Arch]], Sequence[MeasuredNet]],
+    refit: Callable[[], LatencyPredictor] | None = None,
+    max_rounds: int = MAX_ROUNDS,
+    on_round: Callable[[int, SearchResult, Sequence[Trial]], None] = lambda _round, _result, _trials: None,
+) -> LoopResult:
+    """Search, measure, correct, and again, until the winner holds the limit when measured.
+
+    Args:
+        space: where to look.
+        latency: the prediction to begin with.
+        accuracy: as in the search.
+        limit_ms: what the upper end of the winner's measured interval must keep, twice.
+        search: from a predictor, a limit and architectures to begin with to a result.
+        measure: whole networks on the device; may leave out what failed.
+        refit: the predictor again, after its calibration took in what was measured; None keeps the first one.
+        max_rounds: bound on the rounds.
+        on_round: told the round, its search and its measurements.
+
+    Returns:
+        The winner and how it was found.
+
+    Raises:
+        InfeasibleConstraintError: if nothing that was measured keeps the limit; it says what came nearest.
+    """
+    trials: list[Trial] = []
+    result = search(latency, limit_ms, [])
+    for number in range(1, max_rounds + 1):
+        known = {trial.predicted.arch for trial in trials}
+        new = _try(measure, [c for c in result.candidates if c.arch not in known], number, confirms=False)
+        trials += new
+        # The best that kept the limit are measured again, so that no lucky measurement wins.
+        doubtful = [t.predicted for t in _passing(trials, limit_ms) if _count(trials, t.predicted.arch) < 2]
+        repeated = _try(measure, doubtful[:N_CONFIRMED], number, confirms=True)
+        trials += repeated
+        on_round(number, result, [*new, *repeated])
+        latency = latency if refit is None else refit()
+        latency, target_ms = _correct(latency, trials, limit_ms)
+        winner = next((t for t in _passing(trials, limit_ms) if _count(trials, t.predicted.arch) > 1), None)
+        try:
+            result = search(latency, target_ms, [winner.predicted.arch] if winner else [])
+        except InfeasibleConstraintError as error:
+            if winner is None:
+                raise _nothing_holds(trials, limit_ms, number) from error
+            return _end(space, latency, accuracy, result, winner, trials, number, converged=True)
+        if winner is not None:
+            converged = result.best.top1 - winner.predicted.top1 <= TOLERANCE_TOP1
+            if converged or number == max_rounds:
+                return _end(space, latency, accuracy, result, winner, trials, number, converged)
+    raise _nothing_holds(trials, limit_ms, max_rounds)
+
+
+def _try(
+    measure: Callable[[Sequence[Arch]], Sequence[MeasuredNet]],
+    candidates: Sequence[Candidate],
+    number: int,
+    *,
+    confirms: bool,
+) -> list[Trial]:
+    if not candidates:
+        return []
+    by_arch = {c.arch: c for c in candidates}
+    return [Trial(number, confirms, by_arch[net.arch], net) for net in measure(list(by_arch))]
+
+
+def _count(trials: Sequence[Trial], arch: Arch) -> int:
+    return sum(trial.predicted.arch == arch for trial in trials)
+
+
+def _passing(trials: Sequence[Trial], limit_ms: float) -> list[Trial]:
+    """The slowest trial of each network whose every measurement kept the limit, best accuracy first."""
+    slowest: dict[Arch, Trial] = {}
+    for trial in trials:
+        known = slowest.get(trial.predicted.arch)
+        if known is None or trial.measured.high_ms > known.measured.high_ms:
+            slowest[trial.predicted.arch] = trial
+    passing = [trial for trial in slowest.values() if trial.measured.high_ms <= limit_ms]
+    return sorted(passing, key=lambda trial: -trial.predicted.top1)
+
+
+def _correct(latency: LatencyPredictor, trials: Sequence[Trial], limit_ms: float) -> tuple[LatencyPredictor, float]:
+    """The predictor corrected by what the networks near the limit took, and the limit less the measurement's width."""
+    if not trials:
+        return latency, limit_ms
+    measured = np.array([trial.measured.latency_ms for trial in trials])
+    predicted = latency.predict([trial.predicted.arch for trial in trials])
+    factor = float(np.exp(np.mean(np.log(measured / predicted))))
+    width = float(np.median([trial.measured.high_ms / trial.measured.latency_ms for trial in trials]))
+    return CorrectedLatency(latency, factor), limit_ms / max(width, 1.0)
+
+
+def _end(
+    space: Space,
+    latency: LatencyPredictor,
+    accuracy: AccuracyPredictor,
+    result: SearchResult,
+    winner: Trial,
+    trials: Sequence[Trial],
+    number: int,
+    converged: bool,
+) -> LoopResult:
+    best = make_candidates(space, latency, accuracy, space.encode([winner.predicted.arch]))[0]
+    others = [c for c in result.candidates if c.arch != best.arch]
+    result = replace(result, best=best, candidates=(best, *others))
+    return LoopResult(result, winner.measured, tuple(trials), number, converged)
+
+
+def _nothing_holds(trials: Sequence[Trial], limit_ms: float, rounds: int) -> InfeasibleConstraintError:
+    if not trials:
+        return InfeasibleConstraintError(
+            f"no network could be measured in {rounds} rounds, so none holds {limit_ms:g} ms"
+        )
+    nearest = min(trials, key=lambda trial: trial.measured.high_ms).measured
+    return InfeasibleConstraintError(
+        f"no measured network holds latency_ms <= {limit_ms:g} after {rounds} rounds; the nearest took "
+        f"{nearest.latency_ms:.4g} ms ({nearest.low_ms:.4g} to {nearest.high_ms:.4g}): {nearest.arch}",
+        nearest=nearest.high_ms,
+    )

@@ -1,0 +1,130 @@
+"""The loop on a synthetic device: slower than predicted, noisy, different from network to network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ofa_core.arch import Arch
+from ofa_core.errors import InfeasibleConstraintError
+from ofa_core.search.evolution import EvolutionSettings
+from ofa_core.search.loop import CorrectedLatency, MeasuredNet, close_loop
+from ofa_core.search.problem import LatencyPredictor
+from ofa_core.search.run import SearchResult, search
+from ofa_core.search.solve import SolveSettings
+from ofa_core.spaces import mobilenet_v3
+
+QUICK = SolveSettings(
+    n_islands=1, evolution=EvolutionSettings(population=60, generations=6), n_descents=3, n_recombinations=0
+)
+PIXELS = (160, 192, 224)
+LIMIT = 9.0
+
+
+class Device:
+    """What networks truly take: the prediction times a bias and a residual of their own; measuring adds noise."""
+
+    def __init__(self, latency: Any, bias: float, residual: float = 0.02, noise: float = 0.003, width: float = 1.01):
+        self.latency, self.bias, self.residual, self.noise, self.width = latency, bias, residual, noise, width
+        self.rng = np.random.default_rng(0)
+        self.calls: list[int] = []
+
+    def truth(self, arch: Arch) -> float:
+        digest = hashlib.sha256(str(arch).encode()).digest()
+        own = np.random.default_rng(list(digest[:8])).normal(0, self.residual)
+        return float(self.latency.predict([arch])[0] * self.bias * np.exp(own))
+
+    def measure(self, archs: Sequence[Arch]) -> list[MeasuredNet]:
+        self.calls.append(len(archs))
+        out = []
+        for arch in archs:
+            ms = self.truth(arch) * np.exp(self.rng.normal(0, self.noise))
+            out.append(MeasuredNet(arch, ms, ms / self.width, ms * self.width))
+        return out
+
+
+def run(stand_ins: Any, bias: float, **options: Any) -> tuple[Any, Device]:
+    space = mobilenet_v3()
+    latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space)
+    device = Device(latency, bias)
+
+    def once(predictor: LatencyPredictor, limit_ms: float, start: Sequence[Arch]) -> SearchResult:
+        return search(space, predictor, accuracy, limit_ms, settings=QUICK, start=start)
+
+    options = {"measure": device.measure, **options}
+    return close_loop(space, latency, accuracy, LIMIT, search=once, **options), device
+
+
+@pytest.mark.parametrize("bias", [0.9, 1.0, 1.12])
+def test_the_winner_truly_holds_the_limit_and_uses_it(bias: float, stand_ins: Any) -> None:
+    told = []
+    loop, device = run(stand_ins, bias, on_round=lambda n, result, trials: told.append((n, len(trials))))
+    winner = loop.winner
+    assert winner.high_ms <= LIMIT
+    assert device.truth(winner.arch) <= LIMIT
+    assert device.truth(winner.arch) >= 0.9 * LIMIT
+    assert loop.result.best.arch == winner.arch
+    assert loop.result.candidates[0] == loop.result.best
+    own = [t for t in loop.trials if t.predicted.arch == winner.arch]
+    assert [t.confirms for t in own] == [False, True]
+    assert max(t.measured.high_ms for t in own) == winner.high_ms
+    assert loop.n_rounds == told[-1][0] <= 5
+    assert sum(n for _, n in told) == len(loop.trials) == sum(device.calls)
+    assert loop.result.best.latency_ms == pytest.approx(device.truth(winner.arch), rel=0.08)
+
+
+def test_a_refitted_calibration_is_used(stand_ins: Any) -> None:
+    space = mobilenet_v3()
+    calls = []
+
+    def refit() -> LatencyPredictor:
+        calls.append(1)
+        return stand_ins.latency(space, PIXELS, scale=1.12)
+
+    loop, device = run(stand_ins, 1.12, refit=refit)
+    assert calls
+    assert device.truth(loop.winner.arch) <= LIMIT
+
+
+def test_nothing_that_holds_is_an_error_that_names_the_nearest(stand_ins: Any) -> None:
+    floor = 20.0
+
+    def measure(archs: Sequence[Arch]) -> list[MeasuredNet]:
+        return [MeasuredNet(arch, floor, floor - 1, floor + 1) for arch in archs]
+
+    message = r"no measured network holds latency_ms <= 9 after 1 rounds; the nearest took 20 ms \(19 to 21\): r\d+ k"
+    with pytest.raises(InfeasibleConstraintError, match=message) as error:
+        run(stand_ins, 1.0, measure=measure, max_rounds=1)
+    assert error.value.nearest == floor + 1
+    # A floor: the corrections soon leave nothing feasible, before the rounds run out.
+    with pytest.raises(InfeasibleConstraintError, match=r"after \d rounds; the nearest took 20 ms"):
+        run(stand_ins, 1.0, measure=measure)
+
+
+def test_networks_that_could_not_be_measured_are_left_out(stand_ins: Any) -> None:
+    device_of: list[Device] = []
+
+    def half(archs: Sequence[Arch]) -> list[MeasuredNet]:
+        return device_of[0].measure(archs[: max(1, len(archs) // 2)])
+
+    space = mobilenet_v3()
+    device_of.append(Device(stand_ins.latency(space, PIXELS), 1.0))
+    loop, _ = run(stand_ins, 1.0, measure=half)
+    assert loop.winner.high_ms <= LIMIT
+    with pytest.raises(InfeasibleConstraintError, match="no network could be measured"):
+        run(stand_ins, 1.0, measure=lambda archs: [], max_rounds=2)
+
+
+def test_corrected_latency_scales_everything(stand_ins: Any) -> None:
+    space = mobilenet_v3()
+    latency = stand_ins.latency(space, PIXELS)
+    corrected = CorrectedLatency(latency, 1.5)
+    archs = [space.largest(224), space.smallest(160)]
+    assert corrected.predict(archs) == pytest.approx(1.5 * latency.predict(archs))
+    for mine, theirs in zip(corrected.predict_interval(archs, 0.8), latency.predict_interval(archs, 0.8), strict=True):
+        assert mine == pytest.approx(1.5 * theirs)
+    assert (corrected.resolutions, corrected.calibrated) == (latency.resolutions, latency.calibrated)
