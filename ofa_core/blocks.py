@@ -63,9 +63,9 @@ class BlockSpec:
 
     def __post_init__(self) -> None:
         if self.op not in OPS:
-            raise OfaError(f"unknown op {self.op!r}; one of {', '.join(OPS)}")
+            raise OfaError(f"unknown op {str(self.op)[:40]!r}; one of {', '.join(OPS)}")
         if self.act not in ACTS:
-            raise OfaError(f"unknown activation {self.act!r}; one of {', '.join(ACTS)}")
+            raise OfaError(f"unknown activation {str(self.act)[:40]!r}; one of {', '.join(ACTS)}")
         if min(self.in_px, self.out_px, self.in_c, self.out_c, self.stride) < 1 or self.mid_c < 0 or self.kernel_px < 0:
             raise OfaError(f"sizes, channels and stride must be positive in {self}")
         if self.op == "mbconv" and self.mid_c < self.in_c:
