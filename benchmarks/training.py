@@ -20,6 +20,7 @@ from published_code import import_ofa, set_active
 from torch.nn import functional
 
 from ofa_core.formats.checkpoint import load_published
+from ofa_core.nn.allocator import keep_freed_memory
 from ofa_core.nn.kernels import measure_plan
 from ofa_core.nn.supernet import Supernet, extract
 from ofa_core.spaces import mobilenet_v3
@@ -52,6 +53,8 @@ def main() -> int:
     pairs = parser.parse_args().pairs
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    kept = keep_freed_memory()  # as the trainer does; it helps both sides alike
+    print(f"freed memory is {'kept' if kept else 'given back'} between steps, for both")
     ofa = import_ofa()
     space = mobilenet_v3()
     theirs = ofa.networks.OFAMobileNetV3(ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4])

@@ -25,6 +25,7 @@ from torch import Tensor
 from ofa_core.arch import Arch
 from ofa_core.atomic import atomic_path
 from ofa_core.errors import FormatError
+from ofa_core.formats.net_config import NetConfig, read_net_config
 from ofa_core.nn.initial import bn_eps
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import N_FIXED, Supernet
@@ -37,6 +38,7 @@ __all__ = [
     "load_published",
     "published_names",
     "read_checkpoint",
+    "read_specialised",
     "read_state_dict",
     "space_from_dict",
     "space_to_dict",
@@ -143,7 +145,8 @@ def published_names(net: Supernet | SubNet, spelling: Spelling = "current") -> d
         if elastic and i >= N_FIXED:
             name = re.sub(r"\.bn\.", ".bn.bn.", re.sub(r"\.conv\.weight$", ".conv.conv.weight", name))
         block = "conv" if spelling == "current" else "mobile_inverted_conv"
-        names[key] = f"blocks.{i - 1}.{block}.{name}"
+        number = net.block_indices[i - 1] if isinstance(net, SubNet) and net.block_indices else i - 1
+        names[key] = f"blocks.{number}.{block}.{name}"
     return names
 
 
@@ -221,6 +224,27 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise FormatError(f"{path}: no state dict; it needs names and tensors, or those under 'state_dict'")
     return state
+
+
+def read_specialised(net_config: Path, weights: Path) -> tuple[SubNet, NetConfig]:
+    """Read a network as the authors publish it: its `net.config` and its weights.
+
+    Args:
+        net_config: the file, or the folder that holds it.
+        weights: its state dict.
+
+    Returns:
+        The network in evaluation mode, and what the `net.config` says. Its preprocessing is in neither file.
+
+    Raises:
+        FormatError: for files that are not readable or do not belong together.
+    """
+    config = read_net_config(net_config)
+    net = SubNet(
+        config.blocks, bn_eps=config.bn_eps, bn_momentum=config.bn_momentum, block_indices=config.block_indices
+    )
+    load_published(net, read_state_dict(weights), str(weights))
+    return net.eval(), config
 
 
 # ---- this project's own ----------------------------------------------------------------------------------------------

@@ -110,13 +110,21 @@ class SubNet(nn.Module):
         bn_eps: epsilon of batch normalisation.
         bn_momentum: weight of a batch in the running statistics.
         dropout: probability before the classifier.
+        block_indices: numbers of the `mbconv` blocks in published files, where they are not 0, 1, 2, ...
     """
 
     def __init__(
-        self, blocks: Sequence[BlockSpec], *, bn_eps: float, bn_momentum: float = BN_MOMENTUM, dropout: float = 0.0
+        self,
+        blocks: Sequence[BlockSpec],
+        *,
+        bn_eps: float,
+        bn_momentum: float = BN_MOMENTUM,
+        dropout: float = 0.0,
+        block_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.blocks = tuple(blocks)
+        self.block_indices = None if block_indices is None else tuple(block_indices)
         self.bn_eps = bn_eps
 
         def batch_norm(channels: int) -> nn.BatchNorm2d:

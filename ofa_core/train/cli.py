@@ -1,24 +1,381 @@
-"""`ofa-train`: the composition root of training."""
+"""`ofa-train`: the composition root of training. Everything heavy is imported inside the commands."""
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ofa_core.cli_app import new_app, run_app
+
+if TYPE_CHECKING:
+    from ofa_core.train.config import Config
+    from ofa_core.train.distributed import Process
+    from ofa_core.train.run import Events
+
 __all__ = ["app", "main"]
 
-app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None)
+app = new_app(
+    "Train a supernet once, then evaluate, fine-tune and export its sub-nets. Without a sub-command: a tiny supernet on "
+    "the embedded digits through all phases, in minutes."
+)
+
+Data = Annotated[str, typer.Option("--data", help="digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL.")]
+Weights = Annotated[
+    Path, typer.Argument(help="A checkpoint of ofa-train, or a published state dict.", show_default=False)
+]
+WeightsOption = Annotated[Path, typer.Option("--weights", help="The supernet's checkpoint.", show_default=False)]
+ArchFile = Annotated[Path, typer.Argument(help="arch.json.", show_default=False)]
+SpaceName = Annotated[str | None, typer.Option("--space", help="Search space of a published state dict.")]
+How = Annotated[
+    str | None, typer.Option("--preprocessing", help="imagenet, half or half-crop, where the file does not say.")
+]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that decode images.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML settings.", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the folder's newest checkpoint.")]
 
 
-@app.callback(invoke_without_command=True)
-def default(context: typer.Context) -> None:
-    """Train a supernet once, then evaluate, fine-tune and export its sub-nets."""
-    if context.invoked_subcommand is None:
-        sys.stderr.write("ofa-train: the training loop is not part of this version yet\n")
-        raise typer.Exit(2)
+@app.callback()
+def train_embedded(
+    out: Out = Path("runs/digits"),
+    epochs: Annotated[float | None, typer.Option(help="Passes over the images, all phases together.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    resume: Resume = False,
+) -> None:
+    """Train the embedded default and print what its sub-nets reach."""
+    from dataclasses import replace
+
+    from ofa_core.train.config import embedded
+
+    config = embedded()
+    recipe = config.recipe if epochs is None else replace(config.recipe, epochs=epochs)
+    _train(replace(config, recipe=recipe, run=replace(config.run, seed=seed, device="cpu")), out, resume, None)
 
 
-def main() -> None:
+@app.command()
+def supernet(
+    data: Data = "digits",
+    config: ConfigFile = None,
+    out: Out = Path("runs/supernet"),
+    space: SpaceName = None,
+    recipe: Annotated[str | None, typer.Option(help="progressive, joint or sandwich.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="All phases together; default as published.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Weights to start from.", show_default=False)
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes that decode images.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    resume: Resume = False,
+) -> None:
+    """Train a supernet through all phases. Under torchrun: one process per device."""
+    from dataclasses import replace
+
+    settings = _settings(config, data)
+    overrides: dict[str, dict[str, Any]] = {
+        "space": {"name": space},
+        "data": {"source": data if config is None or data != "digits" else None, "workers": workers},
+        "recipe": {"name": recipe, "epochs": epochs},
+        "run": {"device": device, "seed": seed},
+    }
+    from ofa_core.train.config import from_table
+
+    for part, values in overrides.items():
+        given = {k: v for k, v in values.items() if v is not None}
+        if given:
+            current = getattr(settings, part)
+            checked = from_table(type(current), {**_as_table(current), **given}, part)
+            settings = replace(settings, **{part: checked})
+    _train(settings, out, resume, start_from)
+
+
+@app.command()
+def evaluate(
+    weights: Weights,
+    data: Data = "digits",
+    arch: Annotated[list[Path] | None, typer.Option("--arch", help="arch.json of a sub-net; repeatable.")] = None,
+    net_config: Annotated[Path | None, typer.Option(help="net.config of a published specialised net.")] = None,
+    space: SpaceName = None,
+    preprocessing: How = None,
+    workers: Workers = 0,
+    device: Device = "auto",
+) -> None:
+    """Print the accuracy of sub-nets (each calibrated first), or of a checkpoint."""
+    from ofa_core.nn.supernet import Supernet
+    from ofa_core.train import commands, run
+    from ofa_core.train.distributed import process_group
+    from ofa_core.train.sources import open_sources
+
+    with process_group(device) as process:
+        if net_config is not None:
+            how = commands.named_preprocessing(preprocessing, weights)
+            result = commands.evaluate_static(net_config, weights, how, open_sources(data)[1], workers, process)
+            _print_accuracies([(net_config.name, result)], process)
+            return
+        n_classes = len(open_sources(data)[1].classes)
+        checkpoint = commands.load_weights(weights, space, preprocessing, n_classes)
+        settings = commands.settings_for(checkpoint, data, workers)
+        opened = run.open_data(settings)
+        evaluator = opened.evaluator(settings, process)
+        checkpoint.net.to(process.device)
+        if isinstance(checkpoint.net, Supernet):
+            archs = {str(p): commands.read_arch(p, checkpoint.space) for p in arch} if arch else None
+            rows = [(n, a) for n, _, a in commands.evaluate_standard(checkpoint.net, evaluator, archs)]
+        else:
+            sub, own = commands.net_for(checkpoint, None, evaluator)
+            rows = [(str(own), evaluator.accuracy(sub, own))]
+        _print_accuracies(rows, process)
+
+
+@app.command("accuracy-table")
+def accuracy_table(
+    weights: Weights,
+    data: Data = "digits",
+    out: Out = Path("accuracy.csv"),
+    n: Annotated[int, typer.Option("--n", min=1, help="Random sub-nets (paper: 16,000).")] = 1000,
+    images: Annotated[int, typer.Option(min=1, help="Held-out training images (paper: 10,000).")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    space: SpaceName = None,
+    preprocessing: How = None,
+    workers: Workers = 0,
+    device: Device = "auto",
+) -> None:
+    """Measure random sub-nets for `ofa-search --accuracy`; goes on where it was interrupted."""
+    from dataclasses import replace
+
+    from ofa_core.train import commands, run
+    from ofa_core.train.accuracy_table import merge
+    from ofa_core.train.distributed import any_rank, process_group
+
+    with process_group(device) as process:
+        checkpoint = commands.load_weights(weights, space, preprocessing)
+        settings = commands.settings_for(checkpoint, data, workers)
+        settings = replace(settings, data=replace(settings.data, held_out=images))
+        opened = run.open_data(settings)
+        with _progress(process.is_root) as bar:
+            for done, wanted in commands.table_rows(checkpoint, settings, opened, process, out, n, seed):
+                bar("sub-nets", done, wanted)
+        any_rank(False, process)  # wait for all
+        if process.is_root:
+            sys.stdout.write(f"{merge(out, process.world)} sub-nets in {out}\n")
+
+
+@app.command()
+def finetune(
+    arch: ArchFile,
+    weights: WeightsOption,
+    data: Data = "digits",
+    out: Out = Path("subnet.pt"),
+    epochs: Annotated[int, typer.Option(min=1, help="25 and 75 are the paper's.")] = 25,
+    lr: Annotated[float | None, typer.Option(help="Of one process.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2)] = None,
+    config: ConfigFile = None,
+    space: SpaceName = None,
+    preprocessing: How = None,
+    workers: Workers = 0,
+    device: Device = "auto",
+) -> None:
+    """Train one sub-net by itself, starting from the supernet's weights."""
+    from dataclasses import replace
+
+    from ofa_core.train import commands, phases, run
+    from ofa_core.train.distributed import process_group
+    from ofa_core.train.finetune import finetune_subnet
+    from ofa_core.train.loop import n_steps
+
+    with process_group(device) as process:
+        checkpoint = commands.load_weights(weights, space, preprocessing)
+        base = _settings(config, data) if config is not None else None
+        settings = commands.settings_for(checkpoint, data, workers, base)
+        opened = run.open_data(settings)
+        evaluator = opened.evaluator(settings, process)
+        wanted = commands.read_arch(arch, checkpoint.space)
+        sub, member = commands.net_for(checkpoint, wanted, evaluator)
+        sub.to(process.device)
+        before = evaluator.accuracy(sub, member)
+        given = {k: v for k, v in {"lr": lr, "batch_size": batch_size}.items() if v is not None}
+        phase = replace(phases.finetune(epochs), **given)  # type: ignore[arg-type]
+        loader = opened.loader(settings, phase, checkpoint.space, process)
+        total = n_steps(phase, loader)[1]
+        with _progress(process.is_root) as bar:
+            finetune_subnet(
+                sub, checkpoint.space, member, settings, phase, opened, process, out,
+                on_step=lambda step: bar("steps", step.index + 1, total),
+            )  # fmt: skip
+        _print_accuracies([("before", before), (f"after {epochs} epochs", evaluator.accuracy(sub, member))], process)
+
+
+@app.command()
+def calibrate(
+    arch: ArchFile,
+    weights: WeightsOption,
+    data: Data = "digits",
+    out: Out = Path("subnet.pt"),
+    space: SpaceName = None,
+    preprocessing: How = None,
+    workers: Workers = 0,
+    device: Device = "auto",
+) -> None:
+    """Extract a sub-net, calibrate its batch norm, and write it as a checkpoint."""
+    from ofa_core.formats.checkpoint import write_checkpoint
+    from ofa_core.train import commands, run
+    from ofa_core.train.distributed import process_group
+
+    with process_group(device) as process:
+        checkpoint = commands.load_weights(weights, space, preprocessing)
+        settings = commands.settings_for(checkpoint, data, workers)
+        evaluator = run.open_data(settings).evaluator(settings, process)
+        checkpoint.net.to(process.device)
+        sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space), evaluator)
+        if process.is_root:
+            write_checkpoint(out, sub, checkpoint.space, checkpoint.preprocessing, member)
+        _print_accuracies([(str(member), evaluator.accuracy(sub, member))], process)
+
+
+@app.command()
+def export(
+    weights: Weights,
+    out: Out = Path("subnet.onnx"),
+    arch: Annotated[Path | None, typer.Option(help="arch.json, where the checkpoint is a supernet.")] = None,
+    data: Data = "digits",
+    batch_size: Annotated[int, typer.Option(min=1)] = 1,
+    space: SpaceName = None,
+    preprocessing: How = None,
+    workers: Workers = 0,
+) -> None:
+    """Write a sub-net with its weights: .onnx, .tflite, or a folder of net.config, run.config and init.
+
+    A supernet's sub-net is calibrated first, on the images of --data.
+    """
+    from ofa_core.formats.checkpoint import write_published
+    from ofa_core.formats.net_config import write_net_config
+    from ofa_core.train import commands, run
+    from ofa_core.train.distributed import ALONE
+
+    checkpoint = commands.load_weights(weights, space, preprocessing)
+    settings = commands.settings_for(checkpoint, data, workers)
+    evaluator = run.open_data(settings).evaluator(settings, ALONE)
+    wanted = None if arch is None else commands.read_arch(arch, checkpoint.space)
+    sub, member = commands.net_for(checkpoint, wanted, evaluator)
+    if out.suffix == ".onnx":
+        from profiler.export.to_onnx import arch_model, write_onnx
+
+        weights_of_blocks = _block_weights(sub)
+        write_onnx(arch_model(checkpoint.space, member, batch_size=batch_size, weights=weights_of_blocks), out)
+    elif out.suffix == ".tflite":
+        from profiler.export import to_tflite
+
+        content = to_tflite.arch_model(checkpoint.space, member, batch_size=batch_size, weights=_block_weights(sub))
+        to_tflite.write_tflite(content, out)
+    else:
+        write_net_config(out, checkpoint.space, member)
+        write_published(out / "init", sub)
+    sys.stdout.write(f"{out}\n")
+
+
+def _block_weights(sub: Any) -> Any:
+    from ofa_core.train.export import folded_layers
+    from profiler.export.weights import BlockWeights, LayerWeights
+
+    return [BlockWeights(tuple(LayerWeights(w, b) for w, b in block)) for block in folded_layers(sub)]
+
+
+def _settings(config: Path | None, data: str) -> Config:
+    from ofa_core.train.config import Config, DataConfig, embedded, read_config
+
+    if config is not None:
+        return read_config(config)
+    return embedded() if data == "digits" else Config(data=DataConfig(data))
+
+
+def _as_table(settings: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if v is not None}
+
+
+def _train(config: Config, out: Path, resume: bool, start_from: Path | None) -> None:
+    from ofa_core.train import commands, run
+    from ofa_core.train.distributed import process_group
+
+    with process_group(config.run.device) as process, _training_events(process) as events:
+        data = run.open_data(config)
+        net = run.train_supernet(config, out, data, process, resume=resume, start_from=start_from, events=events)
+        evaluator = data.evaluator(config, process)
+        rows = [(name, a) for name, _, a in commands.evaluate_standard(net, evaluator)]
+        _print_accuracies(rows, process)
+        if process.is_root:
+            sys.stdout.write(f"{out / run.SUPERNET_FILE}\n")
+
+
+@contextmanager
+def _training_events(process: Process) -> Iterator[Events]:
+    """Progress on stderr, and SIGTERM as the wish to stop after a checkpoint."""
+    from ofa_core.train.run import Events
+
+    stopped: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    total = [1]
+    with _progress(process.is_root) as bar:
+
+        def start(phase: Any, step: int, n_steps: int) -> None:
+            total[0] = n_steps
+            bar(phase.name, step, n_steps)
+
+        try:
+            yield Events(
+                start=start,
+                step=lambda step: bar(
+                    step.phase, step.index + 1, total[0], f"loss {step.loss:.3f} top-1 {step.top1:.1f} %"
+                ),
+                warn=lambda line: sys.stderr.write(f"ofa-train: {line}\n") and None if process.is_root else None,
+                stop=lambda: bool(stopped),
+            )
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr, one line per task; nothing where stderr is no terminal but a line per task's end."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(
+        *columns, TextColumn("{task.fields[note]}"), console=console, disable=not shown or not console.is_terminal
+    )
+    tasks: dict[str, Any] = {}
+
+    def update(name: str, done: int, wanted: int, note: str = "") -> None:
+        if name not in tasks:
+            tasks[name] = bar.add_task(name, total=wanted, note=note)
+        bar.update(tasks[name], completed=done, total=wanted, note=note)
+        if shown and not console.is_terminal and done >= wanted:
+            sys.stderr.write(f"{name}: {done} of {wanted} {note}".rstrip() + "\n")
+
+    with bar:
+        yield update
+
+
+def _print_accuracies(rows: list[tuple[str, Any]], process: Process) -> None:
+    """A table on stdout: plain text, one sub-net per line."""
+    if not process.is_root:
+        return
+    width = max(len("sub-net"), *(len(name) for name, _ in rows))
+    sys.stdout.write(f"{'sub-net':{width}}  top-1 %  top-5 %    loss  images\n")
+    for name, a in rows:
+        sys.stdout.write(f"{name:{width}}  {a.top1:7.2f}  {a.top5:7.2f}  {a.loss:6.3f}  {a.n_images:6d}\n")
+
+
+def main() -> int:
     """Console entry point."""
-    app(prog_name="ofa-train")
+    return run_app(app, prog="ofa-train")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
@@ -190,3 +191,23 @@ def test_space_round_trip():
 def test_bad_preprocessing(values):
     with pytest.raises(FormatError, match="preprocessing needs"):
         Preprocessing.from_dict(values)
+
+
+@pytest.mark.reference
+@pytest.mark.slow
+def test_a_real_imagenet_checkpoint_has_its_accuracy(reference_data):
+    """2133 of 3925 photos (54.34 %), published accuracy of this file under its own preprocessing."""
+    from ofa_core.formats.checkpoint import read_specialised
+    from ofa_core.train.evaluation import evaluate
+    from ofa_core.train.loading import Loader
+    from ofa_core.train.sources import NpzSource
+
+    stem = reference_data / "proxyless-w0.3-r176_imagenet"
+    net, config = read_specialised(stem.with_suffix(".json"), stem.with_suffix(".pth"))
+    assert config.resolution_px == 176
+    photos = NpzSource(reference_data / "imagenette224_val.npz")
+    loader = Loader(photos, np.arange(len(photos.labels)), 64, (176,), HALF)
+    result = evaluate(net, loader.batches(), class_index=photos.imagenet1k_index)
+    assert result.n_images == 3925
+    assert abs(round(result.top1 / 100 * 3925) - 2133) <= 2
+    assert not loader.unreadable.names

@@ -1,0 +1,171 @@
+"""What the sub-commands of `ofa-train` do, without printing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.arch import Arch, arch_from_dict, read_arch_dict
+from ofa_core.errors import FormatError, OfaError
+from ofa_core.formats.checkpoint import (
+    Checkpoint,
+    Preprocessing,
+    load_published,
+    read_checkpoint,
+    read_specialised,
+    read_state_dict,
+)
+from ofa_core.nn.subnet import SubNet
+from ofa_core.nn.supernet import Supernet
+from ofa_core.space import Space
+from ofa_core.spaces import get_space
+from ofa_core.train.accuracy_table import planned_archs, write_table
+from ofa_core.train.config import Config, DataConfig, embedded
+from ofa_core.train.distributed import Process
+from ofa_core.train.evaluation import Accuracy, Evaluator, evaluate, standard_archs
+from ofa_core.train.images import IMAGENET
+from ofa_core.train.loading import Loader
+from ofa_core.train.run import Data
+from ofa_core.train.sources import Source
+
+__all__ = [
+    "NAMED_PREPROCESSING",
+    "evaluate_standard",
+    "evaluate_static",
+    "load_weights",
+    "net_for",
+    "read_arch",
+    "settings_for",
+    "table_rows",
+]
+
+NAMED_PREPROCESSING = {
+    "imagenet": IMAGENET,
+    "half": Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct"),
+    "half-crop": Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "crop"),
+}
+
+
+def named_preprocessing(name: str | None, weights: Path) -> Preprocessing:
+    """The preprocessing that the user named for a file that does not say it.
+
+    Raises:
+        OfaError: for none, or an unknown one.
+    """
+    known = ", ".join(NAMED_PREPROCESSING)
+    if name is None:
+        raise OfaError(f"{weights} does not say how its images were prepared; give --preprocessing, one of {known}")
+    if name not in NAMED_PREPROCESSING:
+        raise OfaError(f"preprocessing {name!r}: one of {known}")
+    return NAMED_PREPROCESSING[name]
+
+
+def load_weights(path: Path, space: str | None, preprocessing: str | None, n_classes: int | None = None) -> Checkpoint:
+    """A checkpoint of this project, or a published supernet whose space and preprocessing are named.
+
+    Args:
+        path: the file.
+        space: name of the space, for a published file.
+        preprocessing: name of it, for a published file.
+        n_classes: outputs of its classifier; None is the space's own.
+
+    Raises:
+        FormatError: for a file that is neither.
+        OfaError: where something that the file does not say was not named.
+    """
+    try:
+        return read_checkpoint(path)
+    except FormatError as error:
+        if "published state dict" not in str(error):
+            raise
+    how = named_preprocessing(preprocessing, path)
+    if space is None:
+        raise OfaError(f"{path} is a published state dict; name its search space with --space")
+    member = get_space(space) if n_classes is None else get_space(space).with_classes(n_classes)
+    net = Supernet(member)
+    load_published(net, read_state_dict(path), str(path))
+    return Checkpoint(net.eval(), member, None, how)
+
+
+def settings_for(checkpoint: Checkpoint, source: str, workers: int, base: Config | None = None) -> Config:
+    """A configuration to use a checkpoint with: its own preprocessing, and the images of `source`."""
+    config = base or (embedded() if source == "digits" else Config(data=DataConfig(source)))
+    data = replace(config.data, source=source, workers=workers)
+    return replace(config, data=data, preprocessing=checkpoint.preprocessing)
+
+
+def read_arch(path: Path, space: Space, resolution_px: int | None = None) -> Arch:
+    """The architecture of a file, as a member of `space`."""
+    return arch_from_dict(read_arch_dict(path), space, resolution_px=resolution_px)
+
+
+def net_for(checkpoint: Checkpoint, arch: Arch | None, evaluator: Evaluator) -> tuple[SubNet, Arch]:
+    """The sub-net to work with: the checkpoint's own, or one of its supernet, calibrated.
+
+    Raises:
+        OfaError: for a supernet without an architecture, or a sub-net with another one.
+    """
+    if isinstance(checkpoint.net, SubNet):
+        assert checkpoint.arch is not None
+        if arch is not None and arch != checkpoint.arch:
+            raise OfaError(f"the checkpoint holds {checkpoint.arch}, not {arch}")
+        return checkpoint.net, checkpoint.arch
+    if arch is None:
+        raise OfaError("the checkpoint is a supernet; name the sub-net with an arch.json")
+    return evaluator.calibrated(checkpoint.net, arch), arch
+
+
+def evaluate_standard(
+    net: Supernet, evaluator: Evaluator, archs: dict[str, Arch] | None = None
+) -> Iterator[tuple[str, Arch, Accuracy]]:
+    """Accuracies of the usual sub-nets, or of the given ones, each calibrated first."""
+    chosen = standard_archs(net.space) if archs is None else archs
+    for name, arch in chosen.items():
+        yield name, arch, evaluator.accuracy(net, arch)
+
+
+def evaluate_static(
+    net_config: Path, weights: Path, how: Preprocessing, source: Source, workers: int, process: Process
+) -> Accuracy:
+    """Accuracy of a published specialised net on a source.
+
+    Raises:
+        OfaError: where the network has more classes than the images, and the images do not say which they are.
+    """
+    net, config = read_specialised(net_config, weights)
+    index: NDArray[np.int64] | None = getattr(source, "imagenet1k_index", None)
+    if index is None and len(source.classes) != config.n_classes:
+        raise OfaError(f"the network has {config.n_classes} classes, the images have {len(source.classes)}")
+    px = config.resolution_px or 224
+    indices = np.arange(len(source.labels))
+    loader = Loader(source, indices, 64, (px,), how, workers=workers, rank=process.rank, world=process.world)
+    net.to(process.device)
+    return evaluate(net, loader.batches(), process, index)
+
+
+def table_rows(
+    checkpoint: Checkpoint, config: Config, data: Data, process: Process, out: Path, n_archs: int, seed: int
+) -> Iterator[tuple[int, int]]:
+    """Write an accuracy table: `n_archs` random sub-nets on the held-out training images.
+
+    Every process measures whole sub-nets of its share by itself.
+
+    Yields:
+        (done, wanted) of this process.
+    """
+    if not isinstance(checkpoint.net, Supernet):
+        raise OfaError("an accuracy table needs a supernet, and the checkpoint is a sub-net")
+    net = checkpoint.net.to(process.device)
+    alone = Process(0, 1, process.device)
+    evaluator = data.evaluator(config, alone, held_out=True)
+
+    def top1_of(arch: Arch) -> tuple[float, int]:
+        result = evaluator.accuracy(net, arch)
+        return result.top1, result.n_images
+
+    archs = planned_archs(checkpoint.space, n_archs, seed)
+    yield from write_table(out, checkpoint.space, archs, top1_of, rank=process.rank, world=process.world)

@@ -1,0 +1,176 @@
+"""Accuracy of sub-nets: extract, calibrate batch norm, run over images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ofa_core.arch import Arch
+from ofa_core.formats.checkpoint import Preprocessing
+from ofa_core.nn.subnet import SubNet
+from ofa_core.nn.supernet import Supernet, extract
+from ofa_core.space import Space
+from ofa_core.train.calibration import calibrate
+from ofa_core.train.distributed import ALONE, Process, sum_over_ranks
+from ofa_core.train.images import Augmentation
+from ofa_core.train.loading import Batch, Loader, Unreadable, rng_for
+from ofa_core.train.sources import Source
+
+__all__ = ["Accuracy", "Evaluator", "evaluate", "standard_archs"]
+
+CALIBRATION_SEED = 937162211  # published (SUB_SEED)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Result of an evaluation.
+
+    Attributes:
+        top1: percent.
+        top5: percent; of `top1` where there are fewer than 6 classes.
+        loss: mean cross entropy.
+        n_images: how many were evaluated; undecodable ones are not among them.
+    """
+
+    top1: float
+    top5: float
+    loss: float
+    n_images: int
+
+
+@torch.no_grad()
+def evaluate(
+    net: nn.Module,
+    batches: Iterable[Batch],
+    process: Process = ALONE,
+    class_index: NDArray[np.int64] | None = None,
+) -> Accuracy:
+    """Accuracy of a plain network over batches, summed over all processes.
+
+    Args:
+        net: in evaluation mode during the call, its mode is as before afterwards.
+        batches: this process's share.
+        process: this process among all.
+        class_index: (classes of the data,) output of the network for each class; None where they are the same.
+    """
+    was_training = net.training
+    net.eval()
+    device = torch.device(process.device)
+    targets = None if class_index is None else torch.as_tensor(class_index)
+    total = torch.zeros(4, dtype=torch.float64)
+    for batch in batches:
+        if not len(batch.labels):
+            continue
+        labels = batch.labels if targets is None else targets[batch.labels]
+        labels = labels.to(device)
+        logits = net(batch.images.to(device)).float()
+        total += _sums(logits, labels)
+    net.train(was_training)
+    hits, hits5, loss, n = sum_over_ranks(total, process).tolist()
+    n = max(n, 1)
+    return Accuracy(100 * hits / n, 100 * hits5 / n, loss / n, int(n))
+
+
+def _sums(logits: Tensor, labels: Tensor) -> Tensor:
+    best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
+    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    counts = [best[:, 0].sum(), best.any(1).sum(), loss, torch.tensor(len(labels))]
+    return torch.stack([c.double().cpu() for c in counts])
+
+
+def standard_archs(space: Space, resolutions: Sequence[int] | None = None) -> dict[str, Arch]:
+    """The sub-nets that the public code validates: extremes of depth, expand ratio and kernel at these image sizes."""
+    sizes = (space.resolutions[0], space.resolutions[-1]) if resolutions is None else resolutions
+    depths = sorted({space.stages[0].depths[0], space.stages[0].max_depth})
+    return {
+        f"R{px}-D{d}-E{e}-K{k}": space.uniform(k, e, d, px)
+        for px in dict.fromkeys(sizes)
+        for d in depths
+        for e in dict.fromkeys((space.expands[0], space.expands[-1]))
+        for k in dict.fromkeys((space.kernels[0], space.kernels[-1]))
+    }
+
+
+@dataclass
+class Evaluator:
+    """Evaluates sub-nets on one set of images, each calibrated on another.
+
+    Attributes:
+        images: evaluated.
+        indices: which of them.
+        calibration: source of the calibration images.
+        calibration_indices: training images to draw from.
+        preprocessing: of the network.
+        augmentation: calibration images are augmented as in training (published); None takes them plain.
+        n_calibration: images (published: 2000).
+        batch_size: of evaluation (published: 100 to 200).
+        workers: processes that decode.
+        process: this process among all.
+        unreadable: where undecodable images are noted.
+    """
+
+    images: Source
+    indices: NDArray[np.int64]
+    calibration: Source
+    calibration_indices: NDArray[np.int64]
+    preprocessing: Preprocessing
+    augmentation: Augmentation | None = None
+    n_calibration: int = 2000
+    batch_size: int = 200
+    workers: int = 0
+    process: Process = ALONE
+    unreadable: Unreadable = field(default_factory=Unreadable)
+    _kept_batches: dict[tuple[str, int], list[Batch]] = field(default_factory=dict, init=False, repr=False)
+
+    def accuracy(self, net: Supernet | SubNet, arch: Arch) -> Accuracy:
+        """Accuracy of a sub-net of a supernet (calibrated first), or of a network as it is."""
+        sub = self.calibrated(net, arch) if isinstance(net, Supernet) else net
+        return evaluate(sub, self.batches(arch.resolution_px), self.process)
+
+    def calibrated(self, net: Supernet | SubNet, arch: Arch) -> SubNet:
+        """A calibrated copy of a sub-net, or the given network calibrated in place."""
+        sub = extract(net, arch) if isinstance(net, Supernet) else net
+        device = torch.device(self.process.device)
+        images = (b.images.to(device) for b in self._calibration_batches(arch.resolution_px) if len(b.labels) > 1)
+        calibrate(sub, images, all_ranks=self.process.world > 1)
+        return sub.eval()
+
+    def batches(self, px: int) -> list[Batch]:
+        """This process's evaluation batches at an image size; kept in memory while the size stays the same."""
+        return self._kept(("images", px), self._loader(self.images, self.indices, px, None))
+
+    def _calibration_batches(self, px: int) -> list[Batch]:
+        n = min(self.n_calibration, len(self.calibration_indices))
+        chosen = rng_for(CALIBRATION_SEED).permutation(self.calibration_indices)[:n]
+        batch_size = min(self.batch_size, max(2, n // self.process.world))
+        loader = replace(
+            self._loader(self.calibration, chosen, px, self.augmentation), batch_size=batch_size, seed=CALIBRATION_SEED
+        )
+        return self._kept(("calibration", px), loader)
+
+    def _kept(self, key: tuple[str, int], loader: Loader) -> list[Batch]:
+        cache = self._kept_batches
+        if key not in cache:
+            for old in [k for k in cache if k[0] == key[0]]:
+                del cache[old]
+            cache[key] = list(loader.batches())
+        return cache[key]
+
+    def _loader(self, source: Source, indices: NDArray[np.int64], px: int, how: Augmentation | None) -> Loader:
+        return Loader(
+            source,
+            indices,
+            self.batch_size,
+            (px,),
+            self.preprocessing,
+            how,
+            workers=self.workers,
+            rank=self.process.rank,
+            world=self.process.world,
+            unreadable=self.unreadable,
+        )

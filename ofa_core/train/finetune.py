@@ -1,0 +1,74 @@
+"""Training of one extracted sub-net (the paper's "#25" and "#75" results)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ofa_core.arch import Arch
+from ofa_core.formats.checkpoint import write_checkpoint
+from ofa_core.nn.mbconv import Classifier
+from ofa_core.nn.subnet import SubNet
+from ofa_core.space import Space
+from ofa_core.train.config import Config
+from ofa_core.train.distributed import Process, wrapped
+from ofa_core.train.loop import Step, make_optimizer, train_phase
+from ofa_core.train.phases import Phase
+from ofa_core.train.run import Data
+
+__all__ = ["finetune_subnet"]
+
+
+def finetune_subnet(
+    net: SubNet,
+    space: Space,
+    arch: Arch,
+    config: Config,
+    phase: Phase,
+    data: Data,
+    process: Process,
+    out: Path,
+    *,
+    on_step: Callable[[Step], None] = lambda _: None,
+) -> SubNet:
+    """Train a sub-net at its own image size, and write it.
+
+    Args:
+        net: extracted and calibrated; trained in place.
+        space: its space.
+        arch: its architecture.
+        config: data, augmentation and seed.
+        phase: epochs, rates and losses.
+        data: images.
+        process: this process among all.
+        out: checkpoint of the result.
+        on_step: called after each step.
+
+    Returns:
+        The network in evaluation mode. Its running statistics are those of training, which fit a network that is
+        always the same.
+    """
+    net.to(process.device)
+    last = net.layers[-1]
+    assert isinstance(last, Classifier)
+    last.dropout = phase.dropout
+    loader = replace(data.loader(config, phase, space, process), resolutions=(arch.resolution_px,))
+    optimizer = make_optimizer(net, phase)
+    steps = train_phase(
+        wrapped(net, process),
+        optimizer,
+        loader,
+        phase,
+        phase_index=0,
+        seed=config.run.seed,
+        process=process,
+        amp=config.run.amp,
+        fixed=True,
+    )
+    for step in steps:
+        on_step(step)
+    net.eval()
+    if process.is_root:
+        write_checkpoint(out, net, space, config.preprocessing, arch)
+    return net

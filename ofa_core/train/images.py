@@ -1,0 +1,105 @@
+"""From a decoded photo to an input of the network: resizing, augmentation, normalisation. PIL and numpy only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+
+from ofa_core.formats.checkpoint import Preprocessing
+
+__all__ = ["IMAGENET", "Augmentation", "augment", "normalise", "resize_for_evaluation"]
+
+IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "crop")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images vary; the defaults are the published ones for ImageNet.
+
+    Attributes:
+        scale: range of the cropped share of the area.
+        ratio: range of the crop's width to height.
+        flip: whether half of the images are mirrored.
+        brightness: factor drawn from 1 - b to 1 + b ("tf" colour distortion: 32 / 255).
+        saturation: likewise (0.5).
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+    brightness: float = 32 / 255
+    saturation: float = 0.5
+
+
+def augment(image: Image.Image, px: int, how: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A random crop, scaled to px x px, mirrored and coloured.
+
+    Args:
+        image: RGB.
+        px: side of the result.
+        how: the ranges.
+        rng: source of randomness.
+
+    Returns:
+        (px, px, 3).
+    """
+    box = _random_box(image.width, image.height, how, rng)
+    image = image.resize((px, px), Image.Resampling.BILINEAR, box)
+    if how.flip and rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if how.brightness:
+        image = ImageEnhance.Brightness(image).enhance(1 + rng.uniform(-how.brightness, how.brightness))
+    if how.saturation:
+        image = ImageEnhance.Color(image).enhance(1 + rng.uniform(-how.saturation, how.saturation))
+    return np.asarray(image)
+
+
+def _random_box(
+    width: int, height: int, how: Augmentation, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """The box of a random crop of the wanted area and ratio; after ten misses the largest central one."""
+    for _ in range(10):
+        area = width * height * rng.uniform(*how.scale)
+        ratio = math.exp(rng.uniform(math.log(how.ratio[0]), math.log(how.ratio[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+            return float(left), float(top), float(left + w), float(top + h)
+    w = min(width, round(height * how.ratio[1]))
+    h = min(height, round(width / how.ratio[0]))
+    left, top = (width - w) // 2, (height - h) // 2
+    return float(left), float(top), float(left + w), float(top + h)
+
+
+def resize_for_evaluation(image: Image.Image, px: int, how: Preprocessing) -> NDArray[np.uint8]:
+    """Scale an image as its network expects at evaluation.
+
+    Args:
+        image: RGB.
+        px: side of the result.
+        how: `direct` scaling, or shorter side to ceil(px / 0.875) and the central crop.
+
+    Returns:
+        (px, px, 3).
+    """
+    if how.resize == "direct":
+        return np.asarray(image.resize((px, px), Image.Resampling.BILINEAR))
+    shorter = math.ceil(px / 0.875)
+    factor = shorter / min(image.size)
+    width, height = max(shorter, round(image.width * factor)), max(shorter, round(image.height * factor))
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - px) // 2, (height - px) // 2
+    return np.asarray(image.crop((left, top, left + px, top + px)))
+
+
+def normalise(images: NDArray[np.uint8], how: Preprocessing) -> NDArray[np.float32]:
+    """(n, px, px, 3) bytes to (n, 3, px, px) floats, less the mean and over the deviation of each colour."""
+    mean, std = np.array(how.mean, dtype=np.float32), np.array(how.std, dtype=np.float32)
+    out = images.astype(np.float32)
+    np.divide(out, std * np.float32(255), out=out)
+    np.subtract(out, mean / std, out=out)
+    return out.transpose(0, 3, 1, 2)

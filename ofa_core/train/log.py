@@ -1,0 +1,115 @@
+"""What a run writes down: a CSV row per step, TensorBoard scalars, and plots at the end."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ofa_core.atomic import atomic_path, write_text
+from ofa_core.train.loop import Step
+
+__all__ = ["COLUMNS", "Log", "open_log", "plot_log", "read_log"]
+
+COLUMNS = ("n_steps", "phase", "step", "px", "lr", "loss", "top1", "n_images")
+
+
+class Log:
+    """An open log.
+
+    Args:
+        stream: of the CSV, positioned at its end.
+        board: TensorBoard's writer; None without it.
+    """
+
+    def __init__(self, stream: Any, board: Any) -> None:
+        self._stream, self._board = stream, board
+        self._writer = csv.writer(stream, lineterminator="\n")
+
+    def step(self, n_steps: int, step: Step) -> None:
+        """Write one step."""
+        row = (n_steps, step.phase, step.index, step.px, f"{step.lr:.8g}", f"{step.loss:.6f}", f"{step.top1:.4f}")
+        self._writer.writerow((*row, step.n_images))
+        if self._board is not None:
+            for name, value in (("loss", step.loss), ("top1", step.top1), ("lr", step.lr)):
+                self._board.add_scalar(f"train/{name}", value, n_steps)
+
+    def scalar(self, name: str, value: float, n_steps: int) -> None:
+        """A number for TensorBoard only."""
+        if self._board is not None:
+            self._board.add_scalar(name, value, n_steps)
+
+    def flush(self) -> None:
+        """Put everything on disk."""
+        self._stream.flush()
+        if self._board is not None:
+            self._board.flush()
+
+
+@contextmanager
+def open_log(folder: Path, n_steps: int, *, tensorboard: bool = True) -> Iterator[Log]:
+    """Open the log of a run that has done `n_steps`; rows of later steps, lost with a crash, are dropped.
+
+    Args:
+        folder: `log.csv` and `tensorboard/` are in it.
+        n_steps: done so far.
+        tensorboard: also write scalars, where the package is installed.
+    """
+    path = folder / "log.csv"
+    kept = [row for row in read_log(path) if int(row["n_steps"]) <= n_steps] if n_steps else []
+    lines = [",".join(COLUMNS), *(",".join(row[c] for c in COLUMNS) for row in kept)]
+    write_text(path, "\n".join(lines) + "\n")
+    board = _board(folder / "tensorboard", n_steps) if tensorboard else None
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        try:
+            yield Log(stream, board)
+        finally:
+            if board is not None:
+                board.close()
+
+
+def _board(folder: Path, n_steps: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=n_steps + 1 if n_steps else None)
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """Complete rows of `log.csv`; a torn last line is dropped."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+
+
+def plot_log(folder: Path) -> Path | None:
+    """Draw loss, top-1 and learning rate over steps into `training.png`; None where matplotlib is missing."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    rows = read_log(folder / "log.csv")
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(3, 1, sharex=True)
+    x = [int(row["n_steps"]) for row in rows]
+    starts = {row["phase"]: int(row["n_steps"]) for row in reversed(rows)}
+    for axis, column, label in zip(
+        axes, ("loss", "top1", "lr"), ("loss", "training top-1, %", "learning rate"), strict=True
+    ):
+        axis.plot(x, [float(row[column]) for row in rows], linewidth=0.6)
+        axis.set_ylabel(label)
+        for start in starts.values():
+            axis.axvline(start, color="0.8", linewidth=0.8)
+    for name, start in starts.items():
+        axes[0].annotate(name, (start, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=8)
+    axes[-1].set_xlabel("step")
+    path = folder / "training.png"
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return path

@@ -1,0 +1,176 @@
+"""Recipes as data: one `Phase` per step of training, and the published sequence.
+
+Figures: public code `train_ofa_net.py`, and the paper's section 4.1 for the full net.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ofa_core.errors import OfaError
+from ofa_core.space import Space
+
+__all__ = [
+    "RECIPES",
+    "Phase",
+    "finetune",
+    "joint_random",
+    "progressive_shrinking",
+    "restricted",
+    "sandwich",
+    "scaled",
+]
+
+Sampling = Literal["random", "sandwich"]
+TeacherMode = Literal["train", "eval"]
+Unused = Literal["decay", "skip"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One step of training.
+
+    Attributes:
+        name: how logs and checkpoints call it.
+        epochs: passes over the training images, warm-up excluded.
+        lr: learning rate of one process at `batch_size`; multiplied by the number of processes.
+        warmup_epochs: passes with a linearly growing rate before.
+        warmup_lr: rate at the start of the warm-up; None is `lr` of one process, as published.
+        kernels: kernel sizes that are sampled; None is all that the space has.
+        expands: expand ratios, likewise.
+        n_depths: how many of a stage's depths are sampled, from the deepest; None is all.
+        subnets_per_step: sub-nets whose gradients are summed in one step.
+        sampling: `random`; or `sandwich`: the largest, the smallest and random ones between them, the others learning
+            from the largest (Yu & Huang, 2019).
+        kd_ratio: weight of the distillation loss; 0 is none.
+        teacher_mode: `train`: the teacher normalises with batch statistics, as published; `eval`: with its own.
+        sort_kept: before the phase, sort channels; these expand ratios keep theirs. None does not sort.
+        unused: what happens to parameters outside the step's sub-nets: `decay` (published, by its framework's zero
+            gradients): weight decay and momentum still move them; `skip`: they stay.
+        batch_size: images per process and step.
+        accumulate: steps whose gradients are summed before an update.
+        momentum: of SGD with Nesterov's correction.
+        weight_decay: not applied to batch norm and biases.
+        label_smoothing: of the hard loss.
+        dropout: before the classifier.
+    """
+
+    name: str
+    epochs: float
+    lr: float
+    warmup_epochs: float = 0
+    warmup_lr: float | None = None
+    kernels: tuple[int, ...] | None = None
+    expands: tuple[int, ...] | None = None
+    n_depths: int | None = None
+    subnets_per_step: int = 1
+    sampling: Sampling = "random"
+    kd_ratio: float = 0.0
+    teacher_mode: TeacherMode = "train"
+    sort_kept: tuple[int, ...] | None = None
+    unused: Unused = "decay"
+    batch_size: int = 64
+    accumulate: int = 1
+    momentum: float = 0.9
+    weight_decay: float = 3e-5
+    label_smoothing: float = 0.1
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for what, value, least in (
+            ("epochs", self.epochs, 0),
+            ("lr", self.lr, 0),
+            ("subnets_per_step", self.subnets_per_step, 1),
+            ("batch_size", self.batch_size, 2),
+            ("accumulate", self.accumulate, 1),
+            ("kd_ratio", self.kd_ratio, 0),
+        ):
+            if value < least:
+                raise OfaError(f"phase {self.name}: {what} is {value}, at least {least}")
+        if self.sampling == "sandwich" and self.subnets_per_step < 2:
+            raise OfaError(f"phase {self.name}: a sandwich needs 2 sub-nets per step or more")
+
+
+def restricted(space: Space, phase: Phase) -> Space:
+    """The part of a space that a phase samples from.
+
+    Raises:
+        OfaError: for choices that the space does not have.
+    """
+    for what, chosen, choices in (("kernels", phase.kernels, space.kernels), ("expands", phase.expands, space.expands)):
+        unknown = set(chosen or ()) - set(choices)
+        if unknown:
+            raise OfaError(f"phase {phase.name}: {what} {sorted(unknown)} are none of {list(choices)} of {space.name}")
+    stages = tuple(
+        replace(stage, depths=stage.depths[-min(phase.n_depths or len(stage.depths), len(stage.depths)) :])
+        for stage in space.stages
+    )
+    return replace(
+        space,
+        kernels=tuple(sorted(phase.kernels or space.kernels)),
+        expands=tuple(sorted(phase.expands or space.expands)),
+        stages=stages,
+    )
+
+
+def progressive_shrinking(space: Space) -> tuple[Phase, ...]:
+    """The published sequence for a space: full net, kernels, depths one by one, expand ratios one by one.
+
+    For the published spaces these are the published figures; another number of choices gives as many phases as it
+    needs, the last of depth and expand ratio being the long one.
+    """
+    full = Phase("full", 180, 2.6 / 32, 5, kernels=space.kernels[-1:], expands=space.expands[-1:], n_depths=1)
+    shared = replace(full, kd_ratio=1.0, kernels=None)
+    phases = [full, replace(shared, name="kernel", epochs=120, lr=3e-2)]
+    n_depths = max(len(stage.depths) for stage in space.stages)
+    for i in range(2, n_depths + 1):
+        last = i == n_depths
+        phase = _short_or_long(shared, f"depth{i - 1}", long=last)
+        phases.append(replace(phase, n_depths=i, subnets_per_step=2))
+    for i in range(2, len(space.expands) + 1):
+        last = i == len(space.expands)
+        phase = _short_or_long(shared, f"expand{i - 1}", long=last)
+        kept = space.expands[-i + 1 : -1] if i > 2 else ()
+        phases.append(replace(phase, expands=space.expands[-i:], n_depths=None, subnets_per_step=4, sort_kept=kept))
+    return tuple(phases)
+
+
+def _short_or_long(phase: Phase, name: str, *, long: bool) -> Phase:
+    if long:
+        return replace(phase, name=name, epochs=120, lr=7.5e-3, warmup_epochs=5)
+    return replace(phase, name=name, epochs=25, lr=2.5e-3, warmup_epochs=0)
+
+
+def joint_random(space: Space) -> tuple[Phase, ...]:  # noqa: ARG001 (recipes have one signature)
+    """One random sub-net per step from the start: what the paper calls training without progressive shrinking."""
+    return (Phase("joint", 180, 2.6 / 32, 5),)
+
+
+def sandwich(space: Space) -> tuple[Phase, ...]:  # noqa: ARG001
+    """The sandwich rule with in-place distillation from the start (Yu & Huang, 2019; BigNAS)."""
+    return (Phase("sandwich", 180, 2.6 / 32, 5, subnets_per_step=4, sampling="sandwich", kd_ratio=1.0),)
+
+
+RECIPES = {"progressive": progressive_shrinking, "joint": joint_random, "sandwich": sandwich}
+
+
+def finetune(epochs: int = 25) -> Phase:
+    """Training of one extracted sub-net (the paper's "#25" and "#75" epochs)."""
+    return Phase("finetune", epochs, 7.5e-3, kd_ratio=0.0)
+
+
+def scaled(phases: tuple[Phase, ...], epochs: float, **changes: object) -> tuple[Phase, ...]:
+    """The same recipe in `epochs` passes altogether, each phase keeping its share; other fields as given.
+
+    Args:
+        phases: the recipe.
+        epochs: passes of all phases together, warm-up included.
+        **changes: fields of `Phase` to replace in each.
+    """
+    total = sum(phase.epochs + phase.warmup_epochs for phase in phases)
+    factor = epochs / total
+    return tuple(
+        replace(p, epochs=p.epochs * factor, warmup_epochs=p.warmup_epochs * factor, **changes)  # type: ignore[arg-type]
+        for p in phases
+    )

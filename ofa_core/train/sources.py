@@ -1,0 +1,251 @@
+"""Where images come from: folders, CIFAR-10 in its forms, an npz of encoded files, the embedded digits, any dataset."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ofa_core.errors import FormatError, OfaError
+
+__all__ = [
+    "ArraySource",
+    "DatasetSource",
+    "FolderSource",
+    "NpzSource",
+    "Source",
+    "UnreadableImageError",
+    "open_sources",
+]
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+KINDS = ("imagefolder", "cifar10", "npz", "digits")
+
+
+class UnreadableImageError(OfaError):
+    """An image that cannot be decoded; whoever loads batches counts and names it."""
+
+
+class Source(Protocol):
+    """Labelled images by index."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) class of each image."""
+        ...
+
+    def load(self, index: int) -> Image.Image:
+        """The image in RGB.
+
+        Raises:
+            UnreadableImageError: when it cannot be decoded.
+        """
+        ...
+
+    def name(self, index: int) -> str:
+        """What people call the image."""
+        ...
+
+
+def _decode(stream: Path | io.BytesIO, name: str) -> Image.Image:
+    try:
+        with Image.open(stream) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(f"{name}: {error}") from error
+
+
+class FolderSource:
+    """One folder per class, as ImageNet is laid out.
+
+    Args:
+        root: the folder that holds the class folders.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise OfaError(f"{root}: no such folder")
+        folders = sorted(p for p in root.iterdir() if p.is_dir())
+        files = [(p, label) for label, folder in enumerate(folders) for p in sorted(folder.rglob("*"))]
+        self._files = [(p, label) for p, label in files if p.suffix.lower() in SUFFIXES]
+        if not self._files:
+            raise OfaError(f"{root}: no images in class folders (one folder per class, {', '.join(sorted(SUFFIXES))})")
+        self.classes = tuple(folder.name for folder in folders)
+        self.labels = np.array([label for _, label in self._files], dtype=np.int64)
+
+    def load(self, index: int) -> Image.Image:
+        """See `Source`."""
+        return _decode(self._files[index][0], self.name(index))
+
+    def name(self, index: int) -> str:
+        """The path."""
+        return str(self._files[index][0])
+
+
+class NpzSource:
+    """Encoded image files in one npz: `data` bytes, `offsets` (n + 1), `labels`, `classes`, optionally `names`.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self._data, self._offsets = file["data"], file["offsets"]
+                self.labels = file["labels"].astype(np.int64)
+                self.classes = tuple(map(str, file["classes"]))
+                self._names = file["names"] if "names" in file else np.arange(len(self.labels))
+                self.imagenet1k_index = file.get("imagenet1k_index")
+        except (OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            raise FormatError(f"{path}: no npz of images with data, offsets, labels, classes ({error})") from error
+        self._path = path
+
+    def load(self, index: int) -> Image.Image:
+        """See `Source`."""
+        start, stop = self._offsets[index : index + 2]
+        return _decode(io.BytesIO(self._data[start:stop].tobytes()), self.name(index))
+
+    def name(self, index: int) -> str:
+        """The file and the image's name in it."""
+        return f"{self._path.name}:{self._names[index]}"
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Decoded images in memory.
+
+    Attributes:
+        images: (n, height, width, 3) bytes.
+        labels: (n,).
+        classes: names.
+        title: what names start with.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    title: str
+
+    def load(self, index: int) -> Image.Image:
+        """See `Source`."""
+        return Image.fromarray(self.images[index])
+
+    def name(self, index: int) -> str:
+        """Title and index."""
+        return f"{self.title}[{index}]"
+
+
+class DatasetSource:
+    """Any torch dataset that gives (PIL image or (h, w, 3) bytes, label).
+
+    Args:
+        dataset: with `__len__` and `__getitem__`.
+        classes: names of the classes.
+        labels: (n,) where they are known; None reads every item once.
+    """
+
+    def __init__(self, dataset: Any, classes: Sequence[str], labels: Sequence[int] | None = None) -> None:
+        self._dataset = dataset
+        self.classes = tuple(classes)
+        found = [int(dataset[i][1]) for i in range(len(dataset))] if labels is None else labels
+        self.labels = np.asarray(found, dtype=np.int64)
+
+    def load(self, index: int) -> Image.Image:
+        """See `Source`."""
+        image = self._dataset[index][0]
+        return image.convert("RGB") if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
+
+    def name(self, index: int) -> str:
+        """The index."""
+        return f"{type(self._dataset).__name__}[{index}]"
+
+
+def digits_sources() -> tuple[ArraySource, ArraySource]:
+    """scikit-learn's digits (8 x 8 greys) as 32 x 32 colour images: every fifth one is for validation."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    grey = np.asarray(data.images * (255 / 16), dtype=np.uint8)
+    large = [np.asarray(Image.fromarray(g).resize((32, 32), Image.Resampling.BILINEAR)) for g in grey]
+    images = np.repeat(np.stack(large)[..., None], 3, axis=3)
+    labels, classes = data.target.astype(np.int64), tuple(map(str, range(10)))
+    held = np.arange(len(labels)) % 5 == 4
+    return (
+        ArraySource(images[~held], labels[~held], classes, "digits/train"),
+        ArraySource(images[held], labels[held], classes, "digits/val"),
+    )
+
+
+def _cifar10_binary(folder: Path, files: Sequence[str]) -> ArraySource:
+    """The canonical binary version: records of one label byte and 3 x 32 x 32 bytes."""
+    rows = []
+    for file in files:
+        raw = np.fromfile(folder / file, dtype=np.uint8)
+        if raw.size == 0 or raw.size % 3073:
+            raise FormatError(f"{folder / file}: {raw.size} bytes, not a number of CIFAR-10 records (3073 each)")
+        rows.append(raw.reshape(-1, 3073))
+    table = np.concatenate(rows)
+    images = np.ascontiguousarray(table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    meta = folder / "batches.meta.txt"
+    names = meta.read_text().split() if meta.exists() else [str(i) for i in range(10)]
+    return ArraySource(images, table[:, 0].astype(np.int64), tuple(names), folder.name)
+
+
+def _cifar10(path: Path) -> tuple[Source, Source]:
+    if (path / "data_batch_1.bin").exists():
+        batches = sorted(p.name for p in path.glob("data_batch_*.bin"))
+        return _cifar10_binary(path, batches), _cifar10_binary(path, ["test_batch.bin"])
+    if (path / "cifar10_train.npz").exists():
+        return NpzSource(path / "cifar10_train.npz"), NpzSource(path / "cifar10_test.npz")
+    if (path / "train").is_dir():
+        return _folders(path)
+    raise OfaError(f"{path}: no CIFAR-10; it has data_batch_*.bin, or cifar10_train.npz, or train/ and test/")
+
+
+def _folders(path: Path) -> tuple[Source, Source]:
+    held = next((path / n for n in ("val", "validation", "test") if (path / n).is_dir()), None)
+    if not (path / "train").is_dir() or held is None:
+        raise OfaError(f"{path}: image folders have train/ and val/ (or test/), each with one folder per class")
+    return FolderSource(path / "train"), FolderSource(held)
+
+
+def open_sources(spec: str) -> tuple[Source, Source]:
+    """Training and validation images of a data set.
+
+    Args:
+        spec: `digits`, `imagefolder:PATH` (train/ and val/), `cifar10:PATH` (binary, folders or npz),
+            or `npz:TRAIN,VAL`.
+
+    Raises:
+        OfaError: for another kind, or files that are not there.
+        FormatError: for files that are something else.
+    """
+    kind, _, where = spec.partition(":")
+    if kind == "digits" and not where:
+        return digits_sources()
+    if kind not in KINDS or not where:
+        raise OfaError(f"data {spec!r}: digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL")
+    if kind == "npz":
+        train, _, val = where.partition(",")
+        if not val:
+            raise OfaError(f"data {spec!r}: two files, npz:TRAIN,VAL")
+        sources: tuple[Source, Source] = NpzSource(Path(train)), NpzSource(Path(val))
+    else:
+        sources = (_folders if kind == "imagefolder" else _cifar10)(Path(where))
+    if sources[0].classes != sources[1].classes:
+        odd = set(sources[0].classes) ^ set(sources[1].classes)
+        raise OfaError(f"data {spec!r}: training and validation have different classes: {', '.join(sorted(odd)[:5])}")
+    return sources
