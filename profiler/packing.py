@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import zipfile
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-__all__ = ["build_pyz"]
+from devices.device import Device
 
+__all__ = ["PythonProgram", "build_pyz"]
+
+_REMOTE = "agent.pyz"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
 
 
@@ -34,3 +39,23 @@ def build_pyz(dest: Path) -> Path:
             archive.writestr(entry, sources[name])
     temporary.replace(dest)
     return dest
+
+
+@dataclass(frozen=True, slots=True)
+class PythonProgram:
+    """Puts the agent on a device; see `profiler.runners.AgentRunner`.
+
+    Attributes:
+        backend: the agent's backend.
+        python: interpreter on the device; None takes the device's own.
+    """
+
+    backend: str
+    python: str | None = None
+
+    def __call__(self, device: Device) -> list[str]:
+        """Push the packed agent and return the command line; raises what `Device.push` does."""
+        with tempfile.TemporaryDirectory() as folder:
+            device.push(build_pyz(Path(folder, _REMOTE)), _REMOTE)
+        python = self.python if self.python is not None else device.python
+        return [python, f"{device.work_dir}/{_REMOTE}", "--backend", self.backend]

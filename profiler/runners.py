@@ -15,9 +15,8 @@ import contextlib
 import hashlib
 import json
 import signal
-import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,7 +45,7 @@ from profiler.jobs import (
     RunnerError,
     Visit,
 )
-from profiler.packing import build_pyz
+from profiler.packing import PythonProgram
 
 __all__ = [
     "AgentCrashedError",
@@ -62,7 +61,6 @@ __all__ = [
 ]
 
 PROTOCOL = 1
-_REMOTE_AGENT = "agent.pyz"
 _QUIT_WAIT_S = 2.0
 _MAX_AHEAD = 64  # requests of some 60 bytes: the smallest pipes hold this many, so that writing never blocks
 
@@ -92,6 +90,7 @@ class AgentRunner:
         device: an open device; it stays the caller's to close.
         backend: the agent's backend.
         python: interpreter on the device; by default the device's own (`sys.executable` on this machine).
+        program: puts another agent than the python one on a device and returns its command line.
         timeout_s: longest wait for one reply: the first answer of a fresh process, one load, one visit.
         n_ahead: requests that may wait for replies during `run`, 1 .. 64; by default 2 where the device shares this
             machine's cores and 16 elsewhere.
@@ -104,10 +103,12 @@ class AgentRunner:
         python: str | None = None,
         timeout_s: float = 60.0,
         n_ahead: int | None = None,
+        program: Callable[[Device], list[str]] | None = None,
     ) -> None:
         self._device = device
         self._backend = backend
-        self._python = python if python is not None else device.python
+        self._program = program if program is not None else PythonProgram(backend, python)
+        self._command: list[str] = []  # of the agent, when its files are there
         self._timeout_s = timeout_s
         self._n_ahead = min(_MAX_AHEAD, n_ahead if n_ahead is not None else (2 if device.runs_here else 16))
         if self._n_ahead < 1:
@@ -130,13 +131,8 @@ class AgentRunner:
             DeviceError: the device's own.
         """
         self.close()
-        if _REMOTE_AGENT not in self._pushed:
-            with tempfile.TemporaryDirectory() as folder:
-                self._device.push(build_pyz(Path(folder, _REMOTE_AGENT)), _REMOTE_AGENT)
-            self._pushed.add(_REMOTE_AGENT)
-        self._channel = self._device.start(
-            [self._python, f"{self._device.work_dir}/{_REMOTE_AGENT}", "--backend", self._backend]
-        )
+        self._command = self._command or self._program(self._device)
+        self._channel = self._device.start(self._command)
         job = _Job({"op": "hello"})
         try:
             reply = self._ask(job)
@@ -310,6 +306,7 @@ class AgentRunner:
             yield
         except DeviceUnreachableError:
             self._pushed.clear()
+            self._command = []
             raise
 
     def _parse(self, job: _Job, line: str) -> dict[str, Any]:

@@ -1,0 +1,528 @@
+// The agent for devices without Python: it times .tflite models through the LiteRT C API and speaks the same JSON lines
+// as profiler/agent (docs/formats.md, "Agent protocol"). One process holds many models.
+//
+//   ofa-agent --backend tflite --lib PATH/libLiteRt.so [--runtime TEXT]
+//
+// libLiteRt.so is opened at run time, so building needs no LiteRT: cc -O2 -o ofa-agent agent.c -ldl. The declarations
+// below follow the C headers of LiteRT 2.x (litert/c/litert_*.h).
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+// ---- LiteRT --------------------------------------------------------------------------------------------------------
+
+typedef void *Object;
+
+typedef struct {
+  unsigned rank : 7, has_strides : 1;
+  int32_t dims[8];
+  uint32_t strides[8];
+} Layout;
+
+typedef struct {
+  int element;
+  Layout layout;
+} TensorType;
+
+enum { FLOAT32 = 1, HOST_MEMORY = 1, CPU = 1, READ = 0, WRITE = 1 };
+
+#define FUNCTIONS(X)                                                                                        \
+  X(int, CreateEnvironment, (int, const void *, Object *))                                                  \
+  X(int, CreateModelFromFile, (Object, const char *, Object *))                                             \
+  X(void, DestroyModel, (Object))                                                                           \
+  X(int, GetModelSignature, (Object, size_t, Object *))                                                     \
+  X(int, GetNumSignatureInputs, (Object, size_t *))                                                         \
+  X(int, GetNumSignatureOutputs, (Object, size_t *))                                                        \
+  X(int, GetSignatureInputTensorByIndex, (Object, size_t, Object *))                                        \
+  X(int, GetSignatureOutputTensorByIndex, (Object, size_t, Object *))                                       \
+  X(int, GetRankedTensorType, (Object, TensorType *))                                                       \
+  X(int, CreateOptions, (Object *))                                                                         \
+  X(void, DestroyOptions, (Object))                                                                         \
+  X(int, SetOptionsHardwareAccelerators, (Object, int))                                                     \
+  X(int, CreateOpaqueOptions, (const char *, void *, void (*)(void *), Object *))                           \
+  X(int, AddOpaqueOptions, (Object, Object))                                                                \
+  X(int, CreateCompiledModel, (Object, Object, Object, Object *))                                           \
+  X(void, DestroyCompiledModel, (Object))                                                                   \
+  X(int, CreateManagedTensorBuffer, (Object, int, const TensorType *, size_t, Object *))                    \
+  X(void, DestroyTensorBuffer, (Object))                                                                    \
+  X(int, LockTensorBuffer, (Object, void **, int))                                                          \
+  X(int, UnlockTensorBuffer, (Object))                                                                      \
+  X(int, RunCompiledModel, (Object, size_t, size_t, Object *, size_t, Object *))
+
+#define DECLARE(ret, name, args) static ret(*name) args;
+FUNCTIONS(DECLARE)
+
+static const char *open_runtime(const char *path) {
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (!library) return dlerror();
+#define FIND(ret, name, args)                         \
+  *(void **)&name = dlsym(library, "LiteRt" #name);   \
+  if (!name) return "it has no function LiteRt" #name;
+  FUNCTIONS(FIND)
+  return NULL;
+}
+
+// ---- replies -------------------------------------------------------------------------------------------------------
+
+static FILE *replies;
+static char failure_type[32], failure_text[512];
+
+// Note what went wrong; the loop makes the reply of it.
+static bool fail(const char *type, const char *format, ...) {
+  va_list values;
+  va_start(values, format);
+  snprintf(failure_type, sizeof failure_type, "%s", type);
+  vsnprintf(failure_text, sizeof failure_text, format, values);
+  va_end(values);
+  return false;
+}
+
+static void write_string(const char *text) {
+  fputc('"', replies);
+  for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+    if (*c == '"' || *c == '\\') fprintf(replies, "\\%c", *c);
+    else if (*c < 0x20 || *c > 0x7e) fprintf(replies, "\\u%04x", *c);
+    else fputc(*c, replies);
+  }
+  fputc('"', replies);
+}
+
+static void write_numbers(const char *name, const int64_t *numbers, int n) {
+  fprintf(replies, ",\"%s\":[", name);
+  for (int i = 0; i < n; i++) fprintf(replies, i ? ",%lld" : "%lld", (long long)numbers[i]);
+  fputc(']', replies);
+}
+
+static void begin_reply(long long id) { fprintf(replies, "{\"id\":%lld,\"ok\":true", id); }
+
+static void end_reply(void) {
+  fputs("}\n", replies);
+  fflush(replies);
+}
+
+// ---- requests: one flat JSON object a line -------------------------------------------------------------------------
+
+enum { MAX_CPUS = 256 };
+
+typedef struct {
+  long long id, threads, handle, warmup, repeats;
+  char op[16], model[1024];
+  int n_cpus, cpus[MAX_CPUS];
+} Request;
+
+static const char *space(const char *p) {
+  while (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n') p++;
+  return p;
+}
+
+static const char *read_string(const char *p, char *out, size_t size) {
+  size_t n = 0;
+  if (*p++ != '"') return NULL;
+  for (; *p && *p != '"'; p++) {
+    char c = *p;
+    if (c == '\\') {
+      c = *++p;
+      if (c != '"' && c != '\\' && c != '/') return NULL;  // the host's paths need no other escapes
+    }
+    if (n + 1 >= size) return NULL;
+    out[n++] = c;
+  }
+  out[n] = 0;
+  return *p == '"' ? p + 1 : NULL;
+}
+
+static const char *read_number(const char *p, long long *out) {
+  char *end;
+  *out = strtoll(p, &end, 10);
+  return end == p ? NULL : end;
+}
+
+static const char *read_cpus(const char *p, Request *r) {
+  if (*p++ != '[') return NULL;
+  for (p = space(p); *p != ']'; p = space(p)) {
+    long long cpu;
+    if (r->n_cpus == MAX_CPUS || !(p = read_number(p, &cpu))) return NULL;
+    r->cpus[r->n_cpus++] = (int)cpu;
+    p = space(p);
+    if (*p == ',') p = space(p + 1);
+    else if (*p != ']') return NULL;
+  }
+  return p + 1;
+}
+
+static const char *read_value(const char *p, const char *key, Request *r) {
+  long long ignored;
+  if (!strncmp(p, "null", 4)) return p + 4;
+  if (!strcmp(key, "op")) return read_string(p, r->op, sizeof r->op);
+  if (!strcmp(key, "model")) return read_string(p, r->model, sizeof r->model);
+  if (!strcmp(key, "cpus")) return read_cpus(p, r);
+  if (!strcmp(key, "id")) return read_number(p, &r->id);
+  if (!strcmp(key, "threads")) return read_number(p, &r->threads);
+  if (!strcmp(key, "handle")) return read_number(p, &r->handle);
+  if (!strcmp(key, "warmup")) return read_number(p, &r->warmup);
+  if (!strcmp(key, "repeats")) return read_number(p, &r->repeats);
+  return read_number(p, &ignored);
+}
+
+static bool parse(const char *p, Request *r) {
+  char key[32];
+  memset(r, 0, sizeof *r);
+  r->threads = 1;
+  p = space(p);
+  if (*p++ != '{') return false;
+  for (p = space(p); *p != '}'; p = space(p)) {
+    if (!(p = read_string(p, key, sizeof key)) || *(p = space(p)) != ':') return false;
+    if (!(p = read_value(space(p + 1), key, r))) return false;
+    p = space(p);
+    if (*p == ',') p++;
+    else if (*p != '}') return false;
+  }
+  return !*space(p + 1);
+}
+
+// ---- the machine ---------------------------------------------------------------------------------------------------
+
+static cpu_set_t home_cpus, current_cpus;
+
+// Move this thread to the cpus (n 0: where it was at the start); workers that the runtime starts later inherit it.
+static bool settle(const int *cpus, int n) {
+  cpu_set_t wanted = home_cpus;
+  if (n) CPU_ZERO(&wanted);
+  for (int i = 0; i < n; i++) {
+    if (cpus[i] < 0 || cpus[i] >= CPU_SETSIZE) return fail("ValueError", "there is no cpu %d", cpus[i]);
+    CPU_SET(cpus[i], &wanted);
+  }
+  if (CPU_EQUAL(&wanted, &current_cpus)) return true;
+  if (sched_setaffinity(0, sizeof wanted, &wanted))
+    return fail("ValueError", "cannot run on the cpus asked for, cpu %d first: %s", n ? cpus[0] : 0, strerror(errno));
+  current_cpus = wanted;
+  return true;
+}
+
+static int64_t now_ns(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static int64_t n_switches(int scope) {
+  struct rusage usage;
+  getrusage(scope, &usage);
+  return usage.ru_nivcsw;
+}
+
+static bool reset_peak_rss(void) {
+  FILE *file = fopen("/proc/self/clear_refs", "w");
+  if (!file) return false;
+  fputs("5", file);  // proc(5): resets VmHWM to the present resident size
+  return fclose(file) == 0;
+}
+
+static long long read_peak_rss_kb(void) {
+  char line[256];
+  long long kb = -1;
+  FILE *file = fopen("/proc/self/status", "r");
+  while (file && kb < 0 && fgets(line, sizeof line, file)) sscanf(line, "VmHWM: %lld", &kb);
+  if (file) fclose(file);
+  return kb;
+}
+
+// ---- models --------------------------------------------------------------------------------------------------------
+
+enum { MAX_TENSORS = 4, UNKNOWN = -2, UNREADABLE = -1 };
+
+typedef struct {
+  Object model, compiled, inputs[MAX_TENSORS], outputs[MAX_TENSORS];
+  size_t n_inputs, n_outputs;
+  int threads, n_cpus, cpus[MAX_CPUS];
+  long long peak_rss_kb;
+} Loaded;
+
+static Object environment;
+static Loaded **models;  // by handle, from 1; NULL where unloaded
+static long long n_models;
+
+#define TRY(call)                                                                                   \
+  do {                                                                                              \
+    int status = (call);                                                                            \
+    if (status) return fail("RuntimeError", "LiteRt" #call " gave status %d", status);              \
+  } while (0)
+
+static void unload(Loaded *m) {
+  for (size_t i = 0; i < MAX_TENSORS; i++) {
+    if (m->inputs[i]) DestroyTensorBuffer(m->inputs[i]);
+    if (m->outputs[i]) DestroyTensorBuffer(m->outputs[i]);
+  }
+  if (m->compiled) DestroyCompiledModel(m->compiled);
+  if (m->model) DestroyModel(m->model);
+  free(m);
+}
+
+static bool make_buffer(Object tensor, bool is_input, Object *buffer) {
+  TensorType type;
+  size_t n = 1;
+  float *values;
+  TRY(GetRankedTensorType(tensor, &type));
+  if (type.element != FLOAT32) return fail("ValueError", "a tensor is not of floats (LiteRT type %d)", type.element);
+  for (unsigned i = 0; i < type.layout.rank; i++) {
+    if (type.layout.dims[i] <= 0) return fail("ValueError", "export the model with fixed sizes");
+    n *= (size_t)type.layout.dims[i];
+  }
+  TRY(CreateManagedTensorBuffer(environment, HOST_MEMORY, &type, n * sizeof(float), buffer));
+  if (!is_input) return true;
+  TRY(LockTensorBuffer(*buffer, (void **)&values, WRITE));
+  uint64_t state = 20200121;  // any fixed number: each load of a model sees the same input, over [-1, 1), no denormals
+  for (size_t i = 0; i < n; i++) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    values[i] = (float)(state >> 40) / 8388608.0f - 1.0f;
+  }
+  TRY(UnlockTensorBuffer(*buffer));
+  return true;
+}
+
+static bool compile(Loaded *m, const char *path) {
+  Object options, xnnpack, signature, tensor;
+  char *text = malloc(32);
+  snprintf(text, 32, "num_threads = %d\n", m->threads);
+  TRY(CreateModelFromFile(environment, path, &m->model));
+  TRY(CreateOptions(&options));
+  TRY(SetOptionsHardwareAccelerators(options, CPU));
+  TRY(CreateOpaqueOptions("xnnpack", text, free, &xnnpack));
+  TRY(AddOpaqueOptions(options, xnnpack));
+  TRY(CreateCompiledModel(environment, m->model, options, &m->compiled));
+  DestroyOptions(options);
+  TRY(GetModelSignature(m->model, 0, &signature));
+  TRY(GetNumSignatureInputs(signature, &m->n_inputs));
+  TRY(GetNumSignatureOutputs(signature, &m->n_outputs));
+  if (m->n_inputs > MAX_TENSORS || m->n_outputs > MAX_TENSORS)
+    return fail("ValueError", "more than %d inputs or outputs", MAX_TENSORS);
+  for (size_t i = 0; i < m->n_inputs; i++) {
+    TRY(GetSignatureInputTensorByIndex(signature, i, &tensor));
+    if (!make_buffer(tensor, true, &m->inputs[i])) return false;
+  }
+  for (size_t i = 0; i < m->n_outputs; i++) {
+    TRY(GetSignatureOutputTensorByIndex(signature, i, &tensor));
+    if (!make_buffer(tensor, false, &m->outputs[i])) return false;
+  }
+  return true;
+}
+
+static int infer(Loaded *m) {
+  return RunCompiledModel(m->compiled, 0, m->n_inputs, m->inputs, m->n_outputs, m->outputs);
+}
+
+static Loaded *take(long long handle) {
+  Loaded *m = handle > 0 && handle <= n_models ? models[handle - 1] : NULL;
+  if (!m) fail("ValueError", "no model has the handle %lld", handle);
+  return m;
+}
+
+// ---- operations ----------------------------------------------------------------------------------------------------
+
+static const char *runtime_text = "LiteRT, unknown version";
+
+static bool do_hello(const Request *r) {
+  struct utsname system;
+  uname(&system);
+  begin_reply(r->id);
+  fputs(",\"protocol\":1,\"backend\":\"tflite\",\"versions\":{\"tflite\":", replies);
+  write_string(runtime_text);
+  fputs("},\"python\":\"none\",\"machine\":", replies);
+  write_string(system.machine);
+  fputs(",\"system\":", replies);
+  write_string(system.sysname);
+  fprintf(replies, ",\"n_cores\":%ld,\"cpus\":[", sysconf(_SC_NPROCESSORS_CONF));
+  bool first = true;
+  for (int i = 0; i < CPU_SETSIZE; i++)
+    if (CPU_ISSET(i, &home_cpus)) {
+      fprintf(replies, first ? "%d" : ",%d", i);
+      first = false;
+    }
+  fprintf(replies,
+          "],\"clocks\":{\"wall\":\"CLOCK_MONOTONIC\",\"cpu_one_thread\":\"CLOCK_THREAD_CPUTIME_ID\","
+          "\"cpu_many_threads\":\"CLOCK_PROCESS_CPUTIME_ID\",\"switches_one_thread\":\"thread\","
+          "\"switches_many_threads\":\"process\"},\"pid\":%d",
+          (int)getpid());
+  end_reply();
+  return true;
+}
+
+static bool do_load(const Request *r) {
+  if (r->threads < 1) return fail("ValueError", "threads must be 1 or more, not %lld", r->threads);
+  if (access(r->model, R_OK)) return fail("FileNotFoundError", "%s: %s", r->model, strerror(errno));
+  if (!settle(r->cpus, r->n_cpus)) return false;
+  int64_t start = now_ns(CLOCK_MONOTONIC);
+  Loaded *m = calloc(1, sizeof *m);
+  m->threads = (int)r->threads;
+  m->n_cpus = r->n_cpus;
+  memcpy(m->cpus, r->cpus, sizeof m->cpus);
+  m->peak_rss_kb = UNKNOWN;
+  if (!compile(m, r->model)) {
+    unload(m);
+    return false;
+  }
+  models = realloc(models, (size_t)(n_models + 1) * sizeof *models);
+  models[n_models++] = m;
+  begin_reply(r->id);
+  fprintf(replies, ",\"handle\":%lld,\"load_ns\":%lld,\"settings\":{\"runtime\":", n_models,
+          (long long)(now_ns(CLOCK_MONOTONIC) - start));
+  write_string(runtime_text);
+  fprintf(replies, ",\"num_threads\":%d,\"xnnpack\":true}", m->threads);
+  end_reply();
+  return true;
+}
+
+static bool do_run(const Request *r) {
+  if (r->warmup < 0 || r->repeats < 1 || r->repeats > 1000000)
+    return fail("ValueError", "warmup >= 0 and repeats >= 1 are needed, not %lld and %lld", r->warmup, r->repeats);
+  Loaded *m = take(r->handle);
+  if (!m || !settle(m->cpus, m->n_cpus)) return false;
+  clockid_t cpu_clock = m->threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID;
+  int scope = m->threads == 1 ? RUSAGE_THREAD : RUSAGE_SELF;
+  int n = (int)r->repeats, status = 0;
+  int64_t *wall = calloc(3 * (size_t)n, sizeof *wall), *cpu = wall + n, *switches = cpu + n, sum = 0;
+  bool is_watched = m->peak_rss_kb == UNKNOWN && reset_peak_rss();
+  for (long long i = 0; i < r->warmup && !status; i++) status = infer(m);
+  for (int i = 0; i < n && !status; i++) {
+    int64_t s0 = n_switches(scope), c0 = now_ns(cpu_clock), w0 = now_ns(CLOCK_MONOTONIC);
+    status = infer(m);
+    int64_t w1 = now_ns(CLOCK_MONOTONIC), c1 = now_ns(cpu_clock);
+    switches[i] = n_switches(scope) - s0;
+    wall[i] = w1 - w0;
+    cpu[i] = c1 - c0;
+  }
+  if (status) {
+    free(wall);
+    return fail("RuntimeError", "LiteRtRunCompiledModel gave status %d", status);
+  }
+  if (m->peak_rss_kb == UNKNOWN) m->peak_rss_kb = is_watched ? read_peak_rss_kb() : UNREADABLE;
+  for (int i = 0; i < n; i++) sum += switches[i];
+  begin_reply(r->id);
+  write_numbers("wall_ns", wall, n);
+  write_numbers("cpu_ns", cpu, n);
+  write_numbers("switches", switches, n);
+  fprintf(replies, ",\"n_involuntary_switches\":%lld,\"peak_rss_kb\":", (long long)sum);
+  fprintf(replies, m->peak_rss_kb < 0 ? "null" : "%lld", m->peak_rss_kb);
+  end_reply();
+  free(wall);
+  return true;
+}
+
+static bool do_unload(const Request *r) {
+  Loaded *m = take(r->handle);
+  if (!m) return false;
+  unload(m);
+  models[r->handle - 1] = NULL;
+  begin_reply(r->id);
+  end_reply();
+  return true;
+}
+
+// Writes the numbers of a model's first output to FILE, for the tests: `--check MODEL`.
+static bool check(const char *path, FILE *out) {
+  Loaded *m = calloc(1, sizeof *m);
+  TensorType type;
+  Object signature, tensor;
+  float *values;
+  size_t n = 1;
+  m->threads = 1;
+  if (!compile(m, path)) return false;
+  TRY(infer(m));
+  TRY(GetModelSignature(m->model, 0, &signature));
+  for (int side = 0; side < 2; side++) {  // the input, then the output
+    Object buffer = side ? m->outputs[0] : m->inputs[0];
+    if (side) TRY(GetSignatureOutputTensorByIndex(signature, 0, &tensor));
+    else TRY(GetSignatureInputTensorByIndex(signature, 0, &tensor));
+    TRY(GetRankedTensorType(tensor, &type));
+    n = 1;
+    for (unsigned i = 0; i < type.layout.rank; i++) n *= (size_t)type.layout.dims[i];
+    TRY(LockTensorBuffer(buffer, (void **)&values, READ));
+    for (size_t i = 0; i < n; i++) fprintf(out, i ? " %.9g" : "%.9g", values[i]);
+    fputc('\n', out);
+    TRY(UnlockTensorBuffer(buffer));
+  }
+  unload(m);
+  return true;
+}
+
+static bool answer(const Request *r) {
+  if (!strcmp(r->op, "hello")) return do_hello(r);
+  if (!strcmp(r->op, "load")) return do_load(r);
+  if (!strcmp(r->op, "run")) return do_run(r);
+  if (!strcmp(r->op, "unload")) return do_unload(r);
+  if (!strcmp(r->op, "quit")) {
+    begin_reply(r->id);
+    end_reply();
+    return true;
+  }
+  return fail("ValueError", "unknown op '%s', known are hello, load, run, unload, quit", r->op);
+}
+
+static void serve(void) {
+  char *line = NULL;
+  size_t size = 0;
+  Request r;
+  while (getline(&line, &size, stdin) > 0) {
+    bool parsed = parse(line, &r);
+    bool ok = parsed ? answer(&r) : fail("ValueError", "not a request: %.100s", line);
+    if (!ok) {
+      if (parsed) fprintf(replies, "{\"id\":%lld", r.id);
+      else fputs("{\"id\":null", replies);
+      fputs(",\"ok\":false,\"error\":{\"type\":", replies);
+      write_string(failure_type);
+      fputs(",\"message\":", replies);
+      write_string(failure_text);
+      fputc('}', replies);
+      end_reply();
+    }
+    if (parsed && !strcmp(r.op, "quit")) break;
+  }
+  free(line);
+}
+
+int main(int argc, char **argv) {
+  const char *library = "./libLiteRt.so", *to_check = NULL;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (!strcmp(argv[i], "--lib")) library = argv[i + 1];
+    else if (!strcmp(argv[i], "--runtime")) runtime_text = argv[i + 1];
+    else if (!strcmp(argv[i], "--check")) to_check = argv[i + 1];
+    else if (strcmp(argv[i], "--backend") || strcmp(argv[i + 1], "tflite")) {
+      fprintf(stderr, "unknown option %s %s; known are --backend tflite, --lib, --runtime, --check\n", argv[i], argv[i + 1]);
+      return 2;
+    }
+  }
+  // Keep the real stdout for replies, and send all else that prints there to stderr.
+  replies = fdopen(dup(1), "w");
+  dup2(2, 1);
+  sched_getaffinity(0, sizeof home_cpus, &home_cpus);
+  current_cpus = home_cpus;
+  const char *why = open_runtime(library);
+  if (why) {
+    const char *reason = strncmp(why, library, strlen(library)) ? why : why + strlen(library) + 2;  // the path comes last
+    fprintf(stderr, "cannot use the runtime (%s): %s\n", reason, library);
+    return 3;
+  }
+  if (CreateEnvironment(0, NULL, &environment)) {
+    fprintf(stderr, "the runtime %s makes no environment\n", library);
+    return 3;
+  }
+  if (to_check) {
+    if (check(to_check, replies)) return fflush(replies);
+    fprintf(stderr, "%s: %s\n", failure_type, failure_text);
+    return 4;
+  }
+  serve();
+  return 0;
+}
