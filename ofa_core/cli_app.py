@@ -21,8 +21,9 @@ Anything else belongs to the callback, positional arguments included. `./report`
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -30,12 +31,23 @@ from typer.core import TyperGroup
 
 from ofa_core.errors import OfaError
 
-__all__ = ["EXIT_INTERRUPTED", "EXIT_KNOWN_ERROR", "EXIT_UNSTABLE", "EXIT_USAGE", "DefaultGroup", "new_app", "run_app"]
+__all__ = [
+    "EXIT_INTERRUPTED",
+    "EXIT_KNOWN_ERROR",
+    "EXIT_UNSTABLE",
+    "EXIT_USAGE",
+    "DefaultGroup",
+    "new_app",
+    "parse_pixels",
+    "run_app",
+]
 
 EXIT_KNOWN_ERROR = 1
 EXIT_USAGE = 2
 EXIT_UNSTABLE = 3
 EXIT_INTERRUPTED = 130
+
+Errors = tuple[type[Exception], ...]
 
 _SELECTED = "ofa_core.cli_app.selected"
 
@@ -78,6 +90,7 @@ def new_app(help_text: str) -> typer.Typer:
     return typer.Typer(
         cls=DefaultGroup,
         help=help_text,
+        rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -88,7 +101,7 @@ def run_app(
     argv: Sequence[str] | None = None,
     *,
     prog: str,
-    errors: tuple[type[Exception], ...] = (OfaError,),
+    errors: Errors | Callable[[], Errors] = (OfaError,),
 ) -> int:
     """Run an app and turn however it ends into an exit code.
 
@@ -97,7 +110,8 @@ def run_app(
         argv: words after the program's name; None takes the process's own.
         prog: name of the program, in its help and before its errors.
         errors: what the program raises on purpose: one line on stderr and exit code 1. `OSError` is always among
-            them: a full disk or a missing folder is no fault of the program.
+            them: a full disk or a missing folder is no fault of the program. A function is called only after
+            something went wrong, so that `--help` need not import what it names.
 
     Returns:
         0 done, 1 known error, 2 usage, 130 interrupted, or what the app asked for with `typer.Exit`. A reader that
@@ -115,12 +129,35 @@ def run_app(
         # What is still buffered would be flushed, and fail again, when the interpreter ends.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return EXIT_KNOWN_ERROR
-    except errors as error:
+    except errors() if callable(errors) else errors as error:
         return _fail(prog, str(error) or type(error).__name__)
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         return _fail(prog, f"{error.filename}: {reason}" if error.filename else reason)
     return 0
+
+
+def parse_pixels(text: str, option: str = "--resolutions") -> tuple[int, ...]:
+    """Read resolutions from a command line: `160,192,224`, or `128-224:16`, the step 4 unless told.
+
+    Args:
+        text: what the user typed.
+        option: named in the usage error.
+
+    Returns:
+        Pixels, ascending, each once; not checked further.
+
+    Raises:
+        typer.BadParameter: for anything else.
+    """
+    pixels: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4})(?::(\d{1,3}))?)?\s*", part)
+        first, last, step = (int(g) if g else None for g in match.groups()) if match else (None, None, None)
+        if first is None or (last is not None and last < first) or step == 0:
+            raise typer.BadParameter(f"{part[:40]!r}; such as 160,192,224 or 128-224:16", param_hint=option)
+        pixels.update(range(first, (first if last is None else last) + 1, step or 4))
+    return tuple(sorted(pixels))
 
 
 def _fail(prog: str, message: str) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from ofa_core.cli_app import new_app, run_app
+from ofa_core.cli_app import new_app, parse_pixels, run_app
 from ofa_core.errors import OfaError, TableError
 
 
@@ -115,6 +115,8 @@ def test_known_errors_are_one_line_and_exit_1(capsys: pytest.CaptureFixture[str]
 def test_the_caller_lists_further_known_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(an_app(), ["fail", "other"], prog="prog", errors=(OfaError, RuntimeError)) == 1
     assert capsys.readouterr().err == "prog: a bug\n"
+    assert run_app(an_app(), ["fail", "other"], prog="prog", errors=lambda: (RuntimeError,)) == 1
+    assert capsys.readouterr().err == "prog: a bug\n"
     with pytest.raises(RuntimeError):
         run_app(an_app(), ["fail", "other"], prog="prog")
 
@@ -124,6 +126,25 @@ def test_interrupts_and_asked_for_codes(capsys: pytest.CaptureFixture[str]) -> N
     assert (code, out) == (130, "")
     assert "Traceback" not in err
     assert run(["fail", "unstable"], capsys)[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels"),
+    [
+        ("224", (224,)),
+        ("224, 160,192,160", (160, 192, 224)),
+        ("128-144", (128, 132, 136, 140, 144)),
+        ("160-224:32,128", (128, 160, 192, 224)),
+    ],
+)
+def test_resolutions_are_lists_and_ranges(text: str, pixels: tuple[int, ...]) -> None:
+    assert parse_pixels(text) == pixels
+
+
+@pytest.mark.parametrize("text", ["", "a", "160,", "-4", "160-", "224-160", "160-224:0", "1e3", "99999"])
+def test_other_resolutions_are_usage_errors(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="such as 160,192,224"):
+        parse_pixels(text)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes are closed this way on POSIX systems")
