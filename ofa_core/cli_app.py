@@ -129,7 +129,7 @@ def run_app(
         # What is still buffered would be flushed, and fail again, when the interpreter ends.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return EXIT_KNOWN_ERROR
-    except errors() if callable(errors) else errors as error:
+    except errors() if callable(errors) else errors as error:  # noqa: B030  (both are tuples of exceptions)
         return _fail(prog, str(error) or type(error).__name__)
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
