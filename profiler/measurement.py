@@ -4,10 +4,13 @@ A machine that others share, or that heats up, does not have one speed. Every vi
 by runs of one and the same small block, the *probe*, and the latency is read off at the probe's typical time
 (docs/adr/0003):
 
-    log t = c_process + slope * log(s / s_ref)
+    log t = c_process + slope * log(s / s_process) + level_slope * log(s_process / s_ref)
 
-with t the mean of the visit's clean runs, s the probe's time around it, and s_ref the probe's median over the
-session. The fit is robust (Huber weights); the slope of one item is held to that of all items, which is well known.
+with t the mean of the visit's clean runs, s the probe's time around it, s_process its mean over the process, and s_ref
+its median over the session. The fit is robust (Huber weights); the slope of one item is held to that of all items,
+which is well known. There are two slopes because one short probe knows the speed during a visit only roughly: from
+visit to visit an item follows the probe less than it follows the speed itself (attenuation by errors in the
+regressor), and over many visits, where these errors cancel, nearly one to one.
 Runs in which the thread was preempted are dropped, and so are the first two after a switch from another model, which
 find cold caches. What remains differs between fresh processes more than within one, so the interval is that of the
 processes' c.
@@ -34,6 +37,7 @@ __all__ = [
     "Sample",
     "choose_clock",
     "estimate",
+    "level_slope",
     "reference_probe_ns",
     "samples_of",
     "unit_offsets",
@@ -42,7 +46,10 @@ __all__ = [
 Clock = Literal["wall", "cpu"]
 
 N_DISCARDED = 2  # first runs after a switch
-PRIOR_SLOPE = 0.85  # how an item's time follows the probe's, before anything was measured
+PRIOR_SLOPE = 0.85  # how an item's time follows the probe's from visit to visit, before anything was measured
+LEVEL_SLOPE = 0.92  # the same over many visits (docs/adr/0003)
+LEVEL_SLOPE_SD = 0.05  # how well that is known
+LEVEL_WINDOW = 100  # visits that count as many
 PRIOR_VISITS = 10.0  # visits' worth of belief in the slope of all items
 HUBER = 1.345  # in robust standard deviations: 95 % efficient for normal errors
 MAX_PROBE_GAP = math.log(1.35)  # probe before against after: more, and the speed changed within the visit
@@ -80,7 +87,7 @@ class Estimate:
     Attributes:
         latency_ms: at the reference speed of the machine.
         half_width: half width of the 90 % interval, as a fraction of the latency.
-        slope: how it follows the probe.
+        slope: how it follows the probe from visit to visit.
         median_ms: median of all clean runs, at whatever speed the machine had.
         p25_ms: their lower quartile.
         p90_ms: their 90th percentile.
@@ -144,7 +151,7 @@ def unit_offsets(
     values: dict[tuple[int, tuple[int, int]], list[float]] = {}
     for s in samples:
         if s.item in wanted and s.steady:
-            adjusted = s.log_t - PRIOR_SLOPE * (s.log_s - math.log(ref_ns))
+            adjusted = s.log_t - LEVEL_SLOPE * (s.log_s - math.log(ref_ns))
             values.setdefault((s.item, s.unit), []).append(adjusted)
     centre: dict[tuple[int, tuple[int, int]], float] = {key: median(v) for key, v in values.items()}
     units = sorted({unit for _, unit in centre})
@@ -174,7 +181,7 @@ def estimate(
     """The latency of each item at the reference speed.
 
     Args:
-        samples: of one session.
+        samples: of one session, in the order of time.
         ref_ns: the probe's time that defines the reference speed.
         offsets: log ratios to take out of units.
 
@@ -182,16 +189,44 @@ def estimate(
         item -> estimate, for the items that have at least one sample.
     """
     offsets = offsets or {}
+    speed = {unit: float(np.mean([s.log_s for s in samples if s.unit == unit])) for unit in {s.unit for s in samples}}
+    shift = level_slope(samples)
+    at_reference = {unit: offsets.get(unit, 0.0) + shift * (speed[unit] - math.log(ref_ns)) for unit in speed}
     by_item: dict[int, list[Sample]] = {}
     for s in samples:
-        by_item.setdefault(s.item, []).append(replace(s, log_t=s.log_t - offsets.get(s.unit, 0.0)))
-    own = [_fit(group, ref_ns, PRIOR_SLOPE, 1.0)[1] for group in by_item.values() if len(group) >= 5]
+        levelled = replace(s, log_t=s.log_t - at_reference[s.unit], log_s=s.log_s - speed[s.unit])
+        by_item.setdefault(s.item, []).append(levelled)
+    own = [_fit(group, PRIOR_SLOPE, 1.0)[1] for group in by_item.values() if len(group) >= 5]
     prior = float(median(own)) if len(own) >= 5 else PRIOR_SLOPE
-    return {item: _estimate(group, ref_ns, prior) for item, group in by_item.items()}
+    return {item: _estimate(group, prior) for item, group in by_item.items()}
 
 
-def _estimate(group: Sequence[Sample], ref_ns: float, prior_slope: float) -> Estimate:
-    centres, slope, errors = _fit(group, ref_ns, prior_slope, PRIOR_VISITS)
+def level_slope(samples: Sequence[Sample]) -> float:
+    """How times follow the probe over many visits: regression of window means, held to what is known before.
+
+    Args:
+        samples: of one session, in the order of time.
+    """
+    by_item: dict[int, list[float]] = {}
+    for s in samples:
+        by_item.setdefault(s.item, []).append(s.log_t)
+    typical = {item: median(values) for item, values in by_item.items()}
+    n = len(samples) // LEVEL_WINDOW
+    precision = 1 / LEVEL_SLOPE_SD**2
+    if n < 3:
+        return LEVEL_SLOPE
+    window = np.arange(n * LEVEL_WINDOW).reshape(n, LEVEL_WINDOW)
+    y = np.array([s.log_t - typical[s.item] for s in samples])[window].mean(axis=1)
+    x = np.array([s.log_s for s in samples])[window].mean(axis=1)
+    x, y = x - x.mean(), y - y.mean()
+    own = float(x @ y) / max(float(x @ x), 1e-12)
+    residual = float(np.mean((y - own * x) ** 2)) + 1e-6
+    weight = float(x @ x) / residual
+    return (weight * own + precision * LEVEL_SLOPE) / (weight + precision)
+
+
+def _estimate(group: Sequence[Sample], prior_slope: float) -> Estimate:
+    centres, slope, errors = _fit(group, prior_slope, PRIOR_VISITS)
     n = len(centres)
     centre = float(np.mean(centres))
     within = float(np.mean(errors))
@@ -216,14 +251,14 @@ def _estimate(group: Sequence[Sample], ref_ns: float, prior_slope: float) -> Est
 
 
 def _fit(
-    group: Sequence[Sample], ref_ns: float, prior_slope: float, prior_visits: float
+    group: Sequence[Sample], prior_slope: float, prior_visits: float
 ) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
-    """Centres per process, the common slope, and each centre's standard error."""
+    """Centres per process (at `log_s` = 0), the common slope, and each centre's standard error."""
     steady = [s for s in group if s.steady]
     group = steady if len({s.unit[0] for s in steady}) == len({s.unit[0] for s in group}) else group
     processes = sorted({s.unit[0] for s in group})
     which = np.array([processes.index(s.unit[0]) for s in group])
-    x = np.array([s.log_s for s in group]) - math.log(ref_ns)
+    x = np.array([s.log_s for s in group])
     y = np.array([s.log_t for s in group])
     member = which[None, :] == np.arange(len(processes))[:, None]
     slope = prior_slope

@@ -31,7 +31,7 @@ def test_help_is_told_without_heavy_imports(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
 def test_an_unknown_option_is_usage_with_exit_code_2(name: str) -> None:
     module, function = SCRIPTS[name].split(":")
-    code = f"import sys; sys.argv = [{name!r}, '--no-such-option']\nfrom {module} import {function} as run; sys.exit(run())"
+    code = f"import sys; sys.argv = [{name!r}, '--no-such-option']; from {module} import {function} as f; sys.exit(f())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 2
     assert "--no-such-option" in done.stderr
