@@ -301,7 +301,10 @@ def convert(
     from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml
     from ofa_core.spaces import get_space
 
-    table = read_table(src)
+    unread: list[str] = []
+    table = read_table(src, unread)
+    if unread:
+        _stderr().print(f"{src}: {len(unread)} keys not understood, such as {unread[0]}", markup=False, soft_wrap=True)
     if dst.suffix == ".csv":
         table.write(dst)
         sys.stdout.write(f"{dst}\n")
