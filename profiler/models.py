@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["BACKENDS", "ModelStore"]
 
 # backend name -> suffix of its model files
-BACKENDS = {"onnxruntime": ".onnx", "tflite": ".tflite", "torch": ".onnx", "sleep": ".json"}
+BACKENDS = {
+    "benchmark-model": ".tflite",
+    "onnxruntime": ".onnx",
+    "sleep": ".json",
+    "tflite": ".tflite",
+    "tflite-no-xnnpack": ".tflite",
+    "tflite-runtime": ".tflite",
+    "torch": ".onnx",
+}
 
 
 @dataclass
@@ -57,7 +65,7 @@ class ModelStore:
     def _model(self, item: Item) -> bytes:
         if self.backend == "sleep":
             return self._sleep_model(item)
-        if self.backend == "tflite":
+        if BACKENDS[self.backend] == ".tflite":
             from profiler.export import to_tflite
 
             if isinstance(item, BlockItem):

@@ -35,7 +35,8 @@ us, n = float(text), int(flags["num_runs"])
 print(f"INFO: count=1 first={{us * 3}} curr=1 min=1 max=9 avg={{us * 3}} std=1")
 print(f"INFO: count={{n}} first={{us}} curr=1 min=1 max=9 avg={{us * 1.1}} std=1 cpus={{len(os.sched_getaffinity(0))}}")
 if {proto}:
-    latency = b"".join(bytes([k << 3 | 5]) + struct.pack("<f", v) for k, v in ((1, us / 900), (5, us / 1e3), (9, us / 300)))
+    fields = ((1, us / 900), (5, us / 1e3), (9, us / 300))
+    latency = b"".join(bytes([k << 3 | 5]) + struct.pack("<f", v) for k, v in fields)
     open(flags["result_file_path"], "wb").write(b"\\x12" + bytes([len(latency)]) + latency)
 """
 
@@ -112,7 +113,7 @@ def test_programs_that_are_something_else(device: LocalDevice, tmp_path: Path) -
     other = tmp_path / "other"
     other.write_text("#!/bin/sh\necho hello\n")
     other.chmod(0o644)
-    with pytest.raises(RunnerError, match="is no benchmark_model for .*: hello"):
+    with pytest.raises(RunnerError, match=r"is no benchmark_model for .*: hello"):
         BenchmarkRunner(device, other).open()
     assert other.stat().st_mode & stat.S_IXUSR
     with pytest.raises(DeviceStorageError, match="absent"):

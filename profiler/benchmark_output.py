@@ -1,0 +1,288 @@
+"""What `benchmark_model` prints. Two programs carry that name; both are read, from their text or their result file.
+
+TensorFlow Lite's (`tensorflow/lite/tools/benchmark`, README; older and newer forms) prints lines of `key=value` pairs
+in microseconds, once for the warm-up and once for the benchmark, and a summary. LiteRT's
+(`litert/tools/benchmark_litert_model`) prints the same lines through a shared base class, and a summary in milliseconds
+with two decimals, which is too coarse for a block: it is the last resort. Both write, with `--result_file_path`, a
+protocol buffer `tflite.tools.benchmark.BenchmarkResult`, whose floats have the median; that is the first choice.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = [
+    "BenchmarkOutputError",
+    "BenchmarkSummary",
+    "OpTime",
+    "parse_op_profile",
+    "parse_output",
+    "parse_result_file",
+]
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_MAX_US = 1e12  # eleven days: what is beyond was no latency
+
+
+class BenchmarkOutputError(ValueError):
+    """Text or bytes that hold no latency."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkSummary:
+    """One run of `benchmark_model`, in microseconds; None for what that form does not say.
+
+    Attributes:
+        mean_us: mean of the timed runs.
+        median_us: their median.
+        min_us: shortest.
+        max_us: longest.
+        std_us: standard deviation.
+        first_us: first inference.
+        init_us: loading.
+        n_runs: timed runs.
+        peak_memory_kb: highest resident memory, as far as the program tells it.
+        source: `result file`, `pairs`, `summary` or `milliseconds`: which form was read.
+    """
+
+    mean_us: float
+    median_us: float | None = None
+    min_us: float | None = None
+    max_us: float | None = None
+    std_us: float | None = None
+    first_us: float | None = None
+    init_us: float | None = None
+    n_runs: int | None = None
+    peak_memory_kb: int | None = None
+    source: str = "pairs"
+
+    @property
+    def typical_us(self) -> float:
+        """The median where it is known, else the mean."""
+        return self.median_us if self.median_us is not None else self.mean_us
+
+
+def parse_output(text: str) -> BenchmarkSummary:
+    """Read the text of either program, in any of its forms.
+
+    Raises:
+        BenchmarkOutputError: there is no latency in it; the message quotes what looks like an error.
+    """
+    text = text[-4_000_000:]
+    pairs = [p for line in text.splitlines() if (p := _pairs(line)) is not None]
+    init, first = _init(text), _labelled(text, "First inference")
+    peak = _peak_kb(text)
+    if pairs:
+        last = pairs[-1]
+        return _checked(
+            BenchmarkSummary(
+                mean_us=last["avg"],
+                median_us=last.get("median", last.get("p50")),
+                min_us=last.get("min"),
+                max_us=last.get("max"),
+                std_us=last.get("std"),
+                first_us=first if first is not None else pairs[0].get("first"),
+                init_us=init,
+                n_runs=int(last["count"]),
+                peak_memory_kb=peak,
+            )
+        )
+    for label in (r"Inference \(avg\)", "Inference", "no stats"):
+        mean = _labelled(text, label)
+        if mean is not None:
+            return _checked(BenchmarkSummary(mean, first_us=first, init_us=init, peak_memory_kb=peak, source="summary"))
+    return _checked(_milliseconds(text, peak))
+
+
+def parse_result_file(data: bytes) -> BenchmarkSummary:
+    """Read a serialised `BenchmarkResult`.
+
+    Raises:
+        BenchmarkOutputError: it is none, or has no latency.
+    """
+    message = _fields(data)
+    latency = _fields(_bytes(message.get(2, b"")))
+    memory = _fields(_bytes(message.get(3, b"")))
+    misc = _fields(_bytes(message.get(4, b"")))
+    mean = _us(latency, 1)
+    if mean is None:
+        raise BenchmarkOutputError("the result file has no average latency")
+    peak_mb = _float(memory.get(3))
+    n_runs = misc.get(2)
+    return _checked(
+        BenchmarkSummary(
+            mean_us=mean,
+            median_us=_us(latency, 5) or None,
+            min_us=_us(latency, 2),
+            max_us=_us(latency, 3),
+            std_us=_us(latency, 4),
+            first_us=_us(latency, 9),
+            init_us=_us(latency, 8),
+            n_runs=n_runs if isinstance(n_runs, int) and 0 < n_runs < 10**9 else None,
+            peak_memory_kb=round(peak_mb * 1024) if peak_mb is not None and 0 < peak_mb < 1e6 else None,
+            source="result file",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OpTime:
+    """One row of the profiler's `Run Order` table.
+
+    Attributes:
+        node_type: of the operator; may hold spaces, slashes and commas.
+        mean_us: mean time.
+        name: the node's.
+    """
+
+    node_type: str
+    mean_us: float
+    name: str
+
+
+def parse_op_profile(text: str) -> list[OpTime]:
+    """Read the last `Run Order` table that `--enable_op_profiling` (or `--use_profiler`) prints; empty without one."""
+    table: list[OpTime] = []
+    inside = False
+    for line in text.splitlines():
+        if re.search(r"=+ .* =+", line):
+            inside = "Run Order" in line
+            table = [] if inside else table
+            continue
+        # type, start, first, mean (ms), share, cumulated share, memory, times called, [name]
+        row = re.match(
+            rf"\s*(.+?)\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s+{_NUMBER}%\s+{_NUMBER}%\s+{_NUMBER}\s+\d+\s+\[(.*)\]",
+            line,
+        )
+        if inside and row:
+            table.append(OpTime(row[1], float(row[4]) * 1e3, row[5]))
+    return table
+
+
+def _pairs(line: str) -> dict[str, float] | None:
+    """The `key=value` pairs of a statistics line; None for any other line."""
+    if "count=" not in line or "avg=" not in line:
+        return None
+    found = {key: float(value) for key, value in re.findall(rf"\b([A-Za-z]\w*)=({_NUMBER})(?=[\s,]|$)", line)}
+    return found if found.get("count", 0) >= 1 and "avg" in found else None
+
+
+def _labelled(text: str, label: str) -> float | None:
+    """The number after `label: ` in the last line of timings in microseconds."""
+    lines = [line for line in text.splitlines() if "timings in us:" in line]
+    found = re.search(rf"(?:^|[ ,:]){label}: ({_NUMBER})(?=[\s,]|$)", lines[-1]) if lines else None
+    return float(found[1]) if found else None
+
+
+def _init(text: str) -> float | None:
+    from_line = _labelled(text, "Init")
+    found = re.search(rf"Initialized session in ({_NUMBER})ms", text)
+    return from_line if from_line is not None else float(found[1]) * 1e3 if found else None
+
+
+def _milliseconds(text: str, peak_kb: int | None) -> BenchmarkSummary:
+    values: dict[str, float] = {}
+    n_runs = None
+    for label, value, runs in re.findall(
+        rf"([A-Z][a-z]+(?: [a-z]+| \([a-z]+\))):\s+({_NUMBER}) ms(?: \((\d+) runs\))?", text
+    ):
+        values[label] = float(value) * 1e3
+        if label == "Inference (avg)" and runs:
+            n_runs = int(runs)
+    if "Inference (avg)" not in values:
+        complaint = next(
+            (line for line in text.splitlines() if re.search("error|fail|cannot", line, re.IGNORECASE)), ""
+        )
+        raise BenchmarkOutputError(
+            f"benchmark_model printed no latency{': ' if complaint else ''}{complaint.strip()[:160]}"
+        )
+    return BenchmarkSummary(
+        mean_us=values["Inference (avg)"],
+        min_us=values.get("Inference (min)"),
+        max_us=values.get("Inference (max)"),
+        std_us=values.get("Inference (std)"),
+        first_us=values.get("Warmup (first)"),
+        init_us=values.get("Model initialization"),
+        n_runs=n_runs,
+        peak_memory_kb=peak_kb,
+        source="milliseconds",
+    )
+
+
+def _peak_kb(text: str) -> int | None:
+    forms = (
+        rf"Overall peak memory footprint \(MB\) via periodic monitoring: ({_NUMBER})",
+        rf"Peak memory:\s+({_NUMBER}) MB",
+    )
+    found = next((m for form in forms if (m := re.search(form, text))), None)
+    mb = float(found[1]) if found else 0.0
+    return round(mb * 1024) if 0 < mb < 1e6 else None
+
+
+def _checked(summary: BenchmarkSummary) -> BenchmarkSummary:
+    if not math.isfinite(summary.mean_us) or not 0 < summary.mean_us < _MAX_US:
+        raise BenchmarkOutputError(f"benchmark_model says that an inference takes {summary.mean_us!r} us")
+    median = summary.median_us
+    if median is not None and not (math.isfinite(median) and 0 < median < _MAX_US):
+        raise BenchmarkOutputError(f"benchmark_model says that the median is {median!r} us")
+    return summary
+
+
+def _us(message: dict[int, int | bytes], field: int) -> float | None:
+    ms = _float(message.get(field))
+    return ms * 1e3 if ms is not None else None
+
+
+def _float(value: int | bytes | None) -> float | None:
+    if not isinstance(value, bytes) or len(value) != 4:
+        return None
+    number = float(struct.unpack("<f", value)[0])
+    return number if math.isfinite(number) else None
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise BenchmarkOutputError("the result file is no BenchmarkResult")
+    return value
+
+
+def _fields(data: bytes) -> dict[int, int | bytes]:
+    """The last value of each field: integers of varints, bytes of all else (protobuf encoding guide)."""
+    return dict(_walk(data))
+
+
+def _walk(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield key >> 3, value
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise BenchmarkOutputError(f"the result file is no BenchmarkResult: wire type {kind} at byte {at}")
+        if at + size > len(data):
+            raise BenchmarkOutputError(f"the result file is cut off: {len(data)} bytes")
+        yield key >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if not data[at - 1] & 0x80:
+            return value, at
+    raise BenchmarkOutputError(f"the result file is cut off or damaged at byte {at}")

@@ -1,0 +1,177 @@
+"""Runs models through the official `benchmark_model`, which the user supplies: one process per visit.
+
+It fulfils `profiler.jobs.Runner` as far as that program can: it tells a summary, not single runs, so every run of a
+visit gets the typical time (the median, where a result file is written; else the mean) and the first one its own; CPU
+time and context switches are unknown and zero. So a table takes several times as long as with an agent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from devices.device import Completed, Device, DeviceProcessError, DeviceStorageError, DeviceTimeoutError
+from profiler.benchmark_output import BenchmarkOutputError, BenchmarkSummary, parse_output, parse_result_file
+from profiler.jobs import AgentCrashedError, AgentTimeoutError, Hello, JobError, Result, RunnerError, Visit
+
+__all__ = ["BACKEND", "BenchmarkRunner"]
+
+BACKEND = "benchmark-model"
+_PROGRAM = "native/benchmark_model"
+_HELP_S = 30.0
+
+
+class BenchmarkRunner:
+    """Runs models through `benchmark_model` on any device. A context manager for `close`.
+
+    Args:
+        device: an open device; it stays the caller's to close.
+        binary: the program, built for the device.
+        timeout_s: longest wait for one visit.
+        extra: further flags, such as `--use_xnnpack=false`.
+    """
+
+    def __init__(self, device: Device, binary: Path, timeout_s: float = 120.0, extra: Sequence[str] = ()) -> None:
+        self._device = device
+        self._binary = binary
+        self._timeout_s = timeout_s
+        self._extra = tuple(extra)
+        self._models: dict[int, tuple[str, str, int, tuple[int, ...]]] = {}  # path there, name, threads, cpus
+        self._n_handles = 0
+        self._n_visits = 0
+        self._writes_result = True  # until it turns out otherwise
+
+    def open(self) -> Hello:
+        """Put the program on the device and see that it starts; see `Runner.open`.
+
+        Raises:
+            RunnerError: it does not start there (another machine's, say), or is no benchmark_model.
+            DeviceError: the device's own.
+        """
+        self.close()
+        try:
+            digest = hashlib.sha256(self._binary.read_bytes()).hexdigest()[:12]
+        except OSError as error:
+            raise DeviceStorageError(f"cannot read {self._binary}: {error.strerror or error}") from error
+        self._device.push(self._binary, _PROGRAM)
+        self._device.run(["sh", "-c", 'test -x "$1" || chmod 700 "$1"', "sh", _PROGRAM], timeout_s=_HELP_S)
+        try:
+            done = self._device.run([f"./{_PROGRAM}", "--help"], timeout_s=_HELP_S)
+        except DeviceProcessError as error:
+            raise RunnerError(f"{self._binary} does not start on {self._device.name}: {error}") from error
+        text = (done.stdout + done.stderr).decode("utf-8", "replace")
+        if "--graph" not in text and "graph" not in text:
+            first = (text.strip().splitlines() or [f"exit code {done.rc}"])[0]
+            raise RunnerError(f"{self._binary} is no benchmark_model for {self._device.name}: {first[:120]}")
+        kind = "LiteRT" if "--use_npu" in text or "require_full_delegation" in text else "TFLite"
+        facts = self._device.facts()
+        return Hello(
+            backend=BACKEND,
+            versions={BACKEND: f"{kind} benchmark_model {digest}"},
+            python="none",
+            machine=facts.arch or "unknown",
+            system="Linux",
+            n_cores=facts.n_cores,
+            cpus=None,
+            clocks={"wall": "benchmark_model", "switches_one_thread": None},
+        )
+
+    def load(self, model: Path, *, threads: int, cpus: tuple[int, ...] | None) -> int:
+        """Put a model on the device; see `Runner.load`. Whether it can be run shows at its first visit."""
+        try:
+            digest = hashlib.blake2b(model.read_bytes(), digest_size=12).hexdigest()
+        except OSError as error:
+            raise DeviceStorageError(f"cannot read the model {model}: {error.strerror or error}") from error
+        remote = f"models/{digest}{model.suffix}"
+        self._device.push(model, remote)
+        self._n_handles += 1
+        self._models[self._n_handles] = (remote, model.name, threads, cpus or ())
+        return self._n_handles
+
+    def run(self, visits: Sequence[Visit]) -> list[Result]:
+        """Make the visits, one process each; see `Runner.run`."""
+        results: list[Result] = []
+        for visit in visits:
+            results.append(self._visit(visit, results))
+        return results
+
+    def unload(self, handle: int) -> None:
+        """Forget a model; see `Runner.unload`."""
+        self._known(handle, [])
+        del self._models[handle]
+
+    def close(self) -> None:
+        """Forget all models; there is no process to end."""
+        self._models.clear()
+
+    def __enter__(self) -> BenchmarkRunner:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _visit(self, visit: Visit, results: Sequence[Result]) -> Result:
+        remote, name, threads, cpus = self._known(visit.handle, results)
+        command = [
+            f"./{_PROGRAM}", f"--graph={remote}", f"--num_threads={threads}", f"--num_runs={visit.repeats}",
+            f"--warmup_runs={max(visit.warmup, 1)}", "--warmup_min_secs=0", "--min_secs=0", *self._extra,
+        ]  # fmt: skip
+        self._n_visits += 1
+        result_file = f"native/result-{self._n_visits}.pb"  # never an earlier one's
+        if self._writes_result:
+            command.append(f"--result_file_path={result_file}")
+        if cpus:
+            command = ["taskset", f"{sum(1 << cpu for cpu in cpus):x}", *command]
+        context: dict[str, Any] = {"handle": visit.handle, "model": name, "completed": results}
+        try:
+            done = self._device.run(command, timeout_s=self._timeout_s)
+        except DeviceTimeoutError as error:
+            raise AgentTimeoutError(f"benchmark_model {name}: {error}", **context) from error
+        if done.rc != 0:
+            text = (done.stderr + done.stdout).decode("utf-8", "replace")
+            words = next((x for x in text.splitlines() if "ERROR" in x), "") or text.strip().rpartition("\n")[2]
+            message = f"benchmark_model {name}: exit code {done.rc}: {words.strip()[:160]}"
+            if done.rc < 0 or done.rc > 128:
+                raise AgentCrashedError(message, rc=done.rc, stderr=text[-2000:], **context)
+            raise JobError(message, error_type="benchmark_model", error_message=words, **context)
+        try:
+            summary = self._summary(done, result_file)
+        except BenchmarkOutputError as error:
+            raise JobError(
+                f"benchmark_model {name}: {error}", error_type="output", error_message=str(error), **context
+            ) from error
+        return _result(summary, visit.repeats)
+
+    def _summary(self, done: Completed, result_file: str) -> BenchmarkSummary:
+        """From the result file if the program writes one, else from what it printed."""
+        if self._writes_result:
+            with tempfile.TemporaryDirectory() as folder:
+                local = Path(folder, "result.pb")
+                try:
+                    self._device.pull(result_file, local)
+                    return parse_result_file(local.read_bytes())
+                except (DeviceStorageError, BenchmarkOutputError):
+                    self._writes_result = False
+        return parse_output(done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace"))
+
+    def _known(self, handle: int, results: Sequence[Result]) -> tuple[str, str, int, tuple[int, ...]]:
+        if handle not in self._models:
+            raise JobError(
+                f"no model has the handle {handle}",
+                handle=handle, completed=results, error_type="ValueError", error_message="unknown handle",
+            )  # fmt: skip
+        return self._models[handle]
+
+
+def _result(summary: BenchmarkSummary, repeats: int) -> Result:
+    wall = np.full(repeats, max(1, math.ceil(summary.typical_us * 1e3)), dtype=np.int64)
+    if summary.first_us is not None and 0 < summary.first_us < 1e12:
+        wall[0] = math.ceil(summary.first_us * 1e3)
+    zeros = np.zeros(repeats, dtype=np.int64)
+    return Result(wall_ns=wall, cpu_ns=zeros, switches=zeros.copy(), peak_rss_kb=summary.peak_memory_kb)
