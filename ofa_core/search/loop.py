@@ -165,11 +165,15 @@ def close_loop(
         except InfeasibleConstraintError as error:
             if winner is None:
                 raise _nothing_holds(trials, limit_ms, number) from error
-            return _end(space, latency, accuracy, result, winner, trials, number, converged=True)
+            return _end(
+                space, latency, accuracy, replace(result, limit_ms=limit_ms), winner, trials, number, converged=True
+            )
         if winner is not None:
             converged = result.best.top1 - winner.predicted.top1 <= TOLERANCE_TOP1
             if converged or number == max_rounds:
-                return _end(space, latency, accuracy, result, winner, trials, number, converged)
+                return _end(
+                    space, latency, accuracy, replace(result, limit_ms=limit_ms), winner, trials, number, converged
+                )
     raise _nothing_holds(trials, limit_ms, max_rounds)
 
 

@@ -69,6 +69,7 @@ def test_the_winner_truly_holds_the_limit_and_uses_it(bias: float, stand_ins: An
     assert device.truth(winner.arch) >= 0.9 * LIMIT
     assert loop.result.best.arch == winner.arch
     assert loop.result.candidates[0] == loop.result.best
+    assert loop.result.limit_ms == LIMIT
     own = [t for t in loop.trials if t.predicted.arch == winner.arch]
     assert [t.confirms for t in own] == [False, True]
     assert max(t.measured.high_ms for t in own) == winner.high_ms

@@ -1,0 +1,341 @@
+"""`ofa-search`: the composition root of search. It alone knows predictors, devices and the profiler."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ofa_core.cli_app import new_app, parse_pixels, run_app
+from ofa_core.errors import OfaError
+
+if TYPE_CHECKING:
+    from ofa_core.arch import Arch
+    from ofa_core.search.loop import LoopResult, MeasuredNet
+    from ofa_core.search.problem import AccuracyPredictor, Constraint, LatencyPredictor
+    from ofa_core.search.run import SearchResult
+    from ofa_core.space import Space
+    from predictors.lut import LutPredictor
+
+__all__ = ["app", "main"]
+
+N_PROCESSES = 4  # fresh processes in which the loop measures a network
+MIN_MEASURE_S = 12.0
+MEASURE_S_PER_NET = 3.0
+
+app = new_app(
+    "Find the most accurate sub-net that keeps a latency limit on a device.\n\n"
+    "With --measure the answer was also measured on the device, twice, and held the limit."
+)
+
+
+@app.callback()
+def search(
+    lut: Annotated[
+        Path, typer.Option("--lut", help="Latency table: CSV, or published YAML (file or folder).", show_default=False)
+    ],
+    max_latency_ms: Annotated[
+        float, typer.Option("--max-latency-ms", help="The limit, in milliseconds per batch.", show_default=False)
+    ],
+    space: Annotated[
+        str | None, typer.Option("--space", "-s", help="Search space.  [default: the one that the table covers]")
+    ] = None,
+    resolutions: Annotated[
+        str | None,
+        typer.Option("--resolutions", "-r", help="Such as 160,192,224 or 128-224:16.  [default: all that are known]"),
+    ] = None,
+    accuracy: Annotated[
+        str | None,
+        typer.Option(
+            "--accuracy",
+            "-a",
+            help="A .pth, .npz or .csv file, or proxy:macs.  [default: the built-in model of mbv3-w1.0]",
+        ),
+    ] = None,
+    max_mmacs: Annotated[float | None, typer.Option("--max-mmacs", help="Also limit MACs, in millions.")] = None,
+    max_params_m: Annotated[
+        float | None, typer.Option("--max-params-m", help="Also limit parameters, in millions.")
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep the limit with this probability (above 0.5), by the table's own error.  "
+            "[default: the prediction itself keeps it]"
+        ),
+    ] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option("--measure", "-m", help="Close the loop on this device: local, ssh:USER@HOST, adb:SERIAL."),
+    ] = None,
+    python: Annotated[str | None, typer.Option("--python", help="Interpreter on the device, for --measure.")] = None,
+    fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal answers.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the answer, its network and its report.")] = Path(
+        "search"
+    ),
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Leave out the report, and the searches that fill its front.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Search."""
+    from ofa_core.search.console import answer_lines, say
+    from ofa_core.search.results import summary, write_results
+
+    task = _task(lut, space, accuracy, resolutions, fill)
+    constraints = _constraints(task, max_mmacs, max_params_m)
+    run = _searcher(task, constraints, confidence, seed)
+    loop = None
+    if measure is not None:
+        loop = _close_loop(task, lut, measure, python, max_latency_ms, run, seed, fill)
+        result = loop.result
+    else:
+        result = run(task.latency, max_latency_ms, ())
+    if not no_report:
+        result = _fill_front(task, result)
+    facts = {
+        "confidence": confidence,
+        "limits": {c.name: c.limit for c in constraints},
+        "left_out_px": list(task.left_out),
+        "latency": _latency_facts(task.latency, lut),
+        "accuracy": _accuracy_facts(task.accuracy, accuracy),
+        "target": measure,
+    }
+    write_results(out, result, facts, block_ms=lambda block, px: task.latency.table.latency_ms(block, px), loop=loop)
+    _copy_networks(lut, out)
+    _export(task, result, out)
+    if not no_report:
+        _try_report(out)
+    record = {**summary(result, loop), **facts}
+    if as_json:
+        typer.echo(json.dumps({**record, "out": str(out)}))
+    else:
+        typer.echo("\n".join(answer_lines(record, str(result.best.arch))))
+        typer.echo(f"files      {out}/{{{','.join(sorted(p.name for p in out.iterdir() if p.is_file()))}}}")
+    if loop is not None and not loop.converged:
+        say("the rounds ran out: more accurate networks may hold the limit too")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder that ofa-search wrote.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="[default: FOLDER/report.html]")] = None,
+) -> None:
+    """Draw a search's report: one HTML file that needs nothing else."""
+    from ofa_core.search.report import write_report
+
+    path = out or folder / "report.html"
+    write_report(folder, path)
+    typer.echo(str(path))
+
+
+@dataclass
+class _Task:
+    """What was asked, loaded."""
+
+    space: Space
+    latency: LutPredictor
+    accuracy: AccuracyPredictor
+    pixels: tuple[int, ...]
+    left_out: dict[int, str]
+
+
+def _task(lut: Path, space: str | None, accuracy: str | None, resolutions: str | None, fill: bool) -> _Task:
+    from ofa_core.search.console import say
+    from ofa_core.search.run import choose_resolutions
+    from ofa_core.spaces import get_space
+    from predictors.accuracy import load_accuracy
+    from predictors.lut import load_lut
+
+    pixels = None if resolutions is None else parse_pixels(resolutions)
+    latency = load_lut(lut, None if space is None else get_space(space), fill=fill)
+    found = latency.space if not isinstance(latency.space, str) else get_space(latency.space)
+    model = load_accuracy(accuracy, found)
+    if not latency.calibrated:
+        say(f"{lut} has no whole networks beside it: latencies are plain sums, and their error is unknown")
+    left_out: dict[int, str] = {}
+    if pixels is None:
+        pixels, left_out = choose_resolutions(found, latency, model)
+    if left_out:
+        say(f"left out {', '.join(map(str, left_out))} px: {next(iter(left_out.values()))}")
+    return _Task(found, latency, model, pixels, left_out)
+
+
+def _constraints(task: _Task, max_mmacs: float | None, max_params_m: float | None) -> list[Constraint]:
+    from ofa_core.search.problem import Constraint, block_quantity
+
+    out = []
+    if max_mmacs is not None:
+        macs = block_quantity(task.space, task.pixels, lambda block: block.macs / 1e6)
+        out.append(Constraint("mmacs", macs, max_mmacs))
+    if max_params_m is not None:
+        params = block_quantity(task.space, task.pixels, lambda block: block.params / 1e6)
+        out.append(Constraint("params_m", params, max_params_m))
+    return out
+
+
+Searcher = Callable[["LatencyPredictor", float, "Sequence[Arch]"], "SearchResult"]
+
+
+def _searcher(task: _Task, constraints: Sequence[Constraint], confidence: float | None, seed: int) -> Searcher:
+    from ofa_core.search.console import progress
+    from ofa_core.search.run import search as run_search
+
+    def run(latency: LatencyPredictor, limit_ms: float, start: Sequence[Arch]) -> SearchResult:
+        with progress("search") as news:
+            return run_search(
+                task.space,
+                latency,
+                task.accuracy,
+                limit_ms,
+                resolutions=task.pixels,
+                seed=seed,
+                confidence=confidence,
+                constraints=constraints,
+                start=start,
+                on_batch=lambda n, best: news(f"{n} sub-nets, best {best:.2f}"),
+            )
+
+    return run
+
+
+def _close_loop(
+    task: _Task, lut: Path, target: str, python: str | None, limit_ms: float, run: Searcher, seed: int, fill: bool
+) -> LoopResult:
+    from devices.target import Target, open_device
+    from ofa_core.search.console import round_line, say
+    from ofa_core.search.loop import close_loop
+    from predictors.lut import load_lut
+    from profiler.runners import AgentRunner
+
+    if lut.suffix.lower() != ".csv":
+        raise OfaError(f"--measure needs a table that ofa-profile wrote (CSV), not {lut}")
+    device = open_device(Target.parse(target))
+    runner = AgentRunner(device, task.latency.table.context.backend, python=python)
+    with device, runner:
+        say(f"measuring on {target}; every network measured goes into {lut.stem}.networks.csv and calibrates the table")
+        loop = close_loop(
+            task.space,
+            task.latency,
+            task.accuracy,
+            limit_ms,
+            search=run,
+            measure=partial(_measure, lut, task.space, device, runner, seed),
+            refit=lambda: load_lut(lut, task.space, fill=fill),
+            on_round=lambda number, result, trials: say(round_line(number, result, trials, limit_ms)),
+        )
+    task.latency = load_lut(lut, task.space, fill=fill)
+    return loop
+
+
+def _measure(lut: Path, space: Space, device: Any, runner: Any, seed: int, archs: Sequence[Arch]) -> list[MeasuredNet]:
+    from ofa_core.search.console import progress
+    from ofa_core.search.loop import MeasuredNet
+    from profiler.session import Settings
+    from profiler.verify import verify
+
+    budget_s = max(MIN_MEASURE_S, MEASURE_S_PER_NET * len(archs))
+    settings = Settings(budget_s=budget_s, seed=seed, n_processes=N_PROCESSES)
+    with progress(f"measure {len(archs)} networks") as news:
+        checked = verify(
+            lut,
+            space,
+            archs,
+            device,
+            runner,
+            settings,
+            role="reference",
+            progress=lambda p: news(f"{p.phase} {p.done}{f' of {p.total}' if p.total else ''}, {p.elapsed_s:.0f} s"),
+        )
+    out = []
+    for check in checked.checks:
+        ms = check.network.latency_ms
+        out.append(MeasuredNet(check.network.arch, ms, 2 * ms - check.upper_ms, check.upper_ms))
+    return out
+
+
+def _fill_front(task: _Task, result: SearchResult) -> SearchResult:
+    from ofa_core.search.console import progress
+    from ofa_core.search.run import fill_front
+
+    with progress("fill the front") as news:
+        return fill_front(result, task.latency, task.accuracy, on_limit=lambda done, of: news(f"{done} of {of} limits"))
+
+
+def _latency_facts(latency: LutPredictor, lut: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    calibration = latency.calibration_
+    return {
+        "lut": str(lut),
+        "label": latency.label,
+        "note": latency.note,
+        "calibrated": latency.calibrated,
+        "n_filled": latency.n_filled,
+        "context": asdict(latency.table.context),
+        "calibration": None
+        if calibration is None
+        else {**asdict(calibration), "margin_90": calibration.margin(0.9), "loo_errors": list(calibration.loo_errors)},
+    }
+
+
+def _accuracy_facts(accuracy: AccuracyPredictor, spec: str | None) -> dict[str, Any]:
+    label = accuracy.label
+    return {
+        "source": spec or "built in",
+        "label": label,
+        "note": accuracy.note,
+        "percent": not label.startswith("proxy"),
+    }
+
+
+def _copy_networks(lut: Path, out: Path) -> None:
+    from ofa_core.atomic import write_bytes
+    from ofa_core.networks import networks_path
+
+    copy = out / "networks.csv"
+    copy.unlink(missing_ok=True)
+    if lut.is_file() and networks_path(lut).is_file():
+        write_bytes(copy, networks_path(lut).read_bytes())
+
+
+def _export(task: _Task, result: SearchResult, out: Path) -> None:
+    from ofa_core.search.console import say
+    from profiler.export.to_onnx import GRAPH_FORMS, arch_model, write_onnx
+
+    context = task.latency.table.context
+    form = next((f for f in GRAPH_FORMS if f == context.graph_form), GRAPH_FORMS[0])
+    model = arch_model(task.space, result.best.arch, batch_size=context.batch_size, graph_form=form)
+    write_onnx(model, out / "subnet.onnx")
+    say(f"{out / 'subnet.onnx'} has random weights: it has the network's latency and none of its accuracy")
+
+
+def _try_report(out: Path) -> None:
+    from ofa_core.search.console import say
+    from ofa_core.search.report import write_report
+
+    try:
+        write_report(out, out / "report.html")
+    except OfaError as error:
+        say(str(error))
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    from devices.device import DeviceError
+
+    return (OfaError, DeviceError)
+
+
+def main() -> int:
+    """Entry point of the console script."""
+    return run_app(app, prog="ofa-search", errors=_known_errors)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""`ofa-search` from its words to its files, on a made-up table of the small space."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ofa_core.arch import arch_from_dict, read_arch_dict
+from ofa_core.networks import Network, networks_path, write_networks
+from ofa_core.search.cli import main
+from ofa_core.space import Space
+from ofa_core.table import Context, Entry, LatencyTable
+
+BIAS = 1.08
+
+
+@pytest.fixture
+def lut(tmp_path: Path, small: Space, stand_ins: Any) -> Path:
+    """A table with 24 networks beside it that took 8 % longer than the sum, give or take 1 %."""
+    path = tmp_path / "luts" / "made-up.csv"
+    context = Context(device="made-up", backend="onnxruntime", backend_version="1.0", statistic="median")
+    table = LatencyTable(context, {(None, b): Entry(stand_ins.block_ms(b)) for b in small.all_blocks()})
+    table.write(path)
+    rng = np.random.default_rng(4)
+    archs = small.decode(small.sample_genomes(24, rng))
+    sums = table.sum_ms(small, archs)
+    truth = sums * BIAS * np.exp(rng.normal(0, 0.01, len(sums)))
+    networks = [
+        Network(small, arch, role, len(small.blocks(arch)), float(s), float(ms))
+        for arch, s, ms, role in zip(archs, sums, truth, ["reference"] * 16 + ["verify"] * 8, strict=True)
+    ]
+    write_networks(networks_path(path), context, networks)
+    return path
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*argv: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ofa-search", *map(str, argv)])
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_json_and_files_agree(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
+    out = tmp_path / "out"
+    code, text, err = call("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "--out", out, "--json")
+    assert code == 0
+    record = json.loads(text)
+    assert record["space"] == "tiny"
+    assert record["latency_ms"] <= 0.05
+    assert record["low_ms"] < record["latency_ms"] < record["high_ms"]
+    assert record["latency"]["calibrated"]
+    assert record["accuracy"]["percent"] is False
+    assert record["measured"] is None
+    assert record["seconds"] > 0
+    arch = arch_from_dict(record["arch"], small)
+    assert arch_from_dict(read_arch_dict(out / "arch.json"), small) == arch
+    saved = json.loads((out / "search.json").read_text())
+    assert {k: v for k, v in record.items() if k != "out"} == {
+        k: v for k, v in saved.items() if k not in ("schema", "versions")
+    }
+    expected = {"arch.json", "ofa.json", "candidates.json", "pareto.csv", "blocks.csv", "networks.csv", "search.json"}
+    assert expected | {"subnet.onnx"} <= {p.name for p in out.iterdir()}
+    assert "random weights" in err
+    assert "Traceback" not in err
+
+
+def test_the_exported_network_is_the_answer_and_says_that_it_is_untrained(
+    lut: Path, tmp_path: Path, small: Space, call: Any
+) -> None:
+    import onnx
+
+    out = tmp_path / "out"
+    argv = ("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", out, "--no-report")
+    assert call(*argv)[0] == 0
+    model = onnx.load(out / "subnet.onnx")
+    onnx.checker.check_model(model)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert arch_from_dict(json.loads(metadata["arch"]), small) == arch_from_dict(
+        read_arch_dict(out / "arch.json"), small
+    )
+    assert "random" in metadata["weights"]
+    assert not (out / "report.html").exists()
+
+
+def test_the_summary_for_people(lut: Path, tmp_path: Path, call: Any) -> None:
+    code, text, _ = call(
+        "--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", tmp_path / "o", "--no-report"
+    )
+    assert code == 0
+    for words in (
+        "tiny on made-up",
+        "at most 0.05 ms",
+        "predicted  ",
+        "score      ",
+        "not an accuracy",
+        "MACs",
+        "seed 0",
+    ):
+        assert words in text
+
+
+def test_limits_resolutions_and_confidence(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
+    common = ("--lut", lut, "-a", "proxy:macs", "--no-report", "--json", "-o", tmp_path / "o")
+    loose = json.loads(call(*common, "--max-latency-ms", 0.05)[1])
+    sure = json.loads(call(*common, "--max-latency-ms", 0.05, "--confidence", 0.95)[1])
+    assert sure["high_ms"] <= 0.05 < loose["high_ms"]
+    small_one = json.loads(call(*common, "--max-latency-ms", 0.05, "--max-mmacs", 0.5 * loose["mmacs"])[1])
+    assert small_one["mmacs"] <= 0.5 * loose["mmacs"]
+    few = json.loads(call(*common, "--max-latency-ms", 0.05, "--max-params-m", 0.9 * loose["params_m"])[1])
+    assert few["params_m"] <= 0.9 * loose["params_m"]
+    at = json.loads(call(*common, "--max-latency-ms", 0.05, "-r", "24")[1])
+    assert at["arch"]["r"] == [24]
+    assert at["resolutions"] == [24]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--max-latency-ms", "0.0001", "-a", "proxy:macs"], "the smallest is"),
+        (["--max-latency-ms", "-1", "-a", "proxy:macs"], "a finite number > 0"),
+        (["--max-latency-ms", "1", "-a", "proxy:macs", "-r", "64"], "no latency is known at 64 px"),
+        (["--max-latency-ms", "1"], "--accuracy proxy:macs"),
+        (["--max-latency-ms", "1", "-a", "nothing.csv"], "nothing.csv"),
+        (["--max-latency-ms", "1", "-a", "proxy:macs", "--space", "mbv4"], "unknown space 'mbv4'"),
+        (["--max-latency-ms", "1", "-a", "proxy:macs", "--confidence", "0.2"], "above 0.5"),
+        (["--max-latency-ms", "1", "-a", "proxy:macs", "--measure", "nowhere"], "nowhere"),
+    ],
+)
+def test_known_errors_are_one_line_and_exit_1(
+    argv: list[str], message: str, lut: Path, tmp_path: Path, call: Any
+) -> None:
+    code, out, err = call("--lut", lut, *argv, "--out", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert message in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_usage_errors_exit_2(lut: Path, call: Any) -> None:
+    assert call("--lut", lut)[0] == 2
+    assert call("--lut", lut, "--max-latency-ms", "1", "-r", "a")[0] == 2
+    assert call("reprot", "x")[0] == 2
+
+
+def test_a_missing_table_is_named(tmp_path: Path, call: Any) -> None:
+    code, _, err = call("--lut", tmp_path / "no.csv", "--max-latency-ms", 1)
+    assert code == 1
+    assert "no.csv" in err
+
+
+def test_the_report_is_one_file_made_from_the_folder_alone(lut: Path, tmp_path: Path, call: Any) -> None:
+    pytest.importorskip("plotly")
+    out = tmp_path / "out"
+    assert call("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", out)[0] == 0
+    first = (out / "report.html").read_text()
+    lut.unlink()
+    moved = tmp_path / "moved"
+    out.rename(moved)
+    code, text, _ = call("report", moved)
+    assert (code, text) == (0, f"{moved / 'report.html'}\n")
+    assert call("report", moved, "-o", tmp_path / "r.html")[1] == f"{tmp_path / 'r.html'}\n"
+    html = (tmp_path / "r.html").read_text()
+    assert len(html) == len(first)
+    outside = html[: html.index("<script>")] + html[html.index("</script>") :]
+    for words in (
+        "tiny on made-up: predicted within 0.05 ms",
+        "Latency is a prediction.",
+        "There is no accuracy here.",
+        "random weights",
+        "calibration networks",
+        "verification networks",
+        "Calibration error",
+        'id="front"',
+        'id="measured"',
+        'id="blocks"',
+    ):
+        assert words in outside
+    assert "src=" not in outside
+    assert "http" not in outside.replace("https://plot.ly", "")
+
+
+def test_a_folder_that_is_none_is_one_line(tmp_path: Path, call: Any) -> None:
+    code, _, err = call("report", tmp_path)
+    assert code == 1
+    assert "search.json" in err
+    (tmp_path / "search.json").write_text('{"schema": 1}')
+    (tmp_path / "candidates.json").write_text("[]")
+    code, _, err = call("report", tmp_path)
+    assert code == 1
+    assert "not the folder of a search" in err
+    (tmp_path / "search.json").write_text("{")
+    assert call("report", tmp_path)[0] == 1
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['ofa-search', '--help']\n"
+        "from ofa_core.search.cli import main\n"
+        "assert main() == 0\n"
+        "heavy = {'numpy', 'pandas', 'torch', 'sklearn', 'plotly', 'onnx', 'scipy', 'devices'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--max-latency-ms" in done.stdout
