@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from predictors.accuracy import AccuracyPredictor, MacsProxy, load_accuracy
     from predictors.blocks import BlockPredictor
     from predictors.builtin import BuiltinAccuracy
+    from predictors.design import select_d_optimal
     from predictors.lut import LutPredictor, load_lut
+    from predictors.network import NetworkPredictor
+    from predictors.transfer import TransferPredictor
 
 __all__ = [
     "AccuracyPredictor",
@@ -20,8 +23,11 @@ __all__ = [
     "BuiltinAccuracy",
     "LutPredictor",
     "MacsProxy",
+    "NetworkPredictor",
+    "TransferPredictor",
     "load_accuracy",
     "load_lut",
+    "select_d_optimal",
 ]
 
 _HOME = {
@@ -30,8 +36,11 @@ _HOME = {
     "BuiltinAccuracy": "builtin",
     "LutPredictor": "lut",
     "MacsProxy": "accuracy",
+    "NetworkPredictor": "network",
+    "TransferPredictor": "transfer",
     "load_accuracy": "accuracy",
     "load_lut": "lut",
+    "select_d_optimal": "design",
 }
 
 

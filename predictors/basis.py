@@ -1,0 +1,96 @@
+"""The columns that whole-network latency is regressed on, and how coefficients become a table again.
+
+Columns come in levels, each held back more than the one before: a constant; the totals of the physical quantities
+(`predictors.features`); their parts in each stage; those of stem and head. All are divided by the mean total, so that a
+coefficient is a share of the latency and one penalty fits all devices. As every column but the constant is a sum over
+blocks, a fitted model is a `DenseTable`, and as fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ofa_core.dense import DenseTable
+from ofa_core.space import Genomes, Space
+from predictors.estimator import Floats
+from predictors.features import feature_names, physical, physical_table
+
+__all__ = ["AdditiveModel", "Basis"]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Columns for one space.
+
+    Attributes:
+        space: the space.
+        totals: (F,) mean total of each quantity over the rows that the basis was made for.
+    """
+
+    space: Space
+    totals: Floats
+
+    @classmethod
+    def of(cls, space: Space, genomes: Genomes) -> Basis:
+        """The basis whose unit is the mean of these rows."""
+        return cls(space, physical(space, genomes).sum(axis=1).mean(axis=0))
+
+    @property
+    def n_totals(self) -> int:
+        """Columns of the first two levels: the constant and the totals."""
+        return 1 + len(self.totals)
+
+    def columns(self, genomes: Genomes) -> Floats:
+        """(n, p) of (n, 1 + n_slots) genomes."""
+        parts = physical(self.space, genomes) / self.totals
+        n, n_stages = len(genomes), len(self.space.stages)
+        stages = parts[:, :n_stages].reshape(n, -1)
+        return np.column_stack([np.ones(n), parts.sum(axis=1), stages, parts[:, n_stages][:, self._fixed()]])
+
+    def precision(self, total: float, blocks: float, rest: float) -> Floats:
+        """(p,) penalties: of constant and totals, of the stages' block counts, and of their other quantities."""
+        n_features, n_stages = len(self.totals), len(self.space.stages)
+        stages = np.full((n_stages, n_features), float(rest))
+        stages[:, 0] = blocks
+        return np.concatenate([np.full(self.n_totals, total), stages.reshape(-1), np.full(len(self._fixed()), rest)])
+
+    def _fixed(self) -> list[int]:
+        names = feature_names(self.space)
+        return [names.index("pointwise"), names.index("activations")]
+
+    def additive(self, coef: Floats) -> AdditiveModel:
+        """Coefficients of the columns as costs per quantity."""
+        n_features, n_stages = len(self.totals), len(self.space.stages)
+        totals = coef[1 : 1 + n_features]
+        split = 1 + n_features + n_stages * n_features
+        stages = coef[1 + n_features : split].reshape(n_stages, n_features) + totals
+        fixed = totals.copy()
+        fixed[self._fixed()] += coef[split:]
+        return AdditiveModel(self.space, float(coef[0]), stages / self.totals, fixed / self.totals)
+
+
+@dataclass(frozen=True)
+class AdditiveModel:
+    """A number that is a sum over blocks.
+
+    Attributes:
+        space: the space.
+        constant: added once.
+        stages: (S, F) cost of each physical quantity in each stage.
+        fixed: (F,) the same in stem and head.
+    """
+
+    space: Space
+    constant: float
+    stages: Floats
+    fixed: Floats
+
+    def dense(self, pixels: tuple[int, ...]) -> DenseTable:
+        """The model as a table for these resolutions, ascending."""
+        cost = self.stages[list(self.space.slot_stages)]
+        tables = [physical_table(self.space, px) for px in pixels]
+        fixed = np.array([self.constant + float(table.fixed @ self.fixed) for table in tables])
+        slots = np.stack([np.einsum("scf,sf->sc", table.slots, cost) for table in tables])
+        return DenseTable(np.asarray(pixels, dtype=np.int64), fixed, slots)

@@ -1,0 +1,99 @@
+"""What an architecture physically is, as numbers: the features that carry latency prediction.
+
+Per stage: the number of blocks (each is a fixed number of kernel launches), point-wise MACs, depth-wise MACs apart for
+each kernel size, elements of feature maps, and weights. Stem and head are one stage more, as they change with the
+input size alone. All are sums over blocks, so they come from one small table per resolution and thousands of
+architectures are described at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ofa_core.blocks import BlockSpec
+from ofa_core.space import Genomes, Space
+from predictors.estimator import Floats
+
+__all__ = ["PhysicalTable", "feature_names", "one_hot", "physical", "physical_table"]
+
+CHUNK = 8192
+
+
+def feature_names(space: Space) -> tuple[str, ...]:
+    """The quantities that are summed in each stage."""
+    return ("blocks", "pointwise", *(f"depthwise_k{k}" for k in space.kernels), "activations", "weights")
+
+
+def block_quantities(space: Space, block: BlockSpec) -> list[float]:
+    """(F,) quantities of one block, in the order of `feature_names`.
+
+    The counts are unscaled: blocks, MACs, elements, parameters. Squeeze-and-excite MACs count as point-wise.
+    """
+    pointwise = block.pointwise_macs + 2 * block.mid_c * block.se_c
+    depthwise = [float(block.kernel_macs) if block.kernel_px == k else 0.0 for k in space.kernels]
+    return [1.0, float(pointwise), *depthwise, float(block.activation_elements), float(block.params)]
+
+
+@dataclass(frozen=True)
+class PhysicalTable:
+    """Quantities of each choice at one resolution.
+
+    Attributes:
+        fixed: (F,) of the layers that every sub-net has.
+        slots: (n_slots, n_codes + 1, F) of each slot's code, zeros where it is inactive.
+    """
+
+    fixed: Floats
+    slots: Floats
+
+
+@lru_cache(maxsize=256)
+def physical_table(space: Space, resolution_px: int) -> PhysicalTable:
+    """The quantities of every choice of `space` at this resolution."""
+    n_features = len(feature_names(space))
+    slots = np.zeros((space.n_slots, space.n_codes + 1, n_features))
+    fixed = np.zeros(n_features)
+    code = 0
+    for kernel in space.kernels:
+        for expand in space.expands:
+            code += 1
+            blocks = space.blocks(space.uniform(kernel, expand, None, resolution_px))
+            slots[:, code] = [block_quantities(space, block) for block in blocks[2 : 2 + space.n_slots]]
+            if code == 1:
+                others = (*blocks[:2], *blocks[2 + space.n_slots :])
+                fixed = np.sum([block_quantities(space, block) for block in others], axis=0)
+    return PhysicalTable(fixed, slots)
+
+
+def physical(space: Space, genomes: Genomes) -> Floats:
+    """Describe architectures.
+
+    Args:
+        space: their space.
+        genomes: (n, 1 + n_slots).
+
+    Returns:
+        (n, S + 1, F): quantities per stage, stem and head last.
+    """
+    n_stages = len(space.stages)
+    out = np.empty((len(genomes), n_stages + 1, len(feature_names(space))))
+    slots = np.arange(space.n_slots)
+    for px in np.unique(genomes[:, 0]):
+        table = physical_table(space, int(px))
+        rows = np.flatnonzero(genomes[:, 0] == px)
+        out[rows, n_stages] = table.fixed
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            chosen = table.slots[slots, genomes[part, 1:]]
+            out[part, :n_stages] = np.add.reduceat(chosen, space.stage_starts, axis=1)
+    return out
+
+
+def one_hot(space: Space, genomes: Genomes) -> Floats:
+    """(n, n_slots * n_codes) which choice each slot made; zeros where it is inactive."""
+    out = np.zeros((len(genomes), space.n_slots, space.n_codes + 1))
+    out[np.arange(len(genomes))[:, None], np.arange(space.n_slots), genomes[:, 1:]] = 1.0
+    return out[:, :, 1:].reshape(len(genomes), -1)

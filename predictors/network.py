@@ -1,0 +1,242 @@
+"""`NetworkPredictor`: latency of whole networks, learnt from whole networks, with or without a table as prior.
+
+A few dozen measured sub-nets are enough: see `docs/predictors.md` for figures. The model is a sum over physical
+quantities (`predictors.basis`), fitted for relative errors (`predictors.relative`) under several strengths of prior and
+averaged by their leave-one-out errors. A table's sum, or the predictions of other devices
+(`predictors.transfer`), enter as further non-negative columns, and then the physical quantities only correct them. With
+many networks boosted trees may correct what is not additive, if cross-validation says that they help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ofa_core.errors import PredictorError
+from ofa_core.space import Genomes, Space
+from ofa_core.table import LatencyTable
+from predictors.basis import AdditiveModel, Basis
+from predictors.boost import ResidualTrees, fit_residual_trees
+from predictors.dense_cache import DenseCache
+from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets
+from predictors.intervals import ConformalErrors
+from predictors.regime import Regime, regime_of
+from predictors.relative import average_weights, fit_relative
+
+__all__ = ["MIN_NETWORKS", "Mixture", "NetworkPredictor", "fit_mixture"]
+
+MIN_NETWORKS = 5
+# Penalties (Basis.precision) of the models that are averaged: totals, block counts per stage, the rest per stage.
+ALONE = tuple(product((0.003, 0.03), (0.0003, 0.01, 0.3), (0.1, 1.0, 10.0)))
+WITH_PRIOR = tuple((s, 10 * s, 10 * s) for s in (0.3, 3.0, 30.0, 300.0))
+PRIOR_PRECISION = 1e-3
+MOST_PAIRED = 6
+TRUST_WITHOUT_PRIOR = 0.02  # before any row was seen, in all models that use no prior together, if there are others
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A fitted model of latency.
+
+    Attributes:
+        physical: the additive part, in ms.
+        weights: (K,) factors on the predictions of K priors (tables, other devices).
+        floor_ms: predictions are at least this.
+        share: how much of the average fell to models that use no prior.
+        errors: of rows that were left out.
+        held_out: (n,) predictions of the training rows by models without them, ms.
+    """
+
+    physical: AdditiveModel
+    weights: Floats
+    floor_ms: float
+    share: float
+    errors: ConformalErrors
+    held_out: Floats
+
+
+def fit_mixture(space: Space, genomes: Genomes, latency_ms: Floats, priors: Floats) -> Mixture:
+    """Fit and average.
+
+    Args:
+        space: the space.
+        genomes: (n, 1 + n_slots) measured networks.
+        latency_ms: (n,).
+        priors: (n, K) what each prior predicts for them, ms; K may be 0.
+    """
+    n, n_priors = priors.shape
+    unit = float(np.median(latency_ms))
+    y = latency_ms / unit
+    prior_units = np.median(priors, axis=0) if n_priors else np.zeros(0)
+    basis = Basis.of(space, genomes)
+    columns = np.column_stack([priors / prior_units, basis.columns(genomes)])
+    nonnegative = np.arange(columns.shape[1]) < n_priors
+
+    coefs, held_out, scores, uses = [], [], [], []
+
+    def attempt(chosen: Sequence[int], strengths: tuple[float, float, float]) -> float:
+        keep = np.concatenate([np.isin(np.arange(n_priors), chosen), np.ones(columns.shape[1] - n_priors, dtype=bool)])
+        precision = np.concatenate([np.full(len(chosen), PRIOR_PRECISION), basis.precision(*strengths)])
+        fit = fit_relative(columns[:, keep], y, precision, nonnegative[keep])
+        coef = np.zeros(columns.shape[1])
+        coef[keep] = fit.coef
+        coefs.append(coef)
+        held_out.append(fit.held_out)
+        scores.append(fit.score)
+        uses.append(len(chosen) > 0)
+        return fit.score
+
+    for strengths in ALONE:
+        attempt((), strengths)
+    single = [min(attempt((k,), strengths) for strengths in WITH_PRIOR) for k in range(n_priors)]
+    best = [int(k) for k in np.argsort(single)[:MOST_PAIRED]]
+    for chosen in (*combinations(best, 2), *([tuple(range(n_priors))] if n_priors > 2 else [])):
+        for strengths in WITH_PRIOR:
+            attempt(chosen, strengths)
+
+    used = np.asarray(uses)
+    share = TRUST_WITHOUT_PRIOR if used.any() else 1.0
+    trust = np.where(used, (1.0 - share) / max(int(used.sum()), 1), share / int((~used).sum()))
+    weights = average_weights(np.asarray(scores), n, trust)
+    coef = weights @ np.asarray(coefs)
+    mean_held_out = unit * (weights @ np.asarray(held_out))
+    return Mixture(
+        physical=basis.additive(unit * coef[n_priors:]),
+        weights=unit * coef[:n_priors] / prior_units,
+        floor_ms=0.05 * unit,
+        share=float(weights[~used].sum()),
+        errors=ConformalErrors(np.log(latency_ms / mean_held_out)),
+        held_out=mean_held_out,
+    )
+
+
+class NetworkPredictor(Estimator):
+    """Latency of whole networks on one device.
+
+        predictor = NetworkPredictor("mbv3-w1.2").fit(archs, latency_ms)
+        y, low, high = predictor.predict(others, return_interval=True)
+
+    Args:
+        space: the space of the architectures.
+        table: the device's latency table (or its file), as prior mean; None does without.
+        boost: `auto` lets boosted trees correct the model from 700 networks on, where xgboost is installed and
+            cross-validation finds them better; `never` does not.
+        device: a name for tables and plots.
+
+    Attributes:
+        mixture_: the fitted model.
+        regime_: additive or launch-bound, with the evidence.
+        n_networks_: rows it was fitted on.
+        trees_: the correction by boosted trees, or None.
+    """
+
+    mixture_: Mixture
+    regime_: Regime
+    n_networks_: int
+    trees_: ResidualTrees | None
+
+    def __init__(
+        self,
+        space: Space | str,
+        *,
+        table: LatencyTable | Path | str | None = None,
+        boost: str = "auto",
+        device: str = "",
+    ) -> None:
+        self.space = space
+        self.table = table
+        self.boost = boost
+        self.device = device
+
+    def fit(self, archs: Archs, latency_ms: ArrayLike) -> Self:
+        """Learn from measured networks.
+
+        Args:
+            archs: n networks, n >= 5; about 30 that `predictors.design` chose make a good predictor.
+            latency_ms: (n,) milliseconds per batch.
+
+        Raises:
+            PredictorError: for too few networks, or numbers that are not finite and positive.
+        """
+        space = as_space(self.space)
+        priors = [] if self.table is None else [table_prior(self.table, space)]
+        return self._learn(space, archs, latency_ms, priors)
+
+    def _learn(self, space: Space, archs: Archs, latency_ms: ArrayLike, priors: Sequence[Any]) -> Self:
+        genomes = as_genomes(archs, space)
+        y = as_targets(latency_ms, len(genomes), "latency_ms")
+        if len(y) < MIN_NETWORKS:
+            raise PredictorError(f"{len(y)} measured networks; at least {MIN_NETWORKS} are needed")
+        if self.boost not in ("auto", "never"):
+            raise PredictorError(f"boost is {self.boost!r}; auto or never")
+        self.forget()
+        self.priors_ = tuple(priors)
+        self.mixture_ = fit_mixture(space, genomes, y, self._of_priors(genomes))
+        self.regime_ = regime_of(space, genomes, y)
+        self.n_networks_ = len(y)
+        self._seen_ = tuple(int(px) for px in np.unique(genomes[:, 0]))
+        self._dense_ = DenseCache(self.mixture_.physical.dense, space.resolutions)
+        self.errors_ = self.mixture_.errors
+        self.trees_ = None
+        if self.boost == "auto":
+            found = fit_residual_trees(space, genomes, self.mixture_.held_out, y)
+            if found is not None:
+                self.trees_, self.errors_ = found
+        return self
+
+    def _of_priors(self, genomes: Genomes) -> Floats:
+        if not self.priors_:
+            return np.zeros((len(genomes), 0))
+        return np.column_stack([prior.predict(genomes) for prior in self.priors_])
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Those it was fitted on and the space's other ones between them."""
+        seen = self._seen_
+        return tuple(sorted({*seen, *(px for px in as_space(self.space).resolutions if seen[0] <= px <= seen[-1])}))
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether whole networks stand behind it: always."""
+        return True
+
+    @property
+    def label(self) -> str:
+        """Device and rows."""
+        return f"{self.device or 'device'} (fitted to {self.n_networks_} networks)"
+
+    @property
+    def note(self) -> str:
+        """Its own error estimate and the regime."""
+        return (
+            f"fitted to {self.n_networks_} whole networks, error on networks left out "
+            f"{100 * self.errors_.mape:.1f} %; {self.regime_}"
+        )
+
+    def _point(self, genomes: Genomes) -> Floats:
+        if not len(genomes):
+            return np.zeros(0)
+        y = self._dense_.sum(genomes)
+        used = np.flatnonzero(self.mixture_.weights > 0)
+        for k in used:
+            y = y + self.mixture_.weights[k] * self.priors_[k].predict(genomes)
+        y = np.maximum(y, self.mixture_.floor_ms)
+        return y if self.trees_ is None else y * self.trees_.factor(as_space(self.space), genomes)
+
+    def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
+        return self.errors_.bounds(point, confidence)
+
+
+def table_prior(table: LatencyTable | Path | str, space: Space) -> Estimator:
+    """The plain sum of a table, missing blocks estimated, as a prior."""
+    from predictors.lut import LutPredictor, load_lut
+
+    if isinstance(table, LatencyTable):
+        return LutPredictor(space, fill=True).fit(table)
+    return load_lut(Path(table), space, fill=True)

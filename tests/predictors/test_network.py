@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ofa_core.errors import PredictorError
+from predictors.basis import Basis
+from predictors.boost import fit_residual_trees
+from predictors.design import d_optimal_rows, design_columns, select_d_optimal
+from predictors.features import feature_names, physical
+from predictors.network import NetworkPredictor
+from predictors.transfer import TransferPredictor, as_source
+
+
+def device_ms(space, genomes, launch=0.02, pointwise=2e-8, depthwise=8e-8, base=1.0):
+    """A device whose latency is a sum: launches, point-wise and depth-wise work."""
+    totals = physical(space, genomes).sum(axis=1)
+    n_k = len(space.kernels)
+    return base + launch * totals[:, 0] + pointwise * totals[:, 1] + depthwise * totals[:, 2 : 2 + n_k].sum(axis=1)
+
+
+def noisy(values, rng, sd=0.01, late=0.05):
+    factor = np.exp(sd * rng.standard_normal(len(values)))
+    return values * np.where(rng.random(len(values)) < late, 1.25, factor)
+
+
+def test_physical_quantities_are_the_walks(space, tiny_space):
+    for here in (space, tiny_space):
+        genomes = here.sample_genomes(20, np.random.default_rng(0))
+        totals = physical(here, genomes).sum(axis=1)
+        names = feature_names(here)
+        for row, arch in zip(totals, here.decode(genomes), strict=True):
+            blocks = here.blocks(arch)
+            assert row[names.index("blocks")] == len(blocks)
+            depthwise = sum(row[names.index(f"depthwise_k{k}")] for k in here.kernels)
+            stem = blocks[0].kernel_macs if 3 in here.kernels else 0
+            assert row[names.index("pointwise")] + depthwise == sum(b.macs for b in blocks)
+            assert stem <= depthwise
+            assert row[names.index("weights")] == here.params(arch)
+
+
+def test_an_additive_model_is_its_table(space):
+    genomes = space.sample_genomes(50, np.random.default_rng(1))
+    basis = Basis.of(space, genomes)
+    coef = np.random.default_rng(2).standard_normal(basis.columns(genomes).shape[1])
+    dense = basis.additive(coef).dense(space.resolutions)
+    assert dense.sum(genomes) == pytest.approx(basis.columns(genomes) @ coef, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("launch", [0.01, 6.0])
+def test_thirty_networks_are_enough_for_an_additive_device(space, launch):
+    rng = np.random.default_rng(3)
+    chosen = space.encode(select_d_optimal(space, 30, rng))
+    predictor = NetworkPredictor(space).fit(chosen, noisy(device_ms(space, chosen, launch), rng))
+    test = space.sample_genomes(500, rng)
+    truth = device_ms(space, test, launch)
+    y, low, high = predictor.predict(test, return_interval=True)
+    assert np.mean(np.abs(y / truth - 1)) < 0.015
+    assert np.mean((low <= truth) & (truth <= high)) > 0.85
+    assert predictor.regime_.name == ("additive" if launch < 1 else "launch-bound")
+    assert "whole networks" in predictor.note
+
+
+def test_a_table_is_a_better_start(space, make_table):
+    rng = np.random.default_rng(4)
+    pixels = [160, 192, 224]
+    table = make_table(space, pixels)
+    genomes = space.sample_genomes(312, rng, pixels)
+    truth = 1.2 * table.sum_ms(space, space.decode(genomes)) + 0.3
+    measured = noisy(truth[:12], rng)
+    errors = [
+        np.mean(np.abs(model.fit(genomes[:12], measured).predict(genomes[12:]) / truth[12:] - 1))
+        for model in (NetworkPredictor(space, table=table), NetworkPredictor(space))
+    ]
+    assert errors[0] < 0.02
+    assert errors[0] < errors[1]
+
+
+def test_sources_help_and_useless_ones_do_no_harm(space):
+    rng = np.random.default_rng(5)
+    other = space.sample_genomes(300, rng)
+    near = NetworkPredictor(space).fit(other, noisy(device_ms(space, other, launch=0.03, depthwise=9e-8), rng))
+    useless = NetworkPredictor(space).fit(other, rng.uniform(5, 15, len(other)))
+    mine = space.sample_genomes(10, rng)
+    measured = noisy(2 * device_ms(space, mine), rng, late=0)
+    test = space.sample_genomes(500, rng)
+    truth = 2 * device_ms(space, test)
+
+    def error(sources):
+        model = TransferPredictor(space).fit(mine, measured, sources=sources)
+        return np.mean(np.abs(model.predict(test) / truth - 1))
+
+    alone, with_near, with_useless = error([]), error([near, useless]), error([useless])
+    assert with_near < 0.05
+    assert with_near < alone
+    assert with_useless < alone + 0.01
+
+
+def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
+    rng = np.random.default_rng(6)
+    genomes = space.sample_genomes(40, rng, [160, 192])
+    y = device_ms(space, genomes)
+    table = make_table(space, [160, 192])
+    table.write(tmp_path / "other.csv")
+    model = TransferPredictor(space).fit(genomes, y, sources=[table, tmp_path / "other.csv", (genomes, y)])
+    assert len(model.priors_) == 3
+    assert "sources used" in model.note
+    with pytest.raises(PredictorError, match="tiny"):
+        as_source(NetworkPredictor(tiny_space).fit(tiny_space.sample_genomes(20, rng), np.ones(20)), space)
+    with pytest.raises(PredictorError, match="int"):
+        as_source(3, space)  # type: ignore[arg-type]
+
+
+def test_d_optimal_beats_random_in_determinant(space):
+    rng = np.random.default_rng(7)
+    genomes = space.sample_genomes(800, rng)
+    columns, precision = design_columns(space, genomes)
+
+    def information(rows):
+        X = columns[rows]
+        return np.linalg.slogdet(X.T @ X + np.diag(precision))[1]
+
+    chosen = d_optimal_rows(columns, 40, precision, rng)
+    assert len(set(chosen.tolist())) == 40
+    assert information(chosen) > max(information(rng.permutation(800)[:40]) for _ in range(20))
+    archs = select_d_optimal(space, 25, np.random.default_rng(1), [160, 192])
+    assert len(set(archs)) == 25
+    assert {a.resolution_px for a in archs} <= {160, 192}
+    assert archs == select_d_optimal(space, 25, np.random.default_rng(1), [160, 192])
+
+
+def test_boosted_trees_only_where_they_pay(space):
+    pytest.importorskip("xgboost")
+    rng = np.random.default_rng(8)
+    genomes = space.sample_genomes(900, rng)
+    held_out = device_ms(space, genomes)
+    assert fit_residual_trees(space, genomes, held_out, noisy(held_out, rng)) is None
+    assert fit_residual_trees(space, genomes[:600], held_out[:600], held_out[:600] * 1.1) is None
+    step = np.where(genomes[:, 0] % 32 == 0, 1.0, 1.15)
+    found = fit_residual_trees(space, genomes, held_out, noisy(held_out * step, rng, late=0))
+    assert found is not None
+    trees, errors = found
+    assert errors.mape < 0.04
+    assert type(trees).from_json(trees.model_json).factor(space, genomes[:5]) == pytest.approx(
+        trees.factor(space, genomes[:5])
+    )
+
+
+def test_refusals(space):
+    genomes = space.sample_genomes(6, np.random.default_rng(9))
+    with pytest.raises(PredictorError, match="at least 5"):
+        NetworkPredictor(space).fit(genomes[:4], np.ones(4))
+    with pytest.raises(PredictorError, match=r"latency_ms\[2\] is -1"):
+        NetworkPredictor(space).fit(genomes, [1, 1, -1, 1, 1, 1])
+    with pytest.raises(PredictorError, match="one value per architecture"):
+        NetworkPredictor(space).fit(genomes, np.ones(5))
+    with pytest.raises(PredictorError, match="boost"):
+        NetworkPredictor(space, boost="yes").fit(genomes, np.ones(6))
