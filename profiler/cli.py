@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,17 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from devices.device import DeviceError
-from ofa_core.cli_app import EXIT_UNSTABLE, new_app, run_app
+from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, new_app, run_app
 from ofa_core.errors import OfaError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from devices.device import Device
     from devices.target import Target
     from ofa_core.arch import Arch
     from ofa_core.space import Space
-    from profiler.runners import AgentRunner
+    from profiler.launch import Launch
 
 __all__ = ["app", "main"]
 
@@ -31,17 +32,26 @@ app = new_app(
     "them, and write a CSV file. An interrupted run resumes by itself."
 )
 
-VERIFY_PROCESSES = 4
+VERIFY_PROCESSES = 6
 UNSTABLE_SHARE = 0.05  # of the blocks: more unstable ones than that, and the exit code is 3
 UNSTABLE_MEDIAN = 0.05  # median half width of the intervals
 
 TargetOption = Annotated[
-    list[str], typer.Option("--target", "-t", help="Device: local, ssh:USER@HOST, adb:SERIAL or an alias. Repeatable.")
+    list[str],
+    typer.Option(
+        "--target", "-t", help="Device: local, ssh:USER@HOST, adb:SERIAL, adb:pixel2, adb:* or an alias. Repeatable."
+    ),
 ]
 SpaceOption = Annotated[str, typer.Option("--space", "-s", help="Search space, such as mbv3-w1.0 or proxyless-w1.3.")]
 LutOption = Annotated[Path, typer.Option("--lut", help="Latency table (CSV) that ofa-profile wrote.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all random orders and choices.")]
 PythonOption = Annotated[str | None, typer.Option(help="Interpreter on the device.")]
+BenchmarkOption = Annotated[
+    Path | None, typer.Option(help="The official benchmark_model, built for the device: run it instead of an agent.")
+]
+AgentOption = Annotated[Path | None, typer.Option(help="The C agent, built for the device. [default: built here]")]
+LibraryOption = Annotated[Path | None, typer.Option(help="libLiteRt.so for the C agent.")]
+KeepOption = Annotated[bool, typer.Option("--keep", help="Leave the files on the device for the next time.")]
 
 
 @app.callback()
@@ -51,9 +61,13 @@ def profile(
     resolutions: Annotated[
         str | None, typer.Option("--resolutions", "-r", help="Input sizes, such as 160,192,224 or 128-224:16.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="Runtime on the device. [default: onnxruntime]")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Runtime on the device. [default: onnxruntime; tflite on phones]")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one inference. [default: 1]")] = None,
-    cpus: Annotated[str | None, typer.Option(help="Cores to pin to, such as 0 or 4-7.")] = None,
+    cpus: Annotated[
+        str | None, typer.Option(help="Cores to pin to: 0, 4-7, big, little or all. [default: big on phones]")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 1,
     graph_form: Annotated[str, typer.Option(help="fused (HardSwish as one operator) or literal.")] = "fused",
     budget_s: Annotated[
@@ -66,10 +80,17 @@ def profile(
         bool, typer.Option("--fresh", help="Set an earlier journal aside instead of resuming it.")
     ] = False,
     python: PythonOption = None,
+    benchmark_binary: BenchmarkOption = None,
+    agent_binary: AgentOption = None,
+    litert_library: LibraryOption = None,
+    keep: KeepOption = False,
 ) -> None:
     """Measure the building blocks of a space on a device and write the table."""
-    from devices.target import Target
     from ofa_core.spaces import get_space
+    from profiler.clusters import parse_cpus
+    from profiler.console import progress_rows
+    from profiler.fleet import measure_all, stoppable
+    from profiler.launch import Launch, default_backend, expand_targets
     from profiler.profiling import Job
     from profiler.session import Settings
 
@@ -77,47 +98,72 @@ def profile(
     pixels = parse_resolutions(resolutions, the_space)
     if graph_form not in ("fused", "literal"):
         raise typer.BadParameter(f"{graph_form!r}; fused or literal", param_hint="--graph-form")
-    targets = [Target.parse(text) for text in target]
+    if cpus is not None and cpus not in ("big", "little", "all"):
+        try:
+            parse_cpus(cpus)
+        except OfaError as error:
+            raise typer.BadParameter(str(error)) from error
+    options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
+    targets = {the_target.name or str(the_target): the_target for the_target in expand_targets(target)}
     if out is not None and len(targets) > 1:
         raise typer.BadParameter("one file cannot hold the tables of several targets", param_hint="--out")
-    worst = 0
-    for the_target in targets:
-        settings = Settings(
-            n_processes=processes,
-            budget_s=budget_s if budget_s is not None else 60.0 + 70.0 * len(pixels),
-            threads=threads or the_target.threads or 1,
-            cpus=parse_cpus(cpus) or the_target.cpus,
-            seed=seed,
-        )
-        job = Job(
-            space=the_space,
-            resolutions=pixels,
-            device=the_target.name or str(the_target),
-            backend=backend or the_target.backend or "onnxruntime",
-            batch_size=batch_size,
-            graph_form=graph_form,
-            settings=settings,
-        )
-        worst = max(worst, _profile_one(job, the_target, out, fresh, python))
+    err = _stderr()
+    with progress_rows(err) as row:
+
+        def measure(name: str, stop: threading.Event) -> int:
+            the_target = targets[name]
+            settings = Settings(
+                n_processes=processes,
+                budget_s=budget_s if budget_s is not None else 60.0 + 70.0 * len(pixels),
+                threads=threads or the_target.threads or 1,
+                seed=seed,
+            )
+            job = Job(
+                space=the_space,
+                resolutions=pixels,
+                device=name,
+                backend=backend or default_backend(the_target, options),
+                batch_size=batch_size,
+                graph_form=graph_form,
+                settings=settings,
+            )
+            return _profile_one(job, the_target, out, fresh, options, cpus, stoppable(row(name), stop))
+
+        if len(targets) == 1:
+            worst = measure(next(iter(targets)), threading.Event())
+        else:
+            codes = measure_all(
+                list(targets), measure,
+                is_here=lambda name: targets[name].scheme == "local",
+                errors=(OfaError, DeviceError), complain=lambda name, error: _say(err, f"{name}: failed: {error}"),
+            )  # fmt: skip
+            worst = max(codes.values(), key=lambda code: (code == EXIT_KNOWN_ERROR, code))
     if worst:
         raise typer.Exit(worst)
 
 
-def _profile_one(job: Any, target: Target, out: Path | None, fresh: bool, python: str | None) -> int:
+def _profile_one(
+    job: Any, target: Target, out: Path | None, fresh: bool, options: Launch, cpus: str | None, progress: Any
+) -> int:
+    from dataclasses import replace
+
     from profiler import console
+    from profiler.clusters import choose_cpus
+    from profiler.launch import launch
     from profiler.profiling import profile as run_profile
 
     path = out or Path("luts") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', job.device)}-{job.backend}.csv"
     err = _stderr()
-    device, runner = _open(target, job.backend, python)
-    with device, runner:
+    device, runner = launch(target, job.backend, options)
+    with device, contextlib.closing(runner):
         for line in console.conditions_lines(device.conditions()):
-            err.print(f"{job.device}: {line}", highlight=False, markup=False, soft_wrap=True)
+            _say(err, f"{job.device}: {line}")
+        pinned = choose_cpus(cpus, target.cpus, device.facts())
+        job = replace(job, settings=replace(job.settings, cpus=pinned))
         started = time.monotonic()
-        with console.progress_bar(err, job.device) as progress:
-            result = run_profile(job, device, runner, path, fresh=fresh, progress=progress)
+        result = run_profile(job, device, runner, path, fresh=fresh, progress=progress)
     for line in console.show_profile(result, time.monotonic() - started):
-        err.print(line, highlight=False, markup=False, soft_wrap=True)
+        _say(err, line)
     sys.stdout.write(f"{path}\n")
     return _stability(result)
 
@@ -126,7 +172,7 @@ def _stability(result: Any) -> int:
     widths = sorted(e.half_width for e in result.measured.estimates.values())
     unstable = sum(e.status == "unstable" for e in result.table.entries.values())
     if unstable > UNSTABLE_SHARE * len(result.table) or widths[len(widths) // 2] > UNSTABLE_MEDIAN:
-        _stderr().print("unstable: quieten the machine, or give it a larger --budget-s", soft_wrap=True)
+        _say(_stderr(), "unstable: quieten the machine, or give it a larger --budget-s")
         return EXIT_UNSTABLE
     return 0
 
@@ -142,15 +188,20 @@ def verify(
     target: Annotated[str, typer.Option("--target", "-t", help="The table's device.")] = "local",
     space: Annotated[str | None, typer.Option("--space", "-s", help="[default: the only one the table covers]")] = None,
     resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
-    budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 4 s per sub-net, at least 30]")] = None,
+    budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 6 s per sub-net, at least 40]")] = None,
     seed: SeedOption = 1,
     python: PythonOption = None,
+    benchmark_binary: BenchmarkOption = None,
+    agent_binary: AgentOption = None,
+    litert_library: LibraryOption = None,
+    keep: KeepOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure whole sub-nets in new processes and compare them with the table."""
     from devices.target import Target
     from ofa_core.table import LatencyTable
     from profiler import console
+    from profiler.launch import Launch, launch
     from profiler.session import Settings
     from profiler.verify import verify as run_verify
 
@@ -159,13 +210,14 @@ def verify(
     table = LatencyTable.read(lut)
     the_space, archs = _verify_archs(lut, table, space, nets, arch, candidates, resolutions, seed)
     the_target = Target.parse(target)
-    budget_s = budget_s if budget_s is not None else max(30.0, 4.0 * len(archs))
+    budget_s = budget_s if budget_s is not None else max(40.0, 6.0 * len(archs))
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
     err = _stderr()
-    device, runner = _open(the_target, table.context.backend, python)
-    with device, runner:
+    options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
+    device, runner = launch(the_target, table.context.backend, options)
+    with device, contextlib.closing(runner):
         for line in console.conditions_lines(device.conditions()):
-            err.print(f"{table.context.device}: {line}", highlight=False, markup=False, soft_wrap=True)
+            _say(err, f"{table.context.device}: {line}")
         started = time.monotonic()
         with console.progress_bar(err, "verify") as progress:
             role = "reference" if candidates is not None else "verify"
@@ -270,25 +322,11 @@ def compare(
 
 @app.command()
 def devices() -> None:
-    """List this machine and the named devices, with what they are and in which state."""
-    from devices.target import open_device, read_aliases
-    from profiler import console
+    """List this machine, the phones that adb knows and the named devices: what they are, in which state."""
+    from profiler.listing import list_devices
 
-    targets = {"local": "local", **{name: str(target) for name, target in read_aliases().items()}}
-    for name, text in targets.items():
-        try:
-            with open_device(name) as device:
-                facts, conditions = device.facts(), device.conditions()
-        except DeviceError as error:
-            sys.stdout.write(f"{name} ({text}): not reachable: {error}\n")
-            continue
-        memory = f"{facts.memory_bytes / 2**30:.0f} GiB" if facts.memory_bytes else "memory unknown"
-        what = (
-            f"{facts.model or 'unknown processor'}, {facts.n_cores or '?'} cores, {memory}, {facts.os or 'unknown OS'}"
-        )
-        sys.stdout.write(f"{name} ({text}): {what}\n")
-        for line in console.conditions_lines(conditions):
-            sys.stdout.write(f"  {line}\n")
+    for line in list_devices():
+        sys.stdout.write(f"{line}\n")
 
 
 @app.command()
@@ -335,31 +373,14 @@ def parse_resolutions(text: str | None, space: Space) -> tuple[int, ...]:
     return tuple(sorted(pixels))
 
 
-def parse_cpus(text: str | None) -> tuple[int, ...] | None:
-    """Read `0`, `0,2` or `4-7`."""
-    if text is None:
-        return None
-    cpus: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
-        if not match:
-            raise typer.BadParameter(f"{part!r}; such as 0 or 4-7", param_hint="--cpus")
-        cpus.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(sorted(cpus))
-
-
-def _open(target: Target, backend: str, python: str | None) -> tuple[Device, AgentRunner]:
-    from devices.target import open_device
-    from profiler.runners import AgentRunner
-
-    device = open_device(target)
-    return device, AgentRunner(device, backend, python=python)
-
-
 def _stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def _say(err: Console, line: str) -> None:
+    err.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> int:

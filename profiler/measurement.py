@@ -7,7 +7,8 @@ by runs of one and the same small block, the *probe*, and the latency is read of
     log t = c_process + slope * log(s / s_process) + level_slope * log(s_process / s_ref)
 
 with t the mean of the visit's clean runs, s the probe's time around it, s_process its mean over the process, and s_ref
-its median over the session. The fit is robust (Huber weights); the slope of one item is held to that of all items,
+its median over the session. Visits in which the speed changed count less, and the
+fit is robust (Huber weights); the slope of one item is held to that of all items,
 which is well known. There are two slopes because one short probe knows the speed during a visit only roughly: from
 visit to visit an item follows the probe less than it follows the speed itself (attenuation by errors in the
 regressor), and over many visits, where these errors cancel, nearly one to one.
@@ -52,7 +53,8 @@ LEVEL_SLOPE_SD = 0.05  # how well that is known
 LEVEL_WINDOW = 100  # visits that count as many
 PRIOR_VISITS = 10.0  # visits' worth of belief in the slope of all items
 HUBER = 1.345  # in robust standard deviations: 95 % efficient for normal errors
-MAX_PROBE_GAP = math.log(1.35)  # probe before against after: more, and the speed changed within the visit
+MAX_PROBE_GAP = math.log(1.35)  # more, and the visit says nothing about a unit's drift
+HALF_WEIGHT_GAP = 0.06  # a visit in which the speed changed that much counts half in an item's fit
 MIN_PLAUSIBLE_SD = 0.002  # of one process's c, as a fraction: no clock is better
 CLOCK_GAIN = 0.8  # CPU time is chosen only where it spreads that much less than wall time
 
@@ -66,7 +68,7 @@ class Sample:
         unit: (process, chunk).
         log_t: log of the mean of the clean runs, nanoseconds.
         log_s: log of the probe's time around the visit, nanoseconds.
-        steady: whether the probe took about as long before as after.
+        log_gap: log of the probe's time after the visit over that before: how far the speed changed within it.
         runs_ms: the clean runs.
         n_dropped: runs dropped because the thread was preempted.
     """
@@ -75,7 +77,7 @@ class Sample:
     unit: tuple[int, int]
     log_t: float
     log_s: float
-    steady: bool
+    log_gap: float
     runs_ms: tuple[float, ...]
     n_dropped: int
 
@@ -126,7 +128,7 @@ def samples_of(visits: Iterable[VisitRecord], clock: Clock) -> list[Sample]:
                 unit=(visit.process, visit.chunk),
                 log_t=math.log(mean(clean)),
                 log_s=0.5 * (math.log(before) + math.log(after)),
-                steady=abs(math.log(after / before)) <= MAX_PROBE_GAP,
+                log_gap=math.log(after / before),
                 runs_ms=tuple(t / 1e6 for t in clean),
                 n_dropped=len(later) - len(clean),
             )
@@ -150,7 +152,7 @@ def unit_offsets(
     wanted = set(anchors)
     values: dict[tuple[int, tuple[int, int]], list[float]] = {}
     for s in samples:
-        if s.item in wanted and s.steady:
+        if s.item in wanted and abs(s.log_gap) <= MAX_PROBE_GAP:
             adjusted = s.log_t - LEVEL_SLOPE * (s.log_s - math.log(ref_ns))
             values.setdefault((s.item, s.unit), []).append(adjusted)
     centre: dict[tuple[int, tuple[int, int]], float] = {key: median(v) for key, v in values.items()}
@@ -254,30 +256,29 @@ def _fit(
     group: Sequence[Sample], prior_slope: float, prior_visits: float
 ) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
     """Centres per process (at `log_s` = 0), the common slope, and each centre's standard error."""
-    steady = [s for s in group if s.steady]
-    group = steady if len({s.unit[0] for s in steady}) == len({s.unit[0] for s in group}) else group
     processes = sorted({s.unit[0] for s in group})
     which = np.array([processes.index(s.unit[0]) for s in group])
     x = np.array([s.log_s for s in group])
     y = np.array([s.log_t for s in group])
     member = which[None, :] == np.arange(len(processes))[:, None]
+    trust = 1.0 / (1.0 + np.array([s.log_gap / HALF_WEIGHT_GAP for s in group]) ** 2)
     slope = prior_slope
-    centres = np.array([np.median((y - slope * x)[m]) for m in member])
-    penalty = prior_visits * 0.01  # one visit's worth: the square of a tenth, a usual spread of log s
-    weights = np.ones(len(y))
+    centres = np.array([np.average((y - slope * x)[m], weights=trust[m]) for m in member])
+    penalty = prior_visits * 0.01 * float(trust.mean())  # a visit's worth: the square of a tenth, a usual spread of x
+    weights = trust
     for _ in range(15):
         residual = y - centres[which] - slope * x
-        scale = 1.4826 * float(np.median(np.abs(residual))) + 1e-6
-        weights = 1.0 / np.maximum(1.0, np.abs(residual) / (HUBER * scale))
+        standard = np.abs(residual) * np.sqrt(trust)
+        scale = 1.4826 * float(np.median(standard)) + 1e-6
+        weights = trust / np.maximum(1.0, standard / (HUBER * scale))
         total = member @ weights
         x_mean, y_mean = (member @ (weights * x)) / total, (member @ (weights * y)) / total
         dx, dy = x - x_mean[which], y - y_mean[which]
         slope = float((weights @ (dx * dy) + penalty * prior_slope) / (weights @ dx**2 + penalty))
         centres = y_mean - slope * x_mean
     residual = y - centres[which] - slope * x
-    total = member @ weights
-    variance = float((weights @ residual**2) / max(weights.sum() - len(processes), 1.0))
-    return centres, slope, np.sqrt(variance / total)
+    variance = float((weights @ residual**2) / max(len(y) - len(processes), 1))
+    return centres, slope, np.sqrt(variance / (member @ weights))
 
 
 def choose_clock(visits: Sequence[VisitRecord], threads: int) -> Clock:

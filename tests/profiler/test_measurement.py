@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,8 +40,12 @@ def test_a_visit_without_a_clean_run_is_dropped() -> None:
 
 
 def test_the_probe_tells_an_unsteady_visit() -> None:
-    assert samples_of([visit([1, 1, 1], before=200, after=210)], "wall")[0].steady
-    assert not samples_of([visit([1, 1, 1], before=200, after=300)], "wall")[0].steady
+    assert samples_of([visit([1, 1, 1], before=200, after=300)], "wall")[0].log_gap == pytest.approx(math.log(1.5))
+    torn = [replace(s, log_t=s.log_t + 0.2, log_gap=0.4) for s in make_samples(5, 0.85, 0.01, 0.0, seed=1)]
+    mixed = [*make_samples(5, 0.85, 0.01, 0.0, seed=2), *torn]
+    assert estimate(mixed, ref_ns=reference_probe_ns(mixed))[0].latency_ms == pytest.approx(
+        estimate(mixed[:25], ref_ns=reference_probe_ns(mixed))[0].latency_ms, rel=0.02
+    )
 
 
 def make_samples(n: int, slope: float, noise: float, between: float, seed: int, shift: float = 0.0) -> list[Sample]:
@@ -53,7 +58,7 @@ def make_samples(n: int, slope: float, noise: float, between: float, seed: int, 
             t = centre + slope * s + noise * rng.standard_normal()
             if rng.random() < 0.05:
                 t += 0.5  # an outlier that no counter saw
-            out.append(Sample(0, (process, 0), t, math.log(2e5) + s, True, (math.exp(t) / 1e6,), 0))
+            out.append(Sample(0, (process, 0), t, math.log(2e5) + s, 0.0, (math.exp(t) / 1e6,), 0))
     return out
 
 
@@ -75,7 +80,7 @@ def test_an_inexact_probe_does_not_spoil_another_speed() -> None:
             speed = 0.2 * (rng.random() < (0.2 if visit_ // 100 % 2 else 0.6)) - 0.3
             t = math.log(1e6) + 0.92 * speed + 0.01 * rng.standard_normal()
             s = math.log(2e5) + speed + 0.06 * rng.standard_normal()
-            samples.append(Sample(visit_ % 10, (process, 0), t, s, True, (1.0,), 0))
+            samples.append(Sample(visit_ % 10, (process, 0), t, s, 0.0, (1.0,), 0))
     assert level_slope(samples) == pytest.approx(0.92, abs=0.06)
     for e in estimate(samples, ref_ns=2e5).values():
         assert e.slope < 0.8
@@ -108,7 +113,7 @@ def test_offsets_find_a_drifted_unit_and_are_shrunk_by_their_error() -> None:
         for process in range(4):
             for _ in range(8):
                 t = math.log(1e6 + item) + (0.08 if process == 2 else 0.0) + 0.01 * rng.standard_normal()
-                samples.append(Sample(item, (process, 0), t, math.log(2e5), True, (1.0,), 0))
+                samples.append(Sample(item, (process, 0), t, math.log(2e5), 0.0, (1.0,), 0))
     offsets = unit_offsets(samples, range(6), 2e5)
     assert offsets[2, 0][0] == pytest.approx(0.06, abs=0.01)
     assert offsets[0, 0][0] == pytest.approx(-0.02, abs=0.01)
