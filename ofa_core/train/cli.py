@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 app = new_app(
-    "Train a supernet once, then evaluate, fine-tune and export its sub-nets. Without a sub-command: a tiny supernet on "
-    "the embedded digits through all phases, in minutes."
+    "Train a supernet once, then evaluate, fine-tune and export its sub-nets. Without a sub-command: a tiny supernet "
+    "on the embedded digits through all phases, in minutes."
 )
 
 Data = Annotated[str, typer.Option("--data", help="digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL.")]
-Weights = Annotated[
-    Path, typer.Argument(help="A checkpoint of ofa-train, or a published state dict.", show_default=False)
-]
+Weights = Annotated[Path, typer.Argument(help="Checkpoint of ofa-train or published state dict.", show_default=False)]
 WeightsOption = Annotated[Path, typer.Option("--weights", help="The supernet's checkpoint.", show_default=False)]
 ArchFile = Annotated[Path, typer.Argument(help="arch.json.", show_default=False)]
 SpaceName = Annotated[str | None, typer.Option("--space", help="Search space of a published state dict.")]
@@ -254,6 +252,7 @@ def export(
 
     A supernet's sub-net is calibrated first, on the images of --data.
     """
+    from ofa_core.atomic import write_bytes
     from ofa_core.formats.checkpoint import write_published
     from ofa_core.formats.net_config import write_net_config
     from ofa_core.train import commands, run
@@ -272,8 +271,8 @@ def export(
     elif out.suffix == ".tflite":
         from profiler.export import to_tflite
 
-        content = to_tflite.arch_model(checkpoint.space, member, batch_size=batch_size, weights=_block_weights(sub))
-        to_tflite.write_tflite(content, out)
+        content = to_tflite.arch_tflite(checkpoint.space, member, batch_size=batch_size, weights=_block_weights(sub))
+        write_bytes(out, content)
     else:
         write_net_config(out, checkpoint.space, member)
         write_published(out / "init", sub)
@@ -335,7 +334,7 @@ def _training_events(process: Process) -> Iterator[Events]:
                 step=lambda step: bar(
                     step.phase, step.index + 1, total[0], f"loss {step.loss:.3f} top-1 {step.top1:.1f} %"
                 ),
-                warn=lambda line: sys.stderr.write(f"ofa-train: {line}\n") and None if process.is_root else None,
+                warn=_warn if process.is_root else lambda _: None,
                 stop=lambda: bool(stopped),
             )
         finally:
@@ -364,6 +363,10 @@ def _progress(shown: bool) -> Iterator[Callable[..., None]]:
 
     with bar:
         yield update
+
+
+def _warn(line: str) -> None:
+    sys.stderr.write(f"ofa-train: {line}\n")
 
 
 def _print_accuracies(rows: list[tuple[str, Any]], process: Process) -> None:

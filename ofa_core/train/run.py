@@ -14,7 +14,7 @@ from ofa_core.errors import FormatError, OfaError
 from ofa_core.formats.checkpoint import checkpoint_dict, checkpoint_from_dict, load_published, to_published
 from ofa_core.formats.checkpoint import write_checkpoint as write_net
 from ofa_core.nn.allocator import keep_freed_memory
-from ofa_core.nn.kernels import BUILTIN, KernelPlan, measure_plan
+from ofa_core.nn.kernels import BUILTIN, KernelPlan
 from ofa_core.nn.mbconv import Classifier
 from ofa_core.nn.sorting import sort_channels
 from ofa_core.nn.subnet import SubNet
@@ -27,6 +27,7 @@ from ofa_core.train.loading import Loader, Unreadable, split_held_out
 from ofa_core.train.log import Log, open_log, plot_log
 from ofa_core.train.loop import Step, make_optimizer, n_steps, train_phase
 from ofa_core.train.phases import Phase
+from ofa_core.train.plans import remembered_plan
 from ofa_core.train.sources import Source, open_sources
 from ofa_core.train.state import load_latest, save_state
 
@@ -227,9 +228,7 @@ def _plan(config: Config, space: Space, process: Process) -> KernelPlan:
         return BUILTIN
     box: list[Any] = [None]
     if process.is_root:
-        sizes = sorted({space.resolutions[0], space.resolutions[len(space.resolutions) // 2], space.resolutions[-1]})
-        sizes = list(space.resolutions) if len(space.resolutions) < 4 else sizes
-        box = [measure_plan(space.all_blocks(sizes), config.recipe.batch_size or 32).to_list()]
+        box = [remembered_plan(space.all_blocks(), config.recipe.batch_size or 64).to_list()]
     if process.world > 1:
         torch.distributed.broadcast_object_list(box)
     return KernelPlan.from_list(box[0])

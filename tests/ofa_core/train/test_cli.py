@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+pytestmark = pytest.mark.torch
+
+from ofa_core.arch import write_arch  # noqa: E402
+from ofa_core.cli_app import run_app  # noqa: E402
+from ofa_core.formats.checkpoint import Preprocessing, read_checkpoint, write_checkpoint, write_published  # noqa: E402
+from ofa_core.nn.supernet import Supernet  # noqa: E402
+from ofa_core.spaces import tiny  # noqa: E402
+from ofa_core.train.cli import app  # noqa: E402
+
+HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
+
+
+def run(capsys, *words) -> tuple[int, str, str]:
+    code = run_app(app, [str(w) for w in words], prog="ofa-train")
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def weights(tmp_path) -> Path:
+    write_checkpoint(tmp_path / "net.pt", Supernet(tiny(), seed=1), tiny(), HALF)
+    return tmp_path / "net.pt"
+
+
+@pytest.fixture
+def arch(tmp_path) -> Path:
+    write_arch(tmp_path / "arch.json", tiny().uniform(3, 3, 1, 24), tiny())
+    return tmp_path / "arch.json"
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys; from ofa_core.cli_app import run_app; from ofa_core.train.cli import app;"
+        "code = run_app(app, ['--help'], prog='ofa-train');"
+        "sys.exit(code or any(m in sys.modules for m in ('torch', 'pandas', 'sklearn', 'matplotlib', 'PIL')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("supernet", "evaluate", "accuracy-table", "finetune", "export", "calibrate"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["supernet"], ["evaluate"], ["finetune"], ["export"], ["calibrate"]])
+def test_every_command_has_help(capsys, command):
+    code, out, _ = run(capsys, *command, "--help")
+    assert code == 0
+    assert "ofa-train" in out
+
+
+def test_evaluate_prints_a_table_of_subnets(capsys, weights, arch):
+    code, out, _ = run(capsys, "evaluate", weights, "--arch", arch)
+    assert code == 0
+    head, row = out.splitlines()
+    assert head.split()[:2] == ["sub-net", "top-1"]
+    assert row.split()[-1] == "359"
+
+
+def test_accuracy_table(capsys, weights, tmp_path):
+    out = tmp_path / "acc.csv"
+    code, text, _ = run(capsys, "accuracy-table", weights, "--out", out, "--n", 3, "--images", 40)
+    assert code == 0
+    assert text == f"3 sub-nets in {out}\n"
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert {"space", "ks", "e", "d", "r", "top1"} <= set(rows[0])
+    assert rows[0]["space"] == "tiny"
+    assert all(0 <= float(r["top1"]) <= 100 and r["n_images"] == "40" for r in rows)
+
+
+def test_finetune_then_evaluate(capsys, weights, arch, tmp_path):
+    out = tmp_path / "sub.pt"
+    code, text, err = run(capsys, "finetune", arch, "--weights", weights, "--epochs", 1, "--lr", 0.05, "--out", out)
+    assert code == 0, err
+    assert "after 1 epochs" in text
+    assert read_checkpoint(out).arch == tiny().uniform(3, 3, 1, 24)
+    code, again, _ = run(capsys, "evaluate", out)
+    assert code == 0
+    assert again.splitlines()[1].split()[-4:] == text.splitlines()[-1].split()[-4:]
+
+
+def test_calibrate_writes_a_subnet(capsys, weights, arch, tmp_path):
+    code, _, err = run(capsys, "calibrate", arch, "--weights", weights, "--out", tmp_path / "sub.pt")
+    assert code == 0, err
+    read = read_checkpoint(tmp_path / "sub.pt")
+    assert read.preprocessing == HALF
+    assert read.net.layers[0].bn.running_var.min() > 0
+
+
+def test_export_of_net_config(capsys, weights, arch, tmp_path):
+    code, _, err = run(capsys, "export", weights, "--arch", arch, "--out", tmp_path / "net")
+    assert code == 0, err
+    assert {p.name for p in (tmp_path / "net").iterdir()} == {"net.config", "run.config", "init"}
+    assert json.loads((tmp_path / "net/run.config").read_text()) == {"image_size": 24}
+    config = tmp_path / "net/net.config"
+    words = ["--net-config", config, "--preprocessing", "half"]
+    code, out, err = run(capsys, "evaluate", tmp_path / "net/init", *words)
+    assert code == 0, err
+    assert out.splitlines()[1].split()[-1] == "359"
+
+
+def test_a_published_supernet_needs_its_space_and_preprocessing(capsys, tmp_path):
+    write_published(tmp_path / "p.pth", Supernet(tiny(), seed=1))
+    code, _, err = run(capsys, "evaluate", tmp_path / "p.pth")
+    assert code == 1
+    assert "does not say how its images were prepared; give --preprocessing, one of imagenet, half" in err
+    code, _, err = run(capsys, "evaluate", tmp_path / "p.pth", "--preprocessing", "half")
+    assert (code, "name its search space with --space" in err) == (1, True)
+    code, _, err = run(capsys, "evaluate", tmp_path / "p.pth", "--preprocessing", "haf", "--space", "tiny")
+    assert (code, "preprocessing 'haf': one of" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["supernet", "--space", "mbv4"], 1, "unknown space 'mbv4'"),
+        (["supernet", "--recipe", "progresive"], 1, "did you mean progressive?"),
+        (["supernet", "--data", "imagefolder:/nowhere"], 1, "have train/ and val/"),
+        (["evaluate", "/nowhere.pt"], 1, "/nowhere.pt: No such file"),
+        (["--epochs", "x"], 2, "--epochs"),
+        (["evaluat"], 2, "evaluat"),
+    ],
+)
+def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, words, code, message):
+    monkeypatch.chdir(tmp_path)
+    got, out, err = run(capsys, *words)
+    assert (got, out) == (code, "")
+    assert message in err
+    if code == 1:
+        assert len(err.splitlines()) == 1
+        assert err.startswith("ofa-train: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_subnet_checkpoint_is_no_supernet(capsys, weights, arch, tmp_path):
+    run(capsys, "calibrate", arch, "--weights", weights, "--out", tmp_path / "sub.pt")
+    code, _, err = run(capsys, "accuracy-table", tmp_path / "sub.pt", "--out", tmp_path / "a.csv")
+    assert (code, "needs a supernet" in err) == (1, True)
+    code, _, err = run(capsys, "export", weights, "--out", tmp_path / "x.onnx")
+    assert (code, "name the sub-net with an arch.json" in err) == (1, True)
