@@ -18,16 +18,16 @@ from profiler.verify import Verification
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["conditions_lines", "progress_bar", "show_comparison", "show_profile", "show_verification"]
+__all__ = ["conditions_lines", "progress_bar", "progress_rows", "show_comparison", "show_profile", "show_verification"]
 
 PLAIN_EVERY_S = 10.0
 
 
 @contextmanager
-def progress_bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar where stderr is a terminal, a line every ten seconds elsewhere."""
+def progress_rows(console: Console) -> Iterator[Callable[[str], Callable[[Progress], None]]]:
+    """Makes a progress row per device: a bar where stderr is a terminal, a line every ten seconds elsewhere."""
     if not console.is_terminal:
-        yield _plain_progress(console, name)
+        yield lambda name: _plain_progress(console, name)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -40,12 +40,24 @@ def progress_bar(console: Console, name: str) -> Iterator[Callable[[Progress], N
         TextColumn("[dim]{task.fields[what]}"),
     )
     with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(f"{name} pilot", total=None, what="")
 
-        def show(p: Progress) -> None:
-            bar.update(task, description=f"{name} {p.phase}", total=p.total or None, completed=p.done, what=p.what[:48])
+        def add(name: str) -> Callable[[Progress], None]:
+            task = bar.add_task(f"{name} pilot", total=None, what="")
 
-        yield show
+            def show(p: Progress) -> None:
+                text = f"{name} {p.phase}"
+                bar.update(task, description=text, total=p.total or None, completed=p.done, what=p.what[:48])
+
+            return show
+
+        yield add
+
+
+@contextmanager
+def progress_bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
+    """The same for a single device."""
+    with progress_rows(console) as add:
+        yield add(name)
 
 
 def _plain_progress(console: Console, name: str) -> Callable[[Progress], None]:

@@ -162,7 +162,21 @@ class Phones:
         temporary.replace(self.folder / f"phone{number}" / name)
 
 
-def _make_phone(folder: Path, number: int, model: str, size: str) -> None:
+ARM_CPUINFO = """\
+processor\t: 0
+BogoMIPS\t: 38.40
+Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x4
+CPU part\t: 0xd0b
+CPU revision\t: 1
+
+"""
+"""What /proc/cpuinfo of a Cortex-A76 says, for libraries that read it (qemu before 8.1 shows the host's)."""
+
+
+def _make_phone(folder: Path, number: int, model: str, size: str, machine: str) -> None:
     own = folder / f"phone{number}"
     for cpu, khz in ((0, 1_900_000), (1, 2_450_000)):
         (own / "cpu" / f"cpu{cpu}" / "cpufreq").mkdir(parents=True)
@@ -172,14 +186,18 @@ def _make_phone(folder: Path, number: int, model: str, size: str) -> None:
         (own / "cpu" / name).write_text("0-1\n")
     (own / "size").write_text(size)
     props = {"ro.product.model": model, "ro.product.manufacturer": "Fake", "ro.build.version.release": "8.1.0"}
-    (own / "props").write_text("".join(f"{k}={v}\n" for k, v in props.items()) + f"machine={os.uname().machine}\n")
+    (own / "props").write_text("".join(f"{k}={v}\n" for k, v in props.items()) + f"machine={machine}\n")
+    if machine == "aarch64":
+        (own / "cpuinfo").write_text(ARM_CPUINFO + ARM_CPUINFO.replace("processor\t: 0", "processor\t: 1"))
     (own / "thermalservice").write_text(COOL)
     (own / "battery").write_text(CHARGED)
 
 
 @contextlib.contextmanager
-def running_phones(models: list[str], sizes: list[str]) -> Iterator[Phones]:
+def running_phones(models: list[str], sizes: list[str], machine: str = "x86_64") -> Iterator[Phones]:
     """Phones of these models with that much storage each; skips with a reason where they cannot be had."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("the adbd of the tests is built for x86-64")
     for program in ("adb", "unshare"):
         if shutil.which(program) is None:
             pytest.skip(f"there is no {program}; tools/install_test_devices.sh installs it")
@@ -191,7 +209,7 @@ def running_phones(models: list[str], sizes: list[str]) -> Iterator[Phones]:
     with tempfile.TemporaryDirectory(prefix="phones-") as name:  # short: a UNIX socket's path holds 107 bytes
         folder = Path(name)
         for number, (model, size) in enumerate(zip(models, sizes, strict=True), start=1):
-            _make_phone(folder, number, model, size)
+            _make_phone(folder, number, model, size, machine)
         script = Path(__file__).with_name("adb_phones.sh")
         command = [*namespaces, "bash", script, folder, CACHE, str(len(models))]
         with (folder / "log").open("wb") as log:
@@ -244,3 +262,15 @@ def phones(all_phones: Phones, monkeypatch: pytest.MonkeyPatch) -> Phones:
         all_phones.set(number, "thermalservice", COOL)
         all_phones.set(number, "battery", CHARGED)
     return all_phones
+
+
+@pytest.fixture(scope="module")
+def arm_phone() -> Iterator[tuple[Phones, Path]]:
+    """A phone whose aarch64 programs are run by qemu, and the runtime for it."""
+    if not (CACHE / "aarch64" / ".complete").exists():
+        pytest.skip(f"there is no aarch64 root in {CACHE}; tools/install_test_devices.sh makes it")
+    with running_phones(["Pixel 4"], ["400m"], machine="aarch64") as phones:
+        try_it = ["adb", "-s", phones.serial(1), "shell", "-T", "/arm/lib/ld-linux-aarch64.so.1 --version"]
+        if subprocess.run(try_it, capture_output=True).returncode:
+            pytest.skip("this kernel has no binfmt_misc per namespace (Linux 6.7 or newer has)")
+        yield phones, CACHE / "aarch64" / "libLiteRt.so"

@@ -126,10 +126,8 @@ def test_what_holds_no_latency(text: str, message: str) -> None:
     st.text(max_size=400) | st.lists(st.sampled_from(CLASSIC.split(" ") + LITERT.split(" ")), max_size=60).map(" ".join)
 )
 def test_any_text_is_a_latency_or_a_known_error(text: str) -> None:
-    try:
+    with contextlib.suppress(BenchmarkOutputError):
         assert 0 < parse_output(text).typical_us < 1e12
-    except BenchmarkOutputError as error:
-        assert "\n" not in str(error)
     parse_op_profile(text)
 
 

@@ -1,0 +1,61 @@
+"""Which cores to measure on: clusters of a phone's or a hybrid processor's cores, told by their highest clocks."""
+
+from __future__ import annotations
+
+import re
+
+from devices.facts import DeviceFacts
+from ofa_core.errors import OfaError
+
+__all__ = ["choose_cpus", "cluster", "parse_cpus"]
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """Read `0`, `0,2`, `4-7` or a mask such as `0xf0`.
+
+    Raises:
+        OfaError: anything else.
+    """
+    if re.fullmatch(r"0x[0-9a-fA-F]{1,64}", text) and int(text, 16):
+        return tuple(i for i in range(256) if int(text, 16) >> i & 1)
+    cpus: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise OfaError(f"--cpus {text!r}: such as 0, 4-7, 0xf0, big, little or all")
+        cpus.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(cpus))
+
+
+def cluster(facts: DeviceFacts, which: str) -> tuple[int, ...] | None:
+    """The `big` or `little` cores: those with the highest or the lowest top clock; None where all are alike.
+
+    Raises:
+        OfaError: the device does not tell its cores' clocks.
+    """
+    clocks = facts.max_freq_mhz
+    if clocks is None or len(clocks) != (facts.n_cores or len(clocks)):
+        raise OfaError(f"{facts.name} does not tell the highest clock of each core: name the cores, such as --cpus 4-7")
+    wanted = max(clocks) if which == "big" else min(clocks)
+    return tuple(i for i, mhz in enumerate(clocks) if mhz == wanted) if min(clocks) < max(clocks) else None
+
+
+def choose_cpus(text: str | None, of_target: tuple[int, ...] | None, facts: DeviceFacts) -> tuple[int, ...] | None:
+    """The cores to pin to; None for no pinning.
+
+    Args:
+        text: of the command line: cores, `big`, `little`, `all`, or None.
+        of_target: the target's default.
+        facts: of the device: phones are pinned to their big cores by default.
+
+    Raises:
+        OfaError: the text is none of these, or the device does not tell.
+    """
+    if text in ("big", "little"):
+        return cluster(facts, text)
+    if text is not None:
+        return None if text == "all" else parse_cpus(text)
+    is_phone = (facts.os or "").startswith("Android")
+    if of_target is None and is_phone and facts.max_freq_mhz is not None:
+        return cluster(facts, "big")
+    return of_target

@@ -1,0 +1,111 @@
+"""From a target to an open device and the runner that suits it.
+
+python agent         wherever there is an interpreter: this machine, hosts behind ssh, a phone whose `python` is named
+C agent              phones by default: backend `tflite` over libLiteRt.so (`profiler/native`)
+benchmark_model      where the user gives one (`--benchmark-binary`); a table of its own backend name
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devices.target import Target, open_device
+from ofa_core.errors import OfaError
+
+if TYPE_CHECKING:
+    from devices.device import Device
+    from profiler.jobs import Runner
+
+__all__ = ["Launch", "default_backend", "expand_targets", "launch"]
+
+BENCHMARK_MODEL = "benchmark-model"
+_NATIVE = "tflite"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the user wants jobs to be run; None leaves it to the target.
+
+    Attributes:
+        python: interpreter on the device.
+        benchmark_binary: the official program, built for the device.
+        agent_binary: the C agent, built for the device.
+        litert_library: the runtime for the C agent.
+        keep: leave files on the device.
+    """
+
+    python: str | None = None
+    benchmark_binary: Path | None = None
+    agent_binary: Path | None = None
+    litert_library: Path | None = None
+    keep: bool = False
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the C agent was asked for."""
+        return self.agent_binary is not None or self.litert_library is not None
+
+
+def default_backend(target: Target, options: Launch) -> str:
+    """The backend where neither the command line nor devices.toml names one."""
+    if options.benchmark_binary is not None:
+        return BENCHMARK_MODEL
+    if target.backend is not None:
+        return target.backend
+    return _NATIVE if _wants_native(target, options) else "onnxruntime"
+
+
+def launch(target: Target, backend: str, options: Launch) -> tuple[Device, Runner]:
+    """Open the device and make a runner for it; both are the caller's to close.
+
+    Raises:
+        OfaError: the options contradict each other.
+        DeviceError: the device cannot be opened.
+    """
+    from profiler.runners import AgentRunner
+
+    if (backend == BENCHMARK_MODEL) != (options.benchmark_binary is not None):
+        raise OfaError(f"backend {backend!r}: --benchmark-binary goes with backend {BENCHMARK_MODEL!r} and no other")
+    is_native = _wants_native(target, options) and options.benchmark_binary is None
+    if is_native and backend != _NATIVE:
+        raise OfaError(f"backend {backend!r} needs Python on {target}: name an interpreter with --python")
+    device = open_device(replace(target, keep=target.keep or options.keep))
+    if options.benchmark_binary is not None:
+        from profiler.benchmark_runner import BenchmarkRunner
+
+        return device, BenchmarkRunner(device, options.benchmark_binary)
+    if is_native:
+        from profiler.native.build import NativeProgram
+
+        program = NativeProgram(options.agent_binary, options.litert_library)
+        return device, AgentRunner(device, backend, program=program)
+    return device, AgentRunner(device, backend, python=options.python or target.python)
+
+
+def expand_targets(texts: list[str]) -> list[Target]:
+    """Read targets; `adb:*` stands for every phone that can be used now.
+
+    Raises:
+        UnknownTargetError: a target that names nothing, or `adb:*` without any phone.
+    """
+    from devices.adb_client import list_phones
+    from devices.device import UnknownTargetError
+
+    targets: list[Target] = []
+    for text in texts:
+        if text != "adb:*":
+            targets.append(Target.parse(text))
+            continue
+        phones = list_phones()
+        usable = [phone for phone in phones if phone.state == "device"]
+        if not usable:
+            raise UnknownTargetError(f"adb:* is no phone; connected are: {', '.join(map(str, phones)) or 'none'}")
+        targets += [Target.parse(f"adb:{phone.serial}") for phone in usable]
+    return list(dict.fromkeys(targets))
+
+
+def _wants_native(target: Target, options: Launch) -> bool:
+    has_python = options.python is not None or target.python is not None
+    return options.is_native or (target.scheme == "adb" and not has_python)

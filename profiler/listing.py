@@ -1,0 +1,87 @@
+"""`ofa-profile devices`: what can be reached, what it is, and what could run there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from devices.adb_client import list_phones
+from devices.device import DeviceError
+from devices.target import Target, open_device, read_aliases
+
+if TYPE_CHECKING:
+    from devices.device import Device
+
+__all__ = ["list_devices"]
+
+_SECONDS = 60.0
+# One line of JSON: the versions of the runtimes that the interpreter can import, without importing them.
+_RUNTIMES = """
+import importlib.metadata as m, json, platform
+names = ["onnxruntime", "onnxruntime-gpu", "ai-edge-litert", "tflite-runtime", "torch"]
+found = {}
+for name in names:
+    try:
+        found[name] = m.version(name)
+    except m.PackageNotFoundError:
+        pass
+print(json.dumps({"python": platform.python_version(), "runtimes": found}))
+"""
+
+
+def list_devices() -> Iterator[str]:
+    """Yield the lines: this machine, every phone that adb knows, and every section of devices.toml.
+
+    Raises:
+        DeviceConfigError: a devices.toml cannot be read.
+    """
+    targets = {"local": Target("local", name="local"), **read_aliases()}
+    addresses = {target.address for target in targets.values() if target.scheme == "adb"}
+    try:
+        phones = list_phones()
+    except DeviceError as error:
+        phones = []
+        yield f"adb: {error}"
+    for phone in phones:
+        if phone.state != "device":
+            yield f"adb:{phone}"
+        elif phone.serial not in addresses:
+            targets[f"adb:{phone.serial}"] = Target("adb", phone.serial, f"adb:{phone.serial}")
+    for name, target in targets.items():
+        title = name if name == str(target) else f"{name} ({target})"
+        try:
+            with open_device(target) as device:
+                yield from _lines(title, device)
+        except DeviceError as error:
+            yield f"{title}: not reachable: {error}"
+
+
+def _lines(title: str, device: Device) -> Iterator[str]:
+    from profiler.console import conditions_lines
+
+    facts, conditions = device.facts(), device.conditions()
+    memory = f"{facts.memory_bytes / 2**30:.0f} GiB" if facts.memory_bytes else "memory unknown"
+    parts = (facts.model or "unknown processor", _cores(facts.max_freq_mhz, facts.n_cores), memory, facts.os or "?")
+    yield f"{title}: {', '.join(parts)}"
+    if conditions.battery_percent is not None:
+        yield f"  battery {conditions.battery_percent} %{', discharging' if conditions.on_battery else ''}"
+    yield f"  {_runtimes(device)}"
+    for line in conditions_lines(conditions):
+        yield f"  {line}"
+
+
+def _cores(clocks: tuple[float, ...] | None, n_cores: int | None) -> str:
+    if not clocks or min(clocks) == max(clocks):
+        return f"{n_cores or '?'} cores"
+    return " + ".join(f"{clocks.count(mhz)} cores at {mhz:.0f} MHz" for mhz in sorted(set(clocks), reverse=True))
+
+
+def _runtimes(device: Device) -> str:
+    try:
+        done = device.run([device.python, "-c", _RUNTIMES], timeout_s=_SECONDS)
+        record = json.loads(done.stdout)
+        runtimes = [f"{name} {version}" for name, version in record["runtimes"].items()]
+        return f"Python {record['python']}: {', '.join(runtimes) or 'no runtime (ofa-profile setup installs one)'}"
+    except (DeviceError, ValueError, KeyError, TypeError, AttributeError):
+        return "no Python: the C agent (backend tflite) or --benchmark-binary"

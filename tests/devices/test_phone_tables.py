@@ -1,0 +1,212 @@
+"""Whole tables of phones: real adb, real adbd, the C agent for x86-64 and aarch64, unplugged and throttled."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devices.adb import AdbDevice
+from devices.device import DeviceUnreachableError
+from ofa_core.blocks import BlockSpec
+from ofa_core.spaces import tiny
+from ofa_core.table import LatencyTable
+from profiler.journal import read_journal
+from profiler.native.build import NativeProgram, build_agent, library_for
+from profiler.plan import PROBE
+from profiler.profiling import Job, journal_path, profile
+from profiler.runners import AgentRunner, Visit
+from profiler.session import Progress, Settings
+
+pytestmark = pytest.mark.android
+pytest.importorskip("ai_edge_litert", reason="the C agent's runtime is in ai-edge-litert")
+
+MAIN = "import sys; from profiler.cli import main; sys.exit(main())"
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_agent(platform.machine(), tmp_path_factory.mktemp("agent") / "ofa-agent")
+
+
+def profile_command(folder: Path, agent: Path, *targets: str) -> list[str]:
+    library = library_for(platform.machine())[0]
+    named = [word for target in targets for word in ("--target", target)]
+    return [
+        *(sys.executable, "-c", MAIN, *named, "--space", "tiny", "--resolutions", "24", "--budget-s", "2"),
+        *("--processes", "3", "--agent-binary", str(agent), "--litert-library", str(library)),
+    ]
+
+
+def test_a_table_by_the_model_s_name(phones, tmp_path: Path, agent: Path) -> None:
+    done = subprocess.run(
+        profile_command(tmp_path, agent, "adb:pixel2"), capture_output=True, text=True, timeout=150, cwd=tmp_path
+    )
+    assert done.returncode in (0, 3), done.stderr
+    assert done.stdout == "luts/adb-pixel2-tflite.csv\n"
+    table = LatencyTable.read(tmp_path / done.stdout.strip())
+    assert table.context.device == "adb:pixel2"
+    assert table.context.backend == "tflite"
+    assert re.fullmatch(r"libLiteRt\.so [0-9a-f]{12} \(C API\)", table.context.backend_version)
+    assert table.context.cpus == "1"  # the big one
+    assert table.resolutions(tiny()) == (24,)
+    with AdbDevice(phones.serial(1)) as device:
+        assert device.run(["ls", "-A"], timeout_s=20).stdout.split() == [b".owner"]  # nothing was left there
+
+
+def test_all_phones_at_once_and_one_is_full(phones, tmp_path: Path, agent: Path) -> None:
+    """The Note8's 3 MB hold no runtime: it fails with its reason, and the Pixel 2 gets its table."""
+    done = subprocess.run(
+        profile_command(tmp_path, agent, "adb:*"), capture_output=True, text=True, timeout=150, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert re.search(r"adb:127\.0\.0\.1:7003: failed: .*No space left on device: .* MiB free", done.stderr)
+    assert "Traceback" not in done.stderr
+    tables = sorted(path.name for path in (tmp_path / "luts").glob("*tflite.csv"))
+    assert tables == ["adb-127.0.0.1-7001-tflite.csv"]
+    assert done.stdout == f"luts/{tables[0]}\n"
+
+
+def job(**settings: object) -> Job:
+    return Job(
+        tiny(), (24,), "phone", "tflite", settings=Settings(n_processes=3, budget_s=1, **settings), n_reference=2
+    )  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def phone(phones, agent: Path, **options: object) -> Iterator[tuple[AdbDevice, AgentRunner]]:
+    program = NativeProgram(agent, library_for(platform.machine())[0])
+    with AdbDevice(phones.serial(1), **options) as device:  # type: ignore[arg-type]
+        yield device, AgentRunner(device, "tflite", program=program)
+
+
+def test_unplugged_in_the_middle_and_plugged_in_again(phones, tmp_path: Path, agent: Path) -> None:
+    out = tmp_path / "t.csv"
+    seen: dict[str, bytes] = {}
+
+    def unplug(progress: Progress) -> None:
+        if progress.phase == "measure" and progress.done == 20 and not seen:
+            seen["before"] = journal_path(out).read_bytes()
+            phones.plug(1, unplug=True)
+            threading.Timer(0.4, phones.plug, (1,)).start()
+
+    with phone(phones, agent, backoff_s=(0, 0.2, 0.4, 0.8, 1.6)) as (device, runner):
+        result = profile(job(), device, runner, out, progress=unplug)
+    state = read_journal(journal_path(out))
+    assert seen
+    assert journal_path(out).read_bytes().startswith(seen["before"])
+    assert not state.failures  # nobody is blamed
+    assert state.pilot is not None
+    assert result.measured.n_visits == (len(result.table) + 2) * 3 * state.pilot["n_rounds"]
+
+
+def test_unplugged_for_good_then_resumed(phones, tmp_path: Path, agent: Path) -> None:
+    out = tmp_path / "t.csv"
+
+    def unplug(progress: Progress) -> None:
+        if progress.phase == "measure" and progress.done == 7:
+            phones.plug(1, unplug=True)
+
+    try:
+        with phone(phones, agent, backoff_s=(0,)) as (device, runner), pytest.raises(DeviceUnreachableError):
+            profile(job(), device, runner, out, progress=unplug)
+    finally:
+        phones.plug(1)
+    kept = read_journal(journal_path(out))
+    assert len(kept.visits) == 7  # all that was measured: at most the visit at hand is lost
+    subprocess.run(["adb", "disconnect", phones.serial(1)], capture_output=True)
+    subprocess.run(["adb", "connect", phones.serial(1)], capture_output=True)
+    with phone(phones, agent, backoff_s=(0, 0.5, 1)) as (device, runner):
+        profile(job(), device, runner, out)
+    state = read_journal(journal_path(out))
+    assert state.redone or state.visits.items() >= kept.visits.items()
+
+
+def test_devices_lists_the_phones(phones, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "devices"], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert done.returncode == 0
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("adb:127.0.0.1:7001")]
+    assert "Fake Pixel 2" in line
+    assert "1 cores at 2450 MHz + 1 cores at 1900 MHz" in line
+    assert "Android 8.1.0" in line
+    assert "battery 87 %" in done.stdout
+
+
+# ---- aarch64 -------------------------------------------------------------------------------------------------------
+
+BLOCKS = (
+    PROBE,
+    BlockSpec("mbconv", 14, 7, 16, 64, 24, 3, 2, "h_swish", se=True, shortcut=False),
+    BlockSpec("mbconv", 8, 8, 16, 48, 16, 3, 1, "relu", se=False, shortcut=True),
+)
+
+
+@pytest.fixture(scope="module")
+def arm_agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for program in ("aarch64-linux-gnu-gcc", "qemu-aarch64-static"):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program}; tools/install_test_devices.sh installs it")
+    return build_agent("aarch64", tmp_path_factory.mktemp("agent") / "ofa-agent")
+
+
+def test_the_aarch64_agent_on_a_phone_under_qemu(arm_phone, arm_agent: Path, tmp_path: Path) -> None:
+    """Real ARM kernels, emulated: the protocol works and the numbers agree; the timings mean nothing."""
+    from profiler.export.to_tflite import block_tflite
+
+    phones, library = arm_phone
+    with AdbDevice(phones.serial(1)) as device:
+        with AgentRunner(device, "tflite", program=NativeProgram(arm_agent, library), timeout_s=120) as runner:
+            hello = runner.open()
+            assert hello.machine == "aarch64"
+            handles = []
+            for number, block in enumerate(BLOCKS):
+                path = tmp_path / f"{number}.tflite"
+                path.write_bytes(block_tflite(block))
+                handles.append(runner.load(path, threads=1, cpus=None))
+            for result in runner.run([Visit(handle, 0, 2) for handle in handles]):
+                assert (result.wall_ns > 0).all()
+        numbers = {}
+        for name, there in (("arm", device), ("here", None)):
+            numbers[name] = _check(there, tmp_path / "1.tflite", arm_agent, library, tmp_path)
+    assert numbers["arm"][0] == numbers["here"][0]
+    assert numbers["arm"][1] == pytest.approx(numbers["here"][1], rel=1e-4, abs=1e-4 * max(numbers["here"][1]))
+
+
+def _check(device: AdbDevice | None, model: Path, agent: Path, library: Path, folder: Path) -> list[list[float]]:
+    """Input and output of a model, by the agent on the phone or by one of this machine."""
+    if device is None:
+        here = build_agent(platform.machine(), folder / "here")
+        command = [here, "--lib", library_for(platform.machine())[0], "--check", model]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    else:
+        command = [*NativeProgram(agent, library)(device), "--check", "checked.tflite"]
+        device.push(model, "checked.tflite")
+        text = device.run(command, timeout_s=60).stdout.decode()
+    return [[float(word) for word in line.split()] for line in text.splitlines()]
+
+
+def test_a_table_of_three_blocks_by_the_aarch64_agent(arm_phone, arm_agent: Path, tmp_path: Path) -> None:
+    phones, library = arm_phone
+    settings = Settings(n_processes=3, budget_s=1, min_visit_ms=1, min_repeats=9, max_repeats=9)
+    # Small ones: what takes long under an emulator on a busy machine is never left alone by the scheduler.
+    small = sorted(tiny().all_blocks((24,)), key=lambda block: block.macs)[:3]
+    three = Job(tiny(), (24,), "arm", "tflite", settings=settings, n_reference=0, order=lambda _: small)
+    with AdbDevice(phones.serial(1)) as device:
+        runner = AgentRunner(device, "tflite", program=NativeProgram(arm_agent, library), timeout_s=120)
+        result = profile(three, device, runner, tmp_path / "t.csv")
+    assert [key[1] for key in LatencyTable.read(tmp_path / "t.csv").entries] == small
+    assert result.table.n_failed == 0
+    assert not result.failures
+    header = json.loads(journal_path(tmp_path / "t.csv").read_text().splitlines()[0])
+    assert "libLiteRt.so" in header["context"]["backend_version"]
