@@ -1,0 +1,1 @@
+"""Search for the most accurate sub-net that keeps a latency limit."""
