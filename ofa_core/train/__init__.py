@@ -1,0 +1,1 @@
+"""Training by progressive shrinking, and everything around it."""
