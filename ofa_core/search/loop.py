@@ -25,6 +25,7 @@ __all__ = ["CorrectedLatency", "LoopResult", "MeasuredNet", "Trial", "close_loop
 
 MAX_ROUNDS = 5
 N_CONFIRMED = 3
+MIN_SPREAD = 0.005  # of log latency, around the corrected prediction
 TOLERANCE_TOP1 = 0.1  # points: a winner this close to the best that is still predicted feasible ends the loop
 
 
@@ -147,34 +148,43 @@ def close_loop(
         InfeasibleConstraintError: if nothing that was measured keeps the limit; it says what came nearest.
     """
     trials: list[Trial] = []
+    winner: Trial | None = None
+    n_without = 0
     result = search(latency, limit_ms, [])
     for number in range(1, max_rounds + 1):
-        known = {trial.predicted.arch for trial in trials}
-        new = _try(measure, [c for c in result.candidates if c.arch not in known], number, confirms=False)
+        new = _try(measure, _hopeful(result.candidates, trials, winner), number, confirms=False)
         trials += new
         # The best that kept the limit are measured again, so that no lucky measurement wins.
         doubtful = [t.predicted for t in _passing(trials, limit_ms) if _count(trials, t.predicted.arch) < 2]
-        repeated = _try(measure, doubtful[:N_CONFIRMED], number, confirms=True)
+        repeated = _try(measure, _better(doubtful, winner)[:N_CONFIRMED], number, confirms=True)
         trials += repeated
         on_round(number, result, [*new, *repeated])
-        latency = latency if refit is None else refit()
-        latency, target_ms = _correct(latency, trials, limit_ms)
         winner = next((t for t in _passing(trials, limit_ms) if _count(trials, t.predicted.arch) > 1), None)
+        n_without = 0 if winner else n_without + 1
+        latency, target_ms = _correct(latency if refit is None else refit(), trials, limit_ms, n_without)
         try:
             result = search(latency, target_ms, [winner.predicted.arch] if winner else [])
         except InfeasibleConstraintError as error:
             if winner is None:
                 raise _nothing_holds(trials, limit_ms, number) from error
-            return _end(
-                space, latency, accuracy, replace(result, limit_ms=limit_ms), winner, trials, number, converged=True
-            )
+            return _end(space, latency, accuracy, replace(result, limit_ms=limit_ms), winner, trials, number, True)
         if winner is not None:
-            converged = result.best.top1 - winner.predicted.top1 <= TOLERANCE_TOP1
+            hopeful = _hopeful(result.candidates, trials, winner)
+            converged = all(c.top1 - winner.predicted.top1 <= TOLERANCE_TOP1 for c in hopeful)
             if converged or number == max_rounds:
-                return _end(
-                    space, latency, accuracy, replace(result, limit_ms=limit_ms), winner, trials, number, converged
-                )
+                result = replace(result, limit_ms=limit_ms)
+                return _end(space, latency, accuracy, result, winner, trials, number, converged)
     raise _nothing_holds(trials, limit_ms, max_rounds)
+
+
+def _hopeful(candidates: Sequence[Candidate], trials: Sequence[Trial], winner: Trial | None) -> list[Candidate]:
+    """Those not measured yet that would beat the winner."""
+    known = {trial.predicted.arch for trial in trials}
+    return _better([c for c in candidates if c.arch not in known], winner)
+
+
+def _better(candidates: Sequence[Candidate], winner: Trial | None) -> list[Candidate]:
+    return [c for c in candidates if winner is None or c.top1 > winner.predicted.top1]
 
 
 def _try(
@@ -205,15 +215,22 @@ def _passing(trials: Sequence[Trial], limit_ms: float) -> list[Trial]:
     return sorted(passing, key=lambda trial: -trial.predicted.top1)
 
 
-def _correct(latency: LatencyPredictor, trials: Sequence[Trial], limit_ms: float) -> tuple[LatencyPredictor, float]:
-    """The predictor corrected by what the networks near the limit took, and the limit less the measurement's width."""
+def _correct(
+    latency: LatencyPredictor, trials: Sequence[Trial], limit_ms: float, n_without: int
+) -> tuple[LatencyPredictor, float]:
+    """The predictor corrected by what the networks near the limit took, and what it is to keep.
+
+    That is the limit less the measurements' width, and less one spread of the residuals for each round that has passed
+    without a winner: the networks that a search likes best are those whose latency is predicted too low.
+    """
     if not trials:
         return latency, limit_ms
     measured = np.array([trial.measured.latency_ms for trial in trials])
-    predicted = latency.predict([trial.predicted.arch for trial in trials])
-    factor = float(np.exp(np.mean(np.log(measured / predicted))))
-    width = float(np.median([trial.measured.high_ms / trial.measured.latency_ms for trial in trials]))
-    return CorrectedLatency(latency, factor), limit_ms / max(width, 1.0)
+    residuals = np.log(measured / latency.predict([trial.predicted.arch for trial in trials]))
+    width = max(1.0, float(np.median([trial.measured.high_ms / trial.measured.latency_ms for trial in trials])))
+    spread = max(MIN_SPREAD, float(np.std(residuals)))
+    target_ms = limit_ms / width * float(np.exp(-n_without * spread))
+    return CorrectedLatency(latency, float(np.exp(np.mean(residuals)))), target_ms
 
 
 def _end(

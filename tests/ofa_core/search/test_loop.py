@@ -72,6 +72,7 @@ def test_the_winner_truly_holds_the_limit_and_uses_it(bias: float, stand_ins: An
     assert loop.result.limit_ms == LIMIT
     own = [t for t in loop.trials if t.predicted.arch == winner.arch]
     assert [t.confirms for t in own] == [False, True]
+    assert loop.converged
     assert max(t.measured.high_ms for t in own) == winner.high_ms
     assert loop.n_rounds == told[-1][0] <= 5
     assert sum(n for _, n in told) == len(loop.trials) == sum(device.calls)
@@ -104,6 +105,35 @@ def test_nothing_that_holds_is_an_error_that_names_the_nearest(stand_ins: Any) -
     # A floor: the corrections soon leave nothing feasible, before the rounds run out.
     with pytest.raises(InfeasibleConstraintError, match=r"after \d rounds; the nearest took 20 ms"):
         run(stand_ins, 1.0, measure=measure)
+
+
+def test_a_favourite_that_fails_when_repeated_does_not_keep_the_loop_going(small: Any, stand_ins: Any) -> None:
+    latency, accuracy = stand_ins.latency(small, small.resolutions), stand_ins.accuracy(small)
+    limit = 0.042
+    favourite = search(small, latency, accuracy, limit).best.arch
+    times: dict[Arch, int] = {}
+
+    def measure(archs: Sequence[Arch]) -> list[MeasuredNet]:
+        out = []
+        for arch in archs:
+            times[arch] = times.get(arch, 0) + 1
+            slow = arch == favourite and times[arch] > 1
+            ms = float(latency.predict([arch])[0]) * (1.2 if slow else 0.99)
+            out.append(MeasuredNet(arch, ms, ms, ms))
+        return out
+
+    loop = close_loop(
+        small,
+        latency,
+        accuracy,
+        limit,
+        search=lambda predictor, limit_ms, start: search(small, predictor, accuracy, limit_ms, start=start),
+        measure=measure,
+    )
+    assert loop.winner.arch != favourite
+    assert loop.converged
+    assert times[favourite] == 2
+    assert sum(times.values()) < 40
 
 
 def test_networks_that_could_not_be_measured_are_left_out(stand_ins: Any) -> None:
