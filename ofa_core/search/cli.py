@@ -98,12 +98,12 @@ def search(
     else:
         result = run(task.latency, max_latency_ms, ())
     if not no_report:
-        result = _fill_front(task, result)
+        result = _fill_front(task, result, task.latency if loop is None else loop.latency)
     facts = {
         "confidence": confidence,
         "limits": {c.name: c.limit for c in constraints},
         "left_out_px": list(task.left_out),
-        "latency": _latency_facts(task.latency, lut),
+        "latency": {**_latency_facts(task.latency, lut), "correction": None if loop is None else loop.latency.factor},
         "accuracy": _accuracy_facts(task.accuracy, accuracy),
         "target": measure,
     }
@@ -260,12 +260,12 @@ def _measure(lut: Path, space: Space, device: Any, runner: Any, seed: int, archs
     return out
 
 
-def _fill_front(task: _Task, result: SearchResult) -> SearchResult:
+def _fill_front(task: _Task, result: SearchResult, latency: LatencyPredictor) -> SearchResult:
     from ofa_core.search.console import progress
     from ofa_core.search.run import fill_front
 
     with progress("fill the front") as news:
-        return fill_front(result, task.latency, task.accuracy, on_limit=lambda done, of: news(f"{done} of {of} limits"))
+        return fill_front(result, latency, task.accuracy, on_limit=lambda done, of: news(f"{done} of {of} limits"))
 
 
 def _latency_facts(latency: LutPredictor, lut: Path) -> dict[str, Any]:

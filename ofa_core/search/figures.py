@@ -133,6 +133,7 @@ def measured_figure(folder: SearchFolder) -> Any | None:
         showarrow=False,
         xanchor="right",
         yanchor="bottom",
+        yshift=2,
         font={"color": RED},
     )
     _dress(figure, "Predicted latency (ms per batch)", "Measured latency (ms per batch)")
@@ -209,6 +210,7 @@ def _dress(figure: Any, x: str, y: str) -> None:
         paper_bgcolor="white",
         plot_bgcolor="white",
         font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
+        dragmode=False,
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
         hoverlabel={"bgcolor": "white", "bordercolor": LINE, "font": {"size": 12, "color": INK}, "align": "left"},
     )

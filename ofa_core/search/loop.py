@@ -69,6 +69,7 @@ class LoopResult:
 
     Attributes:
         result: of the last search; its `best` is the winner, with the latency predicted after all corrections.
+        latency: the prediction after all corrections.
         winner: the winner's slowest measurement.
         trials: every measurement in order.
         n_rounds: rounds of search and measurement.
@@ -76,6 +77,7 @@ class LoopResult:
     """
 
     result: SearchResult
+    latency: CorrectedLatency
     winner: MeasuredNet
     trials: tuple[Trial, ...]
     n_rounds: int
@@ -161,19 +163,19 @@ def close_loop(
         on_round(number, result, [*new, *repeated])
         winner = next((t for t in _passing(trials, limit_ms) if _count(trials, t.predicted.arch) > 1), None)
         n_without = 0 if winner else n_without + 1
-        latency, target_ms = _correct(latency if refit is None else refit(), trials, limit_ms, n_without)
+        corrected, target_ms = _correct(latency if refit is None else refit(), trials, limit_ms, n_without)
         try:
-            result = search(latency, target_ms, [winner.predicted.arch] if winner else [])
+            result = search(corrected, target_ms, [winner.predicted.arch] if winner else [])
         except InfeasibleConstraintError as error:
             if winner is None:
                 raise _nothing_holds(trials, limit_ms, number) from error
-            return _end(space, latency, accuracy, replace(result, limit_ms=limit_ms), winner, trials, number, True)
+            return _end(space, corrected, accuracy, replace(result, limit_ms=limit_ms), winner, trials, number, True)
         if winner is not None:
             hopeful = _hopeful(result.candidates, trials, winner)
             converged = all(c.top1 - winner.predicted.top1 <= TOLERANCE_TOP1 for c in hopeful)
             if converged or number == max_rounds:
                 result = replace(result, limit_ms=limit_ms)
-                return _end(space, latency, accuracy, result, winner, trials, number, converged)
+                return _end(space, corrected, accuracy, result, winner, trials, number, converged)
     raise _nothing_holds(trials, limit_ms, max_rounds)
 
 
@@ -217,14 +219,14 @@ def _passing(trials: Sequence[Trial], limit_ms: float) -> list[Trial]:
 
 def _correct(
     latency: LatencyPredictor, trials: Sequence[Trial], limit_ms: float, n_without: int
-) -> tuple[LatencyPredictor, float]:
+) -> tuple[CorrectedLatency, float]:
     """The predictor corrected by what the networks near the limit took, and what it is to keep.
 
     That is the limit less the measurements' width, and less one spread of the residuals for each round that has passed
     without a winner: the networks that a search likes best are those whose latency is predicted too low.
     """
     if not trials:
-        return latency, limit_ms
+        return CorrectedLatency(latency, 1.0), limit_ms
     measured = np.array([trial.measured.latency_ms for trial in trials])
     residuals = np.log(measured / latency.predict([trial.predicted.arch for trial in trials]))
     width = max(1.0, float(np.median([trial.measured.high_ms / trial.measured.latency_ms for trial in trials])))
@@ -235,7 +237,7 @@ def _correct(
 
 def _end(
     space: Space,
-    latency: LatencyPredictor,
+    latency: CorrectedLatency,
     accuracy: AccuracyPredictor,
     result: SearchResult,
     winner: Trial,
@@ -243,10 +245,10 @@ def _end(
     number: int,
     converged: bool,
 ) -> LoopResult:
-    best = make_candidates(space, latency, accuracy, space.encode([winner.predicted.arch]))[0]
-    others = [c for c in result.candidates if c.arch != best.arch]
-    result = replace(result, best=best, candidates=(best, *others))
-    return LoopResult(result, winner.measured, tuple(trials), number, converged)
+    others = [c.arch for c in result.candidates if c.arch != winner.predicted.arch]
+    candidates = make_candidates(space, latency, accuracy, space.encode([winner.predicted.arch, *others]))
+    result = replace(result, best=candidates[0], candidates=candidates)
+    return LoopResult(result, latency, winner.measured, tuple(trials), number, converged)
 
 
 def _nothing_holds(trials: Sequence[Trial], limit_ms: float, rounds: int) -> InfeasibleConstraintError:

@@ -25,10 +25,10 @@ h2 { font-size: 17px; margin: 0 0 2px; }
 p { margin: 0 0 10px; color: var(--grey); }
 section, .card { background: #fff; border: 1px solid var(--line); border-radius: 10px; }
 section { padding: 18px 18px 14px; margin-top: 16px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-top: 18px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(155px, 1fr)); gap: 12px; margin-top: 18px; }
 .card { padding: 12px 14px; }
 .card .name { color: var(--grey); font-size: 13px; }
-.card .value { font-size: 24px; font-weight: 650; white-space: nowrap; }
+.card .value { font-size: 23px; font-weight: 650; white-space: nowrap; }
 .card .more { color: var(--grey); font-size: 12.5px; line-height: 1.35; }
 .card.main { border-color: var(--orange); }
 .card.main .value { color: var(--orange); }
@@ -77,7 +77,8 @@ def _page(data: SearchFolder, script: str) -> str:
         _section("What these numbers are", "", f"<ul>{''.join(f'<li>{x}</li>' for x in _labels(data))}</ul>"),
         _section(
             "Accuracy against latency",
-            "Each point of the front is the most accurate sub-net found at its latency. Hover for its architecture.",
+            "Each point of the front is the most accurate sub-net found at its latency. Hover for its architecture; "
+            "drag to zoom, double-click to go back.",
             _figure(front_figure(data), "front"),
         ),
         _measured_section(data),
@@ -103,13 +104,17 @@ def _page(data: SearchFolder, script: str) -> str:
 
 
 def _figure(figure: Any, name: str) -> str:
-    config = {
-        "responsive": True,
-        "displaylogo": False,
-        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-        "displayModeBar": "hover" if name != "blocks" else False,
-    }
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config))
+    # Dragging zooms with a mouse only: on a touch screen it scrolls the page.
+    zoom = f"if (matchMedia('(pointer: fine)').matches) Plotly.relayout('{name}', {{dragmode: 'zoom'}});"
+    config = {"responsive": True, "displayModeBar": False}
+    html = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=name,
+        config=config,
+        post_script=None if name == "blocks" else zoom,
+    )
+    return str(html)
 
 
 def _section(title: str, text: str, body: str) -> str:
@@ -139,21 +144,30 @@ def _cards(data: SearchFolder) -> Iterable[str]:
     record, best = data.record, data.best
     measured = record["measured"]
     if measured:
-        note = f"{measured['low_ms']:.4g} to {measured['high_ms']:.4g} ms, its slower of two sessions"
-        yield _card("Measured latency", f"{measured['latency_ms']:.4g} ms", note, main=True)
+        note = f"90 % within {_ms(measured['low_ms'])} to {_ms(measured['high_ms'])} ms, the slower of two sessions"
+        yield _card("Measured latency", f"{_ms(measured['latency_ms'])} ms", note, main=True)
     interval = (
-        f"90 % within {best.low_ms:.4g} to {best.high_ms:.4g} ms"
+        f"90 % within {_ms(best.low_ms)} to {_ms(best.high_ms)} ms"
         if best.low_ms is not None and best.high_ms is not None
         else "error unknown"
     )
-    yield _card("Predicted latency", f"{best.predicted_ms:.4g} ms", interval, main=not measured)
+    yield _card("Predicted latency", f"{_ms(best.predicted_ms)} ms", interval, main=not measured)
     if data.percent:
         yield _card("Predicted top-1", f"{best.top1:.2f} %", record["accuracy"]["label"])
     else:
         yield _card("Score", f"{best.top1:.2f}", f"{record['accuracy']['label']}, not an accuracy")
-    yield _card("MACs", f"{record['mmacs']:.0f} M", "one image")
+    yield _card("MACs", f"{_millions(record['mmacs'])} M", "one image")
     yield _card("Parameters", f"{record['params_m']:.2f} M", "float32: " + f"{4 * record['params_m']:.1f} MB")
     yield _card("Input", f"{record['arch']['r'][0]} px", f"{sum(record['arch']['d'])} searchable blocks")
+
+
+def _ms(value: float) -> str:
+    """Milliseconds with three or four digits that mean something."""
+    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+
+
+def _millions(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _card(name: str, value: str, more: str, *, main: bool = False) -> str:
@@ -202,12 +216,14 @@ def _details(data: SearchFolder) -> Iterable[tuple[str, str]]:
         yield (
             "Calibration",
             f"sum \u00d7 {calibration['scale']:.4f}"
-            + (f" + {calibration['per_block_ms']:.4g} ms per layer" if calibration["per_block_ms"] else "")
+            + (f" {calibration['per_block_ms']:+.3g} ms per layer" if calibration["per_block_ms"] else "")
             + f", on {calibration['n_networks']} networks",
         )
         left_out = f"{100 * calibration['loo_mape']:.2f} % mean, left out one by one"
         bias = f"raw bias {100 * calibration['raw_bias']:+.1f} %, Spearman {calibration['spearman']:.4f}"
         yield "Calibration error", f"{left_out}; {bias}"
+    if latency["correction"] is not None:
+        yield "Correction near the limit", f"\u00d7 {latency['correction']:.4f}, from the networks measured there"
     yield "Accuracy", escape(f"{record['accuracy']['label']} ({record['accuracy']['source']})")
     yield "Resolutions searched", escape(f"{', '.join(map(str, record['resolutions']))} px")
     if record["left_out_px"]:

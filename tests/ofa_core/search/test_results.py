@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ofa_core.arch import arch_from_dict, read_arch_dict
-from ofa_core.search.loop import LoopResult, MeasuredNet, Trial
+from ofa_core.search.loop import CorrectedLatency, LoopResult, MeasuredNet, Trial
 from ofa_core.search.results import summary, write_results
 from ofa_core.search.run import search
 from ofa_core.space import Space
@@ -57,7 +57,7 @@ def test_what_was_measured_is_written_and_a_later_search_removes_it(
     result = search(small, latency, stand_ins.accuracy(small), 0.04)
     net = MeasuredNet(result.best.arch, 0.039, 0.0385, 0.0395)
     trials = (Trial(1, False, result.best, net), Trial(1, True, result.best, net))
-    loop = LoopResult(result, net, trials, 1, True)
+    loop = LoopResult(result, CorrectedLatency(latency, 1.0), net, trials, 1, True)
     write_results(tmp_path, result, {}, loop=loop)
     measured = rows(tmp_path / "measured.csv")
     assert [row["confirms"] for row in measured] == ["0", "1"]
