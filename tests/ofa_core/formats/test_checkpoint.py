@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,11 +204,12 @@ def test_a_real_imagenet_checkpoint_has_its_accuracy(reference_data):
     from ofa_core.train.sources import NpzSource
 
     stem = reference_data / "proxyless-w0.3-r176_imagenet"
-    net, config = read_specialised(stem.with_suffix(".json"), stem.with_suffix(".pth"))
+    net, config = read_specialised(Path(f"{stem}.json"), Path(f"{stem}.pth"))
     assert config.resolution_px == 176
     photos = NpzSource(reference_data / "imagenette224_val.npz")
     loader = Loader(photos, np.arange(len(photos.labels)), 64, (176,), HALF)
     result = evaluate(net, loader.batches(), class_index=photos.imagenet1k_index)
     assert result.n_images == 3925
-    assert abs(round(result.top1 / 100 * 3925) - 2133) <= 2
+    assert abs(result.top1 / 100 * 3925 - 2133) <= 2.5
+    print(f"{result.top1:.2f} %")
     assert not loader.unreadable.names
