@@ -9,9 +9,10 @@ session that was interrupted goes on with the visits that its journal lacks.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,13 +23,15 @@ from profiler.measurement import N_DISCARDED, reference_probe_ns, samples_of, un
 from profiler.models import ModelStore
 from profiler.plan import PROBE, BlockItem, Plan
 
-__all__ = ["Progress", "Session", "Settings"]
+__all__ = ["HeatGuard", "Progress", "Session", "Settings"]
 
 MAX_TRIES = 3  # per item
 MAX_DRIFT = 0.03  # of the anchors of one unit, beyond its error: more, and the unit is measured again
 MAX_REDOS = 2  # in one session
 MAX_LOST = 5  # connections that break without a visit in between: more, and the device is given up
-PROBE_RUNS = (1, 3)  # discarded, timed
+LOOK_EVERY_S = 20.0  # at the device's heat
+MAX_VOIDS = 5  # times that visits are voided for heat, in one session
+PROBE_RUNS = (3, 3)  # discarded (a whole network before it leaves the caches cold), timed
 PILOT_RUNS = N_DISCARDED + 3
 LOAD_S = 0.02  # seconds that loading an item takes, before the pilot has measured it
 
@@ -60,6 +63,16 @@ class Settings:
     max_repeats: int = 20
     min_rounds: int = 3
     max_rounds: int = 200
+
+
+class HeatGuard(Protocol):
+    """Watches the device's heat; see `profiler.cooling.Cooling`."""
+
+    def stayed_cool(self) -> bool:
+        """Whether heat has not slowed the device down since the last look."""
+
+    def cool_down(self) -> float:
+        """Wait for it to cool, not for ever."""
 
 
 @dataclass(slots=True)
@@ -97,6 +110,7 @@ class Session:
         settings: how.
         progress: called after every visit.
         clock: seconds, monotonic.
+        heat: watches the device's heat, if it tells; visits while it was throttled are made again.
     """
 
     plan: Plan
@@ -106,6 +120,7 @@ class Session:
     settings: Settings
     progress: Callable[[Progress], None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
+    heat: HeatGuard | None = None
     _handles: dict[int, int] = field(default_factory=dict, init=False)
     _probe: int = field(default=-1, init=False)
     _before: tuple[int, int] = field(default=(0, 0), init=False)
@@ -113,6 +128,8 @@ class Session:
     _started: float = field(default=0.0, init=False)
     _load_s: float = field(default=0.0, init=False)
     _n_lost: int = field(default=0, init=False)
+    _n_voids: int = field(default=0, init=False)
+    _looked: float = field(default=0.0, init=False)
 
     def run(self) -> None:
         """Measure all that the journal lacks.
@@ -120,7 +137,9 @@ class Session:
         Raises:
             DeviceError: if the device is lost, or no agent can be started on it.
         """
-        self._started = self.clock()
+        if self.heat is not None:
+            self.heat.cool_down()
+        self._started = self._looked = self.clock()
         try:
             if self.journal.state.pilot is None:
                 self._pilot()
@@ -172,17 +191,19 @@ class Session:
 
     def _unit(self, process: int, chunk: int, n_rounds: int) -> None:
         items = self.plan.chunks[chunk]
-        todo = [
+        todo = deque(
             (round_, item)
             for round_ in range(n_rounds)
             for item in self._rng(process, chunk, round_).permutation(items).tolist()
             if (process, chunk, round_, item) not in self.journal.state.visits
-        ]
+        )
         self._state.done += n_rounds * len(items) - len(todo)
         pilot = self.journal.state.pilot
         assert pilot is not None
         loaded = False
-        for round_, item in todo:
+        unsure: list[tuple[int, int]] = []  # made since the last look at the device's heat
+        while todo:
+            round_, item = todo.popleft()
             if self._given_up(item):
                 self._report("measure", item)
                 continue
@@ -201,6 +222,25 @@ class Session:
             self.journal.write(visit.to_json())
             self._state.timed_s += (sum(visit.wall_ns) + after[0] * PROBE_RUNS[1]) / 1e9
             self._report("measure", item)
+            unsure.append((round_, item))
+            if self.heat is not None and (not todo or self.clock() - self._looked >= LOOK_EVERY_S):
+                todo.extend(self._spoilt(process, chunk, unsure, self.heat))
+                unsure = []
+
+    def _spoilt(
+        self, process: int, chunk: int, unsure: list[tuple[int, int]], heat: HeatGuard
+    ) -> list[tuple[int, int]]:
+        """Look at the device's heat; if it was too hot, void the visits since the last look, wait, and return them."""
+        self._looked = self.clock()
+        if heat.stayed_cool() or self._n_voids >= MAX_VOIDS:
+            return []
+        self._n_voids += 1
+        self.journal.write({"void": [[process, chunk, round_, item] for round_, item in unsure]})
+        self._state.done -= len(unsure)
+        heat.cool_down()
+        self._looked = self.clock()
+        self._handles.clear()  # a fresh agent, and a fresh probe before the first visit
+        return unsure
 
     def _redo_if_drifted(self, process: int, chunk: int, n_rounds: int) -> None:
         """Measure a unit once more if its anchors say that the device was another one then."""
@@ -229,7 +269,8 @@ class Session:
         """
         while not self._given_up(item):
             if item not in self._handles:
-                self._open_and_load(list(reload), self._rng(98, item), self._state.phase)
+                phase = "pilot" if self._state.phase == "pilot" else "load"  # only visits count as done
+                self._open_and_load(list(reload), self._rng(98, item), phase)
                 continue
             try:
                 result, probe = self.runner.run([Visit(self._handles[item], 0, runs), Visit(self._probe, *PROBE_RUNS)])
