@@ -1,9 +1,18 @@
-"""`BlockPredictor`: the latency of a block that was not measured, from those that were."""
+"""`BlockPredictor`: the latency of a block that was not measured, from those that were.
+
+A Gaussian process on log latency. Its kernel says what blocks have in common: cost that follows work and memory
+(smooth in MACs, feature maps and weights), shape (smooth in pixels, channels, kernel), roughness between neighbours,
+and what all blocks of one feature map size share, as runtimes treat some sizes differently and some were measured on a
+slower afternoon. Outliers get less weight. The strengths are chosen by leave-one-out error; boosted trees are there to
+compare with (`model="cv"`), and lose on the published tables (docs/predictors.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,65 +22,215 @@ from ofa_core.errors import PredictorError
 from ofa_core.table import Key, LatencyTable
 from predictors.estimator import Floats
 
-__all__ = ["BlockPredictor", "block_features"]
+__all__ = ["BlockKernel", "BlockPredictor", "block_features"]
+
+MIN_BLOCKS = 10
+SELECTION_ROWS = 700  # rows on which the strengths are chosen
+MOST_ROWS = 3000  # rows that the process keeps
+NU = 4.0  # degrees of freedom of the errors
+CHUNK = 4096
 
 
 def block_features(specs: Sequence[BlockSpec]) -> Floats:
-    """(n, f) physical features of blocks: log sizes and log costs, and what kind of block it is."""
+    """(n, 5 + f) features of blocks: five logarithms of cost, then the fields that make up the shape."""
     rows = []
     for b in specs:
-        sizes = (b.macs, b.pointwise_macs, b.kernel_macs, b.activation_elements, b.params)
-        fields = (b.in_px, b.in_c, b.mid_c, b.out_c, b.kernel_px, b.stride)
-        flags = [b.se, b.shortcut, b.expands, *(b.op == op for op in OPS), *(b.act == act for act in ACTS)]
-        rows.append([*np.log1p(sizes), *np.log1p(fields), *map(float, flags)])
+        cost = (b.macs + 1e3, b.pointwise_macs + 1e3, b.kernel_macs + 1e3, b.activation_elements, b.params + 1e2)
+        sizes = (b.in_px, b.out_px, b.in_c, b.mid_c + 8, b.out_c)
+        flags = [b.kernel_px / 2, b.stride, 2.0 * b.se, 2.0 * b.shortcut, 2.0 * b.expands]
+        kinds = [*(3.0 * (b.op == op) for op in OPS), *(1.5 * (b.act == act) for act in ACTS)]
+        rows.append([*np.log(cost), *np.log(sizes), *flags, *kinds])
     return np.asarray(rows, dtype=np.float64).reshape(len(specs), -1)
 
 
-class BlockPredictor:
-    """Latency of single blocks by regression on their physical features, with relative errors in mind.
+@dataclass(frozen=True)
+class BlockKernel:
+    """Covariance of log latencies.
 
-    Args:
-        ridge: penalty on standardised coefficients.
+    Attributes:
+        work: amplitude of what is smooth in the costs.
+        shape: amplitude of what is smooth in the fields.
+        rough: amplitude of what differs between neighbours.
+        size: amplitude of what blocks of one feature map size share.
+        noise: standard deviation of one entry, relative.
+        shape_length: distance over which shapes resemble each other.
     """
 
-    def __init__(self, ridge: float = 1e-2) -> None:
-        self.ridge = ridge
+    work: float = 1.0
+    shape: float = 0.3
+    rough: float = 0.05
+    size: float = 0.05
+    noise: float = 0.02
+    shape_length: float = 2.5
+
+    def __call__(self, a: Floats, b: Floats) -> Floats:
+        """(n, m) covariance of centred features."""
+        shapes = _squares(a[:, 5:], b[:, 5:])
+        out = 0.1 * a @ b.T + self.work**2 * np.exp(-_squares(a[:, :5], b[:, :5]) / 18.0)
+        out += self.shape**2 * np.exp(-shapes / (2.0 * self.shape_length**2))
+        out += self.rough**2 * np.exp(-np.sqrt(shapes))
+        if self.size:
+            same = np.abs(a[:, 5:6] - b[:, 5]) + np.abs(a[:, 6:7] - b[:, 6]) < 1e-6
+            out += self.size**2 * same * np.exp(-_squares(a[:, 7:], b[:, 7:]) / 12.0)
+        return np.asarray(out)
+
+    def variance(self, a: Floats) -> Floats:
+        """(n,) the diagonal of the covariance."""
+        amplitudes = self.work**2 + self.shape**2 + self.rough**2 + self.size**2
+        return np.asarray(0.1 * (a**2).sum(axis=1) + amplitudes)
+
+
+def _squares(a: Floats, b: Floats) -> Floats:
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2.0 * a @ b.T
+    return np.asarray(np.maximum(squares, 0.0))
+
+
+CANDIDATES = (
+    BlockKernel(),
+    BlockKernel(noise=0.005, rough=0.1),
+    BlockKernel(noise=0.005, rough=0.03, size=0.0),
+    BlockKernel(noise=0.01, size=0.02),
+    BlockKernel(noise=0.04, shape_length=3.0),
+    BlockKernel(noise=0.06, rough=0.03, shape_length=3.0),
+    BlockKernel(noise=0.04, rough=0.1, size=0.1, shape_length=3.0),
+)
+
+
+class BlockPredictor:
+    """Latency of single blocks, with an interval for each.
+
+    Args:
+        model: `gp`, `xgboost` (needs xgboost), or `cv` for the better of them by five-fold cross-validation.
+
+    Attributes:
+        model_: what was chosen.
+        kernel_: strengths that were chosen.
+        mape_: mean absolute relative error of blocks left out, a fraction.
+    """
+
+    model_: str
+    kernel_: BlockKernel
+    mape_: float
+
+    def __init__(self, model: str = "gp") -> None:
+        self.model = model
 
     def fit(self, table: LatencyTable) -> Self:
-        """Learn from the measured entries of a table.
+        """Learn from the measured entries of a table; a block that was measured more than once counts once."""
+        known = [(block, entry) for (_, block), entry in table.entries.items() if entry.measured and entry.latency_ms]
+        known = [(block, entry) for block, entry in known if entry.status != "filled"]
+        return self.fit_blocks([block for block, _ in known], [entry.latency_ms or 0.0 for _, entry in known])
+
+    def fit_blocks(self, blocks: Sequence[BlockSpec], latency_ms: Sequence[float]) -> Self:
+        """Learn from blocks and their milliseconds; repeated blocks are averaged, and show how well they repeat.
 
         Raises:
-            PredictorError: for fewer than ten of them.
+            PredictorError: for fewer than ten of them, an unknown model, or numbers that are not finite and positive.
         """
-        known = [(b, e.latency_ms) for (_, b), e in table.entries.items() if e.measured and e.latency_ms]
-        if len(known) < 10:
-            raise PredictorError(f"{len(known)} measured blocks; at least 10 are needed to estimate others")
-        X = self._expand(block_features([b for b, _ in known]))
-        y = np.log([ms for _, ms in known])
-        self.mean_, self.scale_ = X.mean(axis=0), X.std(axis=0)
-        self.scale_[self.scale_ < 1e-9] = 1.0
-        Z = (X - self.mean_) / self.scale_
-        self.offset_ = float(y.mean())
-        gram = Z.T @ Z + self.ridge * len(y) * np.eye(Z.shape[1])
-        self.coef_ = np.linalg.solve(gram, Z.T @ (y - self.offset_))
-        leverage = np.einsum("ij,ji->i", Z, np.linalg.solve(gram, Z.T))
-        self.errors_ = (y - self.offset_ - Z @ self.coef_) / np.maximum(1 - leverage, 0.05)
+        if self.model not in ("gp", "xgboost", "cv"):
+            raise PredictorError(f"unknown block model {self.model!r}; gp, xgboost or cv")
+        y = np.asarray(latency_ms, dtype=np.float64)
+        if len(y) < MIN_BLOCKS or len(y) != len(blocks):
+            raise PredictorError(f"{len(y)} measured blocks; at least {MIN_BLOCKS} are needed to estimate others")
+        if not (np.isfinite(y).all() and (y > 0).all()):
+            raise PredictorError("block latencies must be finite numbers > 0")
+        index: dict[BlockSpec, int] = {}
+        for block in blocks:
+            index.setdefault(block, len(index))
+        which = np.array([index[block] for block in blocks])
+        counts = np.bincount(which)
+        mean = np.bincount(which, np.log(y)) / counts
+        spare = len(y) - len(index)
+        self.repeat_ = float(np.sqrt(((np.log(y) - mean[which]) ** 2).sum() / spare)) if spare else 0.0
+        X, y = block_features(list(index)), mean
+        rng = np.random.default_rng(0)
+        self.trees_: Any = None
+        self._select(X, y, rng)
+        self.model_ = "gp"
+        if self.model != "gp":
+            from predictors.block_trees import fit_block_trees
+
+            trees, errors = fit_block_trees(X, y)
+            mape = float(np.mean(np.abs(np.expm1(errors))))
+            if self.model == "xgboost" or mape < self._cross_validated(X, y, rng):
+                self.trees_, self.model_, self.mape_ = trees, "xgboost", mape
+                self.scores_ = np.abs(errors) / float(np.mean(np.abs(errors)) or 1.0)
+                self.tree_spread_ = float(np.mean(np.abs(errors)))
         return self
+
+    def _select(self, X: Floats, y: Floats, rng: np.random.Generator) -> None:
+        some = rng.permutation(len(y))[:SELECTION_ROWS]
+        losses = [np.mean(np.abs(self._learn(X[some], y[some], kernel))) for kernel in CANDIDATES]
+        self.kernel_ = CANDIDATES[int(np.argmin(losses))]
+        keep = rng.permutation(len(y))[:MOST_ROWS] if len(y) > MOST_ROWS else np.arange(len(y))
+        errors = self._learn(X[keep], y[keep], self.kernel_)
+        self.scores_ = np.abs(errors) / self._deviation_
+        self.mape_ = float(np.mean(np.abs(np.expm1(errors))))
+
+    def _learn(self, X: Floats, y: Floats, kernel: BlockKernel) -> Floats:
+        """Condition on rows; returns their leave-one-out errors."""
+        self.centre_, self.offset_ = X.mean(axis=0), float(np.median(y))
+        self.rows_ = X - self.centre_
+        covariance = kernel(self.rows_, self.rows_)
+        noise = np.full(len(y), kernel.noise**2)
+        for iteration in range(2):
+            self.inverse_ = np.linalg.inv(covariance + np.diag(noise))
+            self.weights_ = self.inverse_ @ (y - self.offset_)
+            variance = 1.0 / np.diag(self.inverse_)
+            errors = self.weights_ * variance
+            if iteration == 0:
+                scale = 1.4826 * float(np.median(np.abs(errors))) + 1e-4
+                noise = kernel.noise**2 * (NU + (errors / scale) ** 2) / (NU + 1.0)
+        self._deviation_ = np.sqrt(np.maximum(variance, 1e-12))
+        return errors
+
+    def _cross_validated(self, X: Floats, y: Floats, rng: np.random.Generator) -> float:
+        fold = rng.permutation(len(y)) % 5
+        errors = np.empty(len(y))
+        for f in range(5):
+            test = fold == f
+            self._learn(X[~test], y[~test], self.kernel_)
+            errors[test] = y[test] - self._mean(X[test])[0]
+        self._learn(X, y, self.kernel_)
+        return float(np.mean(np.abs(np.expm1(errors))))
+
+    def _mean(self, X: Floats) -> tuple[Floats, Floats]:
+        """(n,) means and (n,) standard deviations of log latency."""
+        mean, deviation = np.empty(len(X)), np.empty(len(X))
+        for start in range(0, len(X), CHUNK):
+            part = X[start : start + CHUNK] - self.centre_
+            cross = self.kernel_(part, self.rows_)
+            mean[start : start + CHUNK] = self.offset_ + cross @ self.weights_
+            left = self.kernel_.variance(part) - np.einsum("ij,ij->i", cross @ self.inverse_, cross)
+            deviation[start : start + CHUNK] = np.sqrt(np.maximum(left, 0.0) + self.kernel_.noise**2)
+        return mean, deviation
+
+    def _repeat_margin(self, confidence: float) -> float:
+        return self.repeat_ * NormalDist().inv_cdf((1.0 + confidence) / 2.0)
 
     def predict(self, blocks: Sequence[Key | BlockSpec]) -> Floats:
         """(n,) milliseconds per batch of n blocks, each alone or as (resolution, block)."""
-        specs = [b if isinstance(b, BlockSpec) else b[1] for b in blocks]
-        Z = (self._expand(block_features(specs)) - self.mean_) / self.scale_
-        return np.asarray(np.exp(self.offset_ + Z @ self.coef_), dtype=np.float64)
+        return self.predict_with_interval(blocks)[0]
 
     def predict_interval(self, blocks: Sequence[Key | BlockSpec], confidence: float = 0.9) -> tuple[Floats, Floats]:
         """(low, high), each (n,), that hold the truth with this probability."""
-        point = self.predict(blocks)
-        margin = np.exp(conformal_quantile(np.abs(self.errors_), confidence))
-        return point / margin, point * margin
+        return self.predict_with_interval(blocks, confidence)[1:]
 
-    @staticmethod
-    def _expand(X: Floats) -> Floats:
-        sizes = X[:, :11]
-        pairs = [sizes[:, i] * sizes[:, j] for i in range(11) for j in range(i, 11)]
-        return np.column_stack([X, *pairs])
+    def predict_with_interval(
+        self, blocks: Sequence[Key | BlockSpec], confidence: float = 0.9
+    ) -> tuple[Floats, Floats, Floats]:
+        """(point, low, high), each (n,) milliseconds per batch.
+
+        Raises:
+            PredictorError: if nothing was fitted.
+        """
+        if not hasattr(self, "kernel_"):
+            raise PredictorError("this BlockPredictor is not fitted; call fit first")
+        X = block_features([b if isinstance(b, BlockSpec) else b[1] for b in blocks])
+        if self.trees_ is None:
+            mean, deviation = self._mean(X)
+        else:
+            mean = self.trees_.predict(X)
+            deviation = np.full(len(X), self.tree_spread_)
+        margin = np.hypot(conformal_quantile(self.scores_, confidence) * deviation, self._repeat_margin(confidence))
+        return np.exp(mean), np.exp(mean - margin), np.exp(mean + margin)

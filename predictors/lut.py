@@ -94,8 +94,7 @@ class LutPredictor(Estimator):
 
         if not hasattr(self, "_block_model_"):
             self._block_model_ = BlockPredictor().fit(self.table_)
-        low, high = self._block_model_.predict_interval(keys, FILL_CONFIDENCE)
-        values = self._block_model_.predict(keys)
+        values, low, high = self._block_model_.predict_with_interval(keys, FILL_CONFIDENCE)
         more = {key: Entry(latency_ms=float(value), status="filled") for key, value in zip(keys, values, strict=True)}
         for key, spread in zip(keys, (high - low) / 2, strict=True):
             self._spread_ms_[key] = float(spread)
