@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,7 +162,7 @@ def _profile_one(
         pinned = choose_cpus(cpus, target.cpus, device.facts())
         job = replace(job, settings=replace(job.settings, cpus=pinned))
         started = time.monotonic()
-        result = run_profile(job, device, runner, path, fresh=fresh, progress=progress)
+        result = run_profile(job, device, runner, path, fresh=fresh, progress=progress, say=partial(_say, err))
     for line in console.show_profile(result, time.monotonic() - started):
         _say(err, line)
     sys.stdout.write(f"{path}\n")

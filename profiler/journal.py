@@ -6,6 +6,7 @@ Line 1 is the header: what is measured, and in which context. Every other line i
     {"p": 0, "c": 0, "r": 3, "i": 17, "w": [...], "u": [...], "s": [...], "b": [w, u], "a": [w, u]}     one visit
     {"fail": 17, "error": "..."}                                a try of item 17 that went wrong
     {"redo": [p, c]}                                            the visits of that unit so far do not count
+    {"void": [[p, c, r, i], ...]}                               these visits do not count: the device was throttled
 
 A visit: process, chunk, round, item; wall and CPU nanoseconds and involuntary context switches of each run in order,
 the discarded first ones included; and the probe's wall and CPU nanoseconds before and after.
@@ -110,6 +111,9 @@ class JournalState:
             process, chunk = (int(v) for v in line["redo"])
             self.redone.append((process, chunk))
             self.visits = {k: v for k, v in self.visits.items() if k[:2] != (process, chunk)}
+        elif "void" in line:
+            for process, chunk, round_, item in line["void"]:
+                self.visits.pop((int(process), int(chunk), int(round_), int(item)), None)
         else:
             visit = VisitRecord.from_json(line)
             self.visits.setdefault(visit.key, visit)

@@ -16,12 +16,13 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.networks import Network, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.table import CONTEXT_COLUMNS, Context, LatencyTable, parse_context, read_csv_rows
+from profiler.cooling import Cooling
 from profiler.jobs import Runner
 from profiler.journal import Journal
 from profiler.measurement import Clock
 from profiler.models import ModelStore
 from profiler.plan import NetworkItem, Plan, make_plan, reference_archs
-from profiler.session import Progress, Session, Settings
+from profiler.session import HeatGuard, Progress, Session, Settings
 from profiler.tables import Measured, evaluate, network_of, statistic_name, to_table
 
 __all__ = ["Job", "ProfileResult", "journal_path", "measure_plan", "profile"]
@@ -110,6 +111,7 @@ def profile(
     *,
     fresh: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> ProfileResult:
     """Measure what the journal beside `out` lacks, then write the table and its networks.
 
@@ -120,6 +122,7 @@ def profile(
         out: the CSV file to write; its networks and journal lie beside it.
         fresh: set an existing journal aside.
         progress: called after every visit.
+        say: is told, in one line, what the user should know meanwhile.
 
     Raises:
         DeviceError: if the device is lost; the journal keeps what was measured.
@@ -139,7 +142,10 @@ def profile(
         memory_bytes=int(memory or DEFAULT_MODEL_MEMORY_BYTES),
     )
     before = device.conditions()
-    measured, context, failures = measure_plan(job, plan, runner, journal_path(out), fresh=fresh, progress=progress)
+    heat = Cooling(device, before, say)
+    measured, context, failures = measure_plan(
+        job, plan, runner, journal_path(out), fresh=fresh, progress=progress, heat=heat if heat.can_tell else None
+    )
     table = to_table(measured, plan, context)
     networks = [
         net
@@ -163,6 +169,7 @@ def measure_plan(
     clock: Clock | None = None,
     ref_ns: float | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    heat: HeatGuard | None = None,
 ) -> tuple[Measured, Context, dict[str, str]]:
     """Run a session over a plan and reduce its journal.
 
@@ -175,6 +182,7 @@ def measure_plan(
         clock: that of the table the measurements belong to; None chooses.
         ref_ns: the probe's time at the reference speed; None takes this session's.
         progress: called after every visit.
+        heat: watches the device's heat.
 
     Returns:
         What was found out, the complete context, and the failures by item label.
@@ -190,7 +198,7 @@ def measure_plan(
             job.fake_ms,
         )
         with Journal(journal_file, _header(job, plan, context), fresh=fresh) as journal:
-            Session(plan, runner, models, journal, job.settings, progress).run()
+            Session(plan, runner, models, journal, job.settings, progress, heat=heat).run()
             measured = evaluate(journal.state, plan, job.settings.threads, clock=clock, ref_ns=ref_ns)
             failures = {plan.items[i].label: errors[-1] for i, errors in journal.state.failures.items()}
     context = replace(context, statistic=statistic_name(measured.ref_ns), clock=measured.clock)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +130,29 @@ def test_unplugged_for_good_then_resumed(phones, tmp_path: Path, agent: Path) ->
         profile(job(), device, runner, out)
     state = read_journal(journal_path(out))
     assert state.redone or state.visits.items() >= kept.visits.items()
+
+
+def test_a_phone_that_throttles_makes_the_tool_wait(phones, tmp_path: Path, agent: Path) -> None:
+    hot = "IsStatusOverride: false\nThermal Status: 3\nCurrent temperatures from HAL:\n"
+    cool = (phones.folder / "phone1" / "thermalservice").read_text()
+    phones.set(1, "thermalservice", hot)
+    with (tmp_path / "log").open("w+") as log:
+        command = profile_command(tmp_path, agent, "adb:pixel2")
+        tool = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+        try:
+            deadline = time.monotonic() + 60
+            while "waiting for it to cool" not in (tmp_path / "log").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            journal = tmp_path / "luts" / "adb-pixel2-tflite.journal.jsonl"
+            assert '{"p":' not in journal.read_text()  # nothing is measured meanwhile
+            phones.set(1, "thermalservice", cool)
+            assert tool.wait(120) in (0, 3), (tmp_path / "log").read_text()
+        finally:
+            tool.kill()
+            tool.wait()
+    assert "throttled by heat (status 3)" in (tmp_path / "log").read_text()
+    assert (tmp_path / "luts" / "adb-pixel2-tflite.csv").exists()
 
 
 def test_devices_lists_the_phones(phones, tmp_path: Path) -> None:

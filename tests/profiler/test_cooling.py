@@ -1,0 +1,138 @@
+"""Heat: it is noticed, waited for with a bound, and what was measured in it is measured again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from synthetic import make_job, steady
+
+from devices.device import DeviceUnreachableError
+from devices.facts import Conditions
+from devices.fake import FakeDevice
+from profiler import cooling as cooling_module
+from profiler import session
+from profiler.cooling import Cooling
+from profiler.journal import read_journal
+from profiler.profiling import journal_path, profile
+from profiler.runners import AgentRunner
+from profiler.session import Progress
+
+COOL = Conditions(thermal_status=0)
+HOT = Conditions(thermal_status=2)
+
+
+class Scripted:
+    """A device that says these conditions one after the other, then the last for ever."""
+
+    name = "phone"
+
+    def __init__(self, *conditions: Conditions) -> None:
+        self.said = list(conditions)
+        self.now = 0.0
+
+    def conditions(self) -> Conditions:
+        return self.said.pop(0) if len(self.said) > 1 else self.said[0]
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def cooling(self, start: Conditions = COOL, **options: object) -> tuple[Cooling, list[str]]:
+        said: list[str] = []
+        return Cooling(self, start, said.append, clock=lambda: self.now, sleep=self.sleep, **options), said  # type: ignore[arg-type]
+
+
+def test_a_cool_device_waits_for_nothing() -> None:
+    cooling, said = Scripted(COOL).cooling()
+    assert cooling.stayed_cool()
+    assert cooling.cool_down() == 0
+    assert said == []
+
+
+def test_a_throttled_device_is_waited_for() -> None:
+    cooling, said = Scripted(HOT, HOT, HOT, COOL).cooling()
+    assert not cooling.stayed_cool()
+    assert cooling.cool_down() == 10
+    assert cooling.waited_s == 10
+    assert said == ["phone: throttled by heat (status 2): waiting for it to cool, at most 300 s"]
+
+
+def test_waiting_has_an_end() -> None:
+    cooling, said = Scripted(HOT).cooling(max_wait_s=30)
+    assert cooling.cool_down() == 30
+    assert said[-1] == "phone: still hot after 30 s (throttled by heat (status 2)): measuring all the same"
+
+
+def test_an_old_phone_is_judged_by_its_temperature() -> None:
+    start = Conditions(battery_percent=80, temperatures_c=(("cpu", 35.0), ("skin", 30.0)))
+    warm = replace(start, temperatures_c=(("cpu", 49.0),))
+    hot = replace(start, temperatures_c=(("cpu", 51.0),))
+    assert Scripted(warm).cooling(start)[0].stayed_cool()
+    assert not Scripted(hot).cooling(start)[0].stayed_cool()
+    plugged_in = Conditions(temperatures_c=(("cpu", 35.0),))  # a server may well be that warm
+    assert Scripted(replace(plugged_in, temperatures_c=(("cpu", 70.0),))).cooling(plugged_in)[0].stayed_cool()
+
+
+def test_a_processor_that_counts_its_throttling() -> None:
+    device = Scripted(Conditions(throttle_count=5), Conditions(throttle_count=7))
+    cooling, _ = device.cooling(Conditions(throttle_count=5))
+    assert [cooling.stayed_cool() for _ in range(3)] == [True, False, True]
+
+
+def test_whether_a_device_can_tell() -> None:
+    for start, can_tell in [(COOL, True), (Conditions(throttle_count=0), True), (Conditions(load_1min=1.0), False)]:
+        assert Scripted(start).cooling(start)[0].can_tell == can_tell
+
+
+def test_a_lost_connection_is_no_heat() -> None:
+    class Gone(Scripted):
+        def conditions(self) -> Conditions:
+            raise DeviceUnreachableError("gone")
+
+    cooling, _ = Gone(COOL).cooling()
+    assert cooling.stayed_cool()
+    assert cooling.cool_down() == 0
+
+
+def thermal(status: int) -> str:
+    return f"@@ thermalservice\nThermal Status: {status}\n"
+
+
+class Warm(FakeDevice):
+    """A fake device that is throttled for the next `hot_looks` looks at it."""
+
+    hot_looks = 0
+
+    def conditions(self) -> Conditions:
+        self.conditions_text = thermal(3 if self.hot_looks else 0)
+        self.hot_looks = max(0, self.hot_looks - 1)
+        return super().conditions()
+
+
+@pytest.mark.parametrize("n_hot", [1, 99])
+def test_what_was_measured_in_heat_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_hot: int
+) -> None:
+    """Heat comes after 20 visits; with `n_hot` 99 it comes after each one, and the session ends all the same."""
+    monkeypatch.setattr(session, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(cooling_module, "LOOK_EVERY_S", 0.0)
+    device, seen = Warm(steady), {"visits": 0, "hot": 0}
+
+    def warm_up(progress: Progress) -> None:
+        seen["visits"] += progress.phase == "measure"
+        if seen["visits"] >= 20 and seen["hot"] < n_hot:
+            seen["hot"] += 1
+            device.hot_looks = 2
+
+    out, said = tmp_path / "t.csv", list[str]()
+    job = make_job()
+    with AgentRunner(device, "sleep", timeout_s=5) as runner:
+        result = profile(job, device, runner, out, progress=warm_up, say=said.append)
+    state = read_journal(journal_path(out))
+    assert state.pilot is not None
+    assert len(state.visits) == state.pilot["n_rounds"] * 3 * (len(result.table) + len(result.networks))
+    n_voids = journal_path(out).read_text().count('{"void"')
+    assert n_voids == (1 if n_hot == 1 else session.MAX_VOIDS)
+    assert said[0] == "fake: throttled by heat (status 3): waiting for it to cool, at most 300 s"
+    assert not state.failures
