@@ -120,7 +120,9 @@ def test_what_was_measured_in_heat_is_measured_again(
     device, seen = Warm(steady), {"visits": 0, "hot": 0}
 
     def warm_up(progress: Progress) -> None:
-        seen["visits"] += progress.phase == "measure"
+        if progress.phase != "measure":
+            return
+        seen["visits"] += 1
         if seen["visits"] >= 20 and seen["hot"] < n_hot:
             seen["hot"] += 1
             device.hot_looks = 2
