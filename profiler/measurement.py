@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import mean, median
+from statistics import fmean, median
 from typing import Literal
 
 import numpy as np
@@ -126,7 +126,7 @@ def samples_of(visits: Iterable[VisitRecord], clock: Clock) -> list[Sample]:
             Sample(
                 item=visit.item,
                 unit=(visit.process, visit.chunk),
-                log_t=math.log(mean(clean)),
+                log_t=math.log(fmean(clean)),
                 log_s=0.5 * (math.log(before) + math.log(after)),
                 log_gap=math.log(after / before),
                 runs_ms=tuple(t / 1e6 for t in clean),

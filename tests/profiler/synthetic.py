@@ -49,7 +49,7 @@ def unsteady(
 
 def make_job(**changes: object) -> Job:
     """A small job on the tiny space with the `sleep` backend."""
-    settings = Settings(n_processes=3, min_rounds=6, max_rounds=6)  # not what the time of day allows
+    settings = Settings(n_processes=3, min_rounds=5, max_rounds=5)  # not what the time of day allows
     fields = {"settings": settings, "n_reference": 8, **changes}
     return Job(tiny(), (28, 32), "fake", backend="sleep", fake_ms=true_ms, **fields)  # type: ignore[arg-type]
 

@@ -30,6 +30,14 @@ def run(device: FakeDevice, out: Path, **changes: object) -> ProfileResult:
     return profile(make_job(**changes), device, AgentRunner(device, "sleep", timeout_s=5), out, fresh=fresh)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table that was measured without an interruption."""
+    out = tmp_path_factory.mktemp("whole") / "whole.csv"
+    run(make_device(), out)
+    return out
+
+
 def model_of(tmp_path: Path, block: BlockSpec) -> bytes:
     return ModelStore(tmp_path / "m", "sleep", fake_ms=true_ms).path(BlockItem(block)).read_bytes()
 
@@ -86,9 +94,8 @@ def test_every_item_is_visited_once_a_round_and_never_twice(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("keep", [0, 1, 5, 40, 41, 200, -1])
-def test_killed_at_any_moment_the_same_command_gives_the_same_table(tmp_path: Path, keep: int) -> None:
-    whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
-    run(make_device(), whole)
+def test_killed_at_any_moment_the_same_command_gives_the_same_table(whole: Path, tmp_path: Path, keep: int) -> None:
+    cut = tmp_path / "cut.csv"
     lines = journal_path(whole).read_bytes().splitlines(keepends=True)
     kept = lines[:keep] if keep >= 0 else lines
     torn = lines[keep][: len(lines[keep]) // 2] if 0 <= keep < len(lines) else b""
@@ -102,7 +109,7 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_table(tmp_path: Pa
         assert line in journal_path(cut).read_bytes()
 
 
-def test_a_lost_device_keeps_the_journal_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_lost_device_keeps_the_journal_and_the_next_run_goes_on(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     device = make_device(faults=[Fault("disconnect", on="run", after=150)])
     with pytest.raises(DeviceUnreachableError):
@@ -112,8 +119,6 @@ def test_a_lost_device_keeps_the_journal_and_the_next_run_goes_on(tmp_path: Path
     assert before > 20
     device.reconnect()
     run(device, out)
-    whole = tmp_path / "whole.csv"
-    run(make_device(), whole)
     assert out.read_bytes() == whole.read_bytes()
 
 
