@@ -33,7 +33,6 @@ LOOK_EVERY_S = 20.0  # at the device's heat
 MAX_VOIDS = 5  # times that visits are voided for heat, in one session
 PROBE_RUNS = (3, 3)  # discarded (a whole network before it leaves the caches cold), timed
 PILOT_RUNS = N_DISCARDED + 3
-LOAD_S = 0.02  # seconds that loading an item takes, before the pilot has measured it
 
 
 @dataclass(frozen=True, slots=True)
