@@ -1,6 +1,6 @@
 """Which statistic of the samples sums best to whole networks? Reads the journal of a profile; measures nothing.
 
-    python benchmarks/bench_additivity.py luts/local-onnxruntime.csv
+    python benchmarks/additivity.py luts/local-onnxruntime.csv
 
 For each clock, statistic and choice of runs, with and without the speed probe, the script forms a table from the
 journal's blocks, sums it for the journal's whole networks (measured hot), and prints the raw bias of the sum, the

@@ -1,6 +1,6 @@
 """Are the limits held? Search with the closed loop at several limits, then measure each winner again, later.
 
-    python benchmarks/bench_limits.py luts/local-onnxruntime.csv --pause-s 60
+    python benchmarks/limits.py luts/local-onnxruntime.csv --pause-s 60
 
 For each limit `ofa-search --measure local` gives a winner. Afterwards, in rounds with a pause before each, new
 processes measure every winner once more (`ofa-profile verify --arch`, on a copy of the table). A line is printed for
