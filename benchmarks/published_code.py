@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["import_ofa", "set_active"]
+__all__ = ["import_ofa", "set_active", "stubbed"]
 
 _STUBS = {
     "torchvision": (),
@@ -24,7 +24,7 @@ _STUBS = {
 
 
 @contextmanager
-def _stubbed() -> Iterator[None]:
+def stubbed() -> Iterator[None]:
     """Stand-ins for what cannot be imported, only while `ofa` is."""
     added = [name for name in _STUBS if name not in sys.modules]
     for name in added:
@@ -48,7 +48,7 @@ def import_ofa() -> Any:
     Raises:
         ImportError: where `ofa` is not installed (`pip install --no-deps ofa==0.1.0.post202307202001`).
     """
-    with _stubbed(), warnings.catch_warnings():
+    with stubbed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ofa.imagenet_classification.elastic_nn import networks, utils
 
