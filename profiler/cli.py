@@ -69,7 +69,9 @@ def profile(
     cpus: Annotated[
         str | None, typer.Option(help="Cores to pin to: 0, 4-7, big, little or all. [default: big on phones]")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 1,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images per inference. [default: 1; 64 on NVIDIA GPUs]")
+    ] = None,
     graph_form: Annotated[str, typer.Option(help="fused (HardSwish as one operator) or literal.")] = "fused",
     budget_s: Annotated[
         float | None, typer.Option(min=1, help="Seconds for the whole session. [default: 60 + 70 per resolution]")
@@ -119,12 +121,13 @@ def profile(
                 threads=threads or the_target.threads or 1,
                 seed=seed,
             )
+            the_backend = backend or default_backend(the_target, options)
             job = Job(
                 space=the_space,
                 resolutions=pixels,
                 device=name,
-                backend=backend or default_backend(the_target, options),
-                batch_size=batch_size,
+                backend=the_backend,
+                batch_size=batch_size or (64 if "cuda" in the_backend else 1),
                 graph_form=graph_form,
                 settings=settings,
             )

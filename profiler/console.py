@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["conditions_lines", "progress_bar", "progress_rows", "show_comparison", "show_profile", "show_verification"]
 
 PLAIN_EVERY_S = 10.0
+NOT_ADDITIVE_MAPE = 0.08  # of the calibrated sum, leave-one-out, over the reference networks
+NOT_ADDITIVE_SPEARMAN = 0.9
 
 
 @contextmanager
@@ -138,6 +140,11 @@ def show_profile(result: ProfileResult, wall_s: float) -> list[str]:
             f"calibration on {c.n_networks} networks: sum off by {100 * c.raw_bias:+.1f} % (raw), leave-one-out error "
             f"{100 * c.loo_mape:.1f} %, Spearman {c.spearman:.3f}"
         )
+        if c.loo_mape > NOT_ADDITIVE_MAPE or c.spearman < NOT_ADDITIVE_SPEARMAN:
+            lines.append(
+                "not additive: on this device the sum of blocks does not tell a whole network's latency; launches or "
+                "transfers dominate: measure larger batches (--batch-size), or search with --measure"
+            )
     lines += [f"failed: {error}" for error in result.failures.values()]
     return lines
 

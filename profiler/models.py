@@ -26,7 +26,13 @@ BACKENDS = {
     "tflite": ".tflite",
     "tflite-no-xnnpack": ".tflite",
     "tflite-runtime": ".tflite",
-    "torch": ".onnx",
+    "torch": ".ops.json",
+    "torch-cuda": ".ops.json",
+    "torch-cuda-eager": ".ops.json",
+    "torch-cuda-fp16": ".ops.json",
+    "torch-cuda-fp16-eager": ".ops.json",
+    "torch-cuda-fp16-nhwc": ".ops.json",
+    "torch-cuda-nhwc": ".ops.json",
 }
 
 
@@ -71,6 +77,13 @@ class ModelStore:
             if isinstance(item, BlockItem):
                 return to_tflite.block_tflite(item.block, batch_size=self.batch_size)
             return to_tflite.arch_tflite(item.space, item.arch, batch_size=self.batch_size)
+        if BACKENDS[self.backend] == ".ops.json":
+            from profiler.export import to_ops
+
+            literal = self.graph_form == "literal"
+            if isinstance(item, BlockItem):
+                return to_ops.block_ops(item.block, batch_size=self.batch_size, literal=literal)
+            return to_ops.arch_ops(item.space, item.arch, batch_size=self.batch_size, literal=literal)
         from profiler.export import to_onnx
 
         form = self.graph_form

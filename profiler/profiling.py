@@ -70,6 +70,7 @@ class Job:
             backend_version=backend_version,
             threads=self.settings.threads,
             cpus=",".join(map(str, cpus)) if cpus else "",
+            dtype="float16" if "fp16" in self.backend else "float32",
             batch_size=self.batch_size,
             graph_form=self.graph_form,
             statistic="",

@@ -113,7 +113,11 @@ class Agent:
         loaded = self._take(handle)
         self._settle(loaded.cpus)
         watched = loaded.peak_rss_kb == _UNKNOWN and reset_peak_rss()
-        numbers = timed_loop(loaded.model.run, warmup, repeats, loaded.threads)
+        timed = getattr(loaded.model, "timed", None)
+        if timed is not None:
+            numbers = timed(warmup, repeats)
+        else:
+            numbers = timed_loop(loaded.model.run, warmup, repeats, loaded.threads)
         if loaded.peak_rss_kb == _UNKNOWN:
             loaded = loaded._replace(peak_rss_kb=read_peak_rss_kb() if watched else None)
             self._models[handle] = loaded

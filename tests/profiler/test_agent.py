@@ -24,7 +24,7 @@ from profiler.packing import build_pyz
 
 SOURCES = sorted(Path(profiler.agent.__path__[0]).rglob("*.py"))
 # Runtimes that a backend's module may import, and what they stand on.
-RUNTIMES = {"numpy", "onnxruntime", "torch", "ai_edge_litert", "tflite_runtime", "tensorflow"}
+RUNTIMES = {"numpy", "onnxruntime", "pynvml", "torch", "ai_edge_litert", "tflite_runtime", "tensorflow"}
 # Names that Python 3.8 lacks: methods and functions that came later.
 LATER_THAN_3_8 = {"removeprefix", "removesuffix", "bit_count", "pairwise", "batched", "is_relative_to", "cache"}
 

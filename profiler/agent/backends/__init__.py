@@ -17,11 +17,22 @@ BACKENDS = {
     "tflite": "profiler.agent.backends.tflite:open_tflite",
     "tflite-no-xnnpack": "profiler.agent.backends.tflite:open_without_xnnpack",
     "tflite-runtime": "profiler.agent.backends.tflite:open_tflite_runtime",
+    "torch": "profiler.agent.backends.pytorch:TorchBackend",
+    "torch-cuda": "profiler.agent.backends.pytorch:open_cuda",
+    "torch-cuda-eager": "profiler.agent.backends.pytorch:open_cuda_eager",
+    "torch-cuda-fp16": "profiler.agent.backends.pytorch:open_cuda_fp16",
+    "torch-cuda-fp16-eager": "profiler.agent.backends.pytorch:open_cuda_fp16_eager",
+    "torch-cuda-fp16-nhwc": "profiler.agent.backends.pytorch:open_cuda_fp16_nhwc",
+    "torch-cuda-nhwc": "profiler.agent.backends.pytorch:open_cuda_nhwc",
 }
 
 
 class Model(Protocol):
-    """A loaded model with its input in place; whatever it allocates, it has allocated before the first `run`."""
+    """A loaded model with its input in place; whatever it allocates, it has allocated before the first `run`.
+
+    One that measures by itself, on a device with a clock of its own, has besides `timed(warmup, repeats)`, which
+    returns what `profiler.agent.timing.timed_loop` returns.
+    """
 
     settings: dict[str, Any]  # what may explain its latency: threads, spinning, providers, shapes; plain JSON
 

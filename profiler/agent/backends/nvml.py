@@ -1,0 +1,77 @@
+"""What an NVIDIA GPU is doing, through NVML (nvidia-ml-py); None for what cannot be read."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+__all__ = ["gpu_state", "open_nvml", "throttle_reasons"]
+
+# nvml.h, nvmlClocksThrottleReason*: those that mean that the GPU is slower than it was asked to be.
+_REASONS = {
+    0x04: "power cap",
+    0x08: "hardware slowdown",
+    0x20: "thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
+
+
+def open_nvml() -> Any:
+    """Return the NVML module, initialised; None where there is none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except ImportError:
+        return None
+    except pynvml.NVMLError:
+        return None
+    return pynvml
+
+
+def throttle_reasons(mask: int) -> list[str]:
+    """Name the reasons in a mask for which the GPU is slower than it was asked to be."""
+    return [name for bit, name in sorted(_REASONS.items()) if mask & bit]
+
+
+def gpu_state(nvml: Any, index: int) -> dict[str, Any]:
+    """Read a GPU's state.
+
+    Args:
+        nvml: of `open_nvml`.
+        index: of the GPU as NVML counts them, all GPUs of the machine.
+
+    Returns:
+        `driver`, `sm_mhz`, `max_sm_mhz`, `temperature_c`, `power_w`, `throttled` (a list of reasons) and
+        `foreign_processes` (process numbers of other compute programs).
+    """
+    state: dict[str, Any] = dict.fromkeys(("driver", "sm_mhz", "max_sm_mhz", "temperature_c", "power_w"))
+    state.update(throttled=[], foreign_processes=[])
+    if nvml is None:
+        return state
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    except nvml.NVMLError:
+        return state
+
+    def read(call: Any, *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except nvml.NVMLError:
+            return None
+
+    driver = read(nvml.nvmlSystemGetDriverVersion)
+    milliwatts = read(nvml.nvmlDeviceGetPowerUsage, handle)
+    mask = read(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
+    processes = read(nvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+    state.update(
+        driver=driver.decode() if isinstance(driver, bytes) else driver,
+        sm_mhz=read(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+        max_sm_mhz=read(nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
+        temperature_c=read(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+        power_w=milliwatts / 1e3 if milliwatts is not None else None,
+        throttled=throttle_reasons(mask or 0),
+        foreign_processes=sorted(p.pid for p in processes if p.pid != os.getpid()),
+    )
+    return state

@@ -1,0 +1,353 @@
+"""The torch backends: eager modules on the CPU, CUDA graphs (or eager calls, a backend of its own) on an NVIDIA GPU.
+
+A model file lists operations (`profiler/export/to_ops.py`); the modules are built here with weights of ordinary size,
+batch normalisation folded away. Precision is in the backend's name: `fp16` is half precision throughout (weights,
+input, output), and the others are true fp32, with TF32 off. `nhwc` stands for torch's channels_last layout.
+
+The GPU is CUDA's device 0; `CUDA_VISIBLE_DEVICES` chooses another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from profiler.agent.backends.nvml import gpu_state, open_nvml
+from profiler.agent.cuda_timing import n_buffers, plan_inner, timed_replays
+
+__all__ = [
+    "CudaBackend",
+    "CudaModel",
+    "Net",
+    "TorchBackend",
+    "TorchModel",
+    "check_kernels",
+    "open_cuda",
+    "open_cuda_eager",
+    "open_cuda_fp16",
+    "open_cuda_fp16_eager",
+    "open_cuda_fp16_nhwc",
+    "open_cuda_nhwc",
+]
+
+_SEED = 20200121  # any fixed number: each load of a model sees the same weights and input
+_WARMUPS = 30  # on a side stream, before capture: cuDNN tries its algorithms meanwhile
+
+
+class Net(nn.Module):
+    """A list of operations as a module.
+
+    Args:
+        spec: the parsed file.
+
+    Raises:
+        ValueError: the file is of another format, or lists an operation that is none.
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__()
+        if spec.get("format") != "ofa-ops" or spec.get("schema") != 1:
+            raise ValueError("the torch backends read lists of operations (ofa-ops, schema 1), not this file")
+        self.input_shape = [int(size) for size in spec["input"]]
+        self._nodes: list[Any] = []
+        self.layers = nn.ModuleList()
+        for node in spec["nodes"]:
+            self._nodes.append(self._node(node, bool(spec["literal"])))
+
+    def _node(self, node: dict[str, Any], literal: bool) -> Any:
+        op, x, y = node["op"], int(node["x"]), int(node.get("y", 0))
+        if op == "add":
+            return lambda values: values[x] + values[y]
+        if op == "multiply":
+            return lambda values: values[x] * values[y]
+        if op == "pool" and literal:
+            return lambda values: values[x].mean(3, keepdim=True).mean(2, keepdim=True)
+        if op == "pool":
+            return lambda values: values[x].mean((2, 3), keepdim=True)
+        act = _activation(node["act"], literal)
+        if op == "conv":
+            k = int(node["kernel_px"])
+            layer: nn.Module = nn.Conv2d(
+                node["in_c"], node["out_c"], k, node["stride"], padding=k // 2, groups=node["groups"]
+            )
+            self.layers.append(layer)
+            return lambda values: act(layer(values[x]))
+        if op == "linear":
+            layer = nn.Linear(node["in_c"], node["out_c"])
+            self.layers.append(layer)
+            return lambda values: act(layer(values[x].flatten(1)))
+        raise ValueError(f"unknown operation {op!r}")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Run all operations on `x`, of the shape `input_shape`."""
+        values = [x]
+        for node in self._nodes:
+            values.append(node(values))
+        return values[-1]
+
+
+def _activation(name: str, literal: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    if name == "h_swish" and literal:
+        return lambda x: x * functional.relu6(x + 3.0) / 6.0
+    if name == "h_sigmoid" and literal:
+        return lambda x: functional.relu6(x + 3.0) / 6.0
+    known: dict[str, Callable[..., torch.Tensor]] = {
+        "none": lambda x: x,
+        "relu": functional.relu,
+        "relu6": functional.relu6,
+        "h_swish": functional.hardswish,
+        "h_sigmoid": functional.hardsigmoid,
+    }
+    if name not in known:
+        raise ValueError(f"unknown activation {name!r}, known are {', '.join(known)}")
+    return known[name]
+
+
+def _read(path: str) -> Net:
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123  the agent spares the import of pathlib
+        spec = json.load(file)
+    torch.manual_seed(_SEED)
+    net = Net(spec).eval()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    return net
+
+
+class TorchModel:
+    """A net on the CPU, called eagerly."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._threads = threads
+        self._net = _read(path)
+        generator = torch.Generator().manual_seed(_SEED)
+        self._input = torch.rand(self._net.input_shape, generator=generator) * 2 - 1
+        self.settings: dict[str, Any] = {
+            "num_threads": threads,
+            "mode": "eager",
+            "mkldnn": bool(torch.backends.mkldnn.is_available()),  # type: ignore[no-untyped-call]
+            "input": self._net.input_shape,
+        }
+
+    def run(self) -> None:
+        """Call the net once."""
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            self._net(self._input)
+
+    def close(self) -> None:
+        """Drop the net; its memory goes with the last reference."""
+        del self._net, self._input
+
+
+class TorchBackend:
+    """torch on the CPU."""
+
+    def versions(self) -> dict[str, str]:
+        """Return torch's version."""
+        return {"torch": torch.__version__}
+
+    def load(self, path: str, threads: int) -> TorchModel:
+        """Build the net that the file at `path` lists.
+
+        Raises:
+            ValueError: the file is no list of operations.
+        """
+        return TorchModel(path, threads)
+
+
+class _TorchCuda:
+    """`profiler.agent.cuda_timing.Cuda` in torch's terms."""
+
+    def record(self) -> Any:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def elapsed_ms(self, start: Any, end: Any) -> float:
+        return float(start.elapsed_time(end))
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize()
+
+
+class CudaModel:
+    """A net on a GPU, its inferences captured in a graph unless it is to be called eagerly.
+
+    Raises:
+        RuntimeError: the graph cannot be captured; the eager backend can still time it, in a table of its own.
+    """
+
+    def __init__(self, path: str, *, half: bool, nhwc: bool, eager: bool, state: dict[str, Any]) -> None:
+        dtype = torch.float16 if half else torch.float32
+        layout = torch.channels_last if nhwc else torch.contiguous_format
+        net = _read(path).to(device="cuda", dtype=dtype).to(memory_format=layout)  # type: ignore[call-overload]
+        generator = torch.Generator(device="cuda").manual_seed(_SEED)
+        shape = net.input_shape
+        first = torch.rand(shape, generator=generator, device="cuda") * 2 - 1
+        first = first.to(dtype).contiguous(memory_format=layout)
+        l2_bytes = int(getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 0)) or 6 * 2**20
+        buffers = [first] + [
+            first.clone() for _ in range(n_buffers(first.numel() * first.element_size(), l2_bytes) - 1)
+        ]
+        self._cuda = _TorchCuda()
+        self._keep: list[Any] = [net, buffers]
+        with torch.inference_mode():
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for i in range(_WARMUPS):
+                    net(buffers[i % len(buffers)])
+            torch.cuda.current_stream().wait_stream(side)
+            self._inner = plan_inner(self._cuda, lambda: net(first), len(buffers))
+            self._launch = self._eager(net, buffers) if eager else self._captured(net, buffers)
+        self.settings: dict[str, Any] = {
+            "gpu": torch.cuda.get_device_name(0),
+            "mode": "eager" if eager else "graph",
+            "inner": self._inner,
+            "n_buffers": len(buffers),
+            "dtype": str(dtype).replace("torch.", ""),
+            "channels_last": nhwc,
+            "tf32": False,
+            "input": shape,
+            "state": state,
+        }
+
+    def _captured(self, net: Net, buffers: Any) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._keep.append([net(buffers[i % len(buffers)]) for i in range(self._inner)])
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"no CUDA graph of this model ({error}); the backends ending in -eager call it"
+            ) from error
+        self._keep.append(graph)
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+    def _eager(self, net: Net, buffers: Any) -> Callable[[], None]:
+        def launch() -> None:
+            with torch.inference_mode():
+                for i in range(self._inner):
+                    net(buffers[i % len(buffers)])
+
+        return launch
+
+    def timed(self, warmup: int, repeats: int) -> dict[str, Any]:
+        """Time launches by events; see `profiler.agent.cuda_timing`."""
+        return timed_replays(self._cuda, self._launch, self._inner, warmup, repeats)
+
+    def run(self) -> None:
+        """Launch once and wait."""
+        self._launch()
+        self._cuda.synchronize()
+
+    def close(self) -> None:
+        """Drop the net and its graph."""
+        self._keep.clear()
+        del self._launch
+        torch.cuda.empty_cache()
+
+
+class CudaBackend:
+    """torch on an NVIDIA GPU.
+
+    Args:
+        name: the backend's name, under which `versions` tells the runtime.
+        half: fp16 throughout.
+        nhwc: channels_last.
+        eager: calls instead of graphs.
+
+    Raises:
+        RuntimeError: there is no GPU, this torch has no kernels for it, or other programs compute on it.
+    """
+
+    def __init__(self, name: str, *, half: bool = False, nhwc: bool = False, eager: bool = False) -> None:
+        if not torch.cuda.is_available():
+            raise RuntimeError(f"torch {torch.__version__} sees no NVIDIA GPU (CUDA build: {torch.version.cuda})")
+        major, minor = torch.cuda.get_device_capability(0)
+        check_kernels(f"sm_{major}{minor}", torch.cuda.get_arch_list(), torch.cuda.get_device_name(0))
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        self._state = gpu_state(open_nvml(), 0)
+        if self._state["foreign_processes"]:
+            others = ", ".join(map(str, self._state["foreign_processes"]))
+            raise RuntimeError(
+                f"other programs compute on this GPU (processes {others}): end them, or take another GPU"
+            )
+        self._name, self._half, self._nhwc, self._eager = name, half, nhwc, eager
+
+    def versions(self) -> dict[str, str]:
+        """Return torch, CUDA, cuDNN, the driver and the GPU's name in one text: each of them makes another table."""
+        parts = [f"torch {torch.__version__}", f"CUDA {torch.version.cuda}", f"cuDNN {_cudnn()}"]
+        parts += [f"driver {self._state['driver']}"] if self._state["driver"] else []
+        return {self._name: ", ".join([*parts, torch.cuda.get_device_name(0)])}
+
+    def load(self, path: str, threads: int) -> CudaModel:  # noqa: ARG002  the GPU has none
+        """Build the net that the file at `path` lists, and capture it.
+
+        Raises:
+            ValueError: the file is no list of operations.
+            RuntimeError: it cannot be captured.
+        """
+        return CudaModel(path, half=self._half, nhwc=self._nhwc, eager=self._eager, state=gpu_state(open_nvml(), 0))
+
+
+def _cudnn() -> Any:
+    return torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+
+
+def check_kernels(needed: str, present: list[str], gpu: str) -> None:
+    """Check that this build of torch has kernels for a GPU: binaries run on later minor versions of their major one.
+
+    Raises:
+        RuntimeError: it has none; the message says what to install.
+    """
+    wanted = int(needed[3:])
+    for arch in present:
+        kind, _, digits = arch.rstrip("af").partition("_")
+        number = int(digits) if digits.isdigit() else 0
+        if number <= wanted and (kind == "compute" or number // 10 == wanted // 10):
+            return
+    raise RuntimeError(
+        f"torch {torch.__version__} has no kernels for the {gpu} ({needed}), only {' '.join(present)}: "
+        "`ofa-profile setup` picks a build that has (Pascal and Volta need the cu126 builds)"
+    )
+
+
+def open_cuda() -> CudaBackend:
+    """The backend `torch-cuda`: fp32 without TF32, CUDA graphs."""
+    return CudaBackend("torch-cuda")
+
+
+def open_cuda_eager() -> CudaBackend:
+    """The backend `torch-cuda-eager`: fp32 without TF32, plain calls."""
+    return CudaBackend("torch-cuda-eager", eager=True)
+
+
+def open_cuda_fp16() -> CudaBackend:
+    """The backend `torch-cuda-fp16`: half precision, CUDA graphs."""
+    return CudaBackend("torch-cuda-fp16", half=True)
+
+
+def open_cuda_fp16_eager() -> CudaBackend:
+    """The backend `torch-cuda-fp16-eager`: half precision, plain calls."""
+    return CudaBackend("torch-cuda-fp16-eager", half=True, eager=True)
+
+
+def open_cuda_fp16_nhwc() -> CudaBackend:
+    """The backend `torch-cuda-fp16-nhwc`: half precision, channels_last, CUDA graphs."""
+    return CudaBackend("torch-cuda-fp16-nhwc", half=True, nhwc=True)
+
+
+def open_cuda_nhwc() -> CudaBackend:
+    """The backend `torch-cuda-nhwc`: fp32 without TF32, channels_last, CUDA graphs."""
+    return CudaBackend("torch-cuda-nhwc", nhwc=True)

@@ -1,0 +1,199 @@
+"""The torch backends: the same numbers as the ONNX form, through the agent, and what a GPU would have to be."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from devices.local import LocalDevice
+from ofa_core.blocks import BlockSpec
+from ofa_core.spaces import tiny
+from profiler.agent.backends.nvml import gpu_state, throttle_reasons
+from profiler.export.to_onnx import block_model
+from profiler.export.to_ops import arch_ops, block_ops
+from profiler.export.weights import random_weights
+from profiler.models import BACKENDS
+from profiler.plan import PROBE
+from profiler.runners import AgentRunner, JobError, Visit
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+from profiler.agent.backends import BACKENDS as AGENT_BACKENDS  # noqa: E402
+from profiler.agent.backends.pytorch import CudaBackend, Net, check_kernels  # noqa: E402
+
+SE_BLOCK = BlockSpec("mbconv", 14, 7, 16, 64, 24, 3, 2, "h_swish", se=True, shortcut=False)
+RELU_BLOCK = BlockSpec("mbconv", 8, 8, 16, 16, 16, 5, 1, "relu6", se=True, shortcut=True)
+CLASSIFIER = BlockSpec("classifier", 1, 1, 64, 0, 10, 1, 1, "none", se=False, shortcut=False)
+
+
+@pytest.mark.parametrize("literal", [False, True], ids=["fused", "literal"])
+@pytest.mark.parametrize("block", [SE_BLOCK, RELU_BLOCK, CLASSIFIER], ids=lambda block: block.label())
+def test_the_modules_compute_what_the_onnx_form_does(block: BlockSpec, literal: bool) -> None:
+    import onnxruntime
+
+    form = "literal" if literal else "fused"
+    net = Net(json.loads(block_ops(block, batch_size=2, literal=literal)))
+    weights = random_weights(block).layers
+    assert len(net.layers) == len(weights)
+    with torch.inference_mode():
+        for module, tensors in zip(net.layers, weights, strict=True):
+            module.weight.copy_(torch.from_numpy(tensors.weight))
+            module.bias.copy_(torch.from_numpy(tensors.bias))
+        x = np.random.default_rng(0).random(net.input_shape, dtype=np.float32) * 2 - 1
+        got = net(torch.from_numpy(x)).numpy()
+    model = block_model(block, batch_size=2, graph_form=form).SerializeToString()
+    [expected] = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"input": x})
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_whole_net_has_its_parameters(tmp_path: Path) -> None:
+    space = tiny()
+    arch = space.sample(np.random.default_rng(0))
+    net = Net(json.loads(arch_ops(space, arch, batch_size=3)))
+    with torch.inference_mode():
+        assert net(torch.zeros(net.input_shape)).shape == (3, space.n_classes)
+    n_folded = sum(parameter.numel() for parameter in net.parameters())
+    # Folding leaves one bias per channel where batch normalisation has two parameters.
+    assert 0 < sum(block.params for block in space.blocks(arch)) - n_folded < 0.2 * n_folded
+
+
+def test_the_agent_measures_on_the_cpu(tmp_path: Path) -> None:
+    with LocalDevice(tmp_path) as device, AgentRunner(device, "torch") as runner:
+        hello = runner.open()
+        assert hello.backend_version == torch.__version__
+        paths = [tmp_path / "a.ops.json", tmp_path / "b.ops.json"]
+        for path, block in zip(paths, (PROBE, SE_BLOCK), strict=True):
+            path.write_bytes(block_ops(block))
+        handles = [runner.load(path, threads=1, cpus=None) for path in paths]
+        assert runner.settings[handles[0]]["mode"] == "eager"
+        for result in runner.run([Visit(handle, 2, 4) for handle in handles]):
+            assert (result.wall_ns > 0).all()
+            assert (result.cpu_ns > 0).all()
+
+
+def _spec(**node: object) -> str:
+    return json.dumps({"format": "ofa-ops", "schema": 1, "input": [1], "literal": False, "nodes": [{"x": 0, **node}]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": "other"}', "ofa-ops, schema 1"),
+        (_spec(op="?", act="none"), "unknown operation"),
+        (_spec(op="conv", act="?"), "unknown activation"),
+    ],
+    ids=["format", "operation", "activation"],
+)
+def test_what_is_no_list_of_operations(tmp_path: Path, text: str, message: str) -> None:
+    with LocalDevice(tmp_path) as device, AgentRunner(device, "torch") as runner:
+        runner.open()
+        path = tmp_path / "m.ops.json"
+        path.write_text(text)
+        with pytest.raises(JobError, match=message):
+            runner.load(path, threads=1, cpus=None)
+
+
+def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with (
+        LocalDevice(tmp_path) as device,
+        AgentRunner(device, "torch-cuda") as runner,
+        pytest.raises(JobError, match=r"torch-cuda does not work on .* sees no NVIDIA GPU"),
+    ):
+        runner.open()
+
+
+def test_every_backend_of_the_agent_has_model_files() -> None:
+    assert set(BACKENDS) >= set(AGENT_BACKENDS)
+
+
+@pytest.mark.parametrize(
+    ("needed", "present"),
+    [
+        ("sm_61", ["sm_50", "sm_60"]),
+        ("sm_75", ["sm_70", "sm_75", "sm_80"]),
+        ("sm_120", ["sm_90a", "sm_100", "sm_120"]),
+        ("sm_89", ["sm_50", "compute_80"]),
+    ],
+)
+def test_kernels_of_the_same_major_version_serve(needed: str, present: list[str]) -> None:
+    check_kernels(needed, present, "GPU")
+
+
+@pytest.mark.parametrize(
+    ("needed", "present"),
+    [("sm_61", ["sm_75", "sm_80", "compute_90"]), ("sm_70", ["sm_75"]), ("sm_90", ["sm_100"]), ("sm_75", [])],
+)
+def test_a_gpu_that_this_build_has_no_kernels_for(needed: str, present: list[str]) -> None:
+    with pytest.raises(RuntimeError, match=rf"no kernels for the GTX \({needed}\).*ofa-profile setup"):
+        check_kernels(needed, present, "GTX")
+
+
+class FakeNvml:
+    """NVML as far as it is used, with one GPU; its power cannot be read."""
+
+    NVML_CLOCK_SM = 1
+    NVML_TEMPERATURE_GPU = 0
+
+    class NVMLError(Exception):
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        if index:
+            raise self.NVMLError
+        return 7
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:  # noqa: N802
+        raise self.NVMLError
+
+    def __getattr__(self, name: str) -> Any:
+        answers: dict[str, Any] = {
+            "nvmlSystemGetDriverVersion": b"535.54",
+            "nvmlDeviceGetCurrentClocksThrottleReasons": 0x20 | 0x01,
+            "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=4242)],
+            "nvmlDeviceGetClockInfo": 1380,
+            "nvmlDeviceGetMaxClockInfo": 1530,
+            "nvmlDeviceGetTemperature": 61,
+        }
+        return lambda *_: answers[name]
+
+
+def test_the_gpu_s_state() -> None:
+    assert gpu_state(FakeNvml(), 0) == {
+        "driver": "535.54",
+        "sm_mhz": 1380,
+        "max_sm_mhz": 1530,
+        "temperature_c": 61,
+        "power_w": None,
+        "throttled": ["thermal slowdown"],
+        "foreign_processes": [4242],
+    }
+    for nothing in (gpu_state(None, 0), gpu_state(FakeNvml(), 1)):
+        assert nothing["driver"] is None
+        assert nothing["foreign_processes"] == []
+    assert throttle_reasons(0xFF) == [
+        "power cap", "hardware slowdown", "thermal slowdown", "hardware thermal slowdown", "power brake",
+    ]  # fmt: skip
+
+
+@pytest.mark.gpu
+def test_a_graph_and_calls_on_a_real_gpu(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no NVIDIA GPU")
+    path = tmp_path / "m.ops.json"
+    path.write_bytes(block_ops(PROBE, batch_size=64))
+    for half in (False, True):
+        model = CudaBackend("torch-cuda", half=half).load(str(path), 1)
+        numbers = model.timed(2, 5)
+        assert all(ns > 0 for ns in numbers["wall_ns"])
+        print(half, model.settings, numbers["wall_ns"], file=sys.stderr)
+        model.close()
