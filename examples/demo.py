@@ -30,7 +30,9 @@ def run(command: list[str], *, may_be_unstable: bool = False, quiet: bool = Fals
     """Print and run one of our commands; its stdout comes back, its progress is shown."""
     if not quiet:
         print(f"\n$ {shlex.join(command)}", flush=True)
-    done = subprocess.run([str(Path(sys.executable).with_name(command[0])), *command[1:]], stdout=subprocess.PIPE)
+    program = str(Path(sys.executable).with_name(command[0]))
+    stderr = subprocess.DEVNULL if quiet else None
+    done = subprocess.run([program, *command[1:]], stdout=subprocess.PIPE, stderr=stderr)
     text = done.stdout.decode()
     if not quiet:
         print(text, end="", flush=True)

@@ -14,10 +14,21 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
 from ofa_core.space import Space
 
-__all__ = ["N_ANCHORS", "PROBE", "BlockItem", "Item", "NetworkItem", "Plan", "make_plan", "reference_archs"]
+__all__ = [
+    "N_ANCHORS",
+    "PROBE",
+    "PROBE_RUNS",
+    "BlockItem",
+    "Item",
+    "NetworkItem",
+    "Plan",
+    "make_plan",
+    "reference_archs",
+]
 
 # The speed probe (docs/adr/0003): an ordinary block of the family, run before and after every visit.
 PROBE = BlockSpec("mbconv", 10, 10, 80, 320, 80, 5, 1, "h_swish", se=False, shortcut=True)
+PROBE_RUNS = (3, 3)  # discarded (a whole network before it leaves the caches cold), timed
 
 N_ANCHORS = 4  # whole networks that stand in every chunk, where there is more than one
 _ITEM_BYTES = 1_000_000  # of a loaded model, beyond its tensors

@@ -21,7 +21,7 @@ from profiler.jobs import JobError, Result, Runner, RunnerError, Visit
 from profiler.journal import Journal, VisitRecord
 from profiler.measurement import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
 from profiler.models import ModelStore
-from profiler.plan import PROBE, BlockItem, Plan
+from profiler.plan import PROBE, PROBE_RUNS, BlockItem, Plan
 
 __all__ = ["HeatGuard", "Progress", "Session", "Settings"]
 
@@ -31,7 +31,6 @@ MAX_REDOS = 2  # in one session
 MAX_LOST = 5  # connections that break without a visit in between: more, and the device is given up
 LOOK_EVERY_S = 20.0  # at the device's heat
 MAX_VOIDS = 5  # times that visits are voided for heat, in one session
-PROBE_RUNS = (3, 3)  # discarded (a whole network before it leaves the caches cold), timed
 PILOT_RUNS = N_DISCARDED + 3
 
 

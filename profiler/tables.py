@@ -20,7 +20,7 @@ from profiler.measurement import (
     shrunk_offsets,
     unit_offsets,
 )
-from profiler.plan import BlockItem, NetworkItem, Plan
+from profiler.plan import PROBE_RUNS, BlockItem, NetworkItem, Plan
 
 __all__ = ["Measured", "entry_of", "evaluate", "network_of", "reference_ns_of", "statistic_name", "to_table"]
 
@@ -40,7 +40,7 @@ class Measured:
         n_runs: clean runs.
         n_dropped: runs dropped because the thread was preempted.
         offsets: log ratios taken out of units because their anchors had drifted.
-        timed_s: seconds of timed inference.
+        timed_s: seconds of timed inference, the probe's included.
     """
 
     estimates: Mapping[int, Estimate]
@@ -86,7 +86,7 @@ def evaluate(
         n_runs=sum(len(s.runs_ms) for s in samples),
         n_dropped=sum(s.n_dropped for s in samples),
         offsets=offsets,
-        timed_s=sum(sum(v.wall_ns) for v in visits) / 1e9,
+        timed_s=sum(sum(v.wall_ns) + PROBE_RUNS[1] * v.after[0] for v in visits) / 1e9,
     )
 
 
