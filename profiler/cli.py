@@ -87,6 +87,9 @@ def profile(
     agent_binary: AgentOption = None,
     litert_library: LibraryOption = None,
     keep: KeepOption = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Full clocks while measuring, where we may set them; undone afterwards.")
+    ] = False,
 ) -> None:
     """Measure the building blocks of a space on a device and write the table."""
     from ofa_core.spaces import get_space
@@ -131,7 +134,7 @@ def profile(
                 graph_form=graph_form,
                 settings=settings,
             )
-            return _profile_one(job, the_target, out, fresh, options, cpus, stoppable(row(name), stop))
+            return _profile_one(job, the_target, out, fresh, options, cpus, tune, stoppable(row(name), stop))
 
         if len(targets) == 1:
             worst = measure(next(iter(targets)), threading.Event())
@@ -147,7 +150,14 @@ def profile(
 
 
 def _profile_one(
-    job: Any, target: Target, out: Path | None, fresh: bool, options: Launch, cpus: str | None, progress: Any
+    job: Any,
+    target: Target,
+    out: Path | None,
+    fresh: bool,
+    options: Launch,
+    cpus: str | None,
+    tune: bool,
+    progress: Any,
 ) -> int:
     from dataclasses import replace
 
@@ -155,12 +165,13 @@ def _profile_one(
     from profiler.clusters import choose_cpus
     from profiler.launch import launch
     from profiler.profiling import profile as run_profile
+    from profiler.tuning import tuned
 
     path = out or Path("luts") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', job.device)}-{job.backend}.csv"
     err = _stderr()
     device, runner = launch(target, job.backend, options)
-    with device, contextlib.closing(runner):
-        for line in console.conditions_lines(device.conditions()):
+    with device, contextlib.closing(runner), tuned(device) if tune else contextlib.nullcontext("") as changed:
+        for line in [*console.conditions_lines(device.conditions()), *filter(None, [changed])]:
             _say(err, f"{job.device}: {line}")
         pinned = choose_cpus(cpus, target.cpus, device.facts())
         job = replace(job, settings=replace(job.settings, cpus=pinned))
@@ -227,7 +238,7 @@ def verify(
             role = "reference" if candidates is not None else "verify"
             result = run_verify(lut, the_space, archs, device, runner, settings, role=role, progress=progress)
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(result)) + "\n")
+        sys.stdout.write(json.dumps(console.verification_record(result)) + "\n")
     else:
         sys.stdout.write("\n".join(console.show_verification(result, time.monotonic() - started)) + "\n")
 
@@ -276,36 +287,6 @@ def _only_space(table: Any) -> str:
         covered = ", ".join(names) or "none completely"
         raise typer.BadParameter(f"the table covers {covered}; name one", param_hint="--space")
     return str(names[0])
-
-
-def _as_json(v: Any) -> dict[str, Any]:
-    from ofa_core.arch import arch_to_dict
-
-    return {
-        "mape": v.mape,
-        "raw_bias": v.raw_bias,
-        "rmse_ms": v.rmse_ms,
-        "spearman": v.spearman,
-        "spearman_by_resolution": {str(px): rho for px, rho in v.spearman_by_resolution().items()},
-        "calibrated": v.calibration is not None,
-        "clock": v.measured.clock,
-        "speed": v.measured.speed,
-        "load_1min": v.before.load_1min,
-        "n_runs": v.measured.n_runs,
-        "n_dropped": v.measured.n_dropped,
-        "networks": [
-            {
-                "space": c.network.space.name,
-                "arch": arch_to_dict(c.network.arch, c.network.space),
-                "sum_ms": c.network.sum_ms,
-                "predicted_ms": c.predicted_ms,
-                "latency_ms": c.network.latency_ms,
-                "upper_ms": c.upper_ms,
-                "median_ms": c.network.median_ms,
-            }
-            for c in v.checks
-        ],
-    }
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devices.facts import Conditions, quiet_report
 from profiler.compare import Comparison
@@ -18,7 +18,15 @@ from profiler.verify import Verification
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["conditions_lines", "progress_bar", "progress_rows", "show_comparison", "show_profile", "show_verification"]
+__all__ = [
+    "conditions_lines",
+    "progress_bar",
+    "progress_rows",
+    "show_comparison",
+    "show_profile",
+    "show_verification",
+    "verification_record",
+]
 
 PLAIN_EVERY_S = 10.0
 NOT_ADDITIVE_MAPE = 0.08  # of the calibrated sum, leave-one-out, over the reference networks
@@ -172,6 +180,37 @@ def show_verification(v: Verification, wall_s: float) -> list[str]:
         *(f"failed: {error}" for error in v.failures.values()),
     ]
     return lines
+
+
+def verification_record(v: Verification) -> dict[str, Any]:
+    """The same as a dictionary, for `--json`."""
+    from ofa_core.arch import arch_to_dict
+
+    return {
+        "mape": v.mape,
+        "raw_bias": v.raw_bias,
+        "rmse_ms": v.rmse_ms,
+        "spearman": v.spearman,
+        "spearman_by_resolution": {str(px): rho for px, rho in v.spearman_by_resolution().items()},
+        "calibrated": v.calibration is not None,
+        "clock": v.measured.clock,
+        "speed": v.measured.speed,
+        "load_1min": v.before.load_1min,
+        "n_runs": v.measured.n_runs,
+        "n_dropped": v.measured.n_dropped,
+        "networks": [
+            {
+                "space": c.network.space.name,
+                "arch": arch_to_dict(c.network.arch, c.network.space),
+                "sum_ms": c.network.sum_ms,
+                "predicted_ms": c.predicted_ms,
+                "latency_ms": c.network.latency_ms,
+                "upper_ms": c.upper_ms,
+                "median_ms": c.network.median_ms,
+            }
+            for c in v.checks
+        ],
+    }
 
 
 def show_comparison(c: Comparison) -> list[str]:

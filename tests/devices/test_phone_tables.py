@@ -7,6 +7,7 @@ import json
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -153,6 +154,27 @@ def test_a_phone_that_throttles_makes_the_tool_wait(phones, tmp_path: Path, agen
             tool.wait()
     assert "throttled by heat (status 3)" in (tmp_path / "log").read_text()
     assert (tmp_path / "luts" / "adb-pixel2-tflite.csv").exists()
+
+
+def test_tuning_is_undone_after_ctrl_c(phones, tmp_path: Path, agent: Path) -> None:
+    governors = sorted((phones.folder / "phone1" / "cpu").glob("cpu*/cpufreq/scaling_governor"))
+    log, journal = tmp_path / "log", tmp_path / "luts" / "adb-pixel2-tflite.journal.jsonl"
+    with log.open("w") as file:
+        command = [*profile_command(tmp_path, agent, "adb:pixel2"), "--tune"]
+        tool = subprocess.Popen(command, stdout=file, stderr=file, cwd=tmp_path)
+        try:
+            deadline = time.monotonic() + 90
+            while not (journal.exists() and b'{"p":' in journal.read_bytes()):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert [path.read_text().strip() for path in governors] == ["performance", "performance"]
+            tool.send_signal(signal.SIGINT)
+            assert tool.wait(60) == 130, log.read_text()
+        finally:
+            tool.kill()
+            tool.wait()
+    assert "governor of 2 cores set to performance" in log.read_text()
+    assert [path.read_text().strip() for path in governors] == ["schedutil", "schedutil"]
 
 
 def test_devices_lists_the_phones(phones, tmp_path: Path) -> None:
