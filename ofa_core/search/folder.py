@@ -13,6 +13,7 @@ from ofa_core.arch import arch_from_dict
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.networks import read_networks
+from ofa_core.search.record import check_record
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
 
@@ -130,9 +131,24 @@ def read_folder(folder: Path) -> SearchFolder:
     record = _read_json(folder / "search.json")
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise FormatError(f"{folder / 'search.json'}: not a search of schema {SCHEMA}")
-    raw = _read_json(folder / "candidates.json")
+    check_record(record, str(folder / "search.json"))
+    space = get_space(record["space"])
+    reference, verified = _networks(folder, record)
+    return SearchFolder(
+        record,
+        space,
+        _front(folder / "pareto.csv", space),
+        _candidates(folder / "candidates.json", space),
+        _layers(folder / "blocks.csv"),
+        _trials(folder / "measured.csv", space),
+        reference,
+        verified,
+    )
+
+
+def _candidates(path: Path, space: Space) -> tuple[Candidate, ...]:
+    raw = _read_json(path)
     try:
-        space = get_space(record["space"])
         candidates = tuple(
             Candidate(
                 float(c["latency_ms"]),
@@ -143,21 +159,11 @@ def read_folder(folder: Path) -> SearchFolder:
             )
             for c in raw
         )
-        reference, verified = _networks(folder, record)
-        result = SearchFolder(
-            record,
-            space,
-            _front(folder / "pareto.csv", space),
-            candidates,
-            _layers(folder / "blocks.csv"),
-            _trials(folder / "measured.csv", space),
-            reference,
-            verified,
-        )
-        _ = (result.best, result.limit_ms, result.margin, result.score_axis)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise FormatError(f"{folder}: not the folder of a search: {type(error).__name__} {error}") from error
-    return result
+    except (KeyError, TypeError, ValueError, OfaError) as error:
+        raise FormatError(f"{path}: not a list of candidates: {type(error).__name__} {error}") from error
+    if not candidates:
+        raise FormatError(f"{path}: no candidates; the winner and others are expected")
+    return candidates
 
 
 def _read_json(path: Path) -> Any:

@@ -216,7 +216,7 @@ def _details(data: SearchFolder) -> Iterable[tuple[str, str]]:
         yield (
             "Calibration",
             f"sum \u00d7 {calibration['scale']:.4f}"
-            + (f" {calibration['per_block_ms']:+.3g} ms per layer" if calibration["per_block_ms"] else "")
+            + _per_layer(calibration["per_block_ms"])
             + f", on {calibration['n_networks']} networks",
         )
         left_out = f"{100 * calibration['loo_mape']:.2f} % mean, left out one by one"
@@ -229,6 +229,10 @@ def _details(data: SearchFolder) -> Iterable[tuple[str, str]]:
     if record["left_out_px"]:
         yield "Left out", escape(f"{', '.join(map(str, record['left_out_px']))} px: the accuracy is unknown there")
     yield "Search", f"{record['n_evaluated']:,} sub-nets evaluated in {record['seconds']:.1f} s, seed {record['seed']}"
+
+
+def _per_layer(ms: float) -> str:
+    return f" {'+' if ms > 0 else chr(0x2212)} {abs(ms):.3g} ms per layer" if ms else ""
 
 
 def _limits(record: Any) -> str:

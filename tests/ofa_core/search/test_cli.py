@@ -197,7 +197,7 @@ def test_a_folder_that_is_none_is_one_line(tmp_path: Path, call: Any) -> None:
     (tmp_path / "candidates.json").write_text("[]")
     code, _, err = call("report", tmp_path)
     assert code == 1
-    assert "not the folder of a search" in err
+    assert "search.json has no space" in err
     (tmp_path / "search.json").write_text("{")
     assert call("report", tmp_path)[0] == 1
 
@@ -213,3 +213,43 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "--max-latency-ms" in done.stdout
+
+
+def test_without_plotly_the_report_names_the_extra_and_the_search_goes_on(
+    lut: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    out = tmp_path / "out"
+    code, _, err = call("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", out)
+    assert code == 0
+    assert "pip install 'ofa-latency[report]'" in err
+    assert not (out / "report.html").exists()
+    code, _, err = call("report", out)
+    assert code == 1
+    assert err == "ofa-search: the report needs plotly: pip install 'ofa-latency[report]'\n"
+
+
+@pytest.mark.parametrize("name", ["search.json", "candidates.json", "pareto.csv", "blocks.csv", "networks.csv"])
+def test_a_damaged_folder_is_one_line_or_still_a_report(name: str, lut: Path, tmp_path: Path, call: Any) -> None:
+    out = tmp_path / "out"
+    assert call("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", out, "--no-report")[0] == 0
+    good = (out / name).read_bytes()
+    rng = np.random.default_rng(8)
+    failed = 0
+    for _ in range(40):
+        data = bytearray(good)
+        for _ in range(int(rng.integers(1, 4))):
+            at = int(rng.integers(0, len(data)))
+            match int(rng.integers(0, 3)):
+                case 0:
+                    data[at] = int(rng.integers(32, 127))
+                case 1:
+                    del data[at : at + int(rng.integers(1, 30))]
+                case _:
+                    data[at:at] = b"-1e999"
+        (out / name).write_bytes(bytes(data))
+        code, _, err = call("report", out, "-o", tmp_path / "r.html")
+        assert code in (0, 1)
+        assert len(err.splitlines()) == code
+        failed += code
+    assert failed
