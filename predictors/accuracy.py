@@ -22,7 +22,7 @@ from predictors.quadratic import Design, QuadraticForm, collapse, design, kernel
 if TYPE_CHECKING:
     from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor
 
-__all__ = ["MODELS", "AccuracyPredictor", "MacsProxy", "load_accuracy"]
+__all__ = ["MODELS", "AccuracyPredictor", "KernelMean", "MacsProxy", "load_accuracy"]
 
 MODELS = ("auto", "quadratic", "rbf", "ridge")
 MIN_ROWS = 20
@@ -31,7 +31,7 @@ HANDICAP = {"quadratic": 1.0, "rbf": 1.03, "ridge": 1.15}  # the slower and the 
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class KernelMean:
     """A posterior mean that has no closed form: the rows stay."""
 
     rows: Design
@@ -39,12 +39,17 @@ class _Kernel:
     offset: float
 
     def __call__(self, space: Space, genomes: Genomes) -> Floats:
+        """(n,) values of (n, 1 + n_slots) genomes."""
         centred = self.rows.centred(self.rows)
         out = np.empty(len(genomes))
         for start in range(0, len(genomes), 2048):
             part = design(space, genomes[start : start + 2048]).centred(self.rows)
             out[start : start + 2048] = self.offset + rbf_matrix(part, centred) @ self.weights
         return out
+
+    def arrays(self) -> dict[str, Floats]:
+        """The parts as arrays, for a file."""
+        return {**vars(self.rows), "weights": self.weights, "offset": np.array(self.offset)}
 
 
 class AccuracyPredictor(Estimator):
@@ -63,12 +68,16 @@ class AccuracyPredictor(Estimator):
         errors_: leave-one-out errors in points one per different architecture.
         mae_: their mean absolute value.
         n_rows_: different architectures it was fitted to.
+        mean_: the posterior mean.
+        seen_: resolutions it was fitted on.
     """
 
     model_: str
     errors_: Floats
     mae_: float
     n_rows_: int
+    mean_: KernelMean | QuadraticForm
+    seen_: tuple[int, ...]
 
     def __init__(self, space: Space | str, *, model: str = "auto") -> None:
         self.space = space
@@ -97,7 +106,7 @@ class AccuracyPredictor(Estimator):
             raise PredictorError(f"{len(nets)} different architectures; at least {MIN_ROWS} are needed")
         y = np.bincount(inverse.reshape(-1), values) / counts
         self.n_rows_ = len(nets)
-        self._seen_ = tuple(int(px) for px in np.unique(nets[:, 0]))
+        self.seen_ = tuple(int(px) for px in np.unique(nets[:, 0]))
         self._choose(space, nets, y, counts.astype(np.float64))
         self.mae_ = float(np.mean(np.abs(self.errors_)))
         return self
@@ -122,14 +131,14 @@ class AccuracyPredictor(Estimator):
         assert best is not None
         _, self.model_, weights, self.errors_ = best
         if self.model_ == "rbf":
-            self._mean_: _Kernel | QuadraticForm = _Kernel(rows, weights, offset)
+            self.mean_ = KernelMean(rows, weights, offset)
         else:
-            self._mean_ = collapse(space, rows, weights, offset, squared=float(self.model_ == "quadratic"))
+            self.mean_ = collapse(space, rows, weights, offset, squared=float(self.model_ == "quadratic"))
 
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Those it was fitted on; with three or more, the space's other ones between them too."""
-        seen = self._seen_
+        seen = self.seen_
         if len(seen) < 3:
             return seen
         return tuple(sorted({*seen, *(px for px in as_space(self.space).resolutions if seen[0] <= px <= seen[-1])}))
@@ -146,7 +155,7 @@ class AccuracyPredictor(Estimator):
 
     def _point(self, genomes: Genomes) -> Floats:
         check_resolutions(genomes, self.resolutions)
-        return np.asarray(self._mean_(as_space(self.space), genomes))
+        return np.asarray(self.mean_(as_space(self.space), genomes))
 
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
         margin = conformal_quantile(np.abs(self.errors_), confidence)
@@ -206,8 +215,8 @@ def load_accuracy(spec: str | None, space: Space) -> Estimator | PublishedAccura
     """The accuracy predictor that a user means.
 
     Args:
-        spec: None is the built-in one; `proxy:macs`; a `.pth` or `.npz` of the published predictor; or a CSV of
-            measured accuracies, which is fitted at once.
+        spec: None is the built-in one; `proxy:macs`; a `.pth` or `.npz` of the published predictor; a `.predictor` of
+            this project; or a CSV of measured accuracies, which is fitted at once.
         space: the space of the architectures.
 
     Raises:
@@ -233,9 +242,13 @@ def load_accuracy(spec: str | None, space: Space) -> Estimator | PublishedAccura
         from ofa_core.formats.acc_predictor import read_acc_predictor
 
         return read_acc_predictor(path, space)
+    if suffix == ".predictor":
+        from predictors.persistence import load_predictor
+
+        return load_predictor(path)
     if suffix == ".csv":
         from predictors.measured import measured_arrays
 
         archs, top1 = measured_arrays(path, "top1", space)
         return AccuracyPredictor(space).fit(archs, top1)
-    raise PredictorError(f"--accuracy {spec}: proxy:macs, a .pth, .npz or .csv file is expected")
+    raise PredictorError(f"--accuracy {spec}: proxy:macs, a .pth, .npz, .predictor or .csv file is expected")

@@ -26,7 +26,9 @@ app = new_app(
 
 LutOption = Annotated[
     list[Path] | None,
-    typer.Option("--lut", help="A latency table (CSV, or published YAML); may be given often. Default: ./luts/*.csv"),
+    typer.Option(
+        "--lut", help="A latency table (CSV or published YAML) or a .predictor; may repeat. Default: ./luts/*.csv"
+    ),
 ]
 SpaceOption = Annotated[
     str | None, typer.Option("--space", help="Space of the architecture, such as mbv3-w1.0. Default: the file's.")
@@ -82,15 +84,15 @@ def _default_luts() -> list[Path]:
 
 def _space_of(name: str | None, record: dict[str, Any], paths: list[Path]) -> Space:
     """`--space`, else the file's, else the only one that the tables cover, else a usage error."""
-    from ofa_core.formats.yaml_tables import read_table
     from ofa_core.spaces import SPACE_NAMES, get_space
+    from predictors.loading import spaces_of
 
     named = name or record.get("space")
     if named is not None:
         return get_space(str(named))
     covered: dict[str, None] = {}
     for path in paths:
-        covered.update(dict.fromkeys(read_table(path).spaces()))
+        covered.update(dict.fromkeys(spaces_of(path)))
     if len(covered) == 1:
         return get_space(next(iter(covered)))
     which = f"the tables cover {', '.join(covered)}" if covered else f"known spaces are {', '.join(SPACE_NAMES)}"
@@ -98,22 +100,24 @@ def _space_of(name: str | None, record: dict[str, Any], paths: list[Path]) -> Sp
 
 
 def _one(path: Path, space: Space, arch: Arch, *, fill: bool, blocks: bool) -> dict[str, Any]:
-    from predictors.lut import load_lut
+    from predictors.loading import load_latency
+    from predictors.lut import LutPredictor
 
-    predictor = load_lut(path, space, fill=fill)
+    predictor = load_latency(path, space, fill=fill)
     y, low, high = (float(values[0]) for values in predictor.predict([arch], return_interval=True))
+    table = predictor if isinstance(predictor, LutPredictor) else None
     result: dict[str, Any] = {
         "lut": str(path),
-        "device": predictor.table.context.device,
+        "device": table.table.context.device if table else predictor.label,
         "latency_ms": y,
         "low_ms": None if low != low else low,
         "high_ms": None if high != high else high,
-        "calibrated": predictor.calibrated,
-        "n_filled": len(predictor.filled_blocks(arch)),
+        "calibrated": table.calibrated if table else True,
+        "n_filled": len(table.filled_blocks(arch)) if table else 0,
     }
     typer.echo(f"{path}: {predictor.note}", err=True)
     if blocks:
-        result["blocks"] = _blocks(predictor, space, arch)
+        result["blocks"] = _blocks(table, space, arch) if table else []
     return result
 
 
@@ -131,6 +135,147 @@ def _blocks(predictor: LutPredictor, space: Space, arch: Arch) -> list[dict[str,
             }
         )
     return rows
+
+
+MeasuredArgument = Annotated[
+    Path,
+    typer.Argument(help="Measured networks: CSV with space, ks, e, d, r and a column of numbers.", show_default=False),
+]
+SourceOption = Annotated[
+    list[Path] | None,
+    typer.Option("--source", help="Another device: its table, .predictor, or measured networks; may repeat."),
+]
+TableOption = Annotated[Path | None, typer.Option("--lut", help="The device's own latency table, as a start.")]
+ColumnOption = Annotated[
+    str | None, typer.Option("--column", help="The column to predict. Default: latency_ms, else top1.")
+]
+
+
+@app.command()
+def fit(
+    measured: MeasuredArgument,
+    out: Annotated[Path, typer.Option("--out", help="Where the .predictor goes; it serves wherever --lut does.")],
+    source: SourceOption = None,
+    lut: TableOption = None,
+    space: SpaceOption = None,
+    column: ColumnOption = None,
+) -> None:
+    """Fit a predictor to measured networks, with a table and other devices as a start."""
+    from predictors.accuracy import AccuracyPredictor
+    from predictors.estimator import Estimator
+    from predictors.loading import load_latency
+    from predictors.measured import measured_arrays
+    from predictors.persistence import save_predictor
+    from predictors.transfer import TransferPredictor
+
+    where, column = _measured_space(measured, space, column)
+    archs, values = measured_arrays(measured, column, where)
+    predictor: Estimator
+    if column == "top1":
+        if source or lut:
+            raise typer.BadParameter("sources and tables are for latency, not for top1", param_hint="--source")
+        predictor = AccuracyPredictor(where).fit(archs, values)
+    else:
+        sources = [load_latency(path, where, fill=True) for path in source or []]
+        predictor = TransferPredictor(where, table=lut, device=measured.stem).fit(archs, values, sources=sources)
+    save_predictor(out, predictor)
+    typer.echo(f"{out}: {predictor.note}")
+
+
+@app.command()
+def evaluate(
+    measured: Annotated[list[Path], typer.Argument(help="Measured networks, one CSV per device.", show_default=False)],
+    source: SourceOption = None,
+    lut: TableOption = None,
+    predictor: Annotated[
+        Path | None, typer.Option("--predictor", help="Judge this fitted predictor alone, on networks it has not seen.")
+    ] = None,
+    space: SpaceOption = None,
+    column: ColumnOption = None,
+    sizes: Annotated[str, typer.Option("--sizes", help="Networks to learn from.")] = "10,30,100",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Draws of the networks to learn from.")] = 5,
+    random: Annotated[bool, typer.Option("--random", help="Draw them at random, not D-optimally.")] = False,
+    plots: Annotated[Path | None, typer.Option("--plots", help="Folder for PNG plots (needs matplotlib).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Judge predictors on measured networks: device x N, beside MACs alone, the table, and the device's own noise."""
+    from predictors.evaluation import EvaluationRow, learning_curves
+    from predictors.loading import load_latency
+    from predictors.measured import measured_arrays
+    from predictors.metrics import metrics_of
+    from predictors.network import NetworkPredictor
+
+    numbers = [word.strip() for word in sizes.split(",")]
+    if not all(word.isdigit() for word in numbers):
+        raise typer.BadParameter(
+            f"{sizes!r}; numbers with commas are expected, such as 10,30,100", param_hint="--sizes"
+        )
+    rows: list[EvaluationRow] = []
+    for path in measured:
+        where, name = _measured_space(path, space, column)
+        archs, values = measured_arrays(path, name, where)
+        genomes = where.encode(archs)
+        if predictor is not None:
+            model = load_latency(predictor, where)
+            y, low, high = model.predict(genomes, return_interval=True)
+            rows.append(EvaluationRow(path.stem, predictor.stem, 0, metrics_of(values, y, (low, high))))
+        else:
+            sources = [load_latency(other, where, fill=True) for other in source or []]
+            table = None if lut is None else load_latency(lut, where, fill=True)
+            rows += learning_curves(
+                path.stem,
+                where,
+                genomes,
+                values,
+                sizes=[int(word) for word in numbers],
+                table=table,
+                sources=sources,
+                seeds=seeds,
+                d_optimal=not random,
+            )
+            model = NetworkPredictor(where, device=path.stem).fit(genomes[::2], values[::2])
+        if plots is not None:
+            from predictors.plots import draw_evaluation
+
+            unseen = slice(None) if predictor is not None else slice(1, None, 2)
+            draw_evaluation(plots / f"{path.stem}.png", model, where, genomes[unseen], values[unseen])
+    if as_json:
+        typer.echo(json.dumps([row.record() for row in rows]))
+    else:
+        _show_rows([row.record() for row in rows])
+
+
+def _measured_space(path: Path, name: str | None, column: str | None) -> tuple[Space, str]:
+    """The space of a file of measured networks and the column to predict."""
+    from ofa_core.spaces import get_space
+    from predictors.measured import header_of, read_measured
+
+    columns = header_of(path)
+    column = column or ("latency_ms" if "latency_ms" in columns or "top1" not in columns else "top1")
+    if name is not None:
+        return get_space(name), column
+    if "space" not in columns:
+        raise typer.BadParameter(f"{path} has no column space; name one", param_hint="--space")
+    found = {row.space for row in read_measured(path, column)}
+    if len(found) > 1:
+        raise typer.BadParameter(
+            f"{path} has networks of {', '.join(sorted(s.name for s in found))}", param_hint="--space"
+        )
+    return found.pop(), column
+
+
+def _show_rows(records: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    names = ("spearman", "kendall", "mape", "rmspe", "within_5", "within_10", "coverage")
+    titles = ("device", "model", "N", "Spearman", "Kendall", "MAPE %", "RMSPE %", "in 5 %", "in 10 %", "coverage %")
+    rows = []
+    for record in records:
+        numbers = [record[name] for name in names]
+        text = ["-" if v is None else f"{v:.3f}" if i < 2 else f"{v:.1f}" for i, v in enumerate(numbers)]
+        rows.append((record["device"], record["model"], str(record["n_train"] or "-"), *text))
+    _table(Console(highlight=False), Table, titles, rows)
 
 
 def _show(answer: dict[str, Any], *, blocks: bool) -> None:

@@ -43,12 +43,14 @@ class LutPredictor(Estimator):
         calibration_: the fitted correction, None without whole networks.
         n_filled_: blocks that were supplied by regression.
         resolutions_: resolutions at which every member of the space can be predicted.
+        spread_ms_: half-width of the 90 % interval of each supplied block.
     """
 
     table_: LatencyTable
     calibration_: Calibration | None
     n_filled_: int
     resolutions_: tuple[int, ...]
+    spread_ms_: dict[Key, float]
 
     def __init__(
         self, space: Space | str, *, calibration_terms: Sequence[str] | None = None, fill: bool = False
@@ -74,7 +76,7 @@ class LutPredictor(Estimator):
         self.forget()
         space = as_space(self.space)
         self.table_, self.n_filled_ = table, 0
-        self._spread_ms_: dict[Key, float] = {}
+        self.spread_ms_ = {}
         self._dense_: dict[tuple[int, ...], tuple[DenseTable, DenseTable]] = {}
         if self.fill:
             pixels = {block.in_px for _, block in table.entries if block.op == "first_conv"}
@@ -97,7 +99,7 @@ class LutPredictor(Estimator):
         values, low, high = self._block_model_.predict_with_interval(keys, FILL_CONFIDENCE)
         more = {key: Entry(latency_ms=float(value), status="filled") for key, value in zip(keys, values, strict=True)}
         for key, spread in zip(keys, (high - low) / 2, strict=True):
-            self._spread_ms_[key] = float(spread)
+            self.spread_ms_[key] = float(spread)
         self.table_ = self.table_.with_entries(more)
         self.n_filled_ += len(more)
 
@@ -179,7 +181,7 @@ class LutPredictor(Estimator):
             nothing = np.full(len(point), np.nan)
             return nothing, nothing.copy()
         margin = self.calibration_.margin(confidence)
-        extra = self._total(genomes, 1) * self.calibration_.scale if self._spread_ms_ else np.zeros(len(point))
+        extra = self._total(genomes, 1) * self.calibration_.scale if self.spread_ms_ else np.zeros(len(point))
         return np.maximum(point / margin - extra, 0.0), point * margin + extra
 
     def _n_layers(self, genomes: Genomes) -> Floats:
@@ -206,7 +208,7 @@ class LutPredictor(Estimator):
     def _dense(self, pixels: tuple[int, ...]) -> tuple[DenseTable, DenseTable]:
         if pixels not in self._dense_:
             space = as_space(self.space)
-            spread = DenseTable.build(space, pixels, lambda block, px: self._spread_ms_.get((px, block), 0.0))
+            spread = DenseTable.build(space, pixels, lambda block, px: self.spread_ms_.get((px, block), 0.0))
             self._dense_[pixels] = (self.table_.dense(space, pixels), spread)
         return self._dense_[pixels]
 

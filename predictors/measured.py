@@ -15,7 +15,7 @@ from ofa_core.spaces import get_space
 from ofa_core.table import parse_ms, read_csv_rows
 from predictors.estimator import Floats
 
-__all__ = ["MeasuredRow", "measured_arrays", "read_measured"]
+__all__ = ["MeasuredRow", "header_of", "measured_arrays", "read_measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,20 @@ class MeasuredRow:
     arch: Arch
     value: float
     role: str = ""
+
+
+def header_of(path: Path) -> list[str]:
+    """The column names of a CSV file, as far as its first line tells.
+
+    Raises:
+        FormatError: if there is no such file.
+    """
+    try:
+        with path.open("rb") as stream:
+            line = stream.readline(10_000)
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or error}") from error
+    return line.decode("utf-8-sig", errors="replace").strip().split(",")
 
 
 def read_measured(path: Path, column: str, space: Space | None = None) -> list[MeasuredRow]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -134,12 +134,18 @@ class NetworkPredictor(Estimator):
         regime_: additive or launch-bound, with the evidence.
         n_networks_: rows it was fitted on.
         trees_: the correction by boosted trees, or None.
+        priors_: the table and the other devices that it starts from.
+        seen_: resolutions it was fitted on.
+        errors_: of networks that the whole model had not seen.
     """
 
     mixture_: Mixture
     regime_: Regime
     n_networks_: int
     trees_: ResidualTrees | None
+    priors_: tuple[Estimator, ...]
+    seen_: tuple[int, ...]
+    errors_: ConformalErrors
 
     def __init__(
         self,
@@ -168,7 +174,7 @@ class NetworkPredictor(Estimator):
         priors = [] if self.table is None else [table_prior(self.table, space)]
         return self._learn(space, archs, latency_ms, priors)
 
-    def _learn(self, space: Space, archs: Archs, latency_ms: ArrayLike, priors: Sequence[Any]) -> Self:
+    def _learn(self, space: Space, archs: Archs, latency_ms: ArrayLike, priors: Sequence[Estimator]) -> Self:
         genomes = as_genomes(archs, space)
         y = as_targets(latency_ms, len(genomes), "latency_ms")
         if len(y) < MIN_NETWORKS:
@@ -177,18 +183,35 @@ class NetworkPredictor(Estimator):
             raise PredictorError(f"boost is {self.boost!r}; auto or never")
         self.forget()
         self.priors_ = tuple(priors)
-        self.mixture_ = fit_mixture(space, genomes, y, self._of_priors(genomes))
-        self.regime_ = regime_of(space, genomes, y)
-        self.n_networks_ = len(y)
-        self._seen_ = tuple(int(px) for px in np.unique(genomes[:, 0]))
-        self._dense_ = DenseCache(self.mixture_.physical.dense, space.resolutions)
-        self.errors_ = self.mixture_.errors
-        self.trees_ = None
-        if self.boost == "auto":
-            found = fit_residual_trees(space, genomes, self.mixture_.held_out, y)
-            if found is not None:
-                self.trees_, self.errors_ = found
+        mixture = fit_mixture(space, genomes, y, self._of_priors(genomes))
+        found = fit_residual_trees(space, genomes, mixture.held_out, y) if self.boost == "auto" else None
+        trees, errors = (None, mixture.errors) if found is None else found
+        self.restore(
+            mixture=mixture,
+            priors=priors,
+            regime=regime_of(space, genomes, y),
+            n_networks=len(y),
+            seen=tuple(int(px) for px in np.unique(genomes[:, 0])),
+            errors=errors,
+            trees=trees,
+        )
         return self
+
+    def restore(
+        self,
+        *,
+        mixture: Mixture,
+        priors: Sequence[Estimator],
+        regime: Regime,
+        n_networks: int,
+        seen: tuple[int, ...],
+        errors: ConformalErrors,
+        trees: ResidualTrees | None,
+    ) -> None:
+        """Set what was learnt, in place of learning it (`predictors.persistence`)."""
+        self.mixture_, self.priors_, self.regime_ = mixture, tuple(priors), regime
+        self.n_networks_, self.seen_, self.errors_, self.trees_ = n_networks, seen, errors, trees
+        self._dense_ = DenseCache(mixture.physical.dense, as_space(self.space).resolutions)
 
     def _of_priors(self, genomes: Genomes) -> Floats:
         if not self.priors_:
@@ -198,7 +221,7 @@ class NetworkPredictor(Estimator):
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Those it was fitted on and the space's other ones between them."""
-        seen = self._seen_
+        seen = self.seen_
         return tuple(sorted({*seen, *(px for px in as_space(self.space).resolutions if seen[0] <= px <= seen[-1])}))
 
     @property

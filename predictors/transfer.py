@@ -18,6 +18,7 @@ from ofa_core.errors import PredictorError
 from ofa_core.space import Space
 from ofa_core.table import LatencyTable
 from predictors.estimator import Archs, Estimator, as_space
+from predictors.loading import load_latency
 from predictors.network import NetworkPredictor, table_prior
 
 __all__ = ["Source", "TransferPredictor", "as_source"]
@@ -44,8 +45,10 @@ def as_source(source: Source, space: Space) -> Estimator:
         return source
     if isinstance(source, tuple) and len(source) == 2:
         return NetworkPredictor(space).fit(*source)
-    if isinstance(source, LatencyTable | Path | str):
+    if isinstance(source, LatencyTable):
         return table_prior(source, space)
+    if isinstance(source, Path | str):
+        return load_latency(Path(source), space, fill=True)
     raise PredictorError(
         f"a source is a predictor, a table, a file or (archs, latency_ms), not {type(source).__name__}"
     )
@@ -75,7 +78,7 @@ class TransferPredictor(NetworkPredictor):
             PredictorError: for too few networks, numbers that are not finite and positive, or a source that is none.
         """
         space = as_space(self.space)
-        priors = [] if self.table is None else [table_prior(self.table, space)]
+        priors: list[Estimator] = [] if self.table is None else [table_prior(self.table, space)]
         priors += [as_source(source, space) for source in sources]
         return self._learn(space, archs, latency_ms, priors)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,76 @@ def test_help_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "--fill" in done.stdout
+
+
+@pytest.fixture
+def measured(bench, space, make_networks):
+    """`mine.csv`: 90 networks in the form of docs/formats.md, some measured twice."""
+    from ofa_core.arch import arch_to_dict
+
+    nets = make_networks(space, [160, 192, 224], 80, noise=0.02)
+    nets += [replace(net, latency_ms=1.01 * net.latency_ms) for net in nets[:10]]
+    lines = ["space,ks,e,d,r,batch_size,latency_ms"]
+    for net in nets:
+        record = arch_to_dict(net.arch, space)
+        lists = [f'"{json.dumps(record[k])}"' for k in ("ks", "e", "d", "r")]
+        lines.append(",".join([space.name, *lists, "1", repr(net.latency_ms)]))
+    (bench / "mine.csv").write_text("\n".join(lines) + "\n")
+    return bench
+
+
+def test_fit_makes_a_predictor_that_serves_as_a_table(measured, capsys):
+    assert ofa_predict("fit", "mine.csv", "--source", "luts/rig.csv", "--out", "new.predictor") == 0
+    assert "90 whole networks" in capsys.readouterr().out
+    assert ofa_predict("a.json", "--lut", "new.predictor", "--lut", "luts/rig.csv", "--json") == 0
+    new, old = json.loads(capsys.readouterr().out)["predictions"]
+    assert new["calibrated"]
+    assert new["device"].startswith("mine")
+    assert new["latency_ms"] == pytest.approx(old["latency_ms"], rel=0.05)
+    assert ofa_predict("fit", "luts/rig.networks.csv", "--lut", "luts/rig.csv", "--out", "x.predictor") == 0
+    assert ofa_predict("a.json", "--lut", "mine.csv", "--json") == 0
+
+
+def test_evaluate_prints_the_table(measured, capsys):
+    assert (
+        ofa_predict("evaluate", "mine.csv", "--lut", "luts/rig.csv", "--sizes", "10,30", "--seeds", "2", "--json") == 0
+    )
+    rows = json.loads(capsys.readouterr().out)
+    kinds = [(row["model"], row["n_train"]) for row in rows]
+    assert ("the device again", 0) in kinds
+    assert ("table", 0) in kinds
+    for n in (10, 30):
+        for model in ("MACs alone", "network", "network, table as prior"):
+            assert (model, n) in kinds
+    assert {"spearman", "kendall", "mape", "rmspe", "within_5", "within_10", "coverage"} <= set(rows[0])
+    best = {kind: row["mape"] for kind, row in zip(kinds, rows, strict=True)}
+    assert best["network, table as prior", 30] < best["MACs alone", 30]
+    assert ofa_predict("evaluate", "mine.csv", "--sizes", "10", "--seeds", "1") == 0
+    assert capsys.readouterr().out.startswith("device\tmodel\tN\tSpearman")
+
+
+def test_evaluate_a_predictor_with_plots(measured, capsys):
+    pytest.importorskip("matplotlib")
+    assert ofa_predict("fit", "luts/rig.networks.csv", "--out", "x.predictor") == 0
+    assert ofa_predict("evaluate", "mine.csv", "--predictor", "x.predictor", "--plots", "pictures") == 0
+    assert "x\t-" in capsys.readouterr().out
+    assert Path("pictures/mine.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_fit_refuses_in_one_line(measured, capsys):
+    assert ofa_predict("fit", "none.csv", "--out", "x.predictor") == 1
+    assert ofa_predict("fit", "mine.csv", "--column", "energy", "--out", "x.predictor") == 1
+    assert "energy" in capsys.readouterr().err
+    assert ofa_predict("fit", "mine.csv", "--space", "mbv3-w1.2", "--out", "x.predictor") == 1
+    assert ofa_predict("evaluate", "mine.csv", "--sizes", "ten") == 2
+    assert not Path("x.predictor").exists()
+
+
+def test_fit_top1(measured, space, capsys):
+    text = Path("mine.csv").read_text().replace("latency_ms", "top1")
+    Path("acc.csv").write_text(text)
+    code = ofa_predict("fit", "acc.csv", "--out", "acc.predictor")
+    assert code == 0
+    assert "leave-one-out" in capsys.readouterr().out
+    assert ofa_predict("a.json", "--lut", "acc.predictor") == 1
+    assert "accuracy" in capsys.readouterr().err

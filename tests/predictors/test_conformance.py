@@ -1,0 +1,257 @@
+"""One suite over all predictors of whole networks: what an estimator here must do, whatever it learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ofa_core.arch import arch_to_dict
+from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError
+from ofa_core.space import Space
+from predictors.accuracy import AccuracyPredictor, MacsProxy
+from predictors.builtin import BuiltinAccuracy
+from predictors.estimator import Estimator
+from predictors.features import physical
+from predictors.lut import LutPredictor
+from predictors.network import NetworkPredictor
+from predictors.persistence import load_predictor, save_predictor
+from predictors.transfer import TransferPredictor
+
+PIXELS = [160, 192, 224]
+
+
+@dataclass
+class Case:
+    """A predictor, how to fit it (0 or 1: two different lessons), and whether it is one of latency."""
+
+    make: Callable[[], Estimator]
+    fit: Callable[[Estimator, int], Any]
+    latency: bool = True
+    learns: bool = True
+
+
+def lesson(space: Space, which: int, n: int = 40):
+    rng = np.random.default_rng(which)
+    genomes = space.sample_genomes(n, rng, PIXELS)
+    totals = physical(space, genomes).sum(axis=1)
+    return genomes, (1 + which) * (1 + 0.05 * totals[:, 0] + 2e-8 * totals[:, 1]) * np.exp(
+        0.01 * rng.standard_normal(n)
+    )
+
+
+@pytest.fixture(
+    params=[
+        "table",
+        "table+fill",
+        "network",
+        "network+table",
+        "transfer",
+        "quadratic",
+        "rbf",
+        "ridge",
+        "builtin",
+        "macs",
+    ]
+)
+def case(request, space, make_table, make_networks) -> Case:
+    table = make_table(space, PIXELS)
+    smaller = type(table)(table.context, dict(list(table.entries.items())[::2]))
+    nets = make_networks(space, PIXELS, 20)
+
+    def fit_networks(model, which):
+        return model.fit(*lesson(space, which))
+
+    def fit_accuracy(model, which):
+        genomes, y = lesson(space, which)
+        return model.fit(genomes, 40 + 2 * y)
+
+    return {
+        "table": Case(
+            lambda: LutPredictor(space),
+            lambda m, w: m.fit(table, [nets, make_networks(space, PIXELS, 20, scale=2.0)][w]),
+        ),
+        "table+fill": Case(
+            lambda: LutPredictor(space, fill=True), lambda m, w: m.fit([smaller, table][w], [nets, []][w])
+        ),
+        "network": Case(lambda: NetworkPredictor(space), fit_networks),
+        "network+table": Case(lambda: NetworkPredictor(space, table=table), fit_networks),
+        "transfer": Case(
+            lambda: TransferPredictor(space),
+            lambda m, w: m.fit(*lesson(space, w, 12), sources=[table, lesson(space, 5)]),
+        ),
+        "quadratic": Case(lambda: AccuracyPredictor(space, model="quadratic"), fit_accuracy, latency=False),
+        "rbf": Case(lambda: AccuracyPredictor(space, model="rbf"), fit_accuracy, latency=False),
+        "ridge": Case(lambda: AccuracyPredictor(space, model="ridge"), fit_accuracy, latency=False),
+        "builtin": Case(lambda: BuiltinAccuracy(space), lambda m, w: m, latency=False, learns=False),
+        "macs": Case(lambda: MacsProxy(space), lambda m, w: m, latency=False, learns=False),
+    }[request.param]
+
+
+@pytest.fixture
+def genomes(space):
+    return space.sample_genomes(60, np.random.default_rng(99), PIXELS)
+
+
+def fitted(case: Case, which: int = 0) -> Estimator:
+    model = case.make()
+    case.fit(model, which)
+    return model
+
+
+def test_shapes_and_types(case, genomes):
+    model = fitted(case)
+    y, low, high = model.predict(genomes, return_interval=True)
+    for values in (y, low, high, model.predict(genomes)):
+        assert values.shape == (60,)
+        assert values.dtype == np.float64
+    assert np.isfinite(y).all()
+    assert (y > 0).all()
+    if not np.isnan(low).any():
+        assert ((low <= y) & (y <= high)).all()
+    assert model.predict(genomes[:0]).shape == (0,)
+    assert model.predict_interval(genomes)[1] == pytest.approx(high, nan_ok=True)
+
+
+def test_wider_when_surer(case, genomes):
+    model = fitted(case)
+    (_, narrow), (_, wide) = (model.predict_interval(genomes, c) for c in (0.5, 0.95))
+    assert np.isnan(wide).all() or (wide >= narrow).all()
+    with pytest.raises(PredictorError, match="confidence"):
+        model.predict_interval(genomes, 90)
+
+
+def test_all_forms_of_architectures_are_alike(case, space, genomes):
+    model = fitted(case)
+    archs = space.decode(genomes[:5])
+    want = model.predict(genomes[:5])
+    assert model.predict(archs) == pytest.approx(want, rel=1e-12)
+    assert model.predict([arch_to_dict(a, space) for a in archs]) == pytest.approx(want, rel=1e-12)
+    assert model.predict(genomes[:5].astype(np.int64)) == pytest.approx(want, rel=1e-12)
+
+
+def test_order_and_company_do_not_matter(case, genomes):
+    model = fitted(case)
+    y = model.predict(genomes)
+    order = np.random.default_rng(0).permutation(60)
+    assert model.predict(genomes[order]) == pytest.approx(y[order], rel=1e-9)
+    assert model.predict(genomes[7:8]) == pytest.approx(y[7:8], rel=1e-9)
+
+
+def test_fit_returns_self_and_forgets(case, genomes):
+    if not case.learns:
+        pytest.skip("comes fitted")
+    model = case.make()
+    assert case.fit(model, 0) is model
+    first = model.predict(genomes)
+    case.fit(model, 1)
+    assert model.predict(genomes) == pytest.approx(fitted(case, 1).predict(genomes), rel=1e-9)
+    case.fit(model, 0)
+    assert model.predict(genomes) == pytest.approx(first, rel=1e-9)
+
+
+def test_unfitted_raises(case, genomes):
+    if not case.learns:
+        pytest.skip("comes fitted")
+    with pytest.raises(PredictorError, match="not fitted"):
+        case.make().predict(genomes)
+
+
+def test_the_constructor_only_stores(case):
+    model = case.make()
+    params = model.get_params()
+    assert set(params) == {name for name in vars(model) if not name.endswith("_")}
+    again = type(model)(**params)
+    assert again.get_params() == params
+    with pytest.raises(PredictorError, match="no parameter"):
+        model.set_params(nonsense=1)
+
+
+def test_wrong_input_is_refused(case, space, tiny_space, genomes):
+    model = fitted(case)
+    broken = genomes.copy()
+    broken[0, 1] = 10
+    with pytest.raises(OfaError):
+        model.predict(broken)
+    with pytest.raises(ArchError):
+        model.predict(genomes[:, :-1])
+    with pytest.raises(ArchError):
+        model.predict(genomes.astype(np.float64))
+    with pytest.raises(ArchError):
+        model.predict([tiny_space.largest()])
+    with pytest.raises(PredictorError, match=r"mbv3-w1\.2"):
+        model.predict([{**arch_to_dict(space.largest(160), space), "space": "mbv3-w1.2"}])
+    if case.learns and isinstance(model, NetworkPredictor | AccuracyPredictor):
+        for bad in (np.nan, np.inf, -1.0, 0.0):
+            values = np.full(60, 50.0)
+            values[11] = bad
+            with pytest.raises(PredictorError, match=r"\[11\]"):
+                model.fit(genomes, values)
+
+
+def test_saved_and_loaded_is_equal(case, genomes, tmp_path: Path):
+    model = fitted(case)
+    save_predictor(tmp_path / "m.predictor", model)
+    again = load_predictor(tmp_path / "m.predictor")
+    assert type(again) is type(model)
+    for a, b in zip(
+        model.predict(genomes, return_interval=True), again.predict(genomes, return_interval=True), strict=True
+    ):
+        assert b == pytest.approx(a, rel=1e-12, nan_ok=True)
+    assert again.resolutions == model.resolutions
+    assert (again.label, again.note) == (model.label, model.note)
+    save_predictor(tmp_path / "n.predictor", again)
+    assert (tmp_path / "n.predictor").read_bytes() == (tmp_path / "m.predictor").read_bytes()
+
+
+def test_it_says_what_it_is(case):
+    model = fitted(case)
+    assert model.label
+    assert model.note
+    if case.latency:
+        assert isinstance(model.calibrated, bool)
+        assert set(PIXELS) <= set(model.resolutions)
+    if isinstance(model, NetworkPredictor):
+        assert model.regime_.name in ("additive", "launch-bound", "mixed")
+        assert "MACs" in str(model.regime_)
+
+
+def test_nothing_unfitted_is_saved(space, tmp_path: Path):
+    with pytest.raises(PredictorError, match="not fitted"):
+        save_predictor(tmp_path / "x.predictor", NetworkPredictor(space))
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_files_are_refused(space, tmp_path: Path):
+    path = tmp_path / "m.predictor"
+    save_predictor(path, NetworkPredictor(space).fit(*lesson(space, 0)))
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for content in (b"", b"PK", whole[:300], whole[:-40], b"x" * 500):
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match=r"m\.predictor"):
+            load_predictor(path)
+    for _ in range(60):
+        bent = bytearray(whole)
+        for at in rng.integers(0, len(bent), 3):
+            bent[at] ^= int(rng.integers(1, 256))
+        path.write_bytes(bytes(bent))
+        with suppress(OfaError):
+            load_predictor(path).predict(space.sample_genomes(2, rng))
+    with pytest.raises(FormatError, match="No such file"):
+        load_predictor(tmp_path / "none.predictor")
+
+
+def test_boosted_trees_survive_the_file(space, tmp_path: Path):
+    pytest.importorskip("xgboost")
+    genomes, y = lesson(space, 0, 900)
+    y = y * np.where(genomes[:, 0] == 192, 1.2, 1.0)
+    model = NetworkPredictor(space).fit(genomes, y)
+    assert model.trees_ is not None
+    save_predictor(tmp_path / "m.predictor", model)
+    assert load_predictor(tmp_path / "m.predictor").predict(genomes) == pytest.approx(model.predict(genomes), rel=1e-6)
