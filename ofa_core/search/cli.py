@@ -74,6 +74,10 @@ def search(
         typer.Option("--measure", "-m", help="Close the loop on this device: local, ssh:USER@HOST, adb:SERIAL."),
     ] = None,
     python: Annotated[str | None, typer.Option("--python", help="Interpreter on the device, for --measure.")] = None,
+    budget_s: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds of each measuring session.  [default: 3 per network, at least 12]"),
+    ] = None,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal answers.")] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the answer, its network and its report.")] = Path(
@@ -93,7 +97,7 @@ def search(
     run = _searcher(task, constraints, confidence, seed)
     loop = None
     if measure is not None:
-        loop = _close_loop(task, lut, measure, python, max_latency_ms, run, seed, fill)
+        loop = _close_loop(task, lut, measure, python, max_latency_ms, run, _Session(seed, budget_s), fill)
         result = loop.result
     else:
         result = run(task.latency, max_latency_ms, ())
@@ -144,6 +148,14 @@ class _Task:
     accuracy: AccuracyPredictor
     pixels: tuple[int, ...]
     left_out: dict[int, str]
+
+
+@dataclass(frozen=True)
+class _Session:
+    """How the loop measures."""
+
+    seed: int
+    budget_s: float | None
 
 
 def _task(lut: Path, space: str | None, accuracy: str | None, resolutions: str | None, fill: bool) -> _Task:
@@ -206,7 +218,14 @@ def _searcher(task: _Task, constraints: Sequence[Constraint], confidence: float 
 
 
 def _close_loop(
-    task: _Task, lut: Path, target: str, python: str | None, limit_ms: float, run: Searcher, seed: int, fill: bool
+    task: _Task,
+    lut: Path,
+    target: str,
+    python: str | None,
+    limit_ms: float,
+    run: Searcher,
+    session: _Session,
+    fill: bool,
 ) -> LoopResult:
     from devices.target import Target, open_device
     from ofa_core.search.console import round_line, say
@@ -226,7 +245,7 @@ def _close_loop(
             task.accuracy,
             limit_ms,
             search=run,
-            measure=partial(_measure, lut, task.space, device, runner, seed),
+            measure=partial(_measure, lut, task.space, device, runner, session),
             refit=lambda: load_lut(lut, task.space, fill=fill),
             on_round=lambda number, result, trials: say(round_line(number, result, trials, limit_ms)),
         )
@@ -234,14 +253,16 @@ def _close_loop(
     return loop
 
 
-def _measure(lut: Path, space: Space, device: Any, runner: Any, seed: int, archs: Sequence[Arch]) -> list[MeasuredNet]:
+def _measure(
+    lut: Path, space: Space, device: Any, runner: Any, session: _Session, archs: Sequence[Arch]
+) -> list[MeasuredNet]:
     from ofa_core.search.console import progress
     from ofa_core.search.loop import MeasuredNet
     from profiler.session import Settings
     from profiler.verify import verify
 
-    budget_s = max(MIN_MEASURE_S, MEASURE_S_PER_NET * len(archs))
-    settings = Settings(budget_s=budget_s, seed=seed, n_processes=N_PROCESSES)
+    budget_s = session.budget_s or max(MIN_MEASURE_S, MEASURE_S_PER_NET * len(archs))
+    settings = Settings(budget_s=budget_s, seed=session.seed, n_processes=N_PROCESSES)
     with progress(f"measure {len(archs)} networks") as news:
         checked = verify(
             lut,

@@ -70,7 +70,8 @@ def answer_lines(record: Mapping[str, Any], network: str) -> list[str]:
     latency, accuracy, measured = record["latency"], record["accuracy"], record["measured"]
     lines = [f"{record['space']} on {latency['label']}, at most {record['limit_ms']:g} ms"]
     if measured:
-        where = f"{measured['n_networks']} networks measured in {measured['n_rounds']} rounds"
+        rounds = f"{measured['n_rounds']} round{'s' if measured['n_rounds'] != 1 else ''}"
+        where = f"{measured['n_networks']} networks measured in {rounds}"
         lines.append(
             f"measured   {measured['latency_ms']:.4g} ms{span(measured['low_ms'], measured['high_ms'])}, {where}"
         )

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from ofa_core.arch import arch_from_dict, read_arch_dict
-from ofa_core.networks import Network, networks_path, write_networks
+from ofa_core.formats.yaml_tables import write_ofa_yaml
+from ofa_core.networks import Network, networks_path, read_networks, write_networks
 from ofa_core.search.cli import main
 from ofa_core.space import Space
 from ofa_core.table import Context, Entry, LatencyTable
@@ -144,6 +145,41 @@ def test_known_errors_are_one_line_and_exit_1(
     assert (code, out) == (1, "")
     assert message in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_measure_closes_the_loop_through_the_tables_own_files(
+    tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from profiler.cli import main as profile
+
+    table = tmp_path / "t.csv"
+    argv = ["ofa-profile", "--space", "tiny", "--target", "fake", "--budget-s", "1", "--out", str(table)]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert profile() in (0, 3)  # prints the name of the table
+    before = len(read_networks(networks_path(table)))
+    # This device's whole networks take 0.1 to 1.1 ms each, whatever their layers are.
+    out = tmp_path / "out"
+    argv = ["--lut", str(table), "--max-latency-ms", "2", "-a", "proxy:macs", "--measure", "fake", "--budget-s", "1"]
+    code, text, err = call(*argv, "--out", out, "--json")
+    assert code == 0, err
+    measured = json.loads(text.splitlines()[-1])["measured"]
+    assert measured["low_ms"] <= measured["latency_ms"] <= measured["high_ms"] <= 2
+    assert "round 1: 10 networks measured, 10 within 2 ms" in err
+    after = read_networks(networks_path(table))
+    assert len(after) == before + 13
+    assert {net.role for net in after[before:]} == {"reference"}
+    with (out / "measured.csv").open() as stream:
+        assert len(stream.readlines()) == 1 + 13
+    assert call("report", out)[0] == 0
+    assert "candidates measured" in (out / "report.html").read_text()
+
+
+def test_measure_wants_a_table_that_can_take_measurements(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
+    write_ofa_yaml(LatencyTable.read(lut), tmp_path / "yaml", small, small.resolutions)
+    argv = ["--lut", tmp_path / "yaml", "--space", "tiny", "--max-latency-ms", "2", "-a", "proxy:macs"]
+    code, _, err = call(*argv, "--measure", "local", "--out", tmp_path / "o")
+    assert code == 1
+    assert "--measure needs a table that ofa-profile wrote (CSV)" in err
 
 
 def test_usage_errors_exit_2(lut: Path, call: Any) -> None:
