@@ -147,6 +147,7 @@ def test_known_errors_are_one_line_and_exit_1(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_measure_closes_the_loop_through_the_tables_own_files(
     tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
