@@ -258,10 +258,10 @@ def _verify_archs(
     from ofa_core.arch import arch_from_dict, read_arch_dict
     from ofa_core.spaces import get_space
     from profiler.plan import reference_archs
-    from profiler.verify import load_calibration
+    from profiler.verify import load_calibration, read_candidates
 
     if nets is None:
-        records = _read_candidates(candidates) if candidates else [read_arch_dict(path) for path in arch or ()]
+        records = read_candidates(candidates) if candidates else [read_arch_dict(path) for path in arch or ()]
         named = space or next((str(r["space"]) for r in records if r.get("space")), None) or _only_space(table)
         the_space = get_space(named)
         return the_space, list(dict.fromkeys(arch_from_dict(record, the_space) for record in records))
@@ -269,16 +269,6 @@ def _verify_archs(
     pixels = parse_resolutions(resolutions, the_space) if resolutions else table.resolutions(the_space)
     known = [net.arch for net in load_calibration(lut, table.context)[1]]
     return the_space, reference_archs(the_space, pixels, nets, np.random.default_rng([seed, 2]), avoid=known)
-
-
-def _read_candidates(path: Path) -> list[dict[str, Any]]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise OfaError(f"{path}: not JSON: {error}") from error
-    if not isinstance(data, list) or not all(isinstance(item, dict) and "arch" in item for item in data) or not data:
-        raise OfaError(f'{path}: a list of {{"arch": {{...}}, ...}} is expected, as ofa-search writes it')
-    return data
 
 
 def _only_space(table: Any) -> str:
@@ -312,6 +302,39 @@ def devices() -> None:
 
     for line in list_devices():
         sys.stdout.write(f"{line}\n")
+
+
+@app.command()
+def setup(
+    target: Annotated[str, typer.Option("--target", "-t", help="A host, or a phone.")],
+    backend: Annotated[str | None, typer.Option(help="[default: onnxruntime; benchmark-model on phones]")] = None,
+    python: PythonOption = None,
+    index_url: Annotated[str | None, typer.Option(help="Where pip finds the wheels for an older GPU.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Of the official benchmark_model, for phones.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Install a backend's runtime on a host, in a place of its own; fetch the official program for a phone."""
+    from devices.target import Target, open_device
+    from profiler import provision
+
+    the_target = Target.parse(target)
+    with open_device(the_target) as device:
+        if the_target.scheme == "adb":
+            machine = device.facts().arch or "aarch64"
+            if dry_run:
+                sys.stdout.write(f"fetch {provision.benchmark_address(machine)}\n")
+                return
+            sys.stdout.write(f"{provision.fetch_benchmark_model(machine, sha256=sha256)}\n")
+            return
+        base = python or the_target.python or device.python
+        facts = provision.host_facts(device, base)
+        plan = provision.plan_host(backend or the_target.backend or "onnxruntime", facts, base, index_url)
+        if dry_run:
+            sys.stdout.write("\n".join(plan.commands) + "\n")
+            return
+        installed = provision.install(device, plan, base)
+    _say(_stderr(), f"ready: give --python {installed}, or put it into devices.toml")
+    sys.stdout.write(f"{installed}\n")
 
 
 @app.command()

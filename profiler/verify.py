@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from profiler.profiling import Job, measure_plan
 from profiler.session import Progress, Settings
 from profiler.tables import Measured, network_of, reference_ns_of
 
-__all__ = ["NetworkCheck", "Verification", "job_of", "load_calibration", "verify"]
+__all__ = ["NetworkCheck", "Verification", "job_of", "load_calibration", "read_candidates", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,21 @@ def load_calibration(table: Path, context: Context) -> tuple[Calibration | None,
         [net.sum_ms for net in refs], [net.n_blocks for net in refs], [net.latency_ms for net in refs]
     )
     return calibration, networks
+
+
+def read_candidates(path: Path) -> list[dict[str, Any]]:
+    """Read a candidates.json of ofa-search: dictionaries with an `arch` each.
+
+    Raises:
+        OfaError: it is none.
+    """
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise OfaError(f"{path}: not JSON: {error}") from error
+    if not isinstance(data, list) or not all(isinstance(item, dict) and "arch" in item for item in data) or not data:
+        raise OfaError(f'{path}: a list of {{"arch": {{...}}, ...}} is expected, as ofa-search writes it')
+    return data
 
 
 def verify(

@@ -1,0 +1,229 @@
+"""`ofa-profile setup`: give a device the runtime that a backend needs, in a place of its own.
+
+Hosts get a private virtual environment below `~/.local/share/ofa-latency`; which build of a GPU runtime depends on the
+GPU's compute capability. Phones get nothing installed: what they need is fetched here, checked and kept in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from devices.device import Device, DeviceError
+from ofa_core.errors import OfaError
+from profiler.native.build import cache_folder
+
+__all__ = [
+    "BENCHMARK_URL",
+    "HostFacts",
+    "Provision",
+    "benchmark_address",
+    "fetch_benchmark_model",
+    "host_facts",
+    "install",
+    "packages_for",
+    "plan_host",
+]
+
+BENCHMARK_URL = "https://storage.googleapis.com/litert/binaries/{version}/{system}_{machine}/benchmark_model"
+"""Where Google keeps the official program for each release of LiteRT (the address that litert-cli uses)."""
+
+LITERT_VERSION = "2.1.0"
+_INSTALL_S = 1800.0
+_FETCH_S = 60.0
+_MACHINES = {"aarch64": "arm64", "x86_64": "x86_64"}
+
+_PROBE = """
+import json, platform, sys
+print(json.dumps({"python": list(sys.version_info[:2]), "machine": platform.machine()}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What decides which packages fit.
+
+    Attributes:
+        python: (major, minor) of the interpreter there.
+        machine: instruction set.
+        compute_capability: of its first NVIDIA GPU, (major, minor); None without one.
+        gpu: its name.
+    """
+
+    python: tuple[int, int]
+    machine: str
+    compute_capability: tuple[int, int] | None = None
+    gpu: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """What is to be done on a host.
+
+    Attributes:
+        folder: of the virtual environment, below the home directory there.
+        packages: pip's arguments, empty if nothing is needed.
+        commands: what is run there, as a person would type it.
+        python: the interpreter that results, for `--python` and devices.toml.
+    """
+
+    folder: str
+    packages: tuple[str, ...]
+    commands: tuple[str, ...]
+    python: str
+
+
+def host_facts(device: Device, python: str) -> HostFacts:
+    """Look at a host; nothing is changed.
+
+    Raises:
+        OfaError: there is no usable Python.
+        DeviceError: the device's own.
+    """
+    try:
+        done = device.run([python, "-c", _PROBE], timeout_s=60)
+        record = json.loads(done.stdout)
+        version, machine = tuple(map(int, record["python"])), str(record["machine"])
+    except (DeviceError, ValueError, KeyError, TypeError) as error:
+        raise OfaError(f"{device.name}: {python} is no Python there ({error}): name one with --python") from error
+    if version < (3, 8):
+        raise OfaError(f"{device.name}: Python {version[0]}.{version[1]} is too old, 3.8 or newer is needed")
+    query = ["nvidia-smi", "--query-gpu=compute_cap,name", "--format=csv,noheader"]
+    try:
+        lines = device.run(query, timeout_s=60).stdout.decode("utf-8", "replace").splitlines()
+        capability, _, gpu = lines[0].partition(",")
+        major, _, minor = capability.strip().partition(".")
+        return HostFacts((version[0], version[1]), machine, (int(major), int(minor)), gpu.strip())
+    except (DeviceError, ValueError, IndexError):
+        return HostFacts((version[0], version[1]), machine)
+
+
+def packages_for(backend: str, facts: HostFacts, index_url: str | None = None) -> tuple[str, ...]:
+    """Choose pip's arguments for a backend.
+
+    Args:
+        backend: of the agent.
+        facts: of the host.
+        index_url: where the wheels for a certain CUDA version are.
+
+    Raises:
+        OfaError: no package fits; the message says why and what would.
+    """
+    index = ("--index-url", index_url) if index_url else ()
+    capability = facts.compute_capability
+    if backend.endswith("-cuda") or "-cuda-" in backend:
+        if capability is None:
+            raise OfaError(f"backend {backend} needs an NVIDIA GPU, and nvidia-smi shows none")
+        old = capability < (7, 5)
+        name = f"{facts.gpu or 'GPU'} (compute capability {capability[0]}.{capability[1]})"
+        if backend.startswith("torch") and old and not index_url:
+            raise OfaError(
+                f"{name}: torch's default builds have no kernels for it; give --index-url of the cu126 builds "
+                "(pytorch.org, Get started); torch 2.14 is the last release that has them"
+            )
+        if backend.startswith("torch"):
+            return (*index, "torch>=2.1,<2.15" if old else "torch>=2.1", "numpy", "nvidia-ml-py")
+        return (*index, "onnxruntime-gpu>=1.17,<1.23" if old else "onnxruntime-gpu>=1.17", "numpy", "nvidia-ml-py")
+    match backend:
+        case "onnxruntime":
+            return (*index, "onnxruntime>=1.17", "numpy")
+        case "torch":
+            return (*index, "torch>=2.1", "numpy")
+        case "tflite" | "tflite-no-xnnpack":
+            return (*index, "ai-edge-litert>=2.1" if facts.python >= (3, 10) else "tflite-runtime==2.14.0", "numpy")
+        case "tflite-runtime":
+            if facts.python >= (3, 12):
+                raise OfaError("tflite-runtime has no build for Python 3.12 or newer: name an older one with --python")
+            return (*index, "tflite-runtime==2.14.0", "numpy<2")
+        case "sleep":
+            return ()
+        case _:
+            raise OfaError(f"backend {backend!r} has nothing to install")
+
+
+def plan_host(backend: str, facts: HostFacts, python: str, index_url: str | None = None) -> Provision:
+    """Say what would be done on a host; raises as `packages_for` does."""
+    packages = packages_for(backend, facts, index_url)
+    folder = f".local/share/ofa-latency/venv-{backend}"
+    commands = [f"{shlex.quote(python)} -m venv ~/{folder}"]
+    if packages:
+        commands.append(f"~/{folder}/bin/python -m pip install {shlex.join(packages)}")
+    return Provision(folder, packages, tuple(commands), f"~/{folder}/bin/python")
+
+
+def install(device: Device, plan: Provision, python: str) -> str:
+    """Do it, and return the absolute path of the interpreter there.
+
+    Raises:
+        OfaError: a step failed; the message has its last words.
+        DeviceError: the device's own.
+    """
+    script = (
+        'set -e; d="$HOME/$1"; p="$2"; shift 2; mkdir -p "$(dirname "$d")"; "$p" -m venv "$d" >&2; '
+        'if [ $# -gt 0 ]; then "$d/bin/python" -m pip install -q --disable-pip-version-check "$@" >&2; fi; '
+        'echo "$d/bin/python"'
+    )
+    done = device.run(["sh", "-c", script, "sh", plan.folder, python, *plan.packages], timeout_s=_INSTALL_S)
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    if done.rc != 0 or not lines:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.rc}"]
+        raise OfaError(f"{device.name}: installing failed: {words[-1][:200]}")
+    return lines[-1]
+
+
+def benchmark_address(machine: str, system: str = "android", version: str = LITERT_VERSION) -> str:
+    """Where the official program for a machine is."""
+    return BENCHMARK_URL.format(version=version, system=system, machine=_MACHINES.get(machine, machine))
+
+
+def fetch_benchmark_model(
+    machine: str, *, sha256: str | None, system: str = "android", version: str = LITERT_VERSION, url: str | None = None
+) -> Path:
+    """Fetch the official program into the cache, or find it there.
+
+    Args:
+        machine: instruction set of the device.
+        sha256: what the file's digest must be.
+        system: `android` or `linux`.
+        version: release of LiteRT.
+        url: another address.
+
+    Returns:
+        The program, for `--benchmark-binary`.
+
+    Raises:
+        OfaError: no digest was given, the address cannot be reached, or what came has another digest.
+    """
+    address = url or benchmark_address(machine, system, version)
+    if sha256 is None:
+        raise OfaError(
+            f"give --sha256 of {address}: a program that runs on your device is not taken unseen; or fetch it "
+            "yourself and give it with --benchmark-binary"
+        )
+    path = cache_folder() / f"{system}-{machine}" / f"benchmark_model-{sha256[:12].lower()}"
+    if not path.exists():
+        try:
+            with urllib.request.urlopen(address, timeout=_FETCH_S) as reply:  # noqa: S310  the digest is checked
+                data = reply.read()
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise OfaError(f"cannot fetch {address} ({reason}); offline? Use a file: --benchmark-binary") from error
+        got = hashlib.sha256(data).hexdigest()
+        if got != sha256.lower():
+            raise OfaError(f"{address} has the sha256 {got}, not {sha256}: not kept")
+        _write_program(path, data)
+    return path
+
+
+def _write_program(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.chmod(0o755)
+    temporary.replace(path)
