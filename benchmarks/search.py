@@ -1,6 +1,6 @@
 """Search beside the authors' package `ofa`: look-ups, predictions and best networks, one process, one thread, CPU time.
 
-    OFA_REFERENCE_DATA=... python benchmarks/bench_search.py [--peer-limits 25] [--peer-seeds 1]
+    OFA_REFERENCE_DATA=... python benchmarks/search.py [--peer-limits 25] [--peer-seeds 1]
 
 Needs the published Note10 tables and accuracy predictor ($OFA_REFERENCE_DATA; ends with a line and exit code 0 if it
 is not set) and `pip install --no-deps ofa==0.1.0.post202307202001`. Exit code 1 if a bar is missed.
