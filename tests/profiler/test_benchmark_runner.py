@@ -118,3 +118,23 @@ def test_programs_that_are_something_else(device: LocalDevice, tmp_path: Path) -
     assert other.stat().st_mode & stat.S_IXUSR
     with pytest.raises(DeviceStorageError, match="absent"):
         BenchmarkRunner(device, tmp_path / "absent").open()
+
+
+def test_a_table_of_three_blocks(device: LocalDevice, tmp_path: Path) -> None:
+    from ofa_core.spaces import tiny
+    from profiler.profiling import Job, profile
+    from profiler.session import Settings
+
+    path = program(tmp_path)
+    path.write_text(path.read_text().replace("float(text)", 'float(len(open(flags["graph"], "rb").read())) / 100'))
+    path.write_text(path.read_text().replace('open(flags["graph"]).read()', '""'))
+    blocks = tiny().all_blocks((24,))[:3]
+    settings = Settings(n_processes=3, budget_s=1, min_rounds=2, max_rounds=2)
+    job = Job(tiny(), (24,), "here", BACKEND, settings=settings, n_reference=0, order=lambda _: blocks)
+    result = profile(job, device, BenchmarkRunner(device, path), tmp_path / "t.csv")
+    assert len(result.table) == 3
+    assert result.table.n_failed == 0
+    assert result.table.context.backend == BACKEND
+    assert result.table.context.clock == "wall"
+    for entry in result.table.entries.values():
+        assert (entry.latency_ms or 0) > 0.01
