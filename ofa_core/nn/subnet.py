@@ -82,10 +82,16 @@ class MBConv(nn.Module):
         self.project = nn.Conv2d(mid_c, spec.out_c, 1, bias=False)
         self.project_bn = batch_norm(spec.out_c)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, in_c, in_px, in_px) -> (n, out_c, out_px, out_px)."""
+    def forward(self, x: Tensor, expanded: Tensor | None = None) -> Tensor:
+        """(n, in_c, in_px, in_px) -> (n, out_c, out_px, out_px).
+
+        `expanded` (n, mid_c, in_px, in_px) stands for the normalised output of the first convolution, before the
+        activation, where the caller has it.
+        """
         y: Tensor = x
-        if self.expand is not None and self.expand_bn is not None:
+        if expanded is not None:
+            y = activate(expanded, self.act)
+        elif self.expand is not None and self.expand_bn is not None:
             y = activate(self.expand_bn(self.expand(y)), self.act)
         y = activate(self.depthwise_bn(self.depthwise(y)), self.act)
         if self.se is not None:

@@ -10,8 +10,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ofa_core.errors import OfaError
+from ofa_core.nn.subnet import MBConv, SubNet
 
 __all__ = ["calibrate"]
 
@@ -37,8 +39,8 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor], *, all_ranks: bool = Fa
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     saved = [(norm.momentum, norm.training) for norm in norms]
     sums = [torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms]
-    sizes = [0] * len(norms)
-    hooks = [norm.register_forward_pre_hook(partial(_record_size, sizes, i)) for i, norm in enumerate(norms)]
+    biased = [1.0] * len(norms)  # from the variance that torch keeps to the biased one
+    hooks = [norm.register_forward_pre_hook(partial(_record_factor, biased, i)) for i, norm in enumerate(norms)]
     was_training = net.training
     n_images = 0
     try:
@@ -47,13 +49,12 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor], *, all_ranks: bool = Fa
             norm.train()
             norm.momentum = 1.0  # so that the running statistics are those of the last batch
         for images in batches:
-            net(images)
+            _forward(net, images)
             n_images += len(images)
-            for total, norm, size in zip(sums, norms, sizes, strict=True):
+            for total, norm, factor in zip(sums, norms, biased, strict=True):
                 assert norm.running_mean is not None
                 assert norm.running_var is not None
-                biased = norm.running_var * ((size - 1) / size)
-                total += len(images) * torch.stack((norm.running_mean, biased)).cpu()
+                total += len(images) * torch.stack((norm.running_mean, norm.running_var * factor)).cpu()
     finally:
         for hook in hooks:
             hook.remove()
@@ -65,8 +66,51 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor], *, all_ranks: bool = Fa
     return _apply(norms, sums, n_images, all_ranks=all_ranks)
 
 
-def _record_size(sizes: list[int], index: int, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-    sizes[index] = inputs[0].numel() // inputs[0].shape[1]
+def _record_factor(factors: list[float], index: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    n = inputs[0].numel() // inputs[0].shape[1]
+    factors[index] = (n - 1) / n
+
+
+def _forward(net: nn.Module, images: Tensor) -> None:
+    """Run a network; in a sub-net, the widest normalisations are worked out instead of carried out."""
+    if not isinstance(net, SubNet):
+        net(images)
+        return
+    x = images.contiguous(memory_format=torch.channels_last)
+    n_normalised = 1 + max(i for i, spec in enumerate(net.blocks) if spec.op == "final_expand")
+    for layer in net.layers[:n_normalised]:  # nothing after the last batch norm has statistics
+        if isinstance(layer, MBConv) and layer.expand is not None and layer.expand_bn is not None:
+            x = layer(x, _expanded(layer.expand, layer.expand_bn, x))
+        else:
+            x = layer(x)
+
+
+def _expanded(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution normalised by its batch statistics, in one pass over its output.
+
+    For y = W x the mean is W mean(x) and the variance diag(W cov(x) W^T); x has a third to a sixth of the channels. So
+    the statistics are known before y is, and the normalisation goes into the weights.
+
+    Args:
+        conv: the convolution.
+        norm: gets the batch's mean and biased variance.
+        x: (n, in_c, px, px).
+
+    Returns:
+        (n, mid_c, px, px).
+    """
+    rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # (n * px * px, in_c)
+    weight = conv.weight.flatten(1)  # (mid_c, in_c)
+    mean = rows.mean(0)
+    centred = rows - mean
+    covariance = centred.t() @ centred / len(rows)
+    mean, var = weight @ mean, ((weight @ covariance) * weight).sum(1).clamp_min(0)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(var)
+    scale = norm.weight * (var + norm.eps).rsqrt()
+    return functional.conv2d(x, (weight * scale[:, None])[..., None, None], norm.bias - mean * scale)
 
 
 def _apply(norms: list[nn.BatchNorm2d], sums: list[Tensor], n_images: int, *, all_ranks: bool) -> int:
