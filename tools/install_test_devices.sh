@@ -7,6 +7,8 @@
 # What is unpacked lies in $OFA_TEST_CACHE, by default $XDG_CACHE_HOME/ofa-latency/test-devices (~/.cache/...):
 #   adbd/      Debian's adbd and all its libraries, from the suite after bookworm (needs no library of this system)
 #   aarch64/   a root directory with C and C++ libraries, and libLiteRt.so from the aarch64 wheel of ai-edge-litert
+#   tflite-runtime/   a virtual environment with the last tflite-runtime, where PYTHON is old enough (3.11 at most); the
+#              tests take it from $OFA_TFLITE_RUNTIME_PYTHON=$OFA_TEST_CACHE/tflite-runtime/bin/python
 set -eu
 
 python=${1:-python3}
@@ -85,5 +87,12 @@ with zipfile.ZipFile(wheel) as archive:
 PYTHON
   rm -rf "$cache/wheel"
   touch "$cache/aarch64/.complete"
+fi
+
+if [ ! -e "$cache/tflite-runtime/.complete" ] && "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then
+  rm -rf "$cache/tflite-runtime"
+  "$python" -m venv "$cache/tflite-runtime"
+  "$cache/tflite-runtime/bin/python" -m pip install -q "tflite-runtime==2.14.0" "numpy<2"
+  touch "$cache/tflite-runtime/.complete"
 fi
 echo "$cache"

@@ -146,6 +146,22 @@ def test_the_old_runtime_is_told_by_its_own_name(tmp_path, model_path):
     assert (result.wall_ns > 0).all()
 
 
+def test_the_old_runtime_makes_a_table(tmp_path):
+    from ofa_core.spaces import tiny
+    from profiler.profiling import Job, profile
+    from profiler.session import Settings
+
+    python = os.environ.get("OFA_TFLITE_RUNTIME_PYTHON")
+    if not python:
+        pytest.skip("OFA_TFLITE_RUNTIME_PYTHON names no interpreter that has tflite-runtime")
+    settings = Settings(n_processes=3, budget_s=1)
+    job = Job(tiny(), (24,), "here", "tflite-runtime", settings=settings, n_reference=2)
+    with LocalDevice(tmp_path) as device:
+        result = profile(job, device, AgentRunner(device, "tflite-runtime", python=python), tmp_path / "t.csv")
+    assert result.table.n_failed == 0
+    assert result.table.context.backend_version.startswith("tflite-runtime 2.14")
+
+
 def test_a_forced_runtime_that_is_missing_is_one_clear_error(tmp_path):
     if find_spec("tflite_runtime"):
         pytest.skip("tflite-runtime is installed here")
