@@ -22,6 +22,7 @@ __all__ = ["BACKENDS", "ModelStore"]
 BACKENDS = {
     "benchmark-model": ".tflite",
     "onnxruntime": ".onnx",
+    "onnxruntime-cuda": ".onnx",
     "sleep": ".json",
     "tflite": ".tflite",
     "tflite-no-xnnpack": ".tflite",

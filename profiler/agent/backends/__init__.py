@@ -13,6 +13,7 @@ __all__ = ["BACKENDS", "Backend", "Model", "open_backend"]
 
 BACKENDS = {
     "onnxruntime": "profiler.agent.backends.ort:OrtBackend",
+    "onnxruntime-cuda": "profiler.agent.backends.ort_cuda:OrtCudaBackend",
     "sleep": "profiler.agent.backends.sleep:SleepBackend",
     "tflite": "profiler.agent.backends.tflite:open_tflite",
     "tflite-no-xnnpack": "profiler.agent.backends.tflite:open_without_xnnpack",

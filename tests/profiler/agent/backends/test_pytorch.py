@@ -112,6 +112,19 @@ def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
         runner.open()
 
 
+def test_an_onnxruntime_without_cuda_is_named(tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has the CUDA provider")
+    with (
+        LocalDevice(tmp_path) as device,
+        AgentRunner(device, "onnxruntime-cuda") as runner,
+        pytest.raises(JobError, match=r"has no CUDA provider: install onnxruntime-gpu"),
+    ):
+        runner.open()
+
+
 def test_every_backend_of_the_agent_has_model_files() -> None:
     assert set(BACKENDS) >= set(AGENT_BACKENDS)
 
