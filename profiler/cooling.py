@@ -26,6 +26,7 @@ class Cooling:
         device: whose.
         start: its conditions at the start, when it was as it should be.
         say: is told in one line when there is something to wait for.
+        is_phone: whether its temperature says something: a laptop's processor rises as much at once, and is not slowed.
         max_wait_s: longest wait at a time; measuring goes on afterwards, and what comes of it is said.
         clock: seconds, monotonic.
         sleep: waits.
@@ -35,6 +36,7 @@ class Cooling:
     device: Device
     start: Conditions
     say: Callable[[str], None] = lambda _: None
+    is_phone: bool = False
     max_wait_s: float = MAX_WAIT_S
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -47,8 +49,8 @@ class Cooling:
     @property
     def can_tell(self) -> bool:
         """Whether this device says anything about its heat that would show it to be slowed down."""
-        is_phone = self.start.battery_percent is not None and self.start.temperatures_c is not None
-        return self.start.thermal_status is not None or self.start.throttle_count is not None or is_phone
+        has_sensor = self.is_phone and self.start.temperatures_c is not None
+        return self.start.thermal_status is not None or self.start.throttle_count is not None or has_sensor
 
     def stayed_cool(self) -> bool:
         """Whether the device was not slowed down by heat since the last look; True where it does not say."""
@@ -84,9 +86,9 @@ class Cooling:
     def _why_hot(self, now: Conditions) -> str | None:
         if now.throttled:
             return f"throttled by heat (status {now.thermal_status})"
-        if now.throttled is None and self.start.battery_percent is not None:
+        if now.throttled is None and self.is_phone:
             first, last = _hottest(self.start), _hottest(now)
-            if first is not None and last is not None and last > first + MARGIN_C:
+            if first is not None and last is not None and last > max(first + MARGIN_C, WARM_C):
                 return f"at {last:.0f} C, {last - first:.0f} more than at the start"
         return None
 

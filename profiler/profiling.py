@@ -143,7 +143,7 @@ def profile(
         memory_bytes=int(memory or DEFAULT_MODEL_MEMORY_BYTES),
     )
     before = device.conditions()
-    heat = Cooling(device, before, say)
+    heat = Cooling(device, before, say, is_phone=(facts.os or "").startswith("Android"))
     measured, context, failures = measure_plan(
         job, plan, runner, journal_path(out), fresh=fresh, progress=progress, heat=heat if heat.can_tell else None
     )

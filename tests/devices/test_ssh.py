@@ -291,6 +291,17 @@ def test_an_unknown_host_key_is_one_line_and_exit_1(sshd, tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
+def test_a_dry_run_of_setup_says_what_it_would_do(sshd) -> None:
+    main = "import sys; from profiler.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", main, "setup", "--target", "ssh:box", "--dry-run", "--python", sys.executable]
+    done = subprocess.run([*command, "--backend", "tflite"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == f"{sys.executable} -m venv ~/.local/share/ofa-latency/venv-tflite"
+    assert second.endswith("pip install 'ai-edge-litert>=2.1' numpy")
+    assert not (sshd.home / ".local").exists()
+
+
 def test_a_connection_cut_in_the_middle_costs_one_visit(sshd, tmp_path: Path) -> None:
     out = tmp_path / "box.csv"
     journal = tmp_path / "box.journal.jsonl"

@@ -65,13 +65,17 @@ def test_waiting_has_an_end() -> None:
 
 
 def test_an_old_phone_is_judged_by_its_temperature() -> None:
-    start = Conditions(battery_percent=80, temperatures_c=(("cpu", 35.0), ("skin", 30.0)))
-    warm = replace(start, temperatures_c=(("cpu", 49.0),))
-    hot = replace(start, temperatures_c=(("cpu", 51.0),))
-    assert Scripted(warm).cooling(start)[0].stayed_cool()
-    assert not Scripted(hot).cooling(start)[0].stayed_cool()
-    plugged_in = Conditions(temperatures_c=(("cpu", 35.0),))  # a server may well be that warm
-    assert Scripted(replace(plugged_in, temperatures_c=(("cpu", 70.0),))).cooling(plugged_in)[0].stayed_cool()
+    start = Conditions(battery_percent=80, temperatures_c=(("cpu", 38.0), ("skin", 30.0)))
+    warm = replace(start, temperatures_c=(("cpu", 62.0),))
+    hot = replace(start, temperatures_c=(("cpu", 64.0),))
+    assert Scripted(warm).cooling(start, is_phone=True)[0].stayed_cool()
+    cooling, said = Scripted(hot, hot, start).cooling(start, is_phone=True)
+    assert not cooling.stayed_cool()
+    assert cooling.cool_down() == 5
+    assert said == ["phone: at 64 C, 26 more than at the start: waiting for it to cool, at most 300 s"]
+    assert Scripted(hot).cooling(start)[0].stayed_cool()  # a laptop may well be that warm
+    cold = replace(start, temperatures_c=(("cpu", 20.0),))
+    assert Scripted(replace(start, temperatures_c=(("cpu", 55.0),))).cooling(cold, is_phone=True)[0].stayed_cool()
 
 
 def test_a_processor_that_counts_its_throttling() -> None:
