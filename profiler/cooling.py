@@ -13,8 +13,6 @@ __all__ = ["Cooling"]
 
 MARGIN_C = 25.0  # of the CPU of a phone above its start; before Android 10 none says that it is throttled
 WARM_C = 60.0  # what no phone is called hot below
-    15.0  # of a phone's CPU above its start, where the system does not say that it is throttled (before Android 10)
-)
 MAX_WAIT_S = 300.0
 LOOK_EVERY_S = 5.0
 
