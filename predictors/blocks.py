@@ -26,8 +26,9 @@ __all__ = ["BlockKernel", "BlockPredictor", "block_features"]
 
 MIN_BLOCKS = 10
 SELECTION_ROWS = 700  # rows on which the strengths are chosen
-MOST_ROWS = 3000  # rows that the process keeps
-NU = 4.0  # degrees of freedom of the errors
+MOST_ROWS = 2000  # rows that the process keeps
+NU = 2.0  # degrees of freedom of the errors: outliers are frequent
+ITERATIONS = 3
 CHUNK = 4096
 
 
@@ -173,12 +174,12 @@ class BlockPredictor:
         self.rows_ = X - self.centre_
         covariance = kernel(self.rows_, self.rows_)
         noise = np.full(len(y), kernel.noise**2)
-        for iteration in range(2):
+        for iteration in range(ITERATIONS):
             self.inverse_ = np.linalg.inv(covariance + np.diag(noise))
             self.weights_ = self.inverse_ @ (y - self.offset_)
             variance = 1.0 / np.diag(self.inverse_)
             errors = self.weights_ * variance
-            if iteration == 0:
+            if iteration < ITERATIONS - 1:
                 scale = 1.4826 * float(np.median(np.abs(errors))) + 1e-4
                 noise = kernel.noise**2 * (NU + (errors / scale) ** 2) / (NU + 1.0)
         self._deviation_ = np.sqrt(np.maximum(variance, 1e-12))

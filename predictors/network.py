@@ -61,7 +61,9 @@ class Mixture:
     held_out: Floats
 
 
-def fit_mixture(space: Space, genomes: Genomes, latency_ms: Floats, priors: Floats) -> Mixture:
+def fit_mixture(
+    space: Space, genomes: Genomes, latency_ms: Floats, priors: Floats, trust_without: float = TRUST_WITHOUT_PRIOR
+) -> Mixture:
     """Fit and average.
 
     Args:
@@ -69,6 +71,7 @@ def fit_mixture(space: Space, genomes: Genomes, latency_ms: Floats, priors: Floa
         genomes: (n, 1 + n_slots) measured networks.
         latency_ms: (n,).
         priors: (n, K) what each prior predicts for them, ms; K may be 0.
+        trust_without: share of the average that models without a prior have before any row was seen.
     """
     n, n_priors = priors.shape
     unit = float(np.median(latency_ms))
@@ -101,7 +104,7 @@ def fit_mixture(space: Space, genomes: Genomes, latency_ms: Floats, priors: Floa
             attempt(chosen, strengths)
 
     used = np.asarray(uses)
-    share = TRUST_WITHOUT_PRIOR if used.any() else 1.0
+    share = trust_without if used.any() else 1.0
     trust = np.where(used, (1.0 - share) / max(int(used.sum()), 1), share / int((~used).sum()))
     weights = average_weights(np.asarray(scores), n, trust)
     coef = weights @ np.asarray(coefs)

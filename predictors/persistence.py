@@ -32,6 +32,7 @@ from predictors.builtin import BuiltinAccuracy
 from predictors.estimator import Estimator, Floats, as_space
 from predictors.intervals import ConformalErrors
 from predictors.lut import LutPredictor
+from predictors.mlp import Perceptron
 from predictors.network import Mixture, NetworkPredictor
 from predictors.quadratic import Design, QuadraticForm
 from predictors.regime import Regime
@@ -163,21 +164,27 @@ def _pack_plain(_predictor: Estimator, packed: _Packed) -> _Packed:
 
 def _pack_accuracy(predictor: AccuracyPredictor, packed: _Packed) -> _Packed:
     packed.facts = {
-        "model": predictor.model, "chosen": predictor.model_, "n_rows": predictor.n_rows_, "seen": predictor.seen_
-    }  # fmt: skip
+        "model": predictor.model,
+        "seed": predictor.seed,
+        "chosen": predictor.model_,
+        "n_rows": predictor.n_rows_,
+        "seen": predictor.seen_,
+    }
     packed.arrays = {"errors": predictor.errors_, **predictor.mean_.arrays()}
     return packed
 
 
 def _unpack_accuracy(packed: _Packed) -> AccuracyPredictor:
     facts, arrays = packed.facts, dict(packed.arrays)
-    predictor = AccuracyPredictor(packed.space, model=facts["model"])
+    predictor = AccuracyPredictor(packed.space, model=facts["model"], seed=facts["seed"])
     predictor.errors_ = arrays.pop("errors")
     predictor.mae_ = float(np.mean(np.abs(predictor.errors_)))
     predictor.model_, predictor.n_rows_, predictor.seen_ = facts["chosen"], facts["n_rows"], tuple(facts["seen"])
     if facts["chosen"] == "rbf":
         rows = Design(**{name: arrays[name] for name in Design.__dataclass_fields__})
         predictor.mean_ = KernelMean(rows, arrays["weights"], float(arrays["offset"]))
+    elif facts["chosen"] == "mlp":
+        predictor.mean_ = Perceptron.from_arrays(arrays)
     else:
         predictor.mean_ = QuadraticForm.from_arrays(arrays)
     return predictor
