@@ -59,7 +59,7 @@ def train_embedded(
 
 @app.command()
 def supernet(
-    data: Data = "digits",
+    data: Annotated[str | None, typer.Option("--data", help="Default: that of --config, else digits.")] = None,
     config: ConfigFile = None,
     out: Out = Path("runs/supernet"),
     space: SpaceName = None,
@@ -76,10 +76,10 @@ def supernet(
     """Train a supernet through all phases. Under torchrun: one process per device."""
     from dataclasses import replace
 
-    settings = _settings(config, data)
+    settings = _settings(config, data or "digits")
     overrides: dict[str, dict[str, Any]] = {
         "space": {"name": space},
-        "data": {"source": data if config is None or data != "digits" else None, "workers": workers},
+        "data": {"source": data, "workers": workers},
         "recipe": {"name": recipe, "epochs": epochs},
         "run": {"device": device, "seed": seed},
     }

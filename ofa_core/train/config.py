@@ -28,7 +28,7 @@ __all__ = [
     "build_space",
     "embedded",
 ]
-__all__ += ["from_table", "read_config"]
+__all__ += ["comparable", "differences", "from_table", "read_config"]
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class SpaceConfig:
         dropout: before the classifier.
     """
 
-    name: str = "tiny"
+    name: str = "mbv3-w1.0"
     first_stride: int | None = None
     stage_strides: tuple[int, ...] | None = None
     resolutions: tuple[int, ...] | None = None
@@ -107,6 +107,7 @@ class RunConfig:
         device: `auto`, `cpu` or `cuda`.
         amp: `none`, `bf16` or `fp16`.
         checkpoint_s: seconds between checkpoints.
+        compile: `torch.compile` the network in fine-tuning; a supernet runs another sub-net in every step.
         fast_gradients: measure at start which depth-wise shapes take the matrix form of the weight gradient (CPU).
     """
 
@@ -114,6 +115,7 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["none", "bf16", "fp16"] = "none"
     checkpoint_s: float = 300.0
+    compile: bool = False
     fast_gradients: bool = True
 
 
@@ -263,3 +265,29 @@ def _converted(hint: Any, value: Any, place: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise OfaError(f"{place} is {value!r}; {hint.__name__} is expected")
     return value
+
+
+def comparable(config: Config) -> dict[str, Any]:
+    """The settings that decide the result; how often checkpoints are written is free to change."""
+    fixed = replace(config, run=replace(config.run, checkpoint_s=0.0), data=replace(config.data, workers=0))
+    plain: dict[str, Any] = _plain(fixed.to_dict())
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
+    """The settings that differ, in words."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            inner = differences(a, b, f"{prefix}{key}.")
+            found += [inner] if inner else []
+        elif a != b:
+            found.append(f"{prefix}{key}: {a!r} then, {b!r} now")
+    return "; ".join(found)

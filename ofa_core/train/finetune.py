@@ -55,8 +55,11 @@ def finetune_subnet(
     last.dropout = phase.dropout
     loader = replace(data.loader(config, phase, space, process), resolutions=(arch.resolution_px,))
     optimizer = make_optimizer(net, phase)
+    model = wrapped(net, process)
+    if config.run.compile:
+        model.compile()
     steps = train_phase(
-        wrapped(net, process),
+        model,
         optimizer,
         loader,
         phase,

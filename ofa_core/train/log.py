@@ -11,7 +11,7 @@ from typing import Any
 from ofa_core.atomic import atomic_path, write_text
 from ofa_core.train.loop import Step
 
-__all__ = ["COLUMNS", "Log", "open_log", "plot_log", "read_log"]
+__all__ = ["COLUMNS", "Log", "open_log", "plot_log", "read_log", "write_phase"]
 
 COLUMNS = ("n_steps", "phase", "step", "px", "lr", "loss", "top1", "n_images")
 
@@ -84,6 +84,15 @@ def read_log(path: Path) -> list[dict[str, str]]:
         return []
     text = path.read_text(encoding="utf-8")
     return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+
+
+def write_phase(path: Path, phase: str, which: str, arch: str, top1: float, loss: float) -> None:
+    """Add or replace the accuracy of a sub-net after a phase."""
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()[1:])) if path.exists() else []
+    rows = [row for row in rows if row[:2] != [phase, which]]
+    rows.append([phase, which, arch, f"{top1:.3f}", f"{loss:.5f}"])
+    lines = ["phase,which,arch,top1,loss", *(",".join(row) for row in rows)]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def plot_log(folder: Path) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,13 +20,13 @@ from ofa_core.nn.sorting import sort_channels
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet, extract
 from ofa_core.space import Space
-from ofa_core.train.config import Config, build_phases, build_space
+from ofa_core.train.config import Config, build_phases, build_space, comparable, differences
 from ofa_core.train.distributed import Process, any_rank, wrapped
 from ofa_core.train.evaluation import Evaluator
 from ofa_core.train.loading import Loader, Unreadable, split_held_out
-from ofa_core.train.log import Log, open_log, plot_log
+from ofa_core.train.log import Log, open_log, plot_log, write_phase
 from ofa_core.train.loop import Step, make_optimizer, n_steps, train_phase
-from ofa_core.train.phases import Phase
+from ofa_core.train.phases import Phase, restricted
 from ofa_core.train.plans import remembered_plan
 from ofa_core.train.sources import Source, open_sources
 from ofa_core.train.state import load_latest, save_state
@@ -144,7 +144,8 @@ def train_supernet(
 
     Args:
         config: the run.
-        folder: gets `run-*.pt` (checkpoints), `supernet.pt` (the result), `log.csv`, `tensorboard/`, `training.png`.
+        folder: gets `run-*.pt` (checkpoints), `supernet.pt` (the result), `log.csv`, `phases.csv` (accuracy after
+            each), `tensorboard/`, `training.png`.
         data: its images.
         process: this process among all.
         resume: go on from the folder's newest checkpoint; without any, start.
@@ -206,8 +207,8 @@ def _started(
         if start_from is not None:
             _load_weights(net, start_from)
         return _Run(net)
-    if content["config"] != _comparable(config):
-        changed = _differences(content["config"], _comparable(config))
+    if content["config"] != comparable(config):
+        changed = differences(content["config"], comparable(config))
         raise OfaError(f"{folder} holds a run with other settings ({changed}); resume needs the same configuration")
     if content["world"] != process.world:
         raise OfaError(f"{folder}: the run had {content['world']} processes, now there are {process.world}")
@@ -304,8 +305,23 @@ def _run_phase(
     if done < total:
         raise StoppedError(f"stopped in phase {phase.name} after {done} of {total} steps; go on with --resume")
     _report_unreadable(data, events)
+    _validate(config, folder, data, process, run, phase, log)
     run.phase_index, run.step = index + 1, 0
     _save(config, folder, process, run, None, log, None)
+
+
+def _validate(
+    config: Config, folder: Path, data: Data, process: Process, run: _Run, phase: Phase, log: Log | None
+) -> None:
+    """Accuracy of the ends of what the phase sampled, at the largest image size, into `phases.csv`."""
+    part = restricted(run.net.space, phase)
+    evaluator = data.evaluator(config, process)
+    px = part.resolutions[-1]
+    for name, arch in {"largest": part.largest(px), "smallest": part.smallest(px)}.items():
+        result = evaluator.accuracy(run.net, arch)
+        if log is not None:
+            log.scalar(f"val/top1 {name}", result.top1, run.n_steps)
+            write_phase(folder / "phases.csv", phase.name, name, str(arch), result.top1, result.loss)
 
 
 def _counted(run: _Run) -> bool:
@@ -338,7 +354,7 @@ def _save(
     if log is not None:
         log.flush()
     content = {
-        "config": _comparable(config),
+        "config": comparable(config),
         "world": process.world,
         "net": checkpoint_dict(run.net, run.net.space, config.preprocessing),
         "plan": run.net.plan.to_list(),
@@ -361,27 +377,3 @@ def _report_unreadable(data: Data, events: Events) -> None:
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         events.warn(f"{len(names)} images cannot be decoded and were left out: {'; '.join(names[:3])}{more}")
-
-
-def _comparable(config: Config) -> dict[str, Any]:
-    """The settings that decide the result; how often checkpoints are written is free to change."""
-    fixed = replace(config, run=replace(config.run, checkpoint_s=0.0), data=replace(config.data, workers=0))
-    return cast("dict[str, Any]", _plain(fixed.to_dict()))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            inner = _differences(a, b, f"{prefix}{key}.")
-            found += [inner] if inner else []
-        elif a != b:
-            found.append(f"{prefix}{key}: {a!r} then, {b!r} now")
-    return "; ".join(found)
