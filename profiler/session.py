@@ -32,6 +32,7 @@ MAX_LOST = 5  # connections that break without a visit in between: more, and the
 LOOK_EVERY_S = 20.0  # at the device's heat
 MAX_VOIDS = 5  # times that visits are voided for heat, in one session
 PILOT_RUNS = N_DISCARDED + 3
+SLOWER_THAN_PILOT = 1.15  # cold first runs, and a machine that is not always as fast as in the pilot: the budget holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,7 @@ class Session:
         load_s = self._load_s / max(n_loads, 1) * sum(len(c) for c in self.plan.chunks) + 0.5 * len(self.plan.chunks)
         left_s = s.budget_s - (self.clock() - self._started)
         rounds = (left_s / s.n_processes - load_s) / max(round_s, 1e-6)
+        rounds /= SLOWER_THAN_PILOT
         n_rounds = int(np.clip(rounds, s.min_rounds, s.max_rounds))
         self.journal.write(
             {"pilot": {"repeats": repeats, "n_rounds": n_rounds, "ms": [ms.get(i) for i in range(len(repeats))]}}
