@@ -155,6 +155,16 @@ class Phones:
         print("stop" if unplug else "start", number, file=self.process.stdin, flush=True)
         assert self.process.stdout.readline().split()[1] == str(number)
 
+    def wait(self, number: int) -> None:
+        """Wait until adb can use a phone, whose adbd may just have been started."""
+        deadline, serial = time.monotonic() + 20, self.serial(number)
+        while subprocess.run(["adb", "-s", serial, "get-state"], capture_output=True).stdout.strip() != b"device":
+            if time.monotonic() > deadline:
+                pytest.fail(f"phone {number} does not come: {(self.folder / f'adbd{number}.log').read_text()}")
+            subprocess.run(["adb", "disconnect", serial], capture_output=True)
+            subprocess.run(["adb", "connect", serial], capture_output=True)
+            time.sleep(0.05)
+
     def set(self, number: int, name: str, text: str) -> None:
         """Change what a phone shows: `thermalservice`, `battery` or `props`."""
         temporary = self.folder / f"phone{number}" / f".{name}"
@@ -225,7 +235,7 @@ def running_phones(models: list[str], sizes: list[str], machine: str = "x86_64")
             patch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{folder}/adb.sock")
             phones = Phones(folder, process)
             for number in range(1, len(models) + 1):
-                _wait_for_phone(phones, number)
+                phones.wait(number)
             yield phones
         finally:
             patch.undo()
@@ -233,18 +243,6 @@ def running_phones(models: list[str], sizes: list[str], machine: str = "x86_64")
             process.wait()
             process.stdin.close()
             process.stdout.close()
-
-
-def _wait_for_phone(phones: Phones, number: int) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        subprocess.run(["adb", "connect", phones.serial(number)], capture_output=True)
-        state = subprocess.run(["adb", "-s", phones.serial(number), "get-state"], capture_output=True).stdout
-        if state.strip() == b"device":
-            return
-        if time.monotonic() > deadline:
-            pytest.fail(f"phone {number} does not come: {(phones.folder / f'adbd{number}.log').read_text()}")
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
@@ -259,6 +257,7 @@ def phones(all_phones: Phones, monkeypatch: pytest.MonkeyPatch) -> Phones:
     """The same, cool and charged."""
     monkeypatch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{all_phones.folder}/adb.sock")
     for number in (1, 2):
+        all_phones.wait(number)
         all_phones.set(number, "thermalservice", COOL)
         all_phones.set(number, "battery", CHARGED)
     return all_phones

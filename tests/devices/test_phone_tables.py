@@ -125,8 +125,7 @@ def test_unplugged_for_good_then_resumed(phones, tmp_path: Path, agent: Path) ->
         phones.plug(1)
     kept = read_journal(journal_path(out))
     assert len(kept.visits) == 7  # all that was measured: at most the visit at hand is lost
-    subprocess.run(["adb", "disconnect", phones.serial(1)], capture_output=True)
-    subprocess.run(["adb", "connect", phones.serial(1)], capture_output=True)
+    phones.wait(1)
     with phone(phones, agent, backoff_s=(0, 0.5, 1)) as (device, runner):
         profile(job(), device, runner, out)
     state = read_journal(journal_path(out))
