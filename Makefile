@@ -39,8 +39,9 @@ demo: $(VENV)/.installed  ## profile this CPU, verify, search at a limit, measur
 	$(VENV)/bin/python examples/demo.py --out $(DEMO_DIR)
 
 bench: $(TEST_VENV)/.installed  ## ratios against peers and limits; some need $$OFA_REFERENCE_DATA
-	for name in help_texts export search predictors training; do \
+	for name in help_texts export search training; do \
 	  echo "== $$name"; PYTHONPATH=. $(TEST_VENV)/bin/python benchmarks/$$name.py || exit 1; done
+	if [ -n "$$OFA_REFERENCE_DATA" ]; then PYTHONPATH=. $(TEST_VENV)/bin/python benchmarks/prediction.py "$$OFA_REFERENCE_DATA"; fi
 
 clean:
 	rm -rf $(VENV) $(TEST_VENV) $(DEMO_DIR) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

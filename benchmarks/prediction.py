@@ -1,6 +1,6 @@
 """Predictors on published measurements: each goal, what is reached, and the baselines beside it.
 
-    python benchmarks/predictors.py DATA_FOLDER [--only networks,transfer,gate,blocks,accuracy,active,speed]
+    python benchmarks/prediction.py DATA_FOLDER [--only networks,transfer,gate,blocks,accuracy,active,speed]
 
 DATA_FOLDER holds the published files. Whole networks: the test rows are drawn once with a fixed seed, and no constant
 of `predictors` was chosen on them (a split of the training part, rows 1,000 to 2,000 of the same permutation, served).
@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # else this file would be found as `predictors`
 
 from ofa_core.arch import arch_from_dict
 from ofa_core.formats.yaml_tables import read_table
