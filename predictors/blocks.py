@@ -182,7 +182,8 @@ class BlockPredictor:
             if iteration < ITERATIONS - 1:
                 scale = 1.4826 * float(np.median(np.abs(errors))) + 1e-4
                 noise = kernel.noise**2 * (NU + (errors / scale) ** 2) / (NU + 1.0)
-        self._deviation_ = np.sqrt(np.maximum(variance, 1e-12))
+        # As of a new block: an outlier's own extra noise must not make its error look small.
+        self._deviation_ = np.sqrt(np.maximum(variance - noise, 0.0) + kernel.noise**2)
         return errors
 
     def _cross_validated(self, X: Floats, y: Floats, rng: np.random.Generator) -> float:
