@@ -81,7 +81,8 @@ class SshChannel:
         self._keep_err = MAX_LINE_BYTES
         with contextlib.suppress(ChannelClosedError):  # a program need not read its input
             self._send(data, deadline, 0.0)
-            self._session.shutdown_write()
+            with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+                self._session.shutdown_write()
 
     def read_all(self, deadline: float) -> tuple[bytes, bytes]:
         """Return stdout and stderr when both have ended."""
@@ -143,7 +144,7 @@ class SshChannel:
                     ) from error
                 self._take()
                 continue
-            except OSError:
+            except (OSError, EOFError, paramiko.SSHException):  # paramiko tells a broken connection in all three ways
                 self._raise_ended("takes no more input")
             if n_sent == 0 or self._session.exit_status_ready():
                 self._raise_ended("takes no more input")
