@@ -11,13 +11,14 @@ from pathlib import Path
 
 from ofa_core.arch import Arch, arch_from_dict, arch_to_dict
 from ofa_core.atomic import write_text
+from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
 from ofa_core.table import CONTEXT_COLUMNS, TABLE_SCHEMA, Context, parse_context
 
-__all__ = ["NETWORK_COLUMNS", "Network", "networks_path", "read_networks", "write_networks"]
+__all__ = ["NETWORK_COLUMNS", "Network", "calibration_of", "networks_path", "read_networks", "write_networks"]
 
 _ROLES = ("reference", "verify")
 _NUMBERS = ("sum_ms", "latency_ms", "median_ms", "p90_ms", "iqr_ms")
@@ -55,6 +56,16 @@ class Network:
     iqr_ms: float | None = None
     n_samples: int = 0
     n_processes: int = 0
+
+
+def calibration_of(networks: Sequence[Network]) -> Calibration | None:
+    """The calibration by the `reference` networks among these; None if there are fewer than it takes."""
+    refs = [net for net in networks if net.role == "reference"]
+    if len(refs) < MIN_NETWORKS:
+        return None
+    return fit_calibration(
+        [net.sum_ms for net in refs], [net.n_blocks for net in refs], [net.latency_ms for net in refs]
+    )
 
 
 def networks_path(table: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from devices.device import DeviceError
-from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, new_app, run_app
+from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, new_app, parse_pixels, run_app
 from ofa_core.errors import OfaError
 
 if TYPE_CHECKING:
@@ -367,18 +367,12 @@ def parse_resolutions(text: str | None, space: Space) -> tuple[int, ...]:
     """Read `160,192,224` or `128-224:16`; the default is three of the space's choices, spread over its range."""
     if text is None:
         return (160, 192, 224) if 224 in space.resolutions else space.resolutions
-    pixels: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4})(?::(\d{1,3}))?)?\s*", part)
-        if not match:
-            raise typer.BadParameter(f"{part!r}; such as 160,192,224 or 128-224:16", param_hint="--resolutions")
-        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 4)
-        pixels.update(range(first, last + 1, max(step, 1)))
     from ofa_core.space import check_resolution
 
+    pixels = parse_pixels(text)
     for px in pixels:
         check_resolution(px)
-    return tuple(sorted(pixels))
+    return pixels
 
 
 def _stderr() -> Console:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from devices.facts import Conditions, quiet_report
+from ofa_core.networks import calibration_of
 from profiler.compare import Comparison
 from profiler.measurement import N_DISCARDED
 from profiler.profiling import ProfileResult
@@ -121,8 +122,6 @@ def _session_lines(m: Measured, wall_s: float) -> list[str]:
 
 def show_profile(result: ProfileResult, wall_s: float) -> list[str]:
     """The summary of a profile."""
-    from ofa_core.calibration import fit_calibration
-
     widths = sorted(e.half_width for e in result.measured.estimates.values())
     table = result.table
     entries = list(table.entries.values())
@@ -138,12 +137,8 @@ def show_profile(result: ProfileResult, wall_s: float) -> list[str]:
             f"median +-{100 * widths[len(widths) // 2]:.1f} %, worst +-{100 * widths[-1]:.1f} %"
         ),
     ]
-    if len(result.networks) >= 5:
-        c = fit_calibration(
-            [n.sum_ms for n in result.networks],
-            [n.n_blocks for n in result.networks],
-            [n.latency_ms for n in result.networks],
-        )
+    c = calibration_of(result.networks)
+    if c is not None:
         lines.append(
             f"calibration on {c.n_networks} networks: sum off by {100 * c.raw_bias:+.1f} % (raw), leave-one-out error "
             f"{100 * c.loo_mape:.1f} %, Spearman {c.spearman:.3f}"

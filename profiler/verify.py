@@ -15,9 +15,9 @@ import numpy as np
 from devices.device import Device
 from devices.facts import Conditions
 from ofa_core.arch import Arch
-from ofa_core.calibration import Calibration, fit_calibration, spearman
+from ofa_core.calibration import Calibration, spearman
 from ofa_core.errors import ContextMismatchError, OfaError
-from ofa_core.networks import Network, networks_path, read_networks, write_networks
+from ofa_core.networks import Network, calibration_of, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.table import Context, LatencyTable
 from profiler.jobs import Runner
@@ -129,13 +129,7 @@ def load_calibration(table: Path, context: Context) -> tuple[Calibration | None,
     if not path.exists():
         return None, []
     networks = read_networks(path, context)
-    refs = [net for net in networks if net.role == "reference"]
-    if not refs:
-        return None, networks
-    calibration = fit_calibration(
-        [net.sum_ms for net in refs], [net.n_blocks for net in refs], [net.latency_ms for net in refs]
-    )
-    return calibration, networks
+    return calibration_of(networks), networks
 
 
 def read_candidates(path: Path) -> list[dict[str, Any]]:
