@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_core.calibration import fit_calibration
+from ofa_core.calibration import fit_calibration, spearman
 from ofa_core.networks import networks_path, read_networks
 from ofa_core.spaces import get_space
 from profiler.journal import JournalState, VisitRecord, read_journal
@@ -82,11 +82,11 @@ def main() -> None:
     nets = [n for n in read_networks(networks_path(table)) if NetworkItem(n.space, n.arch).id in index]
     net_items = [index[NetworkItem(n.space, n.arch).id] for n in nets]
     block_items = [[index[BlockItem(b).id] for b in space.blocks(n.arch)] for n in nets]
-    pixels = np.array([n.arch.resolution_px for n in nets])
+    pixels, mparams = np.array([n.arch.resolution_px for n in nets]), [n.mparams for n in nets]
     context = state.header["context"]
     print(f"{context['device']}, {context['backend']} {context['backend_version']}, {context['threads']} thread(s)")
     print(f"{len(ids) - len(nets)} blocks, {len(nets)} whole networks, {len(state.visits)} visits")
-    print("probe clock statistic runs   bias %  LOO % scale  LOO % +per block  Spearman  within px  drift %")
+    print("probe clock statistic runs   bias %  LOO % scale  LOO % +per block  +weights  Spearman  within px  drift %")
     clocks: tuple[Clock, ...] = ("wall", "cpu")
     for probe in (False, True):
         for clock in clocks:
@@ -96,18 +96,21 @@ def main() -> None:
                     whole = ms[-1][net_items]
                     sums = np.array([ms[-1][items].sum() for items in block_items])
                     n_blocks = [len(items) for items in block_items]
-                    one = fit_calibration(sums, n_blocks, whole, ("scale",))
-                    two = fit_calibration(sums, n_blocks, whole, ("scale", "per_block"))
+                    one, two, three = (
+                        fit_calibration(sums, n_blocks, mparams, whole, terms)
+                        for terms in ((), ("per_block",), ("per_mparam",))
+                    )
                     within = [
-                        fit_calibration(sums[m], np.ones(m.sum()), whole[m], ("scale",)).spearman
+                        spearman(sums[m], whole[m])
                         for px in sorted(set(pixels.tolist()))
                         if (m := pixels == px).sum() >= 5
                     ]
                     level = np.log(ms[:-1][:, net_items] / whole).mean(axis=1)
                     print(
                         f"{'yes' if probe else 'no':5} {clock:5} {statistic:9} {runs:5} {100 * one.raw_bias:+7.1f} "
-                        f"{100 * one.loo_mape:12.2f} {100 * two.loo_mape:17.2f} {one.spearman:9.3f} "
-                        f"{min(within, default=float('nan')):10.3f} {100 * float(np.ptp(level)):8.1f}"
+                        f"{100 * one.loo_mape:12.2f} {100 * two.loo_mape:17.2f} {100 * three.loo_mape:9.2f} "
+                        f"{one.spearman:9.3f} {min(within, default=float('nan')):10.3f} "
+                        f"{100 * float(np.ptp(level)):8.1f}"
                     )
 
 

@@ -1,15 +1,16 @@
 """From the sum of a table to the latency of a whole network, with its error.
 
 A sum of blocks that were measured one by one differs from the network that they make: each block paid a call of its
-own, and found other things in the caches. Both grow with the sum and with the number of layers, so a few whole
-networks, measured together with the blocks, are enough to correct it:
+own, and found its weights in the cache, where a network has to fetch them again for every image. The one grows with the
+number of layers, the other with the number of parameters, so a few whole networks, measured together with the blocks,
+are enough to correct the sum (docs/adr/0004):
 
-    latency = scale * sum + per_block * n_blocks
+    latency = scale * sum + per_block * n_blocks + per_mparam * (parameters / 10^6)
 
-fitted by least squares on relative errors (weights 1 / latency^2). The default fits the scale alone, unless the second
-term clearly lowers the leave-one-out error. That term is held back by a ridge penalty towards "the sum is right" (scale
-1, nothing per block), so that few networks move it little. The interval is conformal: a quantile of the leave-one-out
-errors, which nobody was fitted to.
+fitted by least squares on relative errors (weights 1 / latency^2). The default fits the scale alone, unless one more
+term clearly lowers the leave-one-out error; then it takes the one that lowers it most. That term is held back by a
+ridge penalty, so that few networks move it little. The interval is conformal: a quantile of the leave-one-out errors,
+which nobody was fitted to.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from ofa_core.errors import TableError
 
 __all__ = ["Calibration", "conformal_quantile", "fit_calibration"]
 
-RIDGE = 1.0  # penalty in units of one network at the mean sum, for every term but the scale
+RIDGE = 0.05  # for every term but the scale: a network's error of 2 % against a term that is some 9 % of a latency
 MIN_NETWORKS = 5
 GAIN_OF_A_TERM = 0.9  # the leave-one-out error falls at least to this part of it, or the term stays out
+TERMS = ("per_block", "per_mparam")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Calibration:
     Attributes:
         scale: factor on the sum.
         per_block_ms: milliseconds added for each layer of the network, pooling and classifier included.
+        per_mparam_ms: milliseconds added for each million parameters.
         n_networks: whole networks it was fitted on.
         raw_bias: mean of sum / latency - 1 before any correction.
         loo_mape: mean absolute leave-one-out error, as a fraction.
@@ -46,23 +49,27 @@ class Calibration:
 
     scale: float
     per_block_ms: float
+    per_mparam_ms: float
     n_networks: int
     raw_bias: float
     loo_mape: float
     loo_errors: tuple[float, ...]
     spearman: float
 
-    def predict(self, sum_ms: ArrayLike, n_blocks: ArrayLike) -> NDArray[np.float64]:
+    def predict(self, sum_ms: ArrayLike, n_blocks: ArrayLike, mparams: ArrayLike) -> NDArray[np.float64]:
         """Latency of whole networks.
 
         Args:
             sum_ms: (n,) sums of the table.
             n_blocks: (n,) layers of each network.
+            mparams: (n,) parameters of each, in millions.
 
         Returns:
             (n,) milliseconds per batch.
         """
-        return self.scale * np.asarray(sum_ms, dtype=np.float64) + self.per_block_ms * np.asarray(n_blocks)
+        layers, weights = np.asarray(n_blocks, dtype=np.float64), np.asarray(mparams, dtype=np.float64)
+        total = self.scale * np.asarray(sum_ms, dtype=np.float64)
+        return np.asarray(total + self.per_block_ms * layers + self.per_mparam_ms * weights)
 
     def margin(self, confidence: float = 0.9) -> float:
         """The factor m such that a latency lies in [prediction / m, prediction * m] with this probability."""
@@ -88,16 +95,21 @@ def conformal_quantile(errors: ArrayLike, confidence: float) -> float:
 
 
 def fit_calibration(
-    sum_ms: ArrayLike, n_blocks: ArrayLike, latency_ms: ArrayLike, terms: Sequence[str] | None = None
+    sum_ms: ArrayLike,
+    n_blocks: ArrayLike,
+    mparams: ArrayLike,
+    latency_ms: ArrayLike,
+    terms: Sequence[str] | None = None,
 ) -> Calibration:
     """Fit the correction to whole networks.
 
     Args:
         sum_ms: (n,) sums of the table, n >= 5.
         n_blocks: (n,) layers of each network.
+        mparams: (n,) parameters of each, in millions.
         latency_ms: (n,) measured latencies.
-        terms: `scale`, or `scale` and `per_block`; None takes the second only where it clearly lowers the
-            leave-one-out error.
+        terms: which to fit besides the scale, of `per_block` and `per_mparam`; None takes one only where it clearly
+            lowers the leave-one-out error.
 
     Returns:
         The calibration with its leave-one-out errors.
@@ -106,26 +118,31 @@ def fit_calibration(
         TableError: for too few networks, or numbers that are not finite and positive.
     """
     if terms is None:
-        simple, rich = (fit_calibration(sum_ms, n_blocks, latency_ms, t) for t in (("scale",), ("scale", "per_block")))
-        return rich if rich.loo_mape < GAIN_OF_A_TERM * simple.loo_mape else simple
+        simple, *rich = (
+            fit_calibration(sum_ms, n_blocks, mparams, latency_ms, t) for t in ((), *((term,) for term in TERMS))
+        )
+        best = min(rich, key=lambda fit: fit.loo_mape)
+        return best if best.loo_mape < GAIN_OF_A_TERM * simple.loo_mape else simple
     sums = np.asarray(sum_ms, dtype=np.float64)
-    blocks = np.asarray(n_blocks, dtype=np.float64)
     truth = np.asarray(latency_ms, dtype=np.float64)
+    sizes = np.stack([sums, *(np.asarray({"per_block": n_blocks, "per_mparam": mparams}[t], float) for t in terms)], 1)
     if len(truth) < MIN_NETWORKS:
         raise TableError(f"{len(truth)} whole networks; a calibration takes at least {MIN_NETWORKS}")
     if not (np.isfinite(sums).all() and np.isfinite(truth).all() and (sums > 0).all() and (truth > 0).all()):
         raise TableError("a calibration takes finite, positive sums and latencies only")
-    scale, per_block = _solve(sums, blocks, truth, "per_block" in terms)
+    scale, *rest = _solve(sizes, truth).tolist()
     errors = []
     keep = np.ones(len(truth), dtype=bool)
     for i in range(len(truth)):
         keep[i] = False
-        a, b = _solve(sums[keep], blocks[keep], truth[keep], "per_block" in terms)
+        left_out = float(sizes[i] @ _solve(sizes[keep], truth[keep]))
         keep[i] = True
-        errors.append(math.log(truth[i] / max(a * sums[i] + b * blocks[i], 1e-12)))
+        errors.append(math.log(truth[i] / max(left_out, 1e-12)))
+    found = dict(zip(terms, rest, strict=True))
     return Calibration(
         scale=scale,
-        per_block_ms=per_block,
+        per_block_ms=found.get("per_block", 0.0),
+        per_mparam_ms=found.get("per_mparam", 0.0),
         n_networks=len(truth),
         raw_bias=float(np.mean(sums / truth - 1)),
         loo_mape=float(np.mean(np.abs(np.exp(-np.asarray(errors)) - 1))),
@@ -134,18 +151,12 @@ def fit_calibration(
     )
 
 
-def _solve(
-    sums: NDArray[np.float64], blocks: NDArray[np.float64], truth: NDArray[np.float64], per_block: bool
-) -> tuple[float, float]:
-    relative = sums / truth
-    if not per_block:
-        return float(relative.sum() / (relative**2).sum()), 0.0
-    # Unknowns: scale, and per_block in units of the mean block, so that the penalty has no unit.
-    unit = float(sums.mean() / blocks.mean())
-    design = np.stack([relative, unit * blocks / truth], axis=1)
-    left = design.T @ design + np.diag([0.0, RIDGE])
-    scale, rest = np.linalg.solve(left, design.sum(axis=0))
-    return float(scale), float(rest * unit)
+def _solve(sizes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients of (n, p) sizes, the first of them the sum, in relative least squares."""
+    unit = sizes[:, 0].mean() / sizes.mean(axis=0)  # of each size, so that the penalty has no unit
+    design = sizes * unit / truth[:, None]
+    penalty = np.diag([0.0] + [RIDGE] * (sizes.shape[1] - 1))
+    return np.asarray(np.linalg.solve(design.T @ design + penalty, design.sum(axis=0)) * unit)
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:

@@ -57,6 +57,11 @@ class Network:
     n_samples: int = 0
     n_processes: int = 0
 
+    @property
+    def mparams(self) -> float:
+        """Its parameters, in millions."""
+        return sum(block.params for block in self.space.blocks(self.arch)) / 1e6
+
 
 def calibration_of(networks: Sequence[Network]) -> Calibration | None:
     """The calibration by the `reference` networks among these; None if there are fewer than it takes."""
@@ -64,7 +69,10 @@ def calibration_of(networks: Sequence[Network]) -> Calibration | None:
     if len(refs) < MIN_NETWORKS:
         return None
     return fit_calibration(
-        [net.sum_ms for net in refs], [net.n_blocks for net in refs], [net.latency_ms for net in refs]
+        [net.sum_ms for net in refs],
+        [net.n_blocks for net in refs],
+        [net.mparams for net in refs],
+        [net.latency_ms for net in refs],
     )
 
 

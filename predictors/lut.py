@@ -30,12 +30,12 @@ FILL_CONFIDENCE = 0.9
 
 
 class LutPredictor(Estimator):
-    """Latency by table: `scale * sum of blocks + per_block * layers`, with an interval from whole networks.
+    """Latency by table: the sum of blocks, corrected by whole networks (`ofa_core.calibration`), with their interval.
 
     Args:
         space: the space of the architectures.
-        calibration_terms: what whole networks may correct: `scale`, or `scale` and `per_block`; None lets the
-            leave-one-out error decide.
+        calibration_terms: what whole networks may correct besides the scale: `per_block`, `per_mparam`, both or
+            neither; None lets the leave-one-out error decide.
         fill: supply blocks that the table lacks by regression over those it has (`predictors.blocks`).
 
     Attributes:
@@ -78,6 +78,7 @@ class LutPredictor(Estimator):
         self.table_, self.n_filled_ = table, 0
         self.spread_ms_ = {}
         self._dense_: dict[tuple[int, ...], tuple[DenseTable, DenseTable]] = {}
+        self._sizes_: dict[int, DenseTable] = {}
         if self.fill:
             pixels = {block.in_px for _, block in table.entries if block.op == "first_conv"}
             self._supply(table.missing(space, sorted({*space.resolutions, *pixels})))
@@ -104,18 +105,18 @@ class LutPredictor(Estimator):
         self.n_filled_ += len(more)
 
     def _calibrate(self, networks: Sequence[Network]) -> Calibration | None:
-        sums, layers, truth = [], [], []
+        sums = []
         for net in networks:
             try:
                 total = float(self.table_.sum_ms(net.space, [net.arch])[0])
             except MissingBlockError:
                 total = net.sum_ms
             sums.append(total)
-            layers.append(len(net.space.blocks(net.arch)))
-            truth.append(net.latency_ms)
-        if len(truth) < MIN_NETWORKS:
+        if len(sums) < MIN_NETWORKS:
             return None
-        return fit_calibration(sums, layers, truth, self.calibration_terms)
+        layers = [len(net.space.blocks(net.arch)) for net in networks]
+        mparams, truth = [net.mparams for net in networks], [net.latency_ms for net in networks]
+        return fit_calibration(sums, layers, mparams, truth, self.calibration_terms)
 
     # ---- what is known ---------------------------------------------------------------------------------------------
 
@@ -153,8 +154,10 @@ class LutPredictor(Estimator):
         c = self.calibration_
         if c is None:
             return f"sum of blocks, not calibrated against whole networks: its error is unknown{filled}"
+        more = f" + {1e3 * c.per_block_ms:.1f} us a layer" if c.per_block_ms else ""
+        more += f" + {1e3 * c.per_mparam_ms:.1f} us a million parameters" if c.per_mparam_ms else ""
         return (
-            f"sum of blocks x {c.scale:.3f}, calibrated on {c.n_networks} whole networks, "
+            f"sum of blocks x {c.scale:.3f}{more}, calibrated on {c.n_networks} whole networks, "
             f"leave-one-out error {100 * c.loo_mape:.1f} %{filled}"
         )
 
@@ -174,7 +177,7 @@ class LutPredictor(Estimator):
         total = self._total(genomes, 0)
         if self.calibration_ is None:
             return total
-        return np.asarray(self.calibration_.predict(total, self._n_layers(genomes)))
+        return self.calibration_.predict(total, self._size(genomes, 0), self._size(genomes, 1))
 
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:
         if self.calibration_ is None:
@@ -184,9 +187,18 @@ class LutPredictor(Estimator):
         extra = self._total(genomes, 1) * self.calibration_.scale if self.spread_ms_ else np.zeros(len(point))
         return np.maximum(point / margin - extra, 0.0), point * margin + extra
 
-    def _n_layers(self, genomes: Genomes) -> Floats:
-        fixed = 6 if as_space(self.space).feature_c else 5  # stem, first block, final_expand, pooling, ..., classifier
-        return np.asarray(np.count_nonzero(genomes[:, 1:], axis=1) + float(fixed))
+    def _size(self, genomes: Genomes, which: int) -> Floats:
+        """Layers (which = 0) or millions of parameters (which = 1); zeros where the calibration does not ask."""
+        c = self.calibration_
+        if c is None or not (c.per_block_ms, c.per_mparam_ms)[which]:
+            return np.zeros(len(genomes))
+        space = as_space(self.space)
+        px = space.resolutions[0]  # neither depends on it
+        if which not in self._sizes_:
+            self._sizes_[which] = DenseTable.build(space, [px], lambda b, _: b.params / 1e6 if which else 1.0)
+        here = genomes.copy()
+        here[:, 0] = px
+        return self._sizes_[which].sum(here)
 
     def _total(self, genomes: Genomes, which: int) -> Floats:
         """Sum latencies (which = 0) or half-widths of supplied blocks (which = 1)."""

@@ -201,7 +201,9 @@ def verify(
             continue
         net = network_of(item, e, table, role)
         if net is not None:
-            predicted = net.sum_ms if calibration is None else float(calibration.predict(net.sum_ms, net.n_blocks))
+            predicted = net.sum_ms
+            if calibration is not None:
+                predicted = float(calibration.predict(net.sum_ms, net.n_blocks, net.mparams))
             checks.append(NetworkCheck(net, predicted, net.latency_ms * (1 + e.half_width)))
     if not checks:
         raise OfaError(

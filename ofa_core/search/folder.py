@@ -256,9 +256,11 @@ def _networks(folder: Path, record: Mapping[str, Any]) -> tuple[tuple[Point, ...
     path = folder / "networks.csv"
     if not path.exists():
         return (), ()
-    calibration = record["latency"]["calibration"] or {"scale": 1.0, "per_block_ms": 0.0}
+    scale, *more = 1.0, 0.0, 0.0
+    if record["latency"]["calibration"] is not None:
+        scale, *more = (record["latency"]["calibration"][name] for name in ("scale", "per_block_ms", "per_mparam_ms"))
     points: dict[str, list[Point]] = {"reference": [], "verify": []}
     for net in read_networks(path):
-        predicted = calibration["scale"] * net.sum_ms + calibration["per_block_ms"] * net.n_blocks
+        predicted = scale * net.sum_ms + more[0] * net.n_blocks + more[1] * net.mparams
         points[net.role].append(Point(predicted, net.latency_ms, None, None, str(net.arch)))
     return tuple(points["reference"]), tuple(points["verify"])

@@ -26,7 +26,7 @@ _CONTEXT = {
     "batch_size": int,
 }
 _CALIBRATION = {
-    **dict.fromkeys(("scale", "per_block_ms", "raw_bias", "loo_mape", "spearman", "margin_90"), float),
+    **dict.fromkeys(("scale", "per_block_ms", "per_mparam_ms", "raw_bias", "loo_mape", "spearman", "margin_90"), float),
     "n_networks": int,
 }
 _MEASURED = {

@@ -216,7 +216,8 @@ def _details(data: SearchFolder) -> Iterable[tuple[str, str]]:
         yield (
             "Calibration",
             f"sum \u00d7 {calibration['scale']:.4f}"
-            + _per_layer(calibration["per_block_ms"])
+            + _per("layer", calibration["per_block_ms"])
+            + _per("million parameters", calibration["per_mparam_ms"])
             + f", on {calibration['n_networks']} networks",
         )
         left_out = f"{100 * calibration['loo_mape']:.2f} % mean, left out one by one"
@@ -231,8 +232,8 @@ def _details(data: SearchFolder) -> Iterable[tuple[str, str]]:
     yield "Search", f"{record['n_evaluated']:,} sub-nets evaluated in {record['seconds']:.1f} s, seed {record['seed']}"
 
 
-def _per_layer(ms: float) -> str:
-    return f" {'+' if ms > 0 else chr(0x2212)} {abs(ms):.3g} ms per layer" if ms else ""
+def _per(what: str, ms: float) -> str:
+    return f" {'+' if ms > 0 else chr(0x2212)} {abs(ms):.3g} ms per {what}" if ms else ""
 
 
 def _limits(record: Any) -> str:

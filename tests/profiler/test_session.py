@@ -12,9 +12,8 @@ from synthetic import make_device, make_job, true_ms
 from devices.device import DeviceUnreachableError
 from devices.fake import FakeDevice, Fault
 from ofa_core.blocks import BlockSpec
-from ofa_core.calibration import fit_calibration
 from ofa_core.errors import ContextMismatchError, FormatError
-from ofa_core.networks import networks_path, read_networks
+from ofa_core.networks import calibration_of, networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
 from profiler.journal import read_journal
@@ -62,8 +61,8 @@ def test_two_speeds_and_preemptions_leave_the_table_right_to_a_percent(tmp_path:
     assert ratio.std() / ratio.mean() < 0.012
     assert 1.0 <= ratio.mean() <= 1.41
     assert result.measured.n_dropped > 0
-    nets = result.networks
-    c = fit_calibration([n.sum_ms for n in nets], [n.n_blocks for n in nets], [n.latency_ms for n in nets])
+    c = calibration_of(result.networks)
+    assert c is not None
     assert c.loo_mape < 0.02
     raw = np.array([e.median_ms / true_ms([b]) for (_, b), e in result.table.entries.items()])  # type: ignore[operator]
     assert raw.std() / raw.mean() > 3 * ratio.std() / ratio.mean()  # without the probe it would be much worse
