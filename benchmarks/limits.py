@@ -4,8 +4,8 @@
 
 For each limit `ofa-search --measure local` gives a winner. Afterwards, in rounds with a pause before each, new
 processes measure every winner once more (`ofa-profile verify --arch`, on a copy of the table). A line is printed for
-each measurement: the limit, the measured latency at the table's reference speed and its raw median, the machine's
-speed, load and dropped runs; at the end how many were within the limit.
+each measurement: the limit, the measured latency in the table's state and its raw median, the machine's speed and
+state, load and dropped runs; at the end how many were within the limit.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--n-limits", type=int, default=5)
     parser.add_argument("--n-rounds", type=int, default=3)
     parser.add_argument("--pause-s", type=float, default=60)
-    parser.add_argument("--verify-s", type=float, default=20)
+    parser.add_argument("--verify-s", type=float, default=30)
     options = parser.parse_args()
     space = get_space(options.space)
     folder = Path(tempfile.mkdtemp(prefix="ofa-limits-"))
@@ -74,8 +74,9 @@ def main() -> None:
             print(
                 f"round {round_ + 1}, limit {limit:6.2f}: {net['latency_ms']:7.3f} ms "
                 f"({'held' if net['latency_ms'] <= limit else 'BROKEN'}), raw median {net['median_ms']:7.3f}, "
-                f"probe at {answer['speed']:.2f} of its reference, load {answer['load_1min']}, "
-                f"{answer['clock']} clock, {answer['n_dropped']} runs dropped, {answer['n_runs']} clean"
+                f"probe at {answer['speed']:.2f} of its reference, networks at {answer['slower_now']:.2f}, "
+                f"load {answer['load_1min']}, {answer['clock']} clock, {answer['n_dropped']} runs dropped, "
+                f"{answer['n_runs']} clean"
             )
     print(f"held {held} of {options.n_rounds * options.n_limits}")
 

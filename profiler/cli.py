@@ -34,6 +34,7 @@ app = new_app(
 )
 
 VERIFY_PROCESSES = 6
+VERIFY_S_PER_NET = 6.0
 UNSTABLE_SHARE = 0.05  # of the blocks: more unstable ones than that, and the exit code is 3
 UNSTABLE_MEDIAN = 0.05  # median half width of the intervals
 
@@ -203,7 +204,7 @@ def verify(
     target: Annotated[str, typer.Option("--target", "-t", help="The table's device.")] = "local",
     space: Annotated[str | None, typer.Option("--space", "-s", help="[default: the only one the table covers]")] = None,
     resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
-    budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 6 s per sub-net, at least 40]")] = None,
+    budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 6 per network, at least 40]")] = None,
     seed: SeedOption = 1,
     python: PythonOption = None,
     benchmark_binary: BenchmarkOption = None,
@@ -218,6 +219,7 @@ def verify(
     from profiler import console
     from profiler.launch import Launch, launch
     from profiler.session import Settings
+    from profiler.verify import N_STATE
     from profiler.verify import verify as run_verify
 
     if (nets is not None) + bool(arch) + (candidates is not None) != 1:
@@ -225,7 +227,7 @@ def verify(
     table = LatencyTable.read(lut)
     the_space, archs = _verify_archs(lut, table, space, nets, arch, candidates, resolutions, seed)
     the_target = Target.parse(target)
-    budget_s = budget_s if budget_s is not None else max(40.0, 6.0 * len(archs))
+    budget_s = budget_s if budget_s is not None else max(40.0, VERIFY_S_PER_NET * (len(archs) + N_STATE))
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
     err = _stderr()
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)

@@ -32,6 +32,7 @@ __all__ = [
 PLAIN_EVERY_S = 10.0
 NOT_ADDITIVE_MAPE = 0.08  # of the calibrated sum, leave-one-out, over the reference networks
 NOT_ADDITIVE_SPEARMAN = 0.9
+CHANGED_STATE = 0.1  # of networks' latency, that the speed probe does not see
 
 
 @contextmanager
@@ -171,9 +172,25 @@ def show_verification(v: Verification, wall_s: float) -> list[str]:
         f"Spearman {v.spearman:.3f} overall{'; within ' + ranks if ranks else ''}",
         f"worst: {100 * v.worst.error:+.1f} % for {v.worst.network.arch}",
         f"machine speed: the probe took {v.measured.speed:.2f} x its time in the table's session",
+        *_state_lines(v),
         *_session_lines(v.measured, wall_s),
         *(f"failed: {error}" for error in v.failures.values()),
     ]
+    return lines
+
+
+def _state_lines(v: Verification) -> list[str]:
+    if v.state is None:
+        return []
+    lines = [
+        (
+            f"device state: {v.state.n_networks} networks of the table's session take {v.state.scale:.3f} x what they "
+            f"took then {1e3 * v.state.per_mparam_ms:+.0f} us a million parameters; taken out (with it, MAPE would be "
+            f"{100 * v.mape_now:.2f} %)"
+        )
+    ]
+    if abs(v.slower_now - 1) > CHANGED_STATE:
+        lines.append(f"advice: networks take {v.slower_now:.2f} x what they took in the table's session; profile again")
     return lines
 
 
@@ -190,6 +207,8 @@ def verification_record(v: Verification) -> dict[str, Any]:
         "calibrated": v.calibration is not None,
         "clock": v.measured.clock,
         "speed": v.measured.speed,
+        "mape_now": v.mape_now,
+        "slower_now": v.slower_now,
         "load_1min": v.before.load_1min,
         "n_runs": v.measured.n_runs,
         "n_dropped": v.measured.n_dropped,
@@ -201,6 +220,7 @@ def verification_record(v: Verification) -> dict[str, Any]:
                 "predicted_ms": c.predicted_ms,
                 "latency_ms": c.network.latency_ms,
                 "upper_ms": c.upper_ms,
+                "now_ms": c.now_ms,
                 "median_ms": c.network.median_ms,
             }
             for c in v.checks

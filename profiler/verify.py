@@ -1,4 +1,13 @@
-"""Whole sub-nets, measured in new processes, against the table that claims to know them."""
+"""Whole sub-nets, measured in new processes, against the table that claims to know them.
+
+The speed probe is a small block: it does not see how fast a device fetches weights from memory at the moment, and on a
+shared machine that changes from hour to hour (docs/adr/0005). So some of the table's own reference networks are
+measured again in the same rounds. What they take now against what they took then is the device's state,
+
+    now = scale * then + per_mparam * (parameters / 10^6)
+
+and it is taken out of the sub-nets' latencies, which so are given for the state in which the table was measured.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from devices.device import Device
 from devices.facts import Conditions
 from ofa_core.arch import Arch
-from ofa_core.calibration import Calibration, spearman
+from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration, spearman
 from ofa_core.errors import ContextMismatchError, OfaError
 from ofa_core.networks import Network, calibration_of, networks_path, read_networks, write_networks
 from ofa_core.space import Space
@@ -27,7 +37,9 @@ from profiler.profiling import Job, measure_plan
 from profiler.session import Progress, Settings
 from profiler.tables import Measured, network_of, reference_ns_of
 
-__all__ = ["NetworkCheck", "Verification", "job_of", "load_calibration", "read_candidates", "verify"]
+__all__ = ["N_STATE", "NetworkCheck", "Verification", "job_of", "load_calibration", "read_candidates", "verify"]
+
+N_STATE = 6  # reference networks that tell the device's state
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +49,15 @@ class NetworkCheck:
     Attributes:
         network: the measurement, with the table's sum.
         predicted_ms: the calibrated sum; the sum itself where there is no calibration.
-        upper_ms: upper end of the 90 % interval of the measured latency, by its spread over processes.
+        upper_ms: upper end of the 90 % interval of the measured latency, by its spread over processes and the error of
+            the device's state.
+        now_ms: the measured latency in the device's present state, at the speed probe's reference.
     """
 
     network: Network
     predicted_ms: float
     upper_ms: float
+    now_ms: float
 
     @property
     def error(self) -> float:
@@ -57,6 +72,7 @@ class Verification:
     Attributes:
         checks: one a sub-net.
         calibration: that was applied; None if the table has no reference networks.
+        state: of the device, from networks of the table's session to now; None if the table has too few of them.
         measured: how the session went.
         failures: sub-nets that could not be measured, with their last error.
         before: the device's conditions before.
@@ -65,6 +81,7 @@ class Verification:
 
     checks: tuple[NetworkCheck, ...]
     calibration: Calibration | None
+    state: Calibration | None
     measured: Measured
     failures: dict[str, str]
     before: Conditions
@@ -79,6 +96,16 @@ class Verification:
     def mape(self) -> float:
         """Mean absolute error of the calibrated prediction, as a fraction."""
         return float(np.mean([abs(c.error) for c in self.checks]))
+
+    @property
+    def mape_now(self) -> float:
+        """The same against the latencies in the device's present state."""
+        return float(np.mean([abs(c.predicted_ms / c.now_ms - 1) for c in self.checks]))
+
+    @property
+    def slower_now(self) -> float:
+        """How much longer the sub-nets take in the device's present state, at equal speed of the probe: a ratio."""
+        return float(np.mean([c.now_ms / c.network.latency_ms for c in self.checks]))
 
     @property
     def rmse_ms(self) -> float:
@@ -161,6 +188,8 @@ def verify(
 ) -> Verification:
     """Measure whole sub-nets and set them against the table; the measurements are added to its networks file.
 
+    Up to `N_STATE` of the table's reference networks are measured with them, for the device's state.
+
     Args:
         table_path: a table of ours.
         space: of the sub-nets.
@@ -183,9 +212,9 @@ def verify(
     ref_ns = reference_ns_of(table.context.statistic)
     clock: Clock = "cpu" if table.context.clock == "cpu" else "wall"
     job = job_of(table.context, space, sorted({a.resolution_px for a in archs}), settings) if job is None else job
-    plan = make_plan(
-        [], [NetworkItem(space, arch) for arch in archs], np.random.default_rng(settings.seed), memory_bytes=2**62
-    )
+    wanted = [NetworkItem(space, arch) for arch in archs]
+    known = _state_networks(networks, wanted)
+    plan = make_plan([], [*wanted, *known], np.random.default_rng(settings.seed), memory_bytes=2**62)
     before = device.conditions()
     with tempfile.TemporaryDirectory(prefix="ofa-verify-") as folder:
         measured, context, failures = measure_plan(
@@ -194,20 +223,54 @@ def verify(
     differences = table.context.differences(replace(context, statistic=table.context.statistic))
     if differences:
         raise ContextMismatchError(f"{table_path} was measured in another context: {'; '.join(differences)}")
-    checks = []
-    for i, item in enumerate(plan.items):
-        e = measured.estimates.get(i)
-        if e is None or not isinstance(item, NetworkItem):
-            continue
-        net = network_of(item, e, table, role)
-        if net is not None:
-            predicted = net.sum_ms
-            if calibration is not None:
-                predicted = float(calibration.predict(net.sum_ms, net.n_blocks, net.mparams))
-            checks.append(NetworkCheck(net, predicted, net.latency_ms * (1 + e.half_width)))
+    found = {
+        item: (net, e.half_width)
+        for i, item in enumerate(plan.items)
+        if isinstance(item, NetworkItem) and (e := measured.estimates.get(i)) is not None
+        if (net := network_of(item, e, table, role)) is not None
+    }
+    state = _state([(then, found[item][0]) for item, then in known.items() if item in found])
+    checks = [_check(*found[item], calibration, state) for item in dict.fromkeys(wanted) if item in found]
     if not checks:
         raise OfaError(
             f"none of the {len(archs)} sub-nets could be measured: {next(iter(failures.values()), 'no sample')}"
         )
     write_networks(networks_path(table_path), table.context, [*networks, *(c.network for c in checks)])
-    return Verification(tuple(checks), calibration, measured, failures, before, device.conditions())
+    return Verification(tuple(checks), calibration, state, measured, failures, before, device.conditions())
+
+
+def _state_networks(networks: Sequence[Network], others: Sequence[NetworkItem]) -> dict[NetworkItem, Network]:
+    """The reference networks to measure again: from few to many parameters for their latency, none of the others."""
+    rows = {NetworkItem(net.space, net.arch): net for net in networks if net.role == "reference"}
+    free = [(item, net) for item, net in rows.items() if item not in others]
+    if len(free) < MIN_NETWORKS:
+        return {}
+    free.sort(key=lambda pair: pair[1].mparams / pair[1].latency_ms)
+    return dict(free[i] for i in np.linspace(0, len(free) - 1, min(N_STATE, len(free))).round().astype(int).tolist())
+
+
+def _state(pairs: Sequence[tuple[Network, Network]]) -> Calibration | None:
+    """What networks take now, as a correction of what they took in the table's session."""
+    if len(pairs) < MIN_NETWORKS:
+        return None
+    then, now = zip(*pairs, strict=True)
+    return fit_calibration(
+        [net.latency_ms for net in then],
+        [net.n_blocks for net in then],
+        [net.mparams for net in then],
+        [net.latency_ms for net in now],
+        ("per_mparam",),
+    )
+
+
+def _check(net: Network, half_width: float, calibration: Calibration | None, state: Calibration | None) -> NetworkCheck:
+    now_ms = net.latency_ms
+    if state is not None:
+        net = replace(net, latency_ms=(now_ms - state.per_mparam_ms * net.mparams) / state.scale)
+        errors = np.asarray(state.loo_errors)
+        quantile = float(stats.t.ppf(0.95, len(errors) - 2))
+        half_width = math.hypot(half_width, quantile * math.sqrt(float(np.mean(errors**2)) / len(errors)))
+    predicted_ms = net.sum_ms
+    if calibration is not None:
+        predicted_ms = float(calibration.predict(net.sum_ms, net.n_blocks, net.mparams))
+    return NetworkCheck(net, predicted_ms, net.latency_ms * (1 + half_width), now_ms)

@@ -5,19 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import make_device, make_job, unsteady
+from synthetic import make_device, make_job, true_ms, unsteady
 
 from devices.fake import FakeDevice
 from ofa_core.arch import Arch
+from ofa_core.blocks import BlockSpec
 from ofa_core.errors import ContextMismatchError, MissingBlockError, TableError
-from ofa_core.networks import networks_path, read_networks
+from ofa_core.networks import networks_path, read_networks, write_networks
 from ofa_core.spaces import mobilenet_v3, tiny
 from ofa_core.table import LatencyTable
+from profiler.console import show_verification
 from profiler.plan import reference_archs
 from profiler.profiling import profile
 from profiler.runners import AgentRunner
 from profiler.session import Settings
-from profiler.verify import Verification, load_calibration, verify
+from profiler.verify import N_STATE, Verification, load_calibration, verify
 
 SETTINGS = Settings(n_processes=3, budget_s=5.0, min_rounds=4, max_rounds=10)
 
@@ -59,6 +61,38 @@ def test_a_machine_that_is_slower_now_still_verifies_and_says_so(tmp_path: Path)
     assert v.mape < 0.06  # half as slow again, and most of it is taken out
     raw = np.mean([abs(c.predicted_ms / (c.network.median_ms or 1) - 1) for c in v.checks])
     assert v.mape < raw
+
+
+def test_weights_that_come_slower_now_are_seen_by_known_networks_and_taken_out(tmp_path: Path) -> None:
+    def slow(blocks: tuple[BlockSpec, ...]) -> float:  # a lone block keeps its weights in the cache
+        return 1.05 * true_ms(blocks) + (0.0014 * sum(b.params for b in blocks) / 1e3 if len(blocks) > 1 else 0.0)
+
+    out = table(tmp_path)
+    archs = nets(8)
+    job = replace(make_job(settings=SETTINGS), fake_ms=slow)
+    device = make_device()
+    v = verify(out, tiny(), archs, device, AgentRunner(device, "sleep"), SETTINGS, job=job)
+    assert v.state is not None
+    assert v.state.n_networks == N_STATE
+    assert v.state.per_mparam_ms > 0.7
+    assert v.mape < 0.015 < 0.1 < v.mape_now
+    assert v.slower_now > 1.1
+    assert "profile again" in "\n".join(show_verification(v, 1.0))
+    assert {c.network.arch for c in v.checks} == set(archs)
+    rows = read_networks(networks_path(out))
+    assert [r.role for r in rows] == ["reference"] * 8 + ["verify"] * 8  # those measured again are not new rows
+    assert all(c.network.latency_ms < c.upper_ms for c in v.checks)
+
+
+def test_without_enough_known_networks_the_state_is_left_alone(tmp_path: Path) -> None:
+    out = table(tmp_path)
+    context = LatencyTable.read(out).context
+    rows = read_networks(networks_path(out))
+    write_networks(networks_path(out), context, rows[:4])
+    v = check(out, make_device(), nets(3))
+    assert v.state is None
+    assert [c.now_ms for c in v.checks] == [c.network.latency_ms for c in v.checks]
+    assert v.mape_now == v.mape
 
 
 def test_rows_are_added_and_only_references_refit(tmp_path: Path) -> None:
