@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import IO, Any
 
 from ofa_core.errors import ContextMismatchError, FormatError
@@ -26,6 +29,8 @@ from ofa_core.errors import ContextMismatchError, FormatError
 __all__ = ["Journal", "VisitRecord", "read_journal"]
 
 JOURNAL_SCHEMA = 1
+N_TRIED = 5  # lines, to see how long one takes
+LINE_BYTES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,18 @@ class Journal:
         """Append one event and take it into `state`."""
         self._append(event)
         self.state.take(event)
+
+    def line_s(self) -> float:
+        """Seconds that it takes to get the line of a visit onto the disk: the median of a few, beside the journal."""
+        seconds = []
+        with tempfile.TemporaryFile(dir=self.path.parent) as file:
+            for _ in range(N_TRIED):
+                begin = time.perf_counter()
+                file.write(b" " * LINE_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+                seconds.append(time.perf_counter() - begin)
+        return median(seconds)
 
     def _append(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")

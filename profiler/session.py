@@ -28,6 +28,7 @@ __all__ = ["HeatGuard", "Progress", "Session", "Settings"]
 MAX_TRIES = 3  # per item
 MAX_DRIFT = 0.03  # of the anchors of one unit, beyond its error: more, and the unit is measured again
 MAX_REDOS = 2  # in one session
+LATE = 1.1  # a unit is measured again only if the session is then over within that many times its budget
 MAX_LOST = 5  # connections that break without a visit in between: more, and the device is given up
 LOOK_EVERY_S = 20.0  # at the device's heat
 MAX_VOIDS = 5  # times that visits are voided for heat, in one session
@@ -148,8 +149,9 @@ class Session:
             self._state.total = n_rounds * self.settings.n_processes * sum(len(c) for c in self.plan.chunks)
             for process in range(self.settings.n_processes):
                 for chunk in range(len(self.plan.chunks)):
+                    begin = self.clock()
                     self._unit(process, chunk, n_rounds)
-                    self._redo_if_drifted(process, chunk, n_rounds)
+                    self._redo_if_drifted(process, chunk, n_rounds, self.clock() - begin)
         finally:
             self.runner.close()
 
@@ -158,15 +160,19 @@ class Session:
     def _pilot(self) -> None:
         """Visit each item once, shortly, and fix repeats and rounds from what that took."""
         ms: dict[int, float] = {}
-        n_loads = 0
+        n_loads, load_s = 0, 0.0
+        around_s: list[float] = []  # of a visit: round trips, and what the agent does besides inference
         for chunk in self.plan.chunks:
             todo = [i for i in chunk if i not in ms]
             self._open_and_load(todo, self._rng(99, 0), "pilot")
-            n_loads += len(chunk)
+            n_loads, load_s = n_loads + len(todo), load_s + self._load_s
             for item in self._rng(99, 1).permutation(todo).tolist():
+                begin = self.clock()
                 result = self._try(item, PILOT_RUNS, todo)
                 if result is not None:
                     ms[item] = float(np.median(result[0].wall_ns[N_DISCARDED:])) / 1e6
+                    timed_ns = float(result[0].wall_ns.sum()) + sum(PROBE_RUNS) * result[2][0]
+                    around_s.append(self.clock() - begin - timed_ns / 1e9)
                 self._report("pilot", item)
         self.runner.close()
         s = self.settings
@@ -174,11 +180,12 @@ class Session:
             int(np.clip(np.ceil(s.min_visit_ms / max(ms.get(i, 1e9), 1e-6)), s.min_repeats, s.max_repeats))
             for i in range(len(self.plan.items))
         ]
-        probe_ms = 1.2 * sum(PROBE_RUNS) * self._before[0] / 1e6 + 0.8  # the probe, two requests and a journal line
+        probe_ms = 1.2 * sum(PROBE_RUNS) * self._before[0] / 1e6
+        more_ms = probe_ms + 1e3 * (max(float(np.median(around_s or [0.0])), 0.0) + self.journal.line_s())
         round_s = (
-            sum((repeats[i] + N_DISCARDED) * ms[i] + probe_ms for c in self.plan.chunks for i in c if i in ms) / 1e3
+            sum((repeats[i] + N_DISCARDED) * ms[i] + more_ms for c in self.plan.chunks for i in c if i in ms) / 1e3
         )
-        load_s = self._load_s / max(n_loads, 1) * sum(len(c) for c in self.plan.chunks) + 0.5 * len(self.plan.chunks)
+        load_s = load_s / max(n_loads, 1) * sum(len(c) for c in self.plan.chunks) + 0.5 * len(self.plan.chunks)
         left_s = s.budget_s - (self.clock() - self._started)
         rounds = (left_s / s.n_processes - load_s) / max(round_s, 1e-6)
         rounds /= SLOWER_THAN_PILOT
@@ -242,10 +249,17 @@ class Session:
         self._handles.clear()  # a fresh agent, and a fresh probe before the first visit
         return unsure
 
-    def _redo_if_drifted(self, process: int, chunk: int, n_rounds: int) -> None:
-        """Measure a unit once more if its anchors say that the device was another one then."""
+    def _redo_if_drifted(self, process: int, chunk: int, n_rounds: int, took_s: float) -> None:
+        """Measure a unit once more if its anchors say that the device was another one then, and there is time for it.
+
+        There is if all units to come, which take as long, end within the budget all the same.
+        """
         redone = self.journal.state.redone
         if (process, chunk) in redone or len(redone) >= MAX_REDOS:
+            return
+        n_chunks = len(self.plan.chunks)
+        n_left = n_chunks * self.settings.n_processes - (process * n_chunks + chunk)  # this one again, and the others
+        if self.clock() - self._started + n_left * took_s > LATE * self.settings.budget_s:
             return
         samples = samples_of(self.journal.state.visits.values(), "wall")
         if not samples:

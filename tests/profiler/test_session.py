@@ -10,18 +10,18 @@ import pytest
 from synthetic import make_device, make_job, true_ms
 
 from devices.device import DeviceUnreachableError
-from devices.fake import FakeDevice, Fault
+from devices.fake import FakeDevice, FakeRun, Fault
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import ContextMismatchError, FormatError
 from ofa_core.networks import calibration_of, networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
-from profiler.journal import read_journal
+from profiler.journal import Journal, read_journal
 from profiler.models import ModelStore
-from profiler.plan import PROBE, BlockItem
+from profiler.plan import PROBE, BlockItem, NetworkItem, make_plan, reference_archs
 from profiler.profiling import ProfileResult, journal_path, profile
 from profiler.runners import AgentRunner
-from profiler.session import Progress, Settings
+from profiler.session import Progress, Session, Settings
 
 
 def run(device: FakeDevice, out: Path, **changes: object) -> ProfileResult:
@@ -212,6 +212,29 @@ def test_a_unit_whose_anchors_drift_is_measured_again(tmp_path: Path) -> None:
     assert all(
         math.isclose(e.latency_ms or 0, true_ms([b]), rel_tol=1e-4) for (_, b), e in result.table.entries.items()
     )
+
+
+@pytest.mark.parametrize("drifts", [False, True])
+@pytest.mark.parametrize("memory_kb", [4_000_000, 120_000], ids=["one chunk", "chunks"])
+def test_the_budget_holds_where_a_visit_is_mostly_round_trip(tmp_path: Path, drifts: bool, memory_kb: int) -> None:
+    device = FakeDevice(name="far")
+    probe = model_of(tmp_path, PROBE)
+
+    def microseconds_over_a_slow_line(run: FakeRun) -> float:
+        if run.repeat == 0:
+            device.advance(0.05)
+        return 0.03 * (1.2 if drifts and run.process % 2 and run.model != probe else 1.0)
+
+    device.latency = microseconds_over_a_slow_line
+    archs = [NetworkItem(tiny(), a) for a in reference_archs(tiny(), (28, 32), 12, np.random.default_rng(0))]
+    plan = make_plan(tiny().all_blocks((28, 32)), archs, np.random.default_rng(1), memory_bytes=memory_kb * 350)
+    settings = Settings(n_processes=4, budget_s=60.0, min_rounds=1, max_rounds=10**6)
+    models = ModelStore(tmp_path / "models", "sleep", fake_ms=true_ms)
+    with Journal(tmp_path / "j.jsonl", {}) as journal:
+        Session(plan, AgentRunner(device, "sleep"), models, journal, settings, clock=device.clock).run()
+        assert (len(plan.chunks) > 1) == (memory_kb < 10**6)
+        assert 20 < device.clock() < 1.1 * 60  # rounds are whole
+        assert drifts or not journal.state.redone
 
 
 def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
