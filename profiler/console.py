@@ -33,6 +33,7 @@ PLAIN_EVERY_S = 10.0
 NOT_ADDITIVE_MAPE = 0.08  # of the calibrated sum, leave-one-out, over the reference networks
 NOT_ADDITIVE_SPEARMAN = 0.9
 CHANGED_STATE = 0.1  # of networks' latency, that the speed probe does not see
+NOT_ADDITIVE_BIAS = 1.0  # of the plain sum: what each block paid for its own call outweighs the network
 
 
 @contextmanager
@@ -144,7 +145,7 @@ def show_profile(result: ProfileResult, wall_s: float) -> list[str]:
             f"calibration on {c.n_networks} networks: sum off by {100 * c.raw_bias:+.1f} % (raw), leave-one-out error "
             f"{100 * c.loo_mape:.1f} %, Spearman {c.spearman:.3f}"
         )
-        if c.loo_mape > NOT_ADDITIVE_MAPE or c.spearman < NOT_ADDITIVE_SPEARMAN:
+        if c.loo_mape > NOT_ADDITIVE_MAPE or c.spearman < NOT_ADDITIVE_SPEARMAN or c.raw_bias > NOT_ADDITIVE_BIAS:
             lines.append(
                 "not additive: on this device the sum of blocks does not tell a whole network's latency; launches or "
                 "transfers dominate: measure larger batches (--batch-size), or search with --measure"
