@@ -168,7 +168,7 @@ def _profile_one(
     from profiler.profiling import profile as run_profile
     from profiler.tuning import tuned
 
-    path = out or Path("luts") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', job.device)}-{job.backend}.csv"
+    path = out or Path("luts") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', f'{job.device}-{job.backend}')}.csv"
     err = _stderr()
     device, runner = launch(target, job.backend, options)
     with device, contextlib.closing(runner), tuned(device) if tune else contextlib.nullcontext("") as changed:

@@ -43,7 +43,7 @@ class ModelStore:
 
     Args:
         folder: where files go.
-        backend: one of `BACKENDS`.
+        backend: one of `BACKENDS`, numbered or not.
         batch_size: images per inference.
         graph_form: `fused` or `literal`; ONNX only.
         fake_ms: for the `sleep` backend: how long an item takes.
@@ -61,24 +61,25 @@ class ModelStore:
         Raises:
             OfaError: for a backend without model files.
         """
-        if self.backend not in BACKENDS:
+        suffix = BACKENDS.get(self.backend.partition(":")[0])
+        if suffix is None:
             raise OfaError(f"unknown backend {self.backend!r}; one of {', '.join(sorted(BACKENDS))}")
         name = hashlib.blake2b(item.id.encode(), digest_size=10).hexdigest()
-        path = self.folder / f"{name}{BACKENDS[self.backend]}"
+        path = self.folder / f"{name}{suffix}"
         if not path.exists():
-            write_bytes(path, self._model(item))
+            write_bytes(path, self._model(item, suffix))
         return path
 
-    def _model(self, item: Item) -> bytes:
+    def _model(self, item: Item, suffix: str) -> bytes:
         if self.backend == "sleep":
             return self._sleep_model(item)
-        if BACKENDS[self.backend] == ".tflite":
+        if suffix == ".tflite":
             from profiler.export import to_tflite
 
             if isinstance(item, BlockItem):
                 return to_tflite.block_tflite(item.block, batch_size=self.batch_size)
             return to_tflite.arch_tflite(item.space, item.arch, batch_size=self.batch_size)
-        if BACKENDS[self.backend] == ".ops.json":
+        if suffix == ".ops.json":
             from profiler.export import to_ops
 
             literal = self.graph_form == "literal"

@@ -116,6 +116,7 @@ def packages_for(backend: str, facts: HostFacts, index_url: str | None = None) -
         OfaError: no package fits; the message says why and what would.
     """
     index = ("--index-url", index_url) if index_url else ()
+    backend = backend.partition(":")[0]  # which of several GPUs makes no difference
     capability = facts.compute_capability
     if backend.endswith("-cuda") or "-cuda-" in backend:
         if capability is None:
@@ -150,7 +151,7 @@ def packages_for(backend: str, facts: HostFacts, index_url: str | None = None) -
 def plan_host(backend: str, facts: HostFacts, python: str, index_url: str | None = None) -> Provision:
     """Say what would be done on a host; raises as `packages_for` does."""
     packages = packages_for(backend, facts, index_url)
-    folder = f".local/share/ofa-latency/venv-{backend}"
+    folder = f".local/share/ofa-latency/venv-{backend.partition(':')[0]}"
     commands = [f"{shlex.quote(python)} -m venv ~/{folder}"]
     if packages:
         commands.append(f"~/{folder}/bin/python -m pip install {shlex.join(packages)}")

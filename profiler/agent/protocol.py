@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, BinaryIO, NamedTuple
 
-from profiler.agent.backends import BACKENDS, Backend, Model, open_backend
+from profiler.agent.backends import Backend, Model, open_backend
 from profiler.agent.timing import clocks, read_peak_rss_kb, reset_peak_rss, timed_loop
 
 __all__ = ["PROTOCOL", "Agent", "main", "serve"]
@@ -37,8 +37,8 @@ class Agent:
     """What lives between two requests: the backend and the loaded models, by handle.
 
     Args:
-        backend: a name of `BACKENDS`; it is imported at the first request that needs it, so that a missing runtime is
-            an error reply and not a dead process.
+        backend: a name that `open_backend` knows; it is imported at the first request that needs it, so that an unknown
+            name, or a missing runtime, is an error reply and not a dead process.
     """
 
     def __init__(self, backend: str) -> None:
@@ -169,7 +169,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 def main(argv: list[str]) -> int:
     """Run the agent on this process's stdin and stdout; the exit code is 0."""
     parser = argparse.ArgumentParser(prog="agent", description="Times models for a host, in JSON lines.")
-    parser.add_argument("--backend", required=True, choices=sorted(BACKENDS))
+    parser.add_argument("--backend", required=True, metavar="NAME")
     options = parser.parse_args(argv)
     replies = _take_stdout()
     faulthandler.enable()

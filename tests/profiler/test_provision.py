@@ -30,6 +30,7 @@ PI = HostFacts((3, 11), "aarch64")
         ("torch", PI, ("torch>=2.1", "numpy")),
         ("torch-cuda", TURING, ("torch>=2.1", "numpy", "nvidia-ml-py")),
         ("torch-cuda-fp16", TURING, ("torch>=2.1", "numpy", "nvidia-ml-py")),
+        ("torch-cuda:1", TURING, ("torch>=2.1", "numpy", "nvidia-ml-py")),
         ("sleep", PI, ()),
     ],
 )
@@ -56,6 +57,11 @@ def test_old_gpus_need_older_cuda_builds(facts: HostFacts) -> None:
 def test_what_cannot_be_installed(backend: str, facts: HostFacts, message: str) -> None:
     with pytest.raises(OfaError, match=message):
         packages_for(backend, facts)
+
+
+def test_the_gpus_of_a_host_share_an_environment() -> None:
+    plans = [plan_host(backend, TURING, "python3") for backend in ("torch-cuda", "torch-cuda:1")]
+    assert plans[0] == plans[1]
 
 
 def test_looking_at_a_host(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Backends: how one inference runtime loads a model and runs it once.
 
-A backend is a class without constructor arguments that follows `Backend`; it registers in `BACKENDS`, one line each.
-Its module imports its runtime at the top: a device without the runtime then answers `hello` with a clear error.
+A backend is a class that follows `Backend` and is made from its own name, which says what it shall do; it registers in
+`BACKENDS`, one line each. Those on NVIDIA GPUs may be numbered, `torch-cuda:1`: the GPU that nvidia-smi, or
+$CUDA_VISIBLE_DEVICES, calls so. Its module imports its runtime at the top: a device without the runtime then answers
+`hello` with a clear error.
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -15,16 +18,16 @@ BACKENDS = {
     "onnxruntime": "profiler.agent.backends.ort:OrtBackend",
     "onnxruntime-cuda": "profiler.agent.backends.ort_cuda:OrtCudaBackend",
     "sleep": "profiler.agent.backends.sleep:SleepBackend",
-    "tflite": "profiler.agent.backends.tflite:open_tflite",
-    "tflite-no-xnnpack": "profiler.agent.backends.tflite:open_without_xnnpack",
-    "tflite-runtime": "profiler.agent.backends.tflite:open_tflite_runtime",
+    "tflite": "profiler.agent.backends.tflite:TfliteBackend",
+    "tflite-no-xnnpack": "profiler.agent.backends.tflite:TfliteBackend",
+    "tflite-runtime": "profiler.agent.backends.tflite:TfliteBackend",
     "torch": "profiler.agent.backends.pytorch:TorchBackend",
-    "torch-cuda": "profiler.agent.backends.pytorch:open_cuda",
-    "torch-cuda-eager": "profiler.agent.backends.pytorch:open_cuda_eager",
-    "torch-cuda-fp16": "profiler.agent.backends.pytorch:open_cuda_fp16",
-    "torch-cuda-fp16-eager": "profiler.agent.backends.pytorch:open_cuda_fp16_eager",
-    "torch-cuda-fp16-nhwc": "profiler.agent.backends.pytorch:open_cuda_fp16_nhwc",
-    "torch-cuda-nhwc": "profiler.agent.backends.pytorch:open_cuda_nhwc",
+    "torch-cuda": "profiler.agent.backends.pytorch:CudaBackend",
+    "torch-cuda-eager": "profiler.agent.backends.pytorch:CudaBackend",
+    "torch-cuda-fp16": "profiler.agent.backends.pytorch:CudaBackend",
+    "torch-cuda-fp16-eager": "profiler.agent.backends.pytorch:CudaBackend",
+    "torch-cuda-fp16-nhwc": "profiler.agent.backends.pytorch:CudaBackend",
+    "torch-cuda-nhwc": "profiler.agent.backends.pytorch:CudaBackend",
 }
 
 
@@ -58,11 +61,16 @@ def open_backend(name: str) -> Backend:
     """Import and create the backend called `name`.
 
     Raises:
-        ValueError: there is no such backend.
+        ValueError: there is no such backend, or one is numbered that is on no GPU.
         ImportError: its runtime is not installed on this device.
     """
-    if name not in BACKENDS:
+    base, colon, number = name.partition(":")
+    if base not in BACKENDS:
         raise ValueError("unknown backend {!r}, known are {}".format(name, ", ".join(sorted(BACKENDS))))
-    module, attribute = BACKENDS[name].split(":")
-    backend: Backend = getattr(import_module(module), attribute)()
+    if colon and not ("cuda" in base and number.isdigit()):
+        raise ValueError(f"backend {name!r}: a number names one of several NVIDIA GPUs, as in torch-cuda:1")
+    if "cuda" in base:
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's; CUDA's own puts the fastest first
+    module, attribute = BACKENDS[base].split(":")
+    backend: Backend = getattr(import_module(module), attribute)(name)
     return backend

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-__all__ = ["gpu_state", "open_nvml", "throttle_reasons"]
+__all__ = ["gpu_handle", "gpu_number", "gpu_state", "open_nvml", "throttle_reasons"]
 
 # nvml.h, nvmlClocksThrottleReason*: those that mean that the GPU is slower than it was asked to be.
 _REASONS = {
@@ -35,12 +35,30 @@ def throttle_reasons(mask: int) -> list[str]:
     return [name for bit, name in sorted(_REASONS.items()) if mask & bit]
 
 
+def gpu_number(backend: str) -> int:
+    """The number in a backend's name, `torch-cuda:1`; 0 without one."""
+    return int(backend.partition(":")[2] or 0)
+
+
+def gpu_handle(nvml: Any, index: int) -> Any:
+    """NVML's handle of the GPU that CUDA counts so, which sees only what $CUDA_VISIBLE_DEVICES lists.
+
+    Raises:
+        NVMLError: there is no such GPU.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    name = visible[index].strip() if index < len(visible) else ""
+    if name and not name.isdigit():
+        return nvml.nvmlDeviceGetHandleByUUID(name)
+    return nvml.nvmlDeviceGetHandleByIndex(int(name or index))
+
+
 def gpu_state(nvml: Any, index: int) -> dict[str, Any]:
     """Read a GPU's state.
 
     Args:
         nvml: of `open_nvml`.
-        index: of the GPU as NVML counts them, all GPUs of the machine.
+        index: of the GPU as CUDA counts them in the order of the PCI bus.
 
     Returns:
         `driver`, `sm_mhz`, `max_sm_mhz`, `temperature_c`, `power_w`, `throttled` (a list of reasons) and
@@ -51,7 +69,7 @@ def gpu_state(nvml: Any, index: int) -> dict[str, Any]:
     if nvml is None:
         return state
     try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        handle = gpu_handle(nvml, index)
     except nvml.NVMLError:
         return state
 

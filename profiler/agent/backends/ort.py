@@ -80,7 +80,7 @@ class OrtModel:
 class OrtBackend:
     """onnxruntime on the CPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:  # noqa: ARG002  it has one name only
         onnxruntime.disable_telemetry_events()
 
     def versions(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """onnxruntime's CUDA provider: inputs and outputs stay on the GPU, and each run waits for its end.
 
-The GPU is CUDA's device 0; `CUDA_VISIBLE_DEVICES` chooses another. TF32 is off. Wall time of a run holds the launches:
-at small batches that is most of it (see `profiler.agent.cuda_timing`), and `torch-cuda` is the better measure.
+TF32 is off. Wall time of a run holds the launches: at small batches that is most of it (see
+`profiler.agent.cuda_timing`), and `torch-cuda` is the better measure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from profiler.agent.backends.nvml import gpu_state, open_nvml
+from profiler.agent.backends.nvml import gpu_number, gpu_state, open_nvml
 
 __all__ = ["OrtCudaBackend", "OrtCudaModel"]
 
@@ -22,10 +22,10 @@ _SEED = 20200121  # any fixed number: each load of a model sees the same input
 class OrtCudaModel:
     """One session on the GPU with its inputs and outputs bound to fixed memory there."""
 
-    def __init__(self, path: str, state: dict[str, Any]) -> None:
+    def __init__(self, path: str, gpu: int, state: dict[str, Any]) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        provider = (_PROVIDER, {"device_id": 0, "use_tf32": 0, "cudnn_conv_algo_search": "EXHAUSTIVE"})
+        provider = (_PROVIDER, {"device_id": gpu, "use_tf32": 0, "cudnn_conv_algo_search": "EXHAUSTIVE"})
         session = onnxruntime.InferenceSession(path, options, providers=[provider, "CPUExecutionProvider"])
         if session.get_providers()[0] != _PROVIDER:
             raise RuntimeError(f"onnxruntime fell back to {session.get_providers()[0]}: its CUDA libraries do not load")
@@ -36,10 +36,10 @@ class OrtCudaModel:
             if node.type != "tensor(float)" or not all(isinstance(size, int) for size in node.shape):
                 raise ValueError(f"input {node.name!r} is {node.type} {node.shape}: fixed sizes and floats are needed")
             array = rng.random(node.shape, dtype=np.float32) * 2 - 1
-            self._values.append(onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0))
+            self._values.append(onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", gpu))
             self._binding.bind_ortvalue_input(node.name, self._values[-1])
         for node in session.get_outputs():
-            self._binding.bind_output(node.name, "cuda", 0)
+            self._binding.bind_output(node.name, "cuda", gpu)
         self.settings: dict[str, Any] = {"providers": session.get_providers(), "tf32": False, "state": state}
 
     def run(self) -> None:
@@ -55,18 +55,22 @@ class OrtCudaModel:
 class OrtCudaBackend:
     """onnxruntime on an NVIDIA GPU.
 
+    Args:
+        name: the backend's, with the GPU's number.
+
     Raises:
         RuntimeError: this onnxruntime has no CUDA provider, or other programs compute on the GPU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name, self._gpu = name, gpu_number(name)
         onnxruntime.disable_telemetry_events()
         if _PROVIDER not in onnxruntime.get_available_providers():
             raise RuntimeError(
                 f"onnxruntime {onnxruntime.__version__} has no CUDA provider: install onnxruntime-gpu "
                 "(`ofa-profile setup --backend onnxruntime-cuda`)"
             )
-        self._state = gpu_state(open_nvml(), 0)
+        self._state = gpu_state(open_nvml(), self._gpu)
         if self._state["foreign_processes"]:
             others = ", ".join(map(str, self._state["foreign_processes"]))
             raise RuntimeError(f"other programs compute on this GPU (processes {others}): end them, or wait")
@@ -74,7 +78,7 @@ class OrtCudaBackend:
     def versions(self) -> dict[str, str]:
         """Return the versions of onnxruntime and of the driver in one text, and of numpy."""
         driver = f", driver {self._state['driver']}" if self._state["driver"] else ""
-        return {"onnxruntime-cuda": f"{onnxruntime.__version__}{driver}", "numpy": np.__version__}
+        return {self._name: f"{onnxruntime.__version__}{driver}", "numpy": np.__version__}
 
     def load(self, path: str, threads: int) -> OrtCudaModel:  # noqa: ARG002  the GPU has none
         """Create a session for the ONNX file at `path`.
@@ -83,4 +87,4 @@ class OrtCudaBackend:
             ValueError: an input that is not of floats or without fixed sizes.
             RuntimeError: the CUDA provider cannot be used.
         """
-        return OrtCudaModel(path, gpu_state(open_nvml(), 0))
+        return OrtCudaModel(path, self._gpu, gpu_state(open_nvml(), self._gpu))

@@ -2,9 +2,8 @@
 
 A model file lists operations (`profiler/export/to_ops.py`); the modules are built here with weights of ordinary size,
 batch normalisation folded away. Precision is in the backend's name: `fp16` is half precision throughout (weights,
-input, output), and the others are true fp32, with TF32 off. `nhwc` stands for torch's channels_last layout.
-
-The GPU is CUDA's device 0; `CUDA_VISIBLE_DEVICES` chooses another.
+input, output), and the others are true fp32, with TF32 off. `nhwc` stands for torch's channels_last layout, `eager` for
+plain calls instead of graphs, and a number, `torch-cuda:1`, for one of several GPUs.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from profiler.agent.backends.nvml import gpu_state, open_nvml
+from profiler.agent.backends.nvml import gpu_number, gpu_state, open_nvml
 from profiler.agent.cuda_timing import n_buffers, plan_inner, timed_replays
 
 __all__ = [
@@ -27,12 +26,6 @@ __all__ = [
     "TorchBackend",
     "TorchModel",
     "check_kernels",
-    "open_cuda",
-    "open_cuda_eager",
-    "open_cuda_fp16",
-    "open_cuda_fp16_eager",
-    "open_cuda_fp16_nhwc",
-    "open_cuda_nhwc",
 ]
 
 _SEED = 20200121  # any fixed number: each load of a model sees the same weights and input
@@ -149,6 +142,9 @@ class TorchModel:
 class TorchBackend:
     """torch on the CPU."""
 
+    def __init__(self, name: str) -> None:
+        """There is nothing to start."""
+
     def versions(self) -> dict[str, str]:
         """Return torch's version."""
         return {"torch": torch.__version__}
@@ -192,7 +188,8 @@ class CudaModel:
         shape = net.input_shape
         first = torch.rand(shape, generator=generator, device="cuda") * 2 - 1
         first = first.to(dtype).contiguous(memory_format=layout)
-        l2_bytes = int(getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 0)) or 6 * 2**20
+        gpu = torch.cuda.current_device()
+        l2_bytes = int(getattr(torch.cuda.get_device_properties(gpu), "L2_cache_size", 0)) or 6 * 2**20
         buffers = [first] + [
             first.clone() for _ in range(n_buffers(first.numel() * first.element_size(), l2_bytes) - 1)
         ]
@@ -208,7 +205,7 @@ class CudaModel:
             self._inner = plan_inner(self._cuda, lambda: net(first), len(buffers))
             self._launch = self._eager(net, buffers) if eager else self._captured(net, buffers)
         self.settings: dict[str, Any] = {
-            "gpu": torch.cuda.get_device_name(0),
+            "gpu": torch.cuda.get_device_name(gpu),
             "mode": "eager" if eager else "graph",
             "inner": self._inner,
             "n_buffers": len(buffers),
@@ -260,36 +257,38 @@ class CudaBackend:
     """torch on an NVIDIA GPU.
 
     Args:
-        name: the backend's name, under which `versions` tells the runtime.
-        half: fp16 throughout.
-        nhwc: channels_last.
-        eager: calls instead of graphs.
+        name: the backend's: `torch-cuda`, with `-fp16`, `-nhwc`, `-eager` and the GPU's number.
 
     Raises:
-        RuntimeError: there is no GPU, this torch has no kernels for it, or other programs compute on it.
+        RuntimeError: there is no such GPU, this torch has no kernels for it, or other programs compute on it.
     """
 
-    def __init__(self, name: str, *, half: bool = False, nhwc: bool = False, eager: bool = False) -> None:
+    def __init__(self, name: str) -> None:
+        self._name, self._gpu = name, gpu_number(name)
         if not torch.cuda.is_available():
             raise RuntimeError(f"torch {torch.__version__} sees no NVIDIA GPU (CUDA build: {torch.version.cuda})")
-        major, minor = torch.cuda.get_device_capability(0)
-        check_kernels(f"sm_{major}{minor}", torch.cuda.get_arch_list(), torch.cuda.get_device_name(0))
+        n_gpus = torch.cuda.device_count()
+        if self._gpu >= n_gpus:
+            raise RuntimeError(f"there is no GPU {self._gpu}: torch sees {n_gpus}, numbered from 0")
+        torch.cuda.set_device(self._gpu)
+        self._title = torch.cuda.get_device_name(self._gpu)
+        major, minor = torch.cuda.get_device_capability(self._gpu)
+        check_kernels(f"sm_{major}{minor}", torch.cuda.get_arch_list(), self._title)
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
-        self._state = gpu_state(open_nvml(), 0)
+        self._state = gpu_state(open_nvml(), self._gpu)
         if self._state["foreign_processes"]:
             others = ", ".join(map(str, self._state["foreign_processes"]))
             raise RuntimeError(
                 f"other programs compute on this GPU (processes {others}): end them, or take another GPU"
             )
-        self._name, self._half, self._nhwc, self._eager = name, half, nhwc, eager
 
     def versions(self) -> dict[str, str]:
         """Return torch, CUDA, cuDNN, the driver and the GPU's name in one text: each of them makes another table."""
         parts = [f"torch {torch.__version__}", f"CUDA {torch.version.cuda}", f"cuDNN {_cudnn()}"]
         parts += [f"driver {self._state['driver']}"] if self._state["driver"] else []
-        return {self._name: ", ".join([*parts, torch.cuda.get_device_name(0)])}
+        return {self._name: ", ".join([*parts, self._title])}
 
     def load(self, path: str, threads: int) -> CudaModel:  # noqa: ARG002  the GPU has none
         """Build the net that the file at `path` lists, and capture it.
@@ -298,7 +297,8 @@ class CudaBackend:
             ValueError: the file is no list of operations.
             RuntimeError: it cannot be captured.
         """
-        return CudaModel(path, half=self._half, nhwc=self._nhwc, eager=self._eager, state=gpu_state(open_nvml(), 0))
+        half, nhwc, eager = ("fp16" in self._name, "nhwc" in self._name, "eager" in self._name)
+        return CudaModel(path, half=half, nhwc=nhwc, eager=eager, state=gpu_state(open_nvml(), self._gpu))
 
 
 def _cudnn() -> Any:
@@ -321,33 +321,3 @@ def check_kernels(needed: str, present: list[str], gpu: str) -> None:
         f"torch {torch.__version__} has no kernels for the {gpu} ({needed}), only {' '.join(present)}: "
         "`ofa-profile setup` picks a build that has (Pascal and Volta need the cu126 builds)"
     )
-
-
-def open_cuda() -> CudaBackend:
-    """The backend `torch-cuda`: fp32 without TF32, CUDA graphs."""
-    return CudaBackend("torch-cuda")
-
-
-def open_cuda_eager() -> CudaBackend:
-    """The backend `torch-cuda-eager`: fp32 without TF32, plain calls."""
-    return CudaBackend("torch-cuda-eager", eager=True)
-
-
-def open_cuda_fp16() -> CudaBackend:
-    """The backend `torch-cuda-fp16`: half precision, CUDA graphs."""
-    return CudaBackend("torch-cuda-fp16", half=True)
-
-
-def open_cuda_fp16_eager() -> CudaBackend:
-    """The backend `torch-cuda-fp16-eager`: half precision, plain calls."""
-    return CudaBackend("torch-cuda-fp16-eager", half=True, eager=True)
-
-
-def open_cuda_fp16_nhwc() -> CudaBackend:
-    """The backend `torch-cuda-fp16-nhwc`: half precision, channels_last, CUDA graphs."""
-    return CudaBackend("torch-cuda-fp16-nhwc", half=True, nhwc=True)
-
-
-def open_cuda_nhwc() -> CudaBackend:
-    """The backend `torch-cuda-nhwc`: fp32 without TF32, channels_last, CUDA graphs."""
-    return CudaBackend("torch-cuda-nhwc", nhwc=True)

@@ -55,6 +55,9 @@ class SleepModel:
 class SleepBackend:
     """The runtime that isn't one."""
 
+    def __init__(self, name: str) -> None:
+        """There is nothing to start."""
+
     def versions(self) -> dict[str, str]:
         """Return a constant version."""
         return {"sleep": "1"}

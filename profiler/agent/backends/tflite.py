@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["RUNTIMES", "TfliteBackend", "TfliteModel", "open_tflite", "open_tflite_runtime", "open_without_xnnpack"]
+__all__ = ["RUNTIMES", "TfliteBackend", "TfliteModel"]
 
 RUNTIMES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
@@ -74,19 +74,16 @@ class TfliteBackend:
     """A TFLite runtime on the CPU.
 
     Args:
-        name: the backend's name, under which `versions` tells the runtime.
-        runtime: a name of `RUNTIMES`; None takes the first that works.
-        xnnpack: whether the XNNPACK delegate runs what it can, as the runtimes do unless told otherwise.
+        name: the backend's: `tflite` (the first runtime that works, with XNNPACK), `tflite-no-xnnpack` (with its own
+            kernels) or `tflite-runtime` (that one and no other).
 
     Raises:
-        ValueError: there is no such runtime.
         ImportError: none of the runtimes works here; the message says why for each.
     """
 
-    def __init__(self, name: str = "tflite", runtime: str | None = None, xnnpack: bool = True) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._runtime = _find_runtime(runtime)
-        self._xnnpack = xnnpack
+        self._runtime = _find_runtime(["tflite-runtime"] if name == "tflite-runtime" else list(RUNTIMES))
 
     def versions(self) -> dict[str, str]:
         """Return the runtime and its version in one text, and the version of numpy."""
@@ -98,29 +95,12 @@ class TfliteBackend:
         Raises:
             ValueError: a file that is no model, an input without a fixed shape or of a type that is not a number.
         """
-        return TfliteModel(self._runtime, path, threads, self._xnnpack)
+        return TfliteModel(self._runtime, path, threads, self._name != "tflite-no-xnnpack")
 
 
-def open_tflite() -> TfliteBackend:
-    """The backend `tflite`: the first runtime that works, with XNNPACK."""
-    return TfliteBackend()
-
-
-def open_tflite_runtime() -> TfliteBackend:
-    """The backend `tflite-runtime`: that runtime and no other, with XNNPACK."""
-    return TfliteBackend("tflite-runtime", runtime="tflite-runtime")
-
-
-def open_without_xnnpack() -> TfliteBackend:
-    """The backend `tflite-no-xnnpack`: the first runtime that works, with its own kernels."""
-    return TfliteBackend("tflite-no-xnnpack", xnnpack=False)
-
-
-def _find_runtime(wanted: str | None) -> _Runtime:
-    if wanted is not None and wanted not in RUNTIMES:
-        raise ValueError(f"unknown TFLite runtime {wanted!r}, known are {', '.join(RUNTIMES)}")
+def _find_runtime(wanted: list[str]) -> _Runtime:
     reasons = []
-    for name in RUNTIMES if wanted is None else [wanted]:
+    for name in wanted:
         try:
             return _probe(name)
         # tflite-runtime beside numpy 2 raises AttributeError, ImportError or SystemError, by platform.

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from profiler.agent.backends import BACKENDS as AGENT_BACKENDS  # noqa: E402
+from profiler.agent.backends import open_backend as open_agent_backend  # noqa: E402
+from profiler.agent.backends import ort_cuda, pytorch  # noqa: E402
 from profiler.agent.backends.pytorch import CudaBackend, Net, check_kernels  # noqa: E402
 
 SE_BLOCK = BlockSpec("mbconv", 14, 7, 16, 64, 24, 3, 2, "h_swish", se=True, shortcut=False)
@@ -154,6 +156,11 @@ def test_a_gpu_that_this_build_has_no_kernels_for(needed: str, present: list[str
 class FakeNvml:
     """NVML as far as it is used, with one GPU; its power cannot be read."""
 
+    def nvmlDeviceGetHandleByUUID(self, name: str) -> int:  # noqa: N802
+        if name != "GPU-7":
+            raise self.NVMLError
+        return 7
+
     NVML_CLOCK_SM = 1
     NVML_TEMPERATURE_GPU = 0
 
@@ -198,15 +205,109 @@ def test_the_gpu_s_state() -> None:
     ]  # fmt: skip
 
 
+def test_cuda_s_numbers_are_nvml_s_among_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    for visible, number, driver in (
+        ("0", 0, "535.54"), ("1", 0, None), ("1,0", 1, "535.54"), ("1,0", 0, None), ("3,GPU-7", 1, "535.54"),
+        ("GPU-8", 0, None), ("", 0, "535.54"), ("0", 1, None),
+    ):  # fmt: skip
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert gpu_state(FakeNvml(), number)["driver"] == driver, (visible, number)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A torch that sees a 2080 Ti and a 3090, and the numbers that it was told to use."""
+    used: list[int] = []
+    answers: dict[str, Any] = {
+        "is_available": lambda: True,
+        "device_count": lambda: 2,
+        "set_device": used.append,
+        "get_device_name": lambda i: ("RTX 2080 Ti", "RTX 3090")[i],
+        "get_device_capability": lambda i: ((7, 5), (8, 6))[i],
+        "get_arch_list": lambda: ["sm_75", "sm_86"],
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    for module in (pytorch, ort_cuda):
+        monkeypatch.setattr(module, "open_nvml", lambda: None)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")  # so that it is as before afterwards
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    return used
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "gpu"),
+    [
+        ("torch-cuda", 0, "RTX 2080 Ti"),
+        ("torch-cuda:0", 0, "RTX 2080 Ti"),
+        ("torch-cuda:1", 1, "RTX 3090"),
+        ("torch-cuda-fp16-nhwc:1", 1, "RTX 3090"),
+    ],
+)
+def test_a_number_chooses_the_gpu(two_gpus: list[int], name: str, number: int, gpu: str) -> None:
+    versions = open_agent_backend(name).versions()
+    assert two_gpus == [number]
+    assert versions[name].endswith(gpu)
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # counted as nvidia-smi does
+
+
+def test_a_number_that_no_gpu_has(two_gpus: list[int]) -> None:
+    with pytest.raises(RuntimeError, match="there is no GPU 2: torch sees 2, numbered from 0"):
+        open_agent_backend("torch-cuda:2")
+    for name in ("torch:1", "onnxruntime:0", "torch-cuda:x", "torch-cuda:", "torch-cuda:-1"):
+        with pytest.raises(ValueError, match="a number names one of several NVIDIA GPUs, as in torch-cuda:1"):
+            open_agent_backend(name)
+    assert two_gpus == []
+
+
+def test_onnxruntime_keeps_everything_on_the_numbered_gpu(
+    two_gpus: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    places: list[tuple[str, int]] = []
+
+    class Session:
+        def __init__(self, path: str, options: object, providers: Any) -> None:
+            places.append(("session", providers[0][1]["device_id"]))
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider"]
+
+        def get_inputs(self) -> list[Any]:
+            return [SimpleNamespace(name="input", type="tensor(float)", shape=[1, 2])]
+
+        def get_outputs(self) -> list[Any]:
+            return [SimpleNamespace(name="output")]
+
+        def io_binding(self) -> Any:
+            return SimpleNamespace(
+                bind_ortvalue_input=lambda name, value: None,
+                bind_output=lambda name, kind, number: places.append((kind, number)),
+            )
+
+    runtime = SimpleNamespace(
+        __version__="1.0",
+        disable_telemetry_events=lambda: None,
+        get_available_providers=lambda: ["CUDAExecutionProvider"],
+        SessionOptions=SimpleNamespace,
+        InferenceSession=Session,
+        OrtValue=SimpleNamespace(ortvalue_from_numpy=lambda array, kind, number: places.append((kind, number))),
+    )
+    monkeypatch.setattr(ort_cuda, "onnxruntime", runtime)
+    backend = open_agent_backend("onnxruntime-cuda:1")
+    assert backend.versions()["onnxruntime-cuda:1"] == "1.0"
+    backend.load("m.onnx", 1)
+    assert places == [("session", 1), ("cuda", 1), ("cuda", 1)]
+
+
 @pytest.mark.gpu
 def test_a_graph_and_calls_on_a_real_gpu(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("there is no NVIDIA GPU")
     path = tmp_path / "m.ops.json"
     path.write_bytes(block_ops(PROBE, batch_size=64))
-    for half in (False, True):
-        model = CudaBackend("torch-cuda", half=half).load(str(path), 1)
+    for name in ("torch-cuda", "torch-cuda-fp16"):
+        model = CudaBackend(name).load(str(path), 1)
         numbers = model.timed(2, 5)
         assert all(ns > 0 for ns in numbers["wall_ns"])
-        print(half, model.settings, numbers["wall_ns"], file=sys.stderr)
+        print(name, model.settings, numbers["wall_ns"], file=sys.stderr)
         model.close()

@@ -101,7 +101,7 @@ def test_a_size_left_open_is_refused(tmp_path, model_path):
 
 def test_without_any_runtime_each_one_says_why(no_runtime):
     with pytest.raises(ImportError, match=r"ai-edge-litert \(.*tflite-runtime \(.*tensorflow \(.*pip install"):
-        TfliteBackend()
+        TfliteBackend("tflite")
 
 
 def test_a_runtime_that_imports_but_cannot_run_is_passed_over(no_runtime, monkeypatch):
@@ -114,12 +114,7 @@ def test_a_runtime_that_imports_but_cannot_run_is_passed_over(no_runtime, monkey
     monkeypatch.setitem(sys.modules, RUNTIMES["tflite-runtime"], module)
     monkeypatch.setitem(sys.modules, "tflite_runtime", ModuleType("tflite_runtime"))
     with pytest.raises(ImportError, match=r"tflite-runtime \(numpy\.core\.multiarray failed to import\)"):
-        TfliteBackend()
-
-
-def test_an_unknown_runtime_is_refused():
-    with pytest.raises(ValueError, match="unknown TFLite runtime 'caffe', known are ai-edge-litert"):
-        TfliteBackend(runtime="caffe")
+        TfliteBackend("tflite")
 
 
 @pytest.mark.parametrize("name", ["tflite", "tflite-no-xnnpack"])
