@@ -312,7 +312,9 @@ def setup(
     backend: Annotated[str | None, typer.Option(help="[default: onnxruntime; benchmark-model on phones]")] = None,
     python: PythonOption = None,
     index_url: Annotated[str | None, typer.Option(help="Where pip finds the wheels for an older GPU.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="Of the official benchmark_model, for phones.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Digest of the official benchmark_model, for phones; we know none.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
     """Install a backend's runtime on a host, in a place of its own; fetch the official program for a phone."""
@@ -324,7 +326,9 @@ def setup(
         if the_target.scheme == "adb":
             machine = device.facts().arch or "aarch64"
             if dry_run:
-                sys.stdout.write(f"fetch {provision.benchmark_address(machine)}\n")
+                address = provision.benchmark_address(machine)
+                why = f"if its sha256 is {sha256}" if sha256 else f"not yet: {provision.digest_advice(address)}"
+                sys.stdout.write(f"fetch {address}, {why}\n")
                 return
             sys.stdout.write(f"{provision.fetch_benchmark_model(machine, sha256=sha256)}\n")
             return

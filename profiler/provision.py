@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import urllib.error
 import urllib.request
@@ -24,6 +25,7 @@ __all__ = [
     "HostFacts",
     "Provision",
     "benchmark_address",
+    "digest_advice",
     "fetch_benchmark_model",
     "host_facts",
     "install",
@@ -32,12 +34,17 @@ __all__ = [
 ]
 
 BENCHMARK_URL = "https://storage.googleapis.com/litert/binaries/{version}/{system}_{machine}/benchmark_model"
-"""Where Google keeps the official program for each release of LiteRT (the address that litert-cli uses)."""
+"""Where Google keeps the official program for each release of LiteRT (the address that litert-cli uses).
+
+It could not be reached from where this was written, so neither that a release is there nor its digest is known: the
+user gives the digest, and nothing is taken without.
+"""
 
 LITERT_VERSION = "2.1.0"
 _INSTALL_S = 1800.0
 _FETCH_S = 60.0
-_MACHINES = {"aarch64": "arm64", "x86_64": "x86_64"}
+_OWN = "--benchmark-binary FILE"
+_MACHINES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64"}
 
 _PROBE = """
 import json, platform, sys
@@ -179,8 +186,23 @@ def install(device: Device, plan: Provision, python: str) -> str:
 
 
 def benchmark_address(machine: str, system: str = "android", version: str = LITERT_VERSION) -> str:
-    """Where the official program for a machine is."""
-    return BENCHMARK_URL.format(version=version, system=system, machine=_MACHINES.get(machine, machine))
+    """Where the official program for a machine should be.
+
+    Raises:
+        OfaError: there is none for such a machine.
+    """
+    if machine not in _MACHINES:
+        known = ", ".join(sorted(set(_MACHINES.values())))
+        raise OfaError(f"no official benchmark_model for {machine} is known, only for {known}: give yours by {_OWN}")
+    return BENCHMARK_URL.format(version=version, system=system, machine=_MACHINES[machine])
+
+
+def digest_advice(address: str) -> str:
+    """How to come by the digest of a program that we know none of."""
+    return (
+        "we know no digest of it, and a program that runs on your device is not taken unseen: look at what you get "
+        f"(curl -fL {address} | sha256sum) and give it as --sha256, or fetch the file yourself and give it by {_OWN}"
+    )
 
 
 def fetch_benchmark_model(
@@ -190,7 +212,7 @@ def fetch_benchmark_model(
 
     Args:
         machine: instruction set of the device.
-        sha256: what the file's digest must be.
+        sha256: what the file's digest must be, 64 hexadecimal digits.
         system: `android` or `linux`.
         version: release of LiteRT.
         url: another address.
@@ -203,22 +225,28 @@ def fetch_benchmark_model(
     """
     address = url or benchmark_address(machine, system, version)
     if sha256 is None:
+        raise OfaError(f"{address}: {digest_advice(address)}")
+    wanted = sha256.strip().lower()
+    if not re.fullmatch("[0-9a-f]{64}", wanted):
         raise OfaError(
-            f"give --sha256 of {address}: a program that runs on your device is not taken unseen; or fetch it "
-            "yourself and give it with --benchmark-binary"
+            f"--sha256 {sha256[:80]!r} is none: 64 hexadecimal digits are expected, as sha256sum prints them"
         )
-    path = cache_folder() / f"{system}-{machine}" / f"benchmark_model-{sha256[:12].lower()}"
-    if not path.exists():
-        try:
-            with urllib.request.urlopen(address, timeout=_FETCH_S) as reply:  # noqa: S310  the digest is checked
-                data = reply.read()
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise OfaError(f"cannot fetch {address} ({reason}); offline? Use a file: --benchmark-binary") from error
-        got = hashlib.sha256(data).hexdigest()
-        if got != sha256.lower():
-            raise OfaError(f"{address} has the sha256 {got}, not {sha256}: not kept")
-        _write_program(path, data)
+    path = cache_folder() / f"{system}-{machine}" / f"benchmark_model-{wanted[:12]}"
+    if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == wanted:
+        return path
+    try:
+        with urllib.request.urlopen(address, timeout=_FETCH_S) as reply:  # noqa: S310  the digest is checked
+            data = reply.read()
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise OfaError(
+            f"cannot fetch {address} ({reason}), and it is not in {path.parent}: without a network, copy the file here "
+            f"and give it by {_OWN}"
+        ) from error
+    got = hashlib.sha256(data).hexdigest()
+    if got != wanted:
+        raise OfaError(f"{address} has the sha256 {got}, not {wanted}: not kept")
+    _write_program(path, data)
     return path
 
 

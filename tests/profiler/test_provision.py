@@ -108,8 +108,12 @@ def test_a_program_is_fetched_once_and_checked(tmp_path: Path, monkeypatch: pyte
     source.write_bytes(b"\x7fELF program")
     good = hashlib.sha256(source.read_bytes()).hexdigest()
     url = source.as_uri()
-    with pytest.raises(OfaError, match=r"give --sha256 of https://.*android_arm64/benchmark_model"):
+    with pytest.raises(OfaError, match=r"https://.*android_arm64/benchmark_model: we know no digest of it.*--sha256"):
         fetch_benchmark_model("aarch64", sha256=None)
+    with pytest.raises(OfaError, match=r"'abc' is none: 64 hexadecimal digits"):
+        fetch_benchmark_model("aarch64", sha256="abc")
+    with pytest.raises(OfaError, match=r"no official benchmark_model for armv7l is known, only for arm64, x86_64"):
+        fetch_benchmark_model("armv7l", sha256=good)
     with pytest.raises(OfaError, match=f"has the sha256 {good}, not 00"):
         fetch_benchmark_model("aarch64", sha256="00" * 32, url=url)
     path = fetch_benchmark_model("aarch64", sha256=good.upper(), url=url)
@@ -117,5 +121,25 @@ def test_a_program_is_fetched_once_and_checked(tmp_path: Path, monkeypatch: pyte
     assert path.stat().st_mode & 0o111
     source.unlink()
     assert fetch_benchmark_model("aarch64", sha256=good, url=url) == path  # from the cache
-    with pytest.raises(OfaError, match=r"cannot fetch file:.*offline\? Use a file: --benchmark-binary"):
-        fetch_benchmark_model("aarch64", sha256="11" * 32, url=url)
+    for digest in ("11" * 32, good[:12] + "0" * 52):  # what begins alike is not taken for it
+        with pytest.raises(OfaError, match=r"cannot fetch file:.*and it is not in .*copy the file here and give it by"):
+            fetch_benchmark_model("aarch64", sha256=digest, url=url)
+
+
+@pytest.mark.parametrize("digest", [None, "ab" * 32])
+def test_a_dry_run_for_a_phone_says_what_it_would_take(
+    digest: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("devices.target.open_device", lambda target: FakeDevice())
+    argv = ["ofa-profile", "setup", "--target", "adb:X", "--dry-run", *(["--sha256", digest] if digest else [])]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert main() == 0
+    line = capsys.readouterr().out
+    assert line.startswith("fetch https://")
+    assert (f"if its sha256 is {digest}" if digest else "not yet: we know no digest of it") in line
+
+
+def test_without_a_network_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(OfaError, match=r"cannot fetch http://127.0.0.1:1/x \(.*refused.*\).*--benchmark-binary FILE"):
+        fetch_benchmark_model("aarch64", sha256="00" * 32, url="http://127.0.0.1:1/x")
