@@ -1,7 +1,7 @@
 """From a target to an open device and the runner that suits it.
 
 python agent         wherever there is an interpreter: this machine, hosts behind ssh, a phone whose `python` is named
-C agent              phones by default: backend `tflite` over libLiteRt.so (`profiler/native`)
+C agent              phones by default: backend `tflite` or `tflite-fp16` over libLiteRt.so (`profiler/native`)
 benchmark_model      where the user gives one (`--benchmark-binary`); a table of its own backend name
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Launch", "default_backend", "expand_targets", "launch"]
 
 BENCHMARK_MODEL = "benchmark-model"
-_NATIVE = "tflite"
+_NATIVE = ("tflite", "tflite-fp16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def default_backend(target: Target, options: Launch) -> str:
         return BENCHMARK_MODEL
     if target.backend is not None:
         return target.backend
-    return _NATIVE if _wants_native(target, options) else "onnxruntime"
+    return _NATIVE[0] if _wants_native(target, options) else "onnxruntime"
 
 
 def launch(target: Target, backend: str, options: Launch) -> tuple[Device, Runner]:
@@ -69,7 +69,7 @@ def launch(target: Target, backend: str, options: Launch) -> tuple[Device, Runne
     if (backend == BENCHMARK_MODEL) != (options.benchmark_binary is not None):
         raise OfaError(f"backend {backend!r}: --benchmark-binary goes with backend {BENCHMARK_MODEL!r} and no other")
     is_native = _wants_native(target, options) and options.benchmark_binary is None
-    if is_native and backend != _NATIVE:
+    if is_native and backend not in _NATIVE:
         raise OfaError(f"backend {backend!r} needs Python on {target}: name an interpreter with --python")
     device = open_device(replace(target, keep=target.keep or options.keep))
     if options.benchmark_binary is not None:
@@ -79,7 +79,7 @@ def launch(target: Target, backend: str, options: Launch) -> tuple[Device, Runne
     if is_native:
         from profiler.native.build import NativeProgram
 
-        program = NativeProgram(options.agent_binary, options.litert_library)
+        program = NativeProgram(options.agent_binary, options.litert_library, backend=backend)
         return device, AgentRunner(device, backend, program=program)
     return device, AgentRunner(device, backend, python=options.python or target.python)
 

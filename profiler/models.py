@@ -25,6 +25,7 @@ BACKENDS = {
     "onnxruntime-cuda": ".onnx",
     "sleep": ".json",
     "tflite": ".tflite",
+    "tflite-fp16": ".tflite",
     "tflite-no-xnnpack": ".tflite",
     "tflite-runtime": ".tflite",
     "torch": ".ops.json",

@@ -143,7 +143,7 @@ def packages_for(backend: str, facts: HostFacts, index_url: str | None = None) -
             return (*index, "onnxruntime>=1.17", "numpy")
         case "torch":
             return (*index, "torch>=2.1", "numpy")
-        case "tflite" | "tflite-no-xnnpack":
+        case "tflite" | "tflite-fp16" | "tflite-no-xnnpack":
             return (*index, "ai-edge-litert>=2.1" if facts.python >= (3, 10) else "tflite-runtime==2.14.0", "numpy")
         case "tflite-runtime":
             if facts.python >= (3, 12):

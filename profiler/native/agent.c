@@ -1,7 +1,7 @@
 // The agent for devices without Python: it times .tflite models through the LiteRT C API and speaks the same JSON lines
 // as profiler/agent (docs/formats.md, "Agent protocol"). One process holds many models.
 //
-//   ofa-agent --backend tflite --lib PATH/libLiteRt.so [--runtime TEXT]
+//   ofa-agent --backend tflite|tflite-fp16 --lib PATH/libLiteRt.so [--runtime TEXT]
 //
 // libLiteRt.so is opened at run time, so building needs no LiteRT: cc -O2 -o ofa-agent agent.c -ldl. The declarations
 // below follow the C headers of LiteRT 2.x (litert/c/litert_*.h).
@@ -245,7 +245,7 @@ enum { MAX_TENSORS = 4, UNKNOWN = -2, UNREADABLE = -1 };
 
 typedef struct {
   Object model, compiled, inputs[MAX_TENSORS], outputs[MAX_TENSORS];
-  size_t n_inputs, n_outputs;
+  size_t n_inputs, n_outputs, output_size[MAX_TENSORS];
   int threads, n_cpus, cpus[MAX_CPUS];
   long long peak_rss_kb;
 } Loaded;
@@ -253,6 +253,8 @@ typedef struct {
 static Object environment;
 static Loaded **models;  // by handle, from 1; NULL where unloaded
 static long long n_models;
+static const char *backend = "tflite";
+static bool is_half;  // XNNPACK computes in fp16, whatever the file says
 
 #define TRY(call)                                                                                   \
   do {                                                                                              \
@@ -270,7 +272,7 @@ static void unload(Loaded *m) {
   free(m);
 }
 
-static bool make_buffer(Object tensor, bool is_input, Object *buffer) {
+static bool make_buffer(Object tensor, bool is_input, Object *buffer, size_t *size) {
   TensorType type;
   size_t n = 1;
   float *values;
@@ -281,6 +283,7 @@ static bool make_buffer(Object tensor, bool is_input, Object *buffer) {
     n *= (size_t)type.layout.dims[i];
   }
   TRY(CreateManagedTensorBuffer(environment, HOST_MEMORY, &type, n * sizeof(float), buffer));
+  *size = n;
   if (!is_input) return true;
   TRY(LockTensorBuffer(*buffer, (void **)&values, WRITE));
   uint64_t state = 20200121;  // any fixed number: each load of a model sees the same input, over [-1, 1), no denormals
@@ -294,15 +297,19 @@ static bool make_buffer(Object tensor, bool is_input, Object *buffer) {
 
 static bool compile(Loaded *m, const char *path) {
   Object options, xnnpack, signature, tensor;
-  char *text = malloc(32);
-  snprintf(text, 32, "num_threads = %d\n", m->threads);
+  size_t ignored;
+  char *text = malloc(64);
+  snprintf(text, 64, "num_threads = %d\n%s", m->threads, is_half ? "flags = 4\n" : "");  // ..._FLAG_FORCE_FP16
   TRY(CreateModelFromFile(environment, path, &m->model));
   TRY(CreateOptions(&options));
   TRY(SetOptionsHardwareAccelerators(options, CPU));
   TRY(CreateOpaqueOptions("xnnpack", text, free, &xnnpack));
   TRY(AddOpaqueOptions(options, xnnpack));
-  TRY(CreateCompiledModel(environment, m->model, options, &m->compiled));
+  int refused = CreateCompiledModel(environment, m->model, options, &m->compiled);
   DestroyOptions(options);
+  if (refused)
+    return fail("RuntimeError", "LiteRtCreateCompiledModel gave status %d%s", refused,
+                is_half ? ": no inference in half precision here, it seems" : "");
   TRY(GetModelSignature(m->model, 0, &signature));
   TRY(GetNumSignatureInputs(signature, &m->n_inputs));
   TRY(GetNumSignatureOutputs(signature, &m->n_outputs));
@@ -310,17 +317,31 @@ static bool compile(Loaded *m, const char *path) {
     return fail("ValueError", "more than %d inputs or outputs", MAX_TENSORS);
   for (size_t i = 0; i < m->n_inputs; i++) {
     TRY(GetSignatureInputTensorByIndex(signature, i, &tensor));
-    if (!make_buffer(tensor, true, &m->inputs[i])) return false;
+    if (!make_buffer(tensor, true, &m->inputs[i], &ignored)) return false;
   }
   for (size_t i = 0; i < m->n_outputs; i++) {
     TRY(GetSignatureOutputTensorByIndex(signature, i, &tensor));
-    if (!make_buffer(tensor, false, &m->outputs[i])) return false;
+    if (!make_buffer(tensor, false, &m->outputs[i], &m->output_size[i])) return false;
   }
   return true;
 }
 
 static int infer(Loaded *m) {
   return RunCompiledModel(m->compiled, 0, m->n_inputs, m->inputs, m->n_outputs, m->outputs);
+}
+
+// A processor without fp16 arithmetic may fall back to fp32 in silence: what was computed in half precision has no more
+// than half precision's digits.
+static bool check_half(Loaded *m) {
+  TRY(infer(m));
+  for (size_t i = 0; i < m->n_outputs; i++) {
+    uint32_t *bits, extra = 0;
+    TRY(LockTensorBuffer(m->outputs[i], (void **)&bits, READ));
+    for (size_t j = 0; j < m->output_size[i]; j++) extra |= bits[j] & 0x1fff;
+    TRY(UnlockTensorBuffer(m->outputs[i]));
+    if (extra) return fail("RuntimeError", "XNNPACK computes this in fp32: no fp16 arithmetic here, it seems");
+  }
+  return true;
 }
 
 static Loaded *take(long long handle) {
@@ -337,7 +358,7 @@ static bool do_hello(const Request *r) {
   struct utsname system;
   uname(&system);
   begin_reply(r->id);
-  fputs(",\"protocol\":1,\"backend\":\"tflite\",\"versions\":{\"tflite\":", replies);
+  fprintf(replies, ",\"protocol\":1,\"backend\":\"%s\",\"versions\":{\"%s\":", backend, backend);
   write_string(runtime_text);
   fputs("},\"python\":\"none\",\"machine\":", replies);
   write_string(system.machine);
@@ -369,7 +390,7 @@ static bool do_load(const Request *r) {
   m->n_cpus = r->n_cpus;
   memcpy(m->cpus, r->cpus, sizeof m->cpus);
   m->peak_rss_kb = UNKNOWN;
-  if (!compile(m, r->model)) {
+  if (!compile(m, r->model) || (is_half && !check_half(m))) {
     unload(m);
     return false;
   }
@@ -379,7 +400,8 @@ static bool do_load(const Request *r) {
   fprintf(replies, ",\"handle\":%lld,\"load_ns\":%lld,\"settings\":{\"runtime\":", n_models,
           (long long)(now_ns(CLOCK_MONOTONIC) - start));
   write_string(runtime_text);
-  fprintf(replies, ",\"num_threads\":%d,\"xnnpack\":true}", m->threads);
+  fprintf(replies, ",\"num_threads\":%d,\"xnnpack\":true,\"dtype\":\"%s\"}", m->threads,
+          is_half ? "float16" : "float32");
   end_reply();
   return true;
 }
@@ -498,10 +520,16 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[i], "--lib")) library = argv[i + 1];
     else if (!strcmp(argv[i], "--runtime")) runtime_text = argv[i + 1];
     else if (!strcmp(argv[i], "--check")) to_check = argv[i + 1];
-    else if (strcmp(argv[i], "--backend") || strcmp(argv[i + 1], "tflite")) {
-      fprintf(stderr, "unknown option %s %s; known are --backend tflite, --lib, --runtime, --check\n", argv[i], argv[i + 1]);
+    else if (!strcmp(argv[i], "--backend")) backend = argv[i + 1];
+    else {
+      fprintf(stderr, "unknown option %s %s; known are --backend, --lib, --runtime, --check\n", argv[i], argv[i + 1]);
       return 2;
     }
+  }
+  is_half = !strcmp(backend, "tflite-fp16");
+  if (!is_half && strcmp(backend, "tflite")) {
+    fprintf(stderr, "unknown backend %s; known are tflite, tflite-fp16\n", backend);
+    return 2;
   }
   // Keep the real stdout for replies, and send all else that prints there to stderr.
   replies = fdopen(dup(1), "w");

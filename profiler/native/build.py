@@ -122,11 +122,13 @@ class NativeProgram:
         agent: the program; None builds it for the device's machine.
         library: its runtime; None takes what `library_for` finds.
         prefix: what to start it with, such as an emulator.
+        backend: `tflite` or `tflite-fp16`.
     """
 
     agent: Path | None = None
     library: Path | None = None
     prefix: Sequence[str] = ()
+    backend: str = "tflite"
 
     def __call__(self, device: Device) -> list[str]:
         """Push both files and return the command line.
@@ -150,5 +152,5 @@ class NativeProgram:
         made = device.run(["sh", "-c", script, "sh", f"{folder}/ofa-agent"], timeout_s=30)
         if made.rc != 0:
             raise OfaError(f"{device.name}: cannot make the agent a program: {made.stderr.decode('utf-8', 'replace')}")
-        command = [f"{folder}/ofa-agent", "--backend", "tflite", "--lib", f"{folder}/libLiteRt.so"]
+        command = [f"{folder}/ofa-agent", "--backend", self.backend, "--lib", f"{folder}/libLiteRt.so"]
         return [*self.prefix, *command, "--runtime", f"{runtime} (C API)"]

@@ -221,21 +221,32 @@ def test_the_aarch64_agent_on_a_phone_under_qemu(arm_phone, arm_agent: Path, tmp
                 handles.append(runner.load(path, threads=1, cpus=None))
             for result in runner.run([Visit(handle, 0, 2) for handle in handles]):
                 assert (result.wall_ns > 0).all()
+        half = NativeProgram(arm_agent, library, backend="tflite-fp16")
+        with AgentRunner(device, "tflite-fp16", program=half, timeout_s=120) as runner:
+            runner.open()
+            handle = runner.load(tmp_path / "1.tflite", threads=1, cpus=None)
+            assert runner.settings[handle]["dtype"] == "float16"
+            assert (runner.run([Visit(handle, 0, 2)])[0].wall_ns > 0).all()
         numbers = {}
-        for name, there in (("arm", device), ("here", None)):
-            numbers[name] = _check(there, tmp_path / "1.tflite", arm_agent, library, tmp_path)
-    assert numbers["arm"][0] == numbers["here"][0]
-    assert numbers["arm"][1] == pytest.approx(numbers["here"][1], rel=1e-4, abs=1e-4 * max(numbers["here"][1]))
+        for name, there, backend in (("arm", device, "tflite"), ("half", device, "tflite-fp16"), ("here", None, "")):
+            numbers[name] = _check(there, tmp_path / "1.tflite", arm_agent, library, tmp_path, backend)
+    assert numbers["arm"][0] == numbers["half"][0] == numbers["here"][0]
+    largest = max(map(abs, numbers["here"][1]))
+    assert numbers["arm"][1] == pytest.approx(numbers["here"][1], rel=1e-4, abs=1e-4 * largest)
+    assert numbers["half"][1] != pytest.approx(numbers["here"][1], rel=1e-4, abs=1e-4 * largest)
+    assert numbers["half"][1] == pytest.approx(numbers["here"][1], abs=5e-3 * largest)
 
 
-def _check(device: AdbDevice | None, model: Path, agent: Path, library: Path, folder: Path) -> list[list[float]]:
+def _check(
+    device: AdbDevice | None, model: Path, agent: Path, library: Path, folder: Path, backend: str
+) -> list[list[float]]:
     """Input and output of a model, by the agent on the phone or by one of this machine."""
     if device is None:
         here = build_agent(platform.machine(), folder / "here")
         command = [here, "--lib", library_for(platform.machine())[0], "--check", model]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     else:
-        command = [*NativeProgram(agent, library)(device), "--check", "checked.tflite"]
+        command = [*NativeProgram(agent, library, backend=backend)(device), "--check", "checked.tflite"]
         device.push(model, "checked.tflite")
         text = device.run(command, timeout_s=60).stdout.decode()
     return [[float(word) for word in line.split()] for line in text.splitlines()]

@@ -26,6 +26,7 @@ PI = HostFacts((3, 11), "aarch64")
         ("onnxruntime", PI, ("onnxruntime>=1.17", "numpy")),
         ("tflite", PI, ("ai-edge-litert>=2.1", "numpy")),
         ("tflite", HostFacts((3, 9), "aarch64"), ("tflite-runtime==2.14.0", "numpy")),
+        ("tflite-fp16", PI, ("ai-edge-litert>=2.1", "numpy")),
         ("tflite-runtime", PI, ("tflite-runtime==2.14.0", "numpy<2")),
         ("torch", PI, ("torch>=2.1", "numpy")),
         ("torch-cuda", TURING, ("torch>=2.1", "numpy", "nvidia-ml-py")),

@@ -19,6 +19,7 @@ BACKENDS = {
     "onnxruntime-cuda": "profiler.agent.backends.ort_cuda:OrtCudaBackend",
     "sleep": "profiler.agent.backends.sleep:SleepBackend",
     "tflite": "profiler.agent.backends.tflite:TfliteBackend",
+    "tflite-fp16": "profiler.agent.backends.tflite_fp16:TfliteFp16Backend",
     "tflite-no-xnnpack": "profiler.agent.backends.tflite:TfliteBackend",
     "tflite-runtime": "profiler.agent.backends.tflite:TfliteBackend",
     "torch": "profiler.agent.backends.pytorch:TorchBackend",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["RUNTIMES", "TfliteBackend", "TfliteModel"]
+__all__ = ["PROBE", "RUNTIMES", "SEED", "TfliteBackend", "TfliteModel", "random_input"]
 
 RUNTIMES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
@@ -22,10 +22,10 @@ RUNTIMES = {
 }
 """Runtimes in the order in which they are tried: name of the distribution, module with its `Interpreter`."""
 
-_SEED = 20200121  # any fixed number: each load of a model sees the same input
+SEED = 20200121  # any fixed number: each load of a model sees the same input
 
 # y = relu(x) over two numbers: a TFLite file of 276 bytes with one operator and no weights.
-_PROBE = base64.b64decode(
+PROBE = base64.b64decode(
     "GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAAAcAAAA0AAAAAMAAAABAAAACAAAAAQABAAEAAAAAQAAABAAAAAMABQAEAAMAAgABAAMAAAA"
     "EAAAADwAAABAAAAARAAAAAEAAAAQAAAAAAAKAAwAAAAIAAQACgAAAAgAAAAMAAAAAQAAAAEAAAABAAAAAAAAAAEAAAABAAAAAQAAAAAAAAACAAAA"
     "MAAAAAQAAADk////CAAAAAwAAAABAAAAeQAAAAEAAAACAAAADAAMAAgAAAAAAAQADAAAAAgAAAAMAAAAAQAAAHgAAAABAAAAAgAAAAEAAAAQAAAA"
@@ -51,9 +51,9 @@ class TfliteModel:
                 shape = [int(size) for size in detail["shape_signature"]]
                 raise ValueError(f"input {detail['name']!r} has the shape {shape}; export the model with fixed sizes")
         interpreter.allocate_tensors()
-        rng = np.random.default_rng(_SEED)
+        rng = np.random.default_rng(SEED)
         for detail in interpreter.get_input_details():
-            interpreter.set_tensor(detail["index"], _input_array(rng, detail))
+            interpreter.set_tensor(detail["index"], random_input(rng, detail))
         self._interpreter = interpreter
         self.run = interpreter.invoke  # no call in between: blocks take microseconds
         self.settings: dict[str, Any] = {
@@ -112,7 +112,7 @@ def _find_runtime(wanted: list[str]) -> _Runtime:
 def _probe(name: str) -> _Runtime:
     """Import a runtime and see it run."""
     module = import_module(RUNTIMES[name])
-    interpreter = module.Interpreter(model_content=_PROBE)
+    interpreter = module.Interpreter(model_content=PROBE)
     interpreter.allocate_tensors()
     interpreter.set_tensor(0, np.array([-1, 2], dtype=np.float32))
     interpreter.invoke()
@@ -142,7 +142,7 @@ def _shapes(details: list[dict[str, Any]]) -> dict[str, list[int]]:
     return {detail["name"]: [int(size) for size in detail["shape"]] for detail in details}
 
 
-def _input_array(rng: np.random.Generator, detail: dict[str, Any]) -> Any:
+def random_input(rng: np.random.Generator, detail: dict[str, Any]) -> Any:
     """Return a fixed random input: floats uniform over [-1, 1) in steps of 2**-23 (never denormal), integers 0..127."""
     dtype, shape = np.dtype(detail["dtype"]), detail["shape"]
     if dtype.kind == "f":

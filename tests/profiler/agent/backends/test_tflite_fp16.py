@@ -1,0 +1,158 @@
+"""TFLite in half precision: numbers near those of fp32, one piece, by both agents, and refused where it is not done."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from devices.local import LocalDevice
+from ofa_core.blocks import BlockSpec
+from ofa_core.spaces import SPACE_NAMES, get_space, tiny
+from profiler.export.to_tflite import arch_tflite, block_tflite
+from profiler.native.build import NativeProgram, agent_for, library_for
+from profiler.plan import PROBE
+from profiler.profiling import Job, profile
+from profiler.runners import AgentRunner, JobError, Visit
+from profiler.session import Settings
+
+interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")
+pytest.importorskip("ai_edge_litert.cpu_options", reason="this ai-edge-litert has no CpuOptions")
+fp16 = import_module("profiler.agent.backends.tflite_fp16")
+
+TOLERANCE = 5e-3  # of the largest output; what was seen is 2.2e-3 (roundings of 2**-11, layer upon layer)
+BLOCKS = [
+    PROBE,
+    BlockSpec("mbconv", 14, 7, 16, 64, 24, 3, 2, "h_swish", se=True, shortcut=False),
+    BlockSpec("mbconv", 9, 9, 24, 72, 24, 7, 1, "relu", se=True, shortcut=True),
+    BlockSpec("first_conv", 32, 16, 3, 0, 16, 3, 2, "h_swish", se=False, shortcut=False),
+    BlockSpec("avg_pool", 7, 1, 96, 0, 96, 0, 1, "none", se=False, shortcut=False),
+    BlockSpec("classifier", 1, 1, 128, 0, 10, 1, 1, "none", se=False, shortcut=False),
+]
+
+
+@pytest.fixture(scope="module")
+def backend():
+    try:
+        return fp16.TfliteFp16Backend("tflite-fp16")
+    except RuntimeError as error:
+        if platform.machine() == "x86_64":
+            pytest.fail(str(error))
+        pytest.skip(f"this processor cannot: {error}")
+
+
+def in_fp32(path: Path) -> np.ndarray:
+    """What the interpreter makes of the input that the half precision model has; as one delegate node."""
+    made = interpreter.Interpreter(model_path=str(path), num_threads=1)
+    made.allocate_tensors()
+    assert [op["op_name"] for op in made._get_ops_details()].count("DELEGATE") == 1
+    [source], [sink] = made.get_input_details(), made.get_output_details()
+    made.set_tensor(source["index"], fp16.random_input(np.random.default_rng(fp16.SEED), source))
+    made.invoke()
+    return made.get_tensor(sink["index"])
+
+
+def check(backend, path: Path) -> None:
+    model = backend.load(str(path), 1)
+    assert model.settings["n_delegate_nodes"] == 1
+    assert model.settings["dtype"] == "float16"
+    want = in_fp32(path)
+    [output] = model.run.args[2]
+    got = output.read(want.size, np.float32).reshape(want.shape)
+    error = np.abs(got - want).max() / np.abs(want).max()
+    assert 0 < error <= TOLERANCE
+    assert fp16.is_half_precision(got)
+    assert not fp16.is_half_precision(want)
+    model.run()
+    assert np.array_equal(output.read(want.size, np.float32).reshape(want.shape), got)
+    model.close()
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.label())
+def test_a_block_is_one_piece_and_near_fp32(backend, tmp_path: Path, block: BlockSpec) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(block_tflite(block, batch_size=2))
+    check(backend, path)
+
+
+@pytest.mark.parametrize("name", SPACE_NAMES)
+def test_a_whole_net_is_one_piece_and_near_fp32(backend, tmp_path: Path, name: str) -> None:
+    space = get_space(name)
+    path = tmp_path / "m.tflite"
+    path.write_bytes(arch_tflite(space, space.sample(np.random.default_rng(1), resolutions=[32])))
+    check(backend, path)
+
+
+def test_what_is_computed_in_fp32_all_the_same_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fp16, "_FORCE_FP16", 0)
+    with pytest.raises(RuntimeError, match=r"^no inference in half precision here: XNNPACK computes this in fp32.*$"):
+        fp16.TfliteFp16Backend("tflite-fp16")
+
+
+def test_a_runtime_without_the_switch_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.cpu_options", None)
+    monkeypatch.delitem(sys.modules, fp16.__name__)
+    with pytest.raises(ImportError, match=r"^half precision needs a newer ai-edge-litert.*pip install.*$"):
+        import_module(fp16.__name__)
+
+
+def test_a_file_that_is_no_model_is_an_error_of_that_file(backend, tmp_path: Path) -> None:
+    path = tmp_path / "not.tflite"
+    path.write_bytes(b"neither flat nor a buffer")
+    with pytest.raises(RuntimeError, match="flatbuffer"):
+        backend.load(str(path), 1)
+
+
+PROGRAMS: dict[str, Callable[[], NativeProgram | None]] = {
+    "python": lambda: None,
+    "C": lambda: NativeProgram(backend="tflite-fp16"),
+}
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_both_agents_make_a_table_of_dtype_float16(backend, tmp_path: Path, program: str) -> None:
+    settings = Settings(n_processes=3, budget_s=1, min_rounds=2, max_rounds=2)
+    small = sorted(tiny().all_blocks((24,)), key=lambda block: block.macs)[:3]
+    job = Job(tiny(), (24,), "here", "tflite-fp16", settings=settings, n_reference=0, order=lambda _: small)
+    with LocalDevice(tmp_path) as device:
+        runner = AgentRunner(device, "tflite-fp16", program=PROGRAMS[program]())
+        table = profile(job, device, runner, tmp_path / "t.csv").table
+    assert table.n_failed == 0
+    assert (table.context.backend, table.context.dtype) == ("tflite-fp16", "float16")
+
+
+def test_the_c_agent_computes_what_the_python_agent_does(backend, tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(block_tflite(BLOCKS[1]))
+    command = [agent_for(platform.machine()), "--backend", "tflite-fp16", "--lib", library_for(platform.machine())[0]]
+    done = subprocess.run([*command, "--check", path], capture_output=True, text=True, check=True)
+    fed, got = (np.array(line.split(), np.float32) for line in done.stdout.splitlines())
+    model = backend.load(str(path), 1)
+    [source], [sink] = model.run.args[1:]
+    source.write(fed)
+    model.run()
+    assert fp16.is_half_precision(got)
+    assert np.array_equal(sink.read(got.size, np.float32), got)
+
+
+def test_the_c_agent_tells_its_backend_and_knows_no_other(tmp_path: Path, backend) -> None:
+    with LocalDevice(tmp_path) as device:
+        with AgentRunner(device, "tflite-fp16", program=NativeProgram(backend="tflite-fp16")) as runner:
+            assert runner.open().backend == "tflite-fp16"
+            path = tmp_path / "m.tflite"
+            path.write_bytes(block_tflite(PROBE))
+            handle = runner.load(path, threads=1, cpus=None)
+            assert runner.settings[handle]["dtype"] == "float16"
+            assert (runner.run([Visit(handle, 0, 2)])[0].wall_ns > 0).all()
+            path.write_bytes(b"no model" * 9)
+            with pytest.raises(JobError):
+                runner.load(path, threads=1, cpus=None)
+        done = device.run([str(agent_for(platform.machine())), "--backend", "caffe", "--lib", "x"], timeout_s=20)
+    assert done.rc == 2
+    assert done.stderr == b"unknown backend caffe; known are tflite, tflite-fp16\n"
