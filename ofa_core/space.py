@@ -77,6 +77,8 @@ class Space:
             (published nets go up to 260); they are just not sampled.
         n_classes: outputs of the classifier.
         first_stride: stride of the stem.
+        base_shortcut: whether the fixed block adds its input where the channels agree (the MobileNetV3 code's does, the
+            ProxylessNAS code's does not).
     """
 
     name: str
@@ -93,6 +95,7 @@ class Space:
     resolutions: tuple[int, ...] = tuple(range(128, 225, 4))
     n_classes: int = 1000
     first_stride: int = 2
+    base_shortcut: bool = True
 
     # ---- what there is to choose -----------------------------------------------------------------------------------
 
@@ -182,6 +185,7 @@ class Space:
             `n` pixels at stride `s` becomes ceil(n / s).
         """
         px = -(-arch.resolution_px // self.first_stride)
+        base = self._mbconv(px, self.first_c, self.first_c, self.base_c, 3, 1, self.base_act, False)
         specs = [
             BlockSpec(
                 "first_conv",
@@ -196,7 +200,7 @@ class Space:
                 False,
                 False,
             ),
-            self._mbconv(px, self.first_c, self.first_c, self.base_c, 3, 1, self.base_act, False),
+            replace(base, shortcut=base.shortcut and self.base_shortcut),
         ]
         in_c = self.base_c
         for stage, choices in zip(self.stages, arch.stages(), strict=True):

@@ -49,9 +49,10 @@ def proxyless(width: float = 1.3) -> Space:
             *(Stage(w, s, "relu6", False, (2, 3, 4)) for w, s in zip(c[2:7], strides, strict=True)),
             Stage(c[7], 1, "relu6", False, (1,)),
         ),
-        final_expand_c=c[8] if width > 1 else 1280,
+        final_expand_c=c[8],
         feature_c=0,
         head_act="relu6",
+        base_shortcut=False,
     )
 
 

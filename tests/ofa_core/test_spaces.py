@@ -61,6 +61,13 @@ def test_tiny_is_as_documented() -> None:
     assert (space.kernels, space.expands, space.resolutions) == ((3, 5), (3, 6), (24, 28, 32))
 
 
+def test_narrow_proxyless_is_that_of_the_published_code() -> None:
+    space = proxyless(0.25)  # the head narrows too, and equal channels make no shortcut in the first block
+    assert (space.first_c, space.base_c, space.final_expand_c) == (8, 8, 320)
+    assert not space.blocks(space.smallest())[1].shortcut
+    assert mobilenet_v3(0.25).blocks(mobilenet_v3(0.25).smallest())[1].shortcut
+
+
 @pytest.mark.parametrize("name", SPACE_NAMES)
 def test_a_name_finds_its_space(name: str) -> None:
     assert get_space(name).name == name

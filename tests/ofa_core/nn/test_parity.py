@@ -106,6 +106,14 @@ def test_twelve_subnets_before_and_after_sorting(ofa, name):
     assert len({round(b.sum().item(), 3) for b in before}) == len(archs)
 
 
+@pytest.mark.parametrize("name", ["proxyless-w0.25", "proxyless-w0.35", "proxyless-w1.0", "mbv3-w0.35", "mbv3-w0.5"])
+def test_other_widths(ofa, name):
+    """At a quarter of the width stem and first block have the same channels, and only one family has a shortcut there."""
+    space, theirs, ours = make_pair(ofa, name)
+    for arch in (space.largest(64), space.sample(np.random.default_rng(8), (96,)), space.smallest(64)):
+        compare(space, theirs, ours, arch)
+
+
 def test_our_checkpoint_loads_in_their_code(ofa):
     space, theirs, _ = make_pair(ofa, "mbv3-w1.0")
     fresh = Supernet(space, seed=9)
