@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,17 +18,29 @@ from ofa_core.dense import DenseTable
 from ofa_core.errors import PredictorError
 from ofa_core.space import Genomes, Space
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets, check_resolutions
-from predictors.quadratic import Design, QuadraticForm, collapse, design, kernel_matrix, rbf_matrix, solve_loo
+from predictors.quadratic import (
+    Design,
+    QuadraticForm,
+    Spectrum,
+    bend,
+    collapse,
+    design,
+    kernel_matrix,
+    rbf_matrix,
+    unbend,
+)
 
 if TYPE_CHECKING:
     from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor
     from predictors.mlp import Perceptron
 
-__all__ = ["MODELS", "AccuracyPredictor", "KernelMean", "MacsProxy", "load_accuracy"]
+__all__ = ["MODELS", "AccuracyPredictor", "KernelMean", "MacsProxy", "fit_process", "load_accuracy"]
 
 MODELS = ("auto", "quadratic", "rbf", "ridge", "mlp", "cv")
 MIN_ROWS = 20
-NOISES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
+NOISES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)  # shares of the variance of the targets
+CEILINGS = (0.5, 1.0, 2.0, 4.0, np.inf)  # over the best row, in standard deviations: where accuracy saturates
+MEAN = 1.0  # variance of the mean level: were it taken as known, a row left out would still be in it
 HANDICAP = {"quadratic": 1.0, "ridge": 1.15, "rbf": 1.03}  # the slower and the cruder model must be better by this much
 
 
@@ -38,6 +51,7 @@ class KernelMean:
     rows: Design
     weights: Floats
     offset: float
+    ceiling: float = np.inf
 
     def __call__(self, space: Space, genomes: Genomes) -> Floats:
         """(n,) values of (n, 1 + n_slots) genomes."""
@@ -46,18 +60,61 @@ class KernelMean:
         for start in range(0, len(genomes), 2048):
             part = design(space, genomes[start : start + 2048]).centred(self.rows)
             out[start : start + 2048] = self.offset + rbf_matrix(part, centred) @ self.weights
-        return out
+        return bend(out, self.ceiling)
 
     def arrays(self) -> dict[str, Floats]:
         """The parts as arrays, for a file."""
-        return {**vars(self.rows), "weights": self.weights, "offset": np.array(self.offset)}
+        return {
+            **vars(self.rows),
+            "weights": self.weights,
+            "offset": np.array(self.offset),
+            "ceiling": np.array(self.ceiling),
+        }
+
+
+def fit_process(
+    space: Space, nets: Genomes, y: Floats, counts: Floats, models: tuple[str, ...]
+) -> tuple[str, KernelMean | QuadraticForm, Floats]:
+    """The Gaussian process, ceiling and noise with the least leave-one-out error.
+
+    Args:
+        space: the space.
+        nets: (n, 1 + n_slots) different genomes.
+        y: (n,) percent.
+        counts: (n,) how often each was measured, or how much it is trusted in proportion to the others.
+        models: of `quadratic`, `rbf`, `ridge`.
+
+    Returns:
+        The model's name, its posterior mean, and (n,) leave-one-out errors in points.
+    """
+    rows = design(space, nets)
+    centred = rows.centred(rows)
+    best = np.inf
+    for model in models:
+        squared = float(model == "quadratic")
+        kernel = rbf_matrix(centred, centred) if model == "rbf" else kernel_matrix(centred, centred, squared)
+        spectrum = Spectrum(kernel + MEAN, counts)
+        for ceiling, noise in product(float(y.max()) + float(y.std()) * np.array(CEILINGS), NOISES):
+            z = unbend(y, ceiling)
+            offset, scale = float(z.mean()), float(z.std()) or 1.0
+            weights, residuals = spectrum.solve((z - offset) / scale, noise)
+            errors = y - bend(z - scale * residuals, ceiling)
+            score = float(np.average(np.abs(errors), weights=counts)) * HANDICAP[model]
+            if score < best:
+                level = offset + scale * MEAN * float(weights.sum())
+                best, chosen = score, (model, errors, scale * weights, level, ceiling)
+    model, errors, weights, level, ceiling = chosen
+    if model == "rbf":
+        return model, KernelMean(rows, weights, level, ceiling), errors
+    return model, collapse(space, rows, weights, level, float(model == "quadratic"), ceiling), errors
 
 
 class AccuracyPredictor(Estimator):
     """Top-1 from the choices of an architecture, learnt from measured sub-nets.
 
     Models: `quadratic` and `rbf` are Gaussian processes (linear plus squared, linear plus RBF kernel), `ridge` is the
-    linear part alone. `auto` takes the best of them by leave-one-out error. `mlp` is the paper's network (3 x 400,
+    linear part alone, all over accuracies that saturate at a ceiling. `auto` takes the best of them by leave-one-out
+    error, which also chooses the ceiling. `mlp` is the paper's network (3 x 400,
     ReLU; fitting needs torch and takes a minute), `cv` the better of it and `auto`. Several measurements of one
     network are averaged first, so none of them judges another.
 
@@ -112,7 +169,8 @@ class AccuracyPredictor(Estimator):
         self.n_rows_ = len(nets)
         self.seen_ = tuple(int(px) for px in np.unique(nets[:, 0]))
         if self.model != "mlp":
-            self._choose(space, nets, y, counts.astype(np.float64))
+            models = tuple(HANDICAP) if self.model in ("auto", "cv") else (self.model,)
+            self.model_, self.mean_, self.errors_ = fit_process(space, nets, y, counts.astype(np.float64), models)
         if self.model in ("mlp", "cv"):
             from predictors.mlp import fit_perceptron
 
@@ -121,30 +179,6 @@ class AccuracyPredictor(Estimator):
                 self.model_, self.mean_, self.errors_ = "mlp", mean, errors
         self.mae_ = float(np.mean(np.abs(self.errors_)))
         return self
-
-    def _choose(self, space: Space, nets: Genomes, y: Floats, counts: Floats) -> None:
-        rows = design(space, nets)
-        centred = rows.centred(rows)
-        offset = float(y.mean())
-        slope = float(centred.decay @ y) / max(float(centred.decay @ centred.decay), 1e-12)
-        scale = float(np.var(y - offset - slope * centred.decay)) or 1.0
-        best: tuple[float, str, Floats, Floats] | None = None
-        for model in HANDICAP if self.model in ("auto", "cv") else (self.model,):
-            if model == "rbf":
-                kernel = rbf_matrix(centred, centred)
-            else:
-                kernel = kernel_matrix(centred, centred, squared=float(model == "quadratic"))
-            for noise in NOISES:
-                weights, errors = solve_loo(kernel, y - offset, noise * scale / counts)
-                score = float(np.mean(np.abs(errors))) * HANDICAP[model]
-                if best is None or score < best[0]:
-                    best = (score, model, weights, errors)
-        assert best is not None
-        _, self.model_, weights, self.errors_ = best
-        if self.model_ == "rbf":
-            self.mean_ = KernelMean(rows, weights, offset)
-        else:
-            self.mean_ = collapse(space, rows, weights, offset, squared=float(self.model_ == "quadratic"))
 
     @property
     def resolutions(self) -> tuple[int, ...]:

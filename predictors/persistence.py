@@ -182,7 +182,9 @@ def _unpack_accuracy(packed: _Packed) -> AccuracyPredictor:
     predictor.model_, predictor.n_rows_, predictor.seen_ = facts["chosen"], facts["n_rows"], tuple(facts["seen"])
     if facts["chosen"] == "rbf":
         rows = Design(**{name: arrays[name] for name in Design.__dataclass_fields__})
-        predictor.mean_ = KernelMean(rows, arrays["weights"], float(arrays["offset"]))
+        predictor.mean_ = KernelMean(
+            rows, arrays["weights"], float(arrays["offset"]), float(arrays.get("ceiling", np.inf))
+        )
     elif facts["chosen"] == "mlp":
         predictor.mean_ = Perceptron.from_arrays(arrays)
     else:

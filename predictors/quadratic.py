@@ -5,6 +5,9 @@ An architecture is described by what each slot chose: active or not, its kernel 
 The kernel is a sum of linear terms in all of these and of squared ones in the ordinals, slot by slot and summed over
 stages, so that what one stage's blocks have in common is learnt from few rows. A squared linear kernel is a polynomial:
 the mean of the process collapses to one table per slot and one small matrix, whatever number of rows it was fitted to.
+
+Accuracy saturates: the nearer to what the family can reach, the less each choice adds. So the process may be over
+-log(ceiling - accuracy) in place of accuracy (`unbend`), in which the choices of one network nearly add up.
 """
 
 from __future__ import annotations
@@ -22,20 +25,23 @@ from predictors.estimator import Floats
 __all__ = [
     "Design",
     "QuadraticForm",
+    "Spectrum",
+    "bend",
     "collapse",
     "design",
     "kernel_matrix",
     "log_macs",
     "rbf_matrix",
     "resolution_decay",
-    "solve_loo",
+    "unbend",
 ]
 
 # The effect of the input size shrinks by this factor for each 32 px: the ratio of the steps 128-160-192 of OFA-MBv3
 # w1.0 sub-nets in the 12,500-image measurements (tools/fit_accuracy.py prints it).
 DECAY_PER_32_PX = 0.48
-LINEAR, ONE_HOT, STAGED, SQUARED, STAGED_SQUARED, DECAY = 0.3, 0.3, 1.0, 0.05, 0.05, 30.0
-RBF_LENGTH = 60.0
+# Variances, as shares of that of the targets: by marginal likelihood over training sets of 200 networks, rounded.
+LINEAR, ONE_HOT, STAGED, LOG_MACS, SQUARED, STAGED_SQUARED, DECAY = 0.05, 0.03, 0.4, 0.1, 0.001, 0.0015, 20.0
+RADIAL, RBF_LENGTH = 0.01, 60.0
 CHUNK = 8192
 
 
@@ -75,6 +81,16 @@ class Design:
     def squared_part(self) -> Floats:
         """(n, 3 * n_slots + 1) what the squared kernel sees."""
         return np.column_stack([self.ordinals, 3.0 * self.decay])
+
+
+def unbend(values: Floats, ceiling: float) -> Floats:
+    """(n,) -log(ceiling - values); the values themselves where the ceiling is infinite."""
+    return values if np.isinf(ceiling) else -np.log(ceiling - values)
+
+
+def bend(values: Floats, ceiling: float) -> Floats:
+    """The inverse of `unbend`."""
+    return values if np.isinf(ceiling) else ceiling - np.exp(-values)
 
 
 def _spread(values: Floats) -> float:
@@ -123,27 +139,40 @@ def kernel_matrix(a: Design, b: Design, squared: float = 1.0) -> Floats:
     """(n, m) covariance of centred designs; `squared` scales the squared terms (0: a ridge regression)."""
     sa, sb = a.ordinals @ a.stages, b.ordinals @ b.stages
     linear = LINEAR / 20 * a.ordinals @ b.ordinals.T + ONE_HOT / 120 * a.one_hot @ b.one_hot.T
-    linear += STAGED / 20 * sa @ sb.T + np.outer(a.log_macs, b.log_macs) + DECAY * np.outer(a.decay, b.decay)
+    linear += STAGED / 20 * sa @ sb.T
+    linear += LOG_MACS * np.outer(a.log_macs, b.log_macs) + DECAY * np.outer(a.decay, b.decay)
     if squared:
         linear += squared * SQUARED * (a.squared_part() @ b.squared_part().T / 10) ** 2
         linear += squared * STAGED_SQUARED * (sa @ sb.T / 20) ** 2
     return np.asarray(linear)
 
 
-def solve_loo(kernel: Floats, y: Floats, noise: Floats) -> tuple[Floats, Floats]:
-    """Weights of the posterior mean and the leave-one-out residuals.
+class Spectrum:
+    """A covariance taken apart once, to solve for many targets and strengths of noise.
 
     Args:
         kernel: (n, n).
-        y: (n,) targets, centred.
-        noise: (n,) variance of each target.
-
-    Returns:
-        (n,) weights and (n,) residuals y - (prediction without that row).
+        counts: (n,) how often each row was measured; its noise is divided by it.
     """
-    inverse = np.linalg.inv(kernel + np.diag(noise))
-    weights = inverse @ y
-    return weights, weights / np.diag(inverse)
+
+    def __init__(self, kernel: Floats, counts: Floats) -> None:
+        self.root = np.sqrt(counts)
+        self.values, self.vectors = np.linalg.eigh(self.root[:, None] * kernel * self.root)
+        self.squares = self.vectors**2
+
+    def solve(self, y: Floats, noise: float) -> tuple[Floats, Floats]:
+        """Weights of the posterior mean and the leave-one-out residuals.
+
+        Args:
+            y: (n,) targets, centred.
+            noise: variance of one measurement.
+
+        Returns:
+            (n,) weights and (n,) residuals y - (prediction without that row).
+        """
+        shrink = 1.0 / (np.maximum(self.values, 0.0) + noise)
+        scaled = self.vectors @ (shrink * (self.vectors.T @ (self.root * y)))
+        return self.root * scaled, scaled / (self.squares @ shrink) / self.root
 
 
 @dataclass(frozen=True)
@@ -157,6 +186,7 @@ class QuadraticForm:
         decay: coefficient of `resolution_decay`.
         centre: (3 * n_slots + 1,) subtracted before the squared terms.
         matrix: (3 * n_slots + 1, 3 * n_slots + 1) of the squared terms, symmetric.
+        ceiling: of `bend`, through which the value goes at last.
     """
 
     constant: float
@@ -165,6 +195,7 @@ class QuadraticForm:
     decay: float
     centre: Floats
     matrix: Floats
+    ceiling: float = np.inf
 
     def __call__(self, space: Space, genomes: Genomes) -> Floats:
         """(n,) values of (n, 1 + n_slots) genomes."""
@@ -177,7 +208,7 @@ class QuadraticForm:
             linear = self.slot[slots, part[:, 1:]].sum(axis=1) + self.decay * decay
             linear += self.log_macs * log_macs(space, part) + self.constant
             out[start : start + CHUNK] = linear + np.einsum("ij,ij->i", v @ self.matrix, v)
-        return out
+        return bend(out, self.ceiling)
 
     def arrays(self) -> dict[str, Floats]:
         """The parts as arrays, for a file."""
@@ -187,24 +218,28 @@ class QuadraticForm:
     def from_arrays(cls, arrays: dict[str, Floats]) -> QuadraticForm:
         """The inverse of `arrays`."""
         scalars = {name: float(arrays[name]) for name in ("constant", "log_macs", "decay")}
+        scalars["ceiling"] = float(arrays.get("ceiling", np.inf))  # files before 1.1 have none
         return cls(slot=arrays["slot"], centre=arrays["centre"], matrix=arrays["matrix"], **scalars)
 
 
-def collapse(space: Space, rows: Design, weights: Floats, offset: float, squared: float = 1.0) -> QuadraticForm:
+def collapse(
+    space: Space, rows: Design, weights: Floats, offset: float, squared: float = 1.0, ceiling: float = np.inf
+) -> QuadraticForm:
     """The posterior mean `offset + kernel(., rows) @ weights` as a quadratic form.
 
     Args:
         space: the space of the rows.
         rows: design of the n rows, not centred.
-        weights: (n,) from `solve_loo`.
+        weights: (n,) from `Spectrum.solve`.
         offset: what was subtracted from the targets.
         squared: as given to `kernel_matrix`.
+        ceiling: as given to `unbend`.
     """
     c = rows.centred(rows)
     staged = c.ordinals @ c.stages
     ordinal = LINEAR / 20 * c.ordinals.T @ weights + STAGED / 20 * c.stages @ (staged.T @ weights)
     one_hot = ONE_HOT / 120 * c.one_hot.T @ weights
-    macs = float(c.log_macs @ weights) / _spread(rows.log_macs)
+    macs = LOG_MACS * float(c.log_macs @ weights) / _spread(rows.log_macs)
     decay = float(DECAY * c.decay @ weights)
     v = c.squared_part()
     matrix = squared * SQUARED / 100 * (v.T * weights) @ v
@@ -215,7 +250,7 @@ def collapse(space: Space, rows: Design, weights: Floats, offset: float, squared
     slot = tables[0] @ ordinal.reshape(3, space.n_slots) + tables[1] @ one_hot.reshape(space.n_slots, -1).T
     constant = offset - float(rows.ordinals.mean(axis=0) @ ordinal) - float(rows.one_hot.mean(axis=0) @ one_hot)
     constant -= macs * float(rows.log_macs.mean()) + decay * float(rows.decay.mean())
-    return QuadraticForm(constant, slot.T.copy(), macs, decay, rows.squared_part().mean(axis=0), matrix)
+    return QuadraticForm(constant, slot.T.copy(), macs, decay, rows.squared_part().mean(axis=0), matrix, ceiling)
 
 
 def rbf_matrix(a: Design, b: Design) -> Floats:
@@ -223,4 +258,4 @@ def rbf_matrix(a: Design, b: Design) -> Floats:
     va = np.column_stack([a.squared_part(), a.ordinals @ a.stages / 2, a.log_macs])
     vb = np.column_stack([b.squared_part(), b.ordinals @ b.stages / 2, b.log_macs])
     squares = (va**2).sum(axis=1)[:, None] + (vb**2).sum(axis=1)[None] - 2 * va @ vb.T
-    return np.asarray(kernel_matrix(a, b, squared=0.0) + np.exp(-squares / RBF_LENGTH))
+    return np.asarray(kernel_matrix(a, b, squared=0.0) + RADIAL * np.exp(-squares / RBF_LENGTH))

@@ -30,8 +30,9 @@ from ofa_core.arch import arch_from_dict
 from ofa_core.atomic import atomic_path
 from ofa_core.space import Genomes, Space
 from ofa_core.spaces import mobilenet_v3
+from predictors.accuracy import fit_process
 from predictors.estimator import Floats
-from predictors.quadratic import DECAY_PER_32_PX, QuadraticForm, collapse, design, kernel_matrix, solve_loo
+from predictors.quadratic import DECAY_PER_32_PX, QuadraticForm
 
 NOISE_224 = 0.01  # variance of a row of the first source around the model, in points^2
 NOISE_SHARD = 0.3  # the same for the second source: 12,500 images and another evaluation; it must not bend the first
@@ -105,11 +106,9 @@ def main() -> None:
 
 def fit(space: Space, rows: Genomes, values: Floats, noise: Floats) -> QuadraticForm:
     """The model of all these rows."""
-    described = design(space, rows)
-    centred = described.centred(described)
-    mean = float(values.mean())
-    weights, _ = solve_loo(kernel_matrix(centred, centred), values - mean, noise)
-    return collapse(space, described, weights, mean)
+    form = fit_process(space, rows, values, NOISE_224 / noise, ("quadratic",))[1]
+    assert isinstance(form, QuadraticForm)
+    return form
 
 
 def held_out(space: Space, rows: Genomes, values: Floats, noise: Floats, fold: NDArray[np.integer]) -> Floats:

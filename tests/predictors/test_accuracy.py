@@ -9,9 +9,9 @@ import pytest
 from ofa_core.arch import arch_to_dict
 from ofa_core.errors import FormatError, PredictorError
 from ofa_core.spaces import mobilenet_v3
-from predictors.accuracy import AccuracyPredictor, MacsProxy, load_accuracy
+from predictors.accuracy import AccuracyPredictor, KernelMean, MacsProxy, load_accuracy
 from predictors.builtin import BuiltinAccuracy
-from predictors.quadratic import collapse, design, kernel_matrix, log_macs, solve_loo
+from predictors.quadratic import QuadraticForm, Spectrum, collapse, design, kernel_matrix, log_macs, unbend
 
 
 def synthetic_top1(space, genomes, rng, noise=0.02):
@@ -27,13 +27,16 @@ def test_posterior_mean_is_the_quadratic_form(tiny_space):
         rng = np.random.default_rng(0)
         rows = design(space, space.sample_genomes(60, rng))
         centred = rows.centred(rows)
-        weights, loo = solve_loo(kernel_matrix(centred, centred), y := rng.standard_normal(60), np.full(60, 0.1))
+        counts = rng.integers(1, 4, 60).astype(float)
+        weights, loo = Spectrum(kernel_matrix(centred, centred), counts).solve(y := rng.standard_normal(60), 0.1)
         test = space.sample_genomes(40, rng)
         want = 0.7 + kernel_matrix(design(space, test).centred(rows), centred) @ weights
         assert collapse(space, rows, weights, 0.7)(space, test) == pytest.approx(want, abs=1e-9)
+        bent = collapse(space, rows, weights, 0.7, ceiling=80.0)(space, test)
+        assert unbend(bent, 80.0) == pytest.approx(want)
         keep = np.arange(60) != 5
         K = kernel_matrix(centred, centred)
-        without = K[5, keep] @ np.linalg.solve(K[np.ix_(keep, keep)] + 0.1 * np.eye(59), y[keep])
+        without = K[5, keep] @ np.linalg.solve(K[np.ix_(keep, keep)] + np.diag(0.1 / counts[keep]), y[keep])
         assert loo[5] == pytest.approx(y[5] - without)
 
 
@@ -48,6 +51,27 @@ def test_learns_and_knows_its_error(model):
     assert np.abs(y - top1[200:]).mean() < 0.12
     assert 0.8 < np.mean((low <= top1[200:]) & (top1[200:] <= high)) < 0.98
     assert predictor.resolutions == space.resolutions
+
+
+def test_finds_where_accuracy_saturates():
+    space = mobilenet_v3(1.0)
+    rng = np.random.default_rng(4)
+    genomes = space.sample_genomes(700, rng)
+    additive = synthetic_top1(space, genomes, rng, noise=0.0)
+    top1 = 80.0 - np.exp((72.0 - additive) / 3.0)
+    predictor = AccuracyPredictor(space).fit(genomes[:200], top1[:200])
+    assert isinstance(predictor.mean_, QuadraticForm | KernelMean)
+    assert top1.max() < predictor.mean_.ceiling < 90
+    assert np.abs(predictor.predict(genomes[200:]) - top1[200:]).mean() < 0.05
+
+
+def test_leave_one_out_does_not_know_the_row_left_out():
+    space = mobilenet_v3(1.0)
+    rng = np.random.default_rng(5)
+    genomes = space.sample_genomes(30, rng)
+    top1 = 70.0 + rng.standard_normal(30)  # nothing to learn: no error may be smaller than that of guessing the mean
+    predictor = AccuracyPredictor(space).fit(genomes, top1)
+    assert predictor.mae_ > 0.7 * np.abs(top1 - top1.mean()).mean()
 
 
 def test_repeated_networks_count_once():
