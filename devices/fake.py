@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from devices.device import (
     DeviceUnreachableError,
     checked_remote,
 )
+from devices.energy import METER_NAME
 from devices.facts import Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.fake_agent import FakeAgent, FakeRun, FakeTiming, Latency
 from devices.target import Target
@@ -87,6 +88,9 @@ cpu3 25 0 25 275 0 0 0 0 0 0
 """
 
 
+_WRAP_UJ = 1_000_000_000
+
+
 class FakeDevice:
     """A device in memory.
 
@@ -97,6 +101,8 @@ class FakeDevice:
         name: what to call it.
         facts_text: output of `devices.facts.FACTS_SCRIPT` to be parsed.
         conditions_text: likewise of `CONDITIONS_SCRIPT`; assign to the attribute to change it later.
+        watts: its power while it runs a model, by the model's content, and while it runs none, for None; without it
+            the device has no power meter.
 
     Attributes:
         files: content by path below the work directory.
@@ -112,6 +118,7 @@ class FakeDevice:
         name: str = "fake",
         facts_text: str = _FACTS,
         conditions_text: str = _CONDITIONS,
+        watts: Callable[[bytes | None], float] | None = None,
     ) -> None:
         self.name = name
         self.work_dir = "/fake"
@@ -120,6 +127,7 @@ class FakeDevice:
         self.latency = latency
         self.facts_text = facts_text
         self.conditions_text = conditions_text
+        self.watts = watts
         self.files: dict[str, bytes] = {}
         self.requests: list[dict[str, Any]] = []
         self.n_processes = 0
@@ -127,14 +135,20 @@ class FakeDevice:
         self._channels: list[FakeChannel] = []
         self._is_connected = True
         self._now_s = 0.0
+        self._energy_uj = 0.0
 
     def clock(self) -> float:
         """Return the virtual time in seconds since the device was made."""
         return self._now_s
 
-    def advance(self, seconds: float) -> None:
-        """Let virtual time pass, as a session that cools down would."""
+    def advance(self, seconds: float, model: bytes | None = None) -> None:
+        """Let virtual time pass, as a session that cools down would; while it runs a model, say which."""
+        watts = self.watts(model) if self.watts is not None else 0.0
+        for channel in self._channels:
+            if channel.next_reading_s is not None:
+                channel.note_energy(self._now_s, self._now_s + seconds, self._energy_uj, watts)
         self._now_s += seconds
+        self._energy_uj += 1e6 * watts * seconds
 
     def reconnect(self) -> None:
         """End the state that the fault `disconnect` brings."""
@@ -158,9 +172,11 @@ class FakeDevice:
         """Start `cat` or an agent; see `Device.start`."""
         self._check_connection()
         packed = [a for a in argv if a.endswith(".pyz")]
-        if not packed and argv[0] != "cat":
-            raise DeviceProcessError(f"cannot start {argv[0]}: the fake device knows cat and the agent")
+        if not packed and argv[0] != "cat" and METER_NAME not in argv:
+            raise DeviceProcessError(f"cannot start {argv[0]}: the fake device knows cat, the agent and the meter")
         channel = FakeChannel(self, argv[0])
+        if METER_NAME in argv:
+            channel.start_meter(self._now_s, exists=self.watts is not None)
         if packed:
             channel.agent = FakeAgent(self, channel, argv[list(argv).index("--backend") + 1])
             self.n_processes += 1
@@ -241,6 +257,7 @@ class FakeChannel:
 
     def __init__(self, device: FakeDevice, program: str) -> None:
         self.agent: FakeAgent | None = None
+        self.next_reading_s: float | None = None  # of a power meter
         self._device = device
         self._program = program
         self._lines: deque[str] = deque()
@@ -254,8 +271,23 @@ class FakeChannel:
             raise ChannelClosedError(f"{self._program} takes no more input")
         self._lines.extend([line] if self.agent is None else self.agent.answer(line))
 
+    def start_meter(self, now_s: float, *, exists: bool) -> None:
+        """Become a power meter; see `devices.energy`. Its counter starts again every few minutes."""
+        self._lines.append("source rapl" if exists else "none it has no RAPL counters")
+        self.next_reading_s = now_s if exists else None
+
+    def note_energy(self, start_s: float, end_s: float, energy_uj: float, watts: float) -> None:
+        """Take the readings of a stretch of time at constant power; `energy_uj` is the counter at its start."""
+        while self.next_reading_s is not None and self.next_reading_s < end_s:
+            counter = round(energy_uj + 1e6 * watts * (self.next_reading_s - start_s)) % _WRAP_UJ
+            self._lines.append(f"{self.next_reading_s:.2f} uj {counter}/{_WRAP_UJ}")
+            self.next_reading_s += 1.0
+
     def read_line(self, timeout_s: float) -> str:
         """Return the next line; one that will never come takes `timeout_s` of virtual time."""
+        if not self._lines and self.next_reading_s is not None:
+            wait_s = self.next_reading_s - self._device.clock() + 0.01
+            self._device.advance(min(max(wait_s, 0.0), timeout_s))
         if self._lines:
             return self._lines.popleft()
         self._device._check_connection()  # noqa: SLF001
@@ -272,6 +304,7 @@ class FakeChannel:
     def kill(self) -> None:
         """End the process as signal 9 does; what it wrote is gone."""
         self.end(-9)
+        self.next_reading_s = None
         self._lines.clear()
 
     def wait(self, timeout_s: float) -> int:

@@ -145,7 +145,7 @@ class FakeAgent:
             told = self._device.latency(FakeRun(model, self._process, visit, repeat, threads))
             timings.append(told if isinstance(told, FakeTiming) else FakeTiming(told, told))
         n_runs = len(timings) + request["warmup"]
-        self._device.advance(sum(t.wall_ms for t in timings) / 1e3 * n_runs / max(1, len(timings)))
+        self._device.advance(sum(t.wall_ms for t in timings) / 1e3 * n_runs / max(1, len(timings)), model)
         return {
             "wall_ns": [round(t.wall_ms * 1e6) for t in timings],
             "cpu_ns": [round(t.cpu_ms * 1e6) for t in timings],

@@ -16,7 +16,7 @@ from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
-from ofa_core.table import CONTEXT_COLUMNS, TABLE_SCHEMA, Context, parse_context
+from ofa_core.table import CONTEXT_COLUMNS, MAX_TEXT, TABLE_SCHEMA, Context, parse_context
 
 __all__ = ["NETWORK_COLUMNS", "Network", "calibration_of", "networks_path", "read_networks", "write_networks"]
 
@@ -25,6 +25,8 @@ _NUMBERS = ("sum_ms", "latency_ms", "median_ms", "p90_ms", "iqr_ms")
 NETWORK_COLUMNS = (
     "schema", *CONTEXT_COLUMNS, "space", "ks", "e", "d", "r", "role", "n_blocks", *_NUMBERS, "n_samples", "n_processes"
 )  # fmt: skip
+_ENERGY = ("energy_mj", "gross_mj", "idle_mj")
+_LATER_COLUMNS = (*_ENERGY, "energy_source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,10 @@ class Network:
         iqr_ms: interquartile range.
         n_samples: timed inferences.
         n_processes: fresh processes they come from.
+        energy_mj: millijoules per batch above what the device takes when idle; None where it is not known.
+        gross_mj: all that it took in that time.
+        idle_mj: what it takes in as much time when idle.
+        energy_source: the meter: `rapl`, `battery`, `nvml` or `nvml-power`; empty without a measurement.
     """
 
     space: Space
@@ -56,6 +62,10 @@ class Network:
     iqr_ms: float | None = None
     n_samples: int = 0
     n_processes: int = 0
+    energy_mj: float | None = None
+    gross_mj: float | None = None
+    idle_mj: float | None = None
+    energy_source: str = ""
 
     @property
     def mparams(self) -> float:
@@ -82,10 +92,11 @@ def networks_path(table: Path) -> Path:
 
 
 def write_networks(path: Path, context: Context, networks: Sequence[Network]) -> None:
-    """Write the file; it appears whole or not at all."""
+    """Write the file; it appears whole or not at all. The columns of energy are there where any was measured."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(NETWORK_COLUMNS)
+    later = _LATER_COLUMNS if any(net.energy_source for net in networks) else ()
+    writer.writerow((*NETWORK_COLUMNS, *later))
     for net in networks:
         record = arch_to_dict(net.arch, net.space)
         writer.writerow(
@@ -97,9 +108,10 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
                 net.arch.resolution_px,
                 net.role,
                 net.n_blocks,
-                *("" if (value := getattr(net, name)) is None else repr(float(value)) for name in _NUMBERS),
+                *(_text(getattr(net, name)) for name in _NUMBERS),
                 net.n_samples,
                 net.n_processes,
+                *([*(_text(getattr(net, name)) for name in _ENERGY), net.energy_source] if later else []),
             ]
         )
     write_text(path, out.getvalue())
@@ -127,7 +139,10 @@ def read_networks(path: Path, context: Context | None = None) -> list[Network]:
             raise ContextMismatchError(f"{where}: another context: {'; '.join(context.differences(here))[:300]}")
         if row["role"] not in _ROLES:
             raise FormatError(f"{where}: role is {row['role'][:40]!r}; one of {', '.join(_ROLES)}")
-        numbers = {name: parse_ms(row[name], name, where) for name in _NUMBERS}
+        numbers = {name: parse_ms(row.get(name, ""), name, where) for name in (*_NUMBERS, *_ENERGY)}
+        source = row.get("energy_source", "")
+        if len(source) > MAX_TEXT or not source.isprintable():
+            raise FormatError(f"{where}: energy_source is {source[:40]!r}; at most {MAX_TEXT} printable characters")
         sum_ms, latency_ms = numbers["sum_ms"], numbers["latency_ms"]
         if not sum_ms or not latency_ms:
             raise FormatError(f"{where}: sum_ms and latency_ms must be numbers > 0")
@@ -151,6 +166,12 @@ def read_networks(path: Path, context: Context | None = None) -> list[Network]:
                 iqr_ms=numbers["iqr_ms"],
                 n_samples=counts[1],
                 n_processes=counts[2],
+                **{name: numbers[name] for name in _ENERGY},
+                energy_source=source,
             )
         )
     return networks
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else repr(float(value))

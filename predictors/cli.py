@@ -114,11 +114,20 @@ def _one(path: Path, space: Space, arch: Arch, *, fill: bool, blocks: bool) -> d
         "high_ms": None if high != high else high,
         "calibrated": table.calibrated if table else True,
         "n_filled": len(table.filled_blocks(arch)) if table else 0,
+        **_energy(table, arch),
     }
     typer.echo(f"{path}: {predictor.note}", err=True)
     if blocks:
         result["blocks"] = _blocks(table, space, arch) if table else []
     return result
+
+
+def _energy(predictor: LutPredictor | None, arch: Arch) -> dict[str, float | None]:
+    """Millijoules per batch above idle, and their 90 % interval; None where the table has no energy beside it."""
+    if predictor is None or predictor.energy_ is None:
+        return {"energy_mj": None, "energy_low_mj": None, "energy_high_mj": None}
+    mj, margin = float(predictor.energy_mj([arch])[0]), predictor.energy_.margin()
+    return {"energy_mj": mj, "energy_low_mj": mj / margin, "energy_high_mj": mj * margin}
 
 
 def _blocks(predictor: LutPredictor, space: Space, arch: Arch) -> list[dict[str, Any]]:
@@ -284,12 +293,14 @@ def _show(answer: dict[str, Any], *, blocks: bool) -> None:
 
     console = Console(highlight=False)
     head = f"{answer['space']}  {answer['mmacs']:.1f} M MACs  {answer['params_m']:.2f} M parameters"
-    columns = ("device", "latency ms", "90 % interval", "table", "estimated blocks")
+    energy = any(row["energy_mj"] is not None for row in answer["predictions"])
+    columns = ("device", "latency ms", "90 % interval", *(["energy mJ"] if energy else []), "table", "estimated blocks")
     rows = [
         (
             row["device"],
             f"{row['latency_ms']:.3f}",
             "unknown" if row["low_ms"] is None else f"{row['low_ms']:.3f} to {row['high_ms']:.3f}",
+            *([_energy_text(row)] if energy else []),
             f"{row['lut']}{'' if row['calibrated'] else ' (sum, not calibrated)'}",
             str(row["n_filled"]),
         )
@@ -305,6 +316,12 @@ def _show(answer: dict[str, Any], *, blocks: bool) -> None:
                 for b in row["blocks"]
             ]
             _table(console, Table, ("block", "M MACs", "latency ms"), parts)
+
+
+def _energy_text(row: dict[str, Any]) -> str:
+    if row["energy_mj"] is None:
+        return "unknown"
+    return f"{row['energy_mj']:.3g} ({row['energy_low_mj']:.3g} to {row['energy_high_mj']:.3g})"
 
 
 def _table(console: Any, table: Any, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

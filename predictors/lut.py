@@ -17,12 +17,13 @@ from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.dense import DenseTable
+from ofa_core.energy import EnergyModel, fit_energy, giga_sizes
 from ofa_core.errors import MissingBlockError, PredictorError
 from ofa_core.formats.yaml_tables import read_table
 from ofa_core.networks import Network, networks_path, read_networks
 from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
 from ofa_core.table import Entry, Key, LatencyTable
-from predictors.estimator import Bounds, Estimator, Floats, as_space
+from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space
 
 __all__ = ["LutPredictor", "load_lut", "space_of_table"]
 
@@ -44,6 +45,7 @@ class LutPredictor(Estimator):
         n_filled_: blocks that were supplied by regression.
         resolutions_: resolutions at which every member of the space can be predicted.
         spread_ms_: half-width of the 90 % interval of each supplied block.
+        energy_: the fitted model of energy, None where too few networks' energy was measured.
     """
 
     table_: LatencyTable
@@ -51,6 +53,7 @@ class LutPredictor(Estimator):
     n_filled_: int
     resolutions_: tuple[int, ...]
     spread_ms_: dict[Key, float]
+    energy_: EnergyModel | None
 
     def __init__(
         self, space: Space | str, *, calibration_terms: Sequence[str] | None = None, fill: bool = False
@@ -88,6 +91,8 @@ class LutPredictor(Estimator):
         reference = [net for net in networks if net.role == "reference"]
         same = [net for net in reference if net.space == space]
         self.calibration_ = self._calibrate(same if len(same) >= MIN_NETWORKS else reference)
+        self.energy_ = fit_energy(reference, self.table_)
+        self._giga_: tuple[DenseTable, DenseTable] | None = None
         return self
 
     def _supply(self, keys: Sequence[Key]) -> None:
@@ -170,6 +175,35 @@ class LutPredictor(Estimator):
     def sum_ms(self, genomes: Genomes) -> Floats:
         """The plain sums of (n, 1 + n_slots) genomes, not calibrated."""
         return self._total(genomes, 0)
+
+    def energy_mj(self, archs: Archs) -> Floats:
+        """Energy above idle (`ofa_core.energy`).
+
+        Args:
+            archs: n `Arch` objects, OFA dicts, or genomes.
+
+        Returns:
+            (n,) millijoules per batch.
+
+        Raises:
+            PredictorError: too few networks' energy was measured on this device.
+        """
+        genomes = self._genomes(archs)
+        model = self.energy_
+        if model is None:
+            raise PredictorError(
+                f"no energy is known of {self.label}: ofa-profile --energy measures it and writes it beside the table"
+            )
+        pixels = set(np.unique(genomes[:, 0]).tolist())
+        if self._giga_ is None or not pixels <= set(self._giga_[0].resolutions.tolist()):
+            space, wanted = as_space(self.space), sorted({*pixels, *self.resolutions_})
+            n = model.batch_size
+            self._giga_ = (
+                DenseTable.build(space, wanted, lambda block, _: giga_sizes(block, n)[0]),
+                DenseTable.build(space, wanted, lambda block, _: giga_sizes(block, n)[1]),
+            )
+        macs, elements = self._giga_
+        return model.predict(self._total(genomes, 0), macs.sum(genomes), elements.sum(genomes))
 
     # ---- prediction ------------------------------------------------------------------------------------------------
 

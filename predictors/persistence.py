@@ -21,6 +21,7 @@ import numpy as np
 
 from ofa_core.atomic import write_bytes
 from ofa_core.calibration import Calibration
+from ofa_core.energy import EnergyModel
 from ofa_core.errors import FormatError, OfaError, PredictorError
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
@@ -199,6 +200,7 @@ def _pack_lut(predictor: LutPredictor, packed: _Packed) -> _Packed:
         "fill": predictor.fill,
         "calibration_terms": None if terms is None else list(terms),
         "calibration": None if calibration is None else asdict(calibration),
+        "energy": None if predictor.energy_ is None else asdict(predictor.energy_),
         "n_filled": predictor.n_filled_,
     }
     packed.files = {"table.csv": predictor.table_.to_csv().encode()}
@@ -219,6 +221,9 @@ def _unpack_lut(packed: _Packed) -> LutPredictor:
     if facts["calibration"] is not None:
         errors = tuple(facts["calibration"].pop("loo_errors"))
         predictor.calibration_ = Calibration(loo_errors=errors, **facts["calibration"])
+    if facts.get("energy") is not None:  # a later addition
+        errors = tuple(facts["energy"].pop("loo_errors"))
+        predictor.energy_ = EnergyModel(loo_errors=errors, **facts["energy"])
     return predictor
 
 

@@ -91,6 +91,9 @@ def profile(
     tune: Annotated[
         bool, typer.Option("--tune", help="Full clocks while measuring, where we may set them; undone afterwards.")
     ] = False,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Also measure the energy of whole networks; it takes a quarter of an hour.")
+    ] = False,
 ) -> None:
     """Measure the building blocks of a space on a device and write the table."""
     from ofa_core.spaces import get_space
@@ -110,6 +113,8 @@ def profile(
             parse_cpus(cpus)
         except OfaError as error:
             raise typer.BadParameter(str(error)) from error
+    if energy and benchmark_binary is not None:
+        raise typer.BadParameter("benchmark_model ends after each visit: energy needs an agent", param_hint="--energy")
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     targets = {the_target.name or str(the_target): the_target for the_target in expand_targets(target)}
     if out is not None and len(targets) > 1:
@@ -135,7 +140,7 @@ def profile(
                 graph_form=graph_form,
                 settings=settings,
             )
-            return _profile_one(job, the_target, out, fresh, options, cpus, tune, stoppable(row(name), stop))
+            return _profile_one(job, the_target, out, fresh, options, cpus, tune, energy, stoppable(row(name), stop))
 
         if len(targets) == 1:
             worst = measure(next(iter(targets)), threading.Event())
@@ -158,12 +163,14 @@ def _profile_one(
     options: Launch,
     cpus: str | None,
     tune: bool,
+    energy: bool,
     progress: Any,
 ) -> int:
     from dataclasses import replace
 
     from profiler import console
     from profiler.clusters import choose_cpus
+    from profiler.energy import EnergyOptions
     from profiler.launch import launch
     from profiler.profiling import profile as run_profile
     from profiler.tuning import tuned
@@ -177,7 +184,10 @@ def _profile_one(
         pinned = choose_cpus(cpus, target.cpus, device.facts())
         job = replace(job, settings=replace(job.settings, cpus=pinned))
         started = time.monotonic()
-        result = run_profile(job, device, runner, path, fresh=fresh, progress=progress, say=partial(_say, err))
+        meter = EnergyOptions(options.python or target.python) if energy else None
+        result = run_profile(
+            job, device, runner, path, fresh=fresh, energy=meter, progress=progress, say=partial(_say, err)
+        )
     for line in console.show_profile(result, time.monotonic() - started):
         _say(err, line)
     sys.stdout.write(f"{path}\n")

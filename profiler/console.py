@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from devices.facts import Conditions, quiet_report
+from ofa_core.energy import fit_energy
 from ofa_core.networks import calibration_of
 from profiler.compare import Comparison
 from profiler.measurement import N_DISCARDED
@@ -150,7 +151,32 @@ def show_profile(result: ProfileResult, wall_s: float) -> list[str]:
                 "not additive: on this device the sum of blocks does not tell a whole network's latency; launches or "
                 "transfers dominate: measure larger batches (--batch-size), or search with --measure"
             )
-    lines += [f"failed: {error}" for error in result.failures.values()]
+    lines += [*_energy_lines(result), *(f"failed: {error}" for error in result.failures.values())]
+    return lines
+
+
+def _energy_lines(result: ProfileResult) -> list[str]:
+    records = list(result.measured.energy.values())
+    known = [r.energy_mj for r in records if r.energy_mj is not None]
+    reasons = [r.why for r in records if r.energy_mj is None]
+    lines = []
+    if known:
+        lines.append(
+            f"energy by {records[0].source}: {len(known)} networks take {min(known):.3g} to {max(known):.3g} mJ "
+            "a batch above idle"
+        )
+    if reasons:
+        lines.append(f"energy: not known of {len(reasons)} networks: {reasons[0]}")
+    model = fit_energy(result.networks, result.table)
+    if model is not None:
+        terms = f"{model.watts:.3g} W while it runs"
+        if model.pj_per_mac or model.pj_per_element:
+            terms += f", {model.pj_per_mac:.3g} pJ a MAC, {model.pj_per_element:.3g} pJ an element moved"
+        lines.append(
+            f"energy of blocks is attributed, not measured: {terms}; leave-one-out error {100 * model.loo_mape:.1f} %"
+        )
+    elif records:
+        lines.append("energy: too few networks for a model, so neither blocks nor other networks have one")
     return lines
 
 

@@ -7,6 +7,7 @@ Line 1 is the header: what is measured, and in which context. Every other line i
     {"fail": 17, "error": "..."}                                a try of item 17 that went wrong
     {"redo": [p, c]}                                            the visits of that unit so far do not count
     {"void": [[p, c, r, i], ...]}                               these visits do not count: the device was throttled
+    {"energy": 17, "source": "rapl", "energy_mj": x, "gross_mj": x, "idle_mj": x, "why": ""}     energy of a network
 
 A visit: process, chunk, round, item; wall and CPU nanoseconds and involuntary context switches of each run in order,
 the discarded first ones included; and the probe's wall and CPU nanoseconds before and after.
@@ -15,18 +16,19 @@ the discarded first ones included; and the probe's wall and CPU nanoseconds befo
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
 from ofa_core.errors import ContextMismatchError, FormatError
 
-__all__ = ["Journal", "VisitRecord", "read_journal"]
+__all__ = ["EnergyRecord", "Journal", "VisitRecord", "read_journal"]
 
 JOURNAL_SCHEMA = 1
 N_TRIED = 5  # lines, to see how long one takes
@@ -88,6 +90,40 @@ class VisitRecord:
         return cls(process, chunk, round_, item, wall, cpu, switches, _pair(line["b"]), _pair(line["a"]))
 
 
+@dataclass(frozen=True, slots=True)
+class EnergyRecord:
+    """What one inference of a network takes, in millijoules per batch.
+
+    Attributes:
+        item: index into the plan's items.
+        source: the meter.
+        energy_mj: above idle; None where it is not known.
+        gross_mj: all that the device took in that time; None where it could not be read.
+        idle_mj: what it takes in as much time when idle.
+        why: why the energy is not known, in one line; empty if it is.
+    """
+
+    item: int
+    source: str
+    energy_mj: float | None = None
+    gross_mj: float | None = None
+    idle_mj: float | None = None
+    why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The line of the file, as a dictionary."""
+        line = asdict(self)
+        return {"energy": line.pop("item"), **line}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> EnergyRecord:
+        """The inverse of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
+        net, gross, idle = (None if line[k] is None else float(line[k]) for k in ("energy_mj", "gross_mj", "idle_mj"))
+        if not all(mj is None or (math.isfinite(mj) and mj >= 0) for mj in (net, gross, idle)):
+            raise ValueError(f"{net}, {gross} and {idle} are not energies")
+        return cls(int(line["energy"]), str(line["source"]), net, gross, idle, str(line["why"]))
+
+
 @dataclass
 class JournalState:
     """What a journal says.
@@ -98,6 +134,7 @@ class JournalState:
         visits: the visits that count, by key.
         failures: error messages of each item's failed tries.
         redone: the units that were measured again.
+        energy: what came of measuring networks' energy, the last time for each.
     """
 
     header: dict[str, Any]
@@ -105,11 +142,15 @@ class JournalState:
     visits: dict[tuple[int, int, int, int], VisitRecord] = field(default_factory=dict)
     failures: dict[int, list[str]] = field(default_factory=dict)
     redone: list[tuple[int, int]] = field(default_factory=list)
+    energy: dict[int, EnergyRecord] = field(default_factory=dict)
 
     def take(self, line: dict[str, Any]) -> None:
         """Take one event in; raises KeyError, TypeError or ValueError for a line that is none."""
         if "pilot" in line:
             self.pilot = dict(line["pilot"])
+        elif "energy" in line:
+            record = EnergyRecord.from_json(line)
+            self.energy[record.item] = record
         elif "fail" in line:
             self.failures.setdefault(int(line["fail"]), []).append(str(line["error"]))
         elif "redo" in line:

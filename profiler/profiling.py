@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from devices.device import Device
+from devices.energy import MeterError
 from devices.facts import Conditions
 from ofa_core.blocks import BlockSpec
 from ofa_core.networks import Network, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.table import CONTEXT_COLUMNS, Context, LatencyTable, parse_context, read_csv_rows
 from profiler.cooling import Cooling
+from profiler.energy import N_NETWORKS, EnergyOptions, duration_s, measure_energy, open_meter
 from profiler.jobs import Runner
-from profiler.journal import Journal
+from profiler.journal import EnergyRecord, Journal
 from profiler.measurement import Clock
 from profiler.models import ModelStore
 from profiler.plan import NetworkItem, Plan, make_plan, reference_archs
 from profiler.session import HeatGuard, Progress, Session, Settings
-from profiler.tables import Measured, evaluate, network_of, statistic_name, to_table
+from profiler.tables import Measured, evaluate, network_of, statistic_name, to_table, with_energy
+
+if TYPE_CHECKING:
+    from profiler.export.to_onnx import GraphForm
 
 __all__ = ["Job", "ProfileResult", "journal_path", "measure_plan", "profile"]
 
@@ -111,10 +116,13 @@ def profile(
     out: Path,
     *,
     fresh: bool = False,
+    energy: EnergyOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> ProfileResult:
     """Measure what the journal beside `out` lacks, then write the table and its networks.
+
+    Energy comes last, when both are written, and is written into both.
 
     Args:
         job: what and how.
@@ -122,6 +130,7 @@ def profile(
         runner: for this device and the job's backend.
         out: the CSV file to write; its networks and journal lie beside it.
         fresh: set an existing journal aside.
+        energy: also measure the energy of some of the networks, where the device tells it.
         progress: called after every visit.
         say: is told, in one line, what the user should know meanwhile.
 
@@ -142,22 +151,111 @@ def profile(
         rng,
         memory_bytes=int(memory or DEFAULT_MODEL_MEMORY_BYTES),
     )
+    if energy is not None:
+        energy = _energy_if_told(job, device, plan, energy, say)
     before = device.conditions()
     heat = Cooling(device, before, say, is_phone=(facts.os or "").startswith("Android"))
     measured, context, failures = measure_plan(
         job, plan, runner, journal_path(out), fresh=fresh, progress=progress, heat=heat if heat.can_tell else None
     )
+    table, networks = _write(out, plan, measured, context)
+    if energy is not None:
+        try:
+            records = _measure_energy(job, plan, measured, context, device, runner, journal_path(out), energy, progress)
+            measured = replace(measured, energy=records)
+            table, networks = _write(out, plan, measured, context)
+        except MeterError as error:
+            say(f"{device.name}: no energy: {error}")
+    return ProfileResult(table, networks, measured, failures, before, device.conditions())
+
+
+def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple[LatencyTable, list[Network]]:
+    """Write the table and its networks, with the energy that is known."""
     table = to_table(measured, plan, context)
-    networks = [
-        net
-        for i, item in enumerate(plan.items)
-        if isinstance(item, NetworkItem) and i in measured.estimates
-        if (net := network_of(item, measured.estimates[i], table, "reference")) is not None
-    ]
+    networks = []
+    for i, item in enumerate(plan.items):
+        if not isinstance(item, NetworkItem) or i not in measured.estimates:
+            continue
+        net, record = network_of(item, measured.estimates[i], table, "reference"), measured.energy.get(i)
+        if net is not None and record is not None:
+            net = replace(
+                net,
+                energy_mj=record.energy_mj,
+                gross_mj=record.gross_mj,
+                idle_mj=record.idle_mj,
+                energy_source=record.source,
+            )
+        networks += [net] if net is not None else []
+    table = with_energy(table, networks)
     table.write(out)
     kept = _kept_networks(networks_path(out), context)
     write_networks(networks_path(out), context, [*networks, *kept])
-    return ProfileResult(table, networks, measured, failures, before, device.conditions())
+    return table, networks
+
+
+def _energy_if_told(
+    job: Job, device: Device, plan: Plan, energy: EnergyOptions, say: Callable[[str], None]
+) -> EnergyOptions | None:
+    """Look whether the device tells its energy now, before anything takes long; None if not."""
+    n = min(N_NETWORKS, sum(isinstance(item, NetworkItem) for item in plan.items))
+    try:
+        with open_meter(device, job.backend, energy) as meter:
+            meter.wait()
+            say(
+                f"{device.name}: energy by {meter.source}: after the table, {n} networks run half a minute each, with "
+                f"as long a rest between: {duration_s(n) / 60:.0f} minutes more"
+            )
+    except MeterError as error:
+        say(f"{device.name}: no energy: {error}")
+        return None
+    return energy
+
+
+def _measure_energy(
+    job: Job,
+    plan: Plan,
+    measured: Measured,
+    context: Context,
+    device: Device,
+    runner: Runner,
+    journal_file: Path,
+    options: EnergyOptions,
+    progress: Callable[[Progress], None],
+) -> Mapping[int, EnergyRecord]:
+    """Measure the energy of the first networks as far as the journal lacks it."""
+    chosen = [i for i, item in enumerate(plan.items) if isinstance(item, NetworkItem) and i in measured.estimates]
+    chosen = chosen[:N_NETWORKS]
+    todo = [i for i in chosen if i not in measured.energy or measured.energy[i].energy_mj is None]
+    state = Progress("energy", done=len(chosen) - len(todo), total=len(chosen))
+    started = options.clock()
+    with (
+        tempfile.TemporaryDirectory(prefix="ofa-models-") as folder,
+        Journal(journal_file, _header(job, plan, context)) as journal,
+        open_meter(device, job.backend, options) as meter,
+    ):
+
+        def record(what: EnergyRecord) -> None:
+            journal.write(what.to_json())
+            state.done, state.what = state.done + 1, plan.items[what.item].label
+            state.elapsed_s = options.clock() - started
+            progress(state)
+
+        models = _models(job, Path(folder))
+        runner.open()
+        try:
+            progress(state)
+            measure_energy(
+                [(i, models.path(plan.items[i]), measured.estimates[i].latency_ms) for i in todo],
+                runner,
+                meter,
+                record,
+                threads=job.settings.threads,
+                cpus=job.settings.cpus,
+                clock=options.clock,
+            )
+        finally:
+            runner.close()
+        return journal.state.energy
 
 
 def measure_plan(
@@ -191,13 +289,7 @@ def measure_plan(
     hello = runner.open()
     context = job.context(hello.backend_version)
     with tempfile.TemporaryDirectory(prefix="ofa-models-") as folder:
-        models = ModelStore(
-            Path(folder),
-            job.backend,
-            job.batch_size,
-            "literal" if job.graph_form == "literal" else "fused",
-            job.fake_ms,
-        )
+        models = _models(job, Path(folder))
         with Journal(journal_file, _header(job, plan, context), fresh=fresh) as journal:
             Session(plan, runner, models, journal, job.settings, progress, heat=heat).run()
             measured = evaluate(journal.state, plan, job.settings.threads, clock=clock, ref_ns=ref_ns)
@@ -205,6 +297,11 @@ def measure_plan(
     context = replace(context, statistic=statistic_name(measured.ref_ns), clock=measured.clock)
     given_up = {plan.items[i].label for i in range(len(plan.items)) if i not in measured.estimates}
     return measured, context, {label: error for label, error in failures.items() if label in given_up}
+
+
+def _models(job: Job, folder: Path) -> ModelStore:
+    form: GraphForm = "literal" if job.graph_form == "literal" else "fused"
+    return ModelStore(folder, job.backend, job.batch_size, form, job.fake_ms)
 
 
 def _header(job: Job, plan: Plan, context: Context) -> dict[str, Any]:

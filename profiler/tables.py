@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from ofa_core.energy import fit_energy
 from ofa_core.errors import TableError
 from ofa_core.networks import Network
 from ofa_core.table import Context, Entry, Key, LatencyTable
-from profiler.journal import JournalState
+from profiler.journal import EnergyRecord, JournalState
 from profiler.measurement import (
     Clock,
     Estimate,
@@ -22,7 +23,16 @@ from profiler.measurement import (
 )
 from profiler.plan import PROBE_RUNS, BlockItem, NetworkItem, Plan
 
-__all__ = ["Measured", "entry_of", "evaluate", "network_of", "reference_ns_of", "statistic_name", "to_table"]
+__all__ = [
+    "Measured",
+    "entry_of",
+    "evaluate",
+    "network_of",
+    "reference_ns_of",
+    "statistic_name",
+    "to_table",
+    "with_energy",
+]
 
 UNSTABLE = 0.10  # half width of the 90 % interval, as a fraction, above which an entry is called unstable
 
@@ -41,6 +51,7 @@ class Measured:
         n_dropped: runs dropped because the thread was preempted.
         offsets: log ratios taken out of units because their anchors had drifted.
         timed_s: seconds of timed inference, the probe's included.
+        energy: of networks, by item of the plan.
     """
 
     estimates: Mapping[int, Estimate]
@@ -52,6 +63,7 @@ class Measured:
     n_dropped: int
     offsets: Mapping[tuple[int, int], float]
     timed_s: float
+    energy: Mapping[int, EnergyRecord] = field(default_factory=dict)
 
 
 def evaluate(
@@ -87,6 +99,7 @@ def evaluate(
         n_dropped=sum(s.n_dropped for s in samples),
         offsets=offsets,
         timed_s=sum(sum(v.wall_ns) + PROBE_RUNS[1] * v.after[0] for v in visits) / 1e9,
+        energy=state.energy,
     )
 
 
@@ -140,3 +153,17 @@ def network_of(item: NetworkItem, e: Estimate, table: LatencyTable, role: str) -
         item.space, item.arch, role, len(blocks), total, e.latency_ms, e.median_ms, e.p90_ms, e.iqr_ms,
         e.n_samples, e.n_processes,
     )  # fmt: skip
+
+
+def with_energy(table: LatencyTable, networks: Sequence[Network]) -> LatencyTable:
+    """The table with what its blocks take, attributed from whole networks; unchanged where too few were measured."""
+    model = fit_energy(networks, table)
+    if model is None:
+        return table
+    return table.with_entries(
+        {
+            (px, block): replace(entry, energy_mj=model.block_mj(block, entry.latency_ms))
+            for (px, block), entry in table.entries.items()
+            if entry.latency_ms is not None
+        }
+    )

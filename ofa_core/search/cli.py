@@ -61,6 +61,10 @@ def search(
     max_params_m: Annotated[
         float | None, typer.Option("--max-params-m", help="Also limit parameters, in millions.")
     ] = None,
+    max_energy_mj: Annotated[
+        float | None,
+        typer.Option("--max-energy-mj", help="Also limit energy above idle, in millijoules per batch."),
+    ] = None,
     confidence: Annotated[
         float | None,
         typer.Option(
@@ -92,7 +96,7 @@ def search(
     from ofa_core.search.results import summary, write_results
 
     task = _task(lut, space, accuracy, resolutions, fill)
-    constraints = _constraints(task, max_mmacs, max_params_m)
+    constraints = _constraints(task, max_mmacs, max_params_m, max_energy_mj)
     run = _searcher(task, constraints, confidence, seed)
     loop = None
     if measure is not None:
@@ -109,6 +113,7 @@ def search(
         "latency": {**_latency_facts(task.latency, lut), "correction": None if loop is None else loop.latency.factor},
         "accuracy": _accuracy_facts(task.accuracy, accuracy),
         "target": measure,
+        "energy_mj": None if task.latency.energy_ is None else float(task.latency.energy_mj([result.best.arch])[0]),
     }
     write_results(out, result, facts, block_ms=lambda block, px: task.latency.table.latency_ms(block, px), loop=loop)
     _copy_networks(lut, out)
@@ -178,7 +183,9 @@ def _task(lut: Path, space: str | None, accuracy: str | None, resolutions: str |
     return _Task(found, latency, model, pixels, left_out)
 
 
-def _constraints(task: _Task, max_mmacs: float | None, max_params_m: float | None) -> list[Constraint]:
+def _constraints(
+    task: _Task, max_mmacs: float | None, max_params_m: float | None, max_energy_mj: float | None
+) -> list[Constraint]:
     from ofa_core.search.problem import Constraint, block_quantity
 
     out = []
@@ -188,6 +195,8 @@ def _constraints(task: _Task, max_mmacs: float | None, max_params_m: float | Non
     if max_params_m is not None:
         params = block_quantity(task.space, task.pixels, lambda block: block.params / 1e6)
         out.append(Constraint("params_m", params, max_params_m))
+    if max_energy_mj is not None:
+        out.append(Constraint("energy_mj", task.latency.energy_mj, max_energy_mj))
     return out
 
 

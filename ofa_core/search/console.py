@@ -80,6 +80,8 @@ def answer_lines(record: Mapping[str, Any], network: str) -> list[str]:
     score = f"{record['top1']:.2f} %" if accuracy["percent"] else f"{record['top1']:.2f}"
     lines.append(f"{'top-1' if accuracy['percent'] else 'score':<11}{score}, {accuracy['label']}: {accuracy['note']}")
     size = f"{record['mmacs']:.1f} M MACs, {record['params_m']:.2f} M parameters"
+    if record["energy_mj"] is not None:
+        size += f", {record['energy_mj']:.3g} mJ above idle"
     lines.append(f"size       {record['arch']['r'][0]} px, {size}")
     lines.append(f"network    {network}")
     effort = f"{record['n_evaluated']} sub-nets evaluated in {record['seconds']:.1f} s, seed {record['seed']}"

@@ -170,7 +170,17 @@ def main(argv: list[str]) -> int:
     """Run the agent on this process's stdin and stdout; the exit code is 0."""
     parser = argparse.ArgumentParser(prog="agent", description="Times models for a host, in JSON lines.")
     parser.add_argument("--backend", required=True, metavar="NAME")
+    parser.add_argument(
+        "--meter", action="store_true", help="Only tell the energy of the backend's GPU, once a second."
+    )
     options = parser.parse_args(argv)
+    if options.meter:
+        from profiler.agent.backends.nvml import energy_lines
+
+        for text in energy_lines(options.backend):
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        return 0
     replies = _take_stdout()
     faulthandler.enable()
     serve(Agent(options.backend), sys.stdin.buffer, replies)

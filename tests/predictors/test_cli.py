@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ofa_core.arch import write_arch
@@ -39,7 +40,11 @@ def test_json_has_exactly_the_contract(bench, space, make_table, capsys):
     assert answer["mmacs"] == pytest.approx(space.macs(space.largest(160)) / 1e6)
     assert answer["arch"]["r"] == [160]
     (row,) = answer["predictions"]
-    assert list(row) == ["lut", "device", "latency_ms", "low_ms", "high_ms", "calibrated", "n_filled"]
+    assert list(row) == [
+        *("lut", "device", "latency_ms", "low_ms", "high_ms", "calibrated", "n_filled"),
+        *("energy_mj", "energy_low_mj", "energy_high_mj"),
+    ]
+    assert row["energy_mj"] is row["energy_low_mj"] is row["energy_high_mj"] is None
     assert row["lut"] == "luts/rig.csv"
     assert row["device"] == "rig"
     assert row["calibrated"] is True
@@ -47,6 +52,21 @@ def test_json_has_exactly_the_contract(bench, space, make_table, capsys):
     assert row["latency_ms"] == pytest.approx(
         1.1 * make_table(space, [160]).sum_ms(space, [space.largest(160)])[0], rel=0.03
     )
+
+
+def test_energy_where_it_was_measured(bench, space, make_table, make_networks, capsys):
+    table = make_table(space, [160])
+    noise = np.random.default_rng(0).normal(1, 0.02, 24)
+    nets = [replace(n, energy_mj=3 * n.sum_ms * x) for n, x in zip(make_networks(space, [160], 24), noise, strict=True)]
+    write_networks(networks_path(Path("luts/rig.csv")), table.context, [replace(n, energy_source="rapl") for n in nets])
+    assert ofa_predict("a.json", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert row["energy_mj"] == pytest.approx(3 * table.sum_ms(space, [space.largest(160)])[0], rel=0.02)
+    assert row["energy_low_mj"] < row["energy_mj"] < row["energy_high_mj"]
+    assert ofa_predict("a.json") == 0
+    head, line = capsys.readouterr().out.splitlines()[1:]
+    assert "energy mJ" in head.split("\t")
+    assert line.split("\t")[3] == f"{row['energy_mj']:.3g} ({row['energy_low_mj']:.3g} to {row['energy_high_mj']:.3g})"
 
 
 def test_uncalibrated_bounds_are_null(bench, capsys):

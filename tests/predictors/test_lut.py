@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from ofa_core.errors import MissingBlockError, PredictorError
 from ofa_core.networks import networks_path, write_networks
 from ofa_core.spaces import mobilenet_v3
 from predictors.lut import LutPredictor, load_lut, space_of_table
+from predictors.persistence import load_predictor, save_predictor
 
 
 def test_sum_is_the_walks_sum(space, make_table):
@@ -77,6 +79,32 @@ def test_fill_supplies_and_counts(space, make_table, make_networks):
 def test_fill_reaches_resolutions_that_are_not_sampled(space, make_table):
     predictor = LutPredictor(space, fill=True).fit(make_table(space, [160, 192, 224]))
     assert predictor.predict([space.largest(240)])[0] > predictor.predict([space.largest(224)])[0]
+
+
+def energetic(networks):
+    return [replace(net, energy_mj=2.5 * net.sum_ms, energy_source="battery") for net in networks]
+
+
+def test_energy_is_the_sum_of_what_blocks_take(space, make_table, make_networks, tmp_path):
+    table = make_table(space, [160, 192])
+    predictor = LutPredictor(space).fit(table, energetic(make_networks(space, [160, 192], 12)))
+    genomes = space.sample_genomes(20, np.random.default_rng(4), [160, 192])
+    mj = predictor.energy_mj(genomes)
+    for arch, got in zip(space.decode(genomes), mj, strict=True):
+        blocks = space.blocks(arch)
+        assert got == pytest.approx(sum(predictor.energy_.block_mj(b, table.latency_ms(b)) for b in blocks))
+        assert got == pytest.approx(2.5 * table.sum_ms(space, [arch])[0], rel=1e-6)
+    path = tmp_path / "p.predictor"
+    save_predictor(path, predictor)
+    assert load_predictor(path).energy_mj(genomes) == pytest.approx(mj)
+    filled = LutPredictor(space, fill=True).fit(table, energetic(make_networks(space, [160, 192], 12)))
+    assert filled.energy_mj([space.largest(224)])[0] > filled.energy_mj([space.largest(192)])[0] > 0
+
+
+def test_without_measured_energy_the_way_to_it_is_said(space, make_table, make_networks):
+    predictor = LutPredictor(space).fit(make_table(space, [160]), make_networks(space, [160], 24))
+    with pytest.raises(PredictorError, match=r"no energy is known of rig .*ofa-profile --energy"):
+        predictor.energy_mj([space.largest(160)])
 
 
 def test_fit_forgets(space, make_table, make_networks):

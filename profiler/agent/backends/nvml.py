@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["gpu_handle", "gpu_number", "gpu_state", "open_nvml", "throttle_reasons"]
+__all__ = ["energy_lines", "gpu_handle", "gpu_number", "gpu_state", "open_nvml", "throttle_reasons"]
 
 # nvml.h, nvmlClocksThrottleReason*: those that mean that the GPU is slower than it was asked to be.
 _REASONS = {
@@ -15,6 +17,9 @@ _REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
+
+
+_LOOKS = 10  # at the power, for one line: it is a mean over a tenth of a second or so
 
 
 def open_nvml() -> Any:
@@ -93,3 +98,32 @@ def gpu_state(nvml: Any, index: int) -> dict[str, Any]:
         foreign_processes=sorted(p.pid for p in processes if p.pid != os.getpid()),
     )
     return state
+
+
+def energy_lines(backend: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
+    """Yield the lines of a power meter (`devices/energy.py`) for a backend's GPU, one a second, for ever."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    nvml = open_nvml()
+    if nvml is None:
+        yield "none NVML cannot be used there: pip install nvidia-ml-py, for the interpreter that runs the agent"
+        return
+    try:
+        handle = gpu_handle(nvml, gpu_number(backend))
+        nvml.nvmlDeviceGetPowerUsage(handle)
+    except nvml.NVMLError as error:
+        yield f"none NVML tells no power of this GPU: {error}"
+        return
+    try:
+        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except nvml.NVMLError:  # before Volta
+        yield "source nvml-power"
+        while True:
+            milliwatts = 0
+            for _ in range(_LOOKS):
+                milliwatts += nvml.nvmlDeviceGetPowerUsage(handle)
+                sleep(1 / _LOOKS)
+            yield f"{time.monotonic():.3f} mw {milliwatts // _LOOKS}"
+    yield "source nvml"
+    while True:
+        yield f"{time.monotonic():.3f} uj {1000 * nvml.nvmlDeviceGetTotalEnergyConsumption(handle)}/0"
+        sleep(1)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from ofa_core.arch import arch_from_dict, read_arch_dict
+from ofa_core.energy import giga_sizes
 from ofa_core.formats.yaml_tables import write_ofa_yaml
 from ofa_core.networks import Network, networks_path, read_networks, write_networks
 from ofa_core.search.cli import main
@@ -125,9 +127,39 @@ def test_limits_resolutions_and_confidence(lut: Path, tmp_path: Path, small: Spa
     assert at["resolutions"] == [24]
 
 
+def test_a_limit_on_energy(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
+    context, rows = LatencyTable.read(lut).context, read_networks(networks_path(lut))
+    giga = [
+        sum(giga_sizes(b, 1)[1] for b in small.blocks(net.arch)) for net in rows
+    ]  # costly memory: latency alone won't do
+    known = [
+        replace(n, energy_mj=0.5 * n.sum_ms + 40 * g, energy_source="rapl") for n, g in zip(rows, giga, strict=True)
+    ]
+    write_networks(networks_path(lut), context, known)
+    common = ("--lut", lut, "-a", "proxy:macs", "--no-report", "-o", tmp_path / "o", "--max-latency-ms", 0.05)
+    loose = json.loads(call(*common, "--json")[1])
+    limit = 0.7 * loose["energy_mj"]
+    code, text, _ = call(*common, "--json", "--max-energy-mj", limit)
+    frugal = json.loads(text)
+    assert code == 0
+    assert 0 < frugal["energy_mj"] <= limit
+    assert frugal["limits"] == {"energy_mj": limit}
+    assert frugal["top1"] < loose["top1"]
+    arch = arch_from_dict(frugal["arch"], small)
+    rule = 0.5 * LatencyTable.read(lut).sum_ms(small, [arch])[0]
+    rule += 40 * sum(giga_sizes(b, 1)[1] for b in small.blocks(arch))
+    assert frugal["energy_mj"] == pytest.approx(rule, rel=1e-6)
+    assert json.loads((tmp_path / "o" / "search.json").read_text())["energy_mj"] == frugal["energy_mj"]
+    assert " mJ above idle" in call(*common, "--max-energy-mj", limit)[1]
+    code, _, err = call(*common, "--max-energy-mj", 1e-6)
+    assert code == 1
+    assert "no sub-net of tiny has energy_mj <= 1e-06; the smallest is" in err
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["--max-latency-ms", "1", "-a", "proxy:macs", "--max-energy-mj", "5"], "ofa-profile --energy measures it"),
         (["--max-latency-ms", "0.0001", "-a", "proxy:macs"], "the smallest is"),
         (["--max-latency-ms", "-1", "-a", "proxy:macs"], "a finite number > 0"),
         (["--max-latency-ms", "1", "-a", "proxy:macs", "-r", "64"], "no latency is known at 64 px"),
