@@ -34,15 +34,12 @@ from devices.device import (
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.local import LocalChannel
-from devices.posix import MISSING, command_line, kill_script, split_end_mark, started_group
+from devices.posix import BACKOFF_S, MISSING, command_line, kill_script, split_end_mark, started_group
 from devices.target import Target
 
-__all__ = ["BACKOFF_S", "WORK_DIR", "AdbDevice", "open_target"]
+__all__ = ["WORK_DIR", "AdbDevice", "open_target"]
 
 WORK_DIR = "/data/local/tmp/ofa-latency"
-BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-"""Pauses before each look whether the phone is back: two minutes, which a reboot takes."""
-
 _START_S = 30.0
 _PUSH_S = 300.0
 _UNSET = -1

@@ -11,7 +11,10 @@ import re
 import shlex
 from collections.abc import Sequence
 
-__all__ = ["MISSING", "command_line", "kill_script", "split_end_mark", "started_group"]
+__all__ = ["BACKOFF_S", "MISSING", "command_line", "kill_script", "split_end_mark", "started_group"]
+
+BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""Pauses before each look whether a device that went away is back: two minutes, which a reboot takes."""
 
 MISSING = -1
 """What `started_group` says of a program that is not there."""

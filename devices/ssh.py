@@ -29,15 +29,12 @@ from devices.device import (
     checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
-from devices.posix import MISSING, command_line, kill_script, started_group
+from devices.posix import BACKOFF_S, MISSING, command_line, kill_script, started_group
 from devices.ssh_channel import SshChannel
 from devices.ssh_link import Host, NotWelcomeError, connect, resolve
 from devices.target import Target
 
-__all__ = ["BACKOFF_S", "SshDevice", "open_target"]
-
-BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-"""Pauses before each try to connect again: two minutes, which a reboot takes."""
+__all__ = ["SshDevice", "open_target"]
 
 _START_S = 30.0
 _CHUNK_BYTES = 1 << 18
