@@ -222,3 +222,38 @@ def test_the_fake_device_s_meter_wraps_and_tells_load_from_rest() -> None:
         device.advance(20.0)
     assert device.clock() > 80
     assert max(values) < 1_000_000_000
+
+
+def _meter_of_a_pushed_battery(device, tmp_path: Path) -> None:
+    folder = battery(tmp_path / "here", "Discharging", 500, 4_000_000)  # milliamperes, as some drivers tell
+    for file in folder.iterdir():
+        device.push(file, f"sys/power_supply/battery/{file.name}")
+    with Meter(device, meter_command(f"{device.work_dir}/sys")) as meter:
+        assert meter.source == "battery"
+        readings = [meter.wait() for _ in range(3)]
+        assert average(readings).watts == pytest.approx(2.0)
+        assert meter.drain() == []
+    with pytest.raises(MeterError):
+        Meter(device, meter_command(f"{device.work_dir}/none"))
+
+
+def test_the_meter_of_a_host_behind_ssh(sshd, tmp_path: Path) -> None:
+    from devices.ssh import SshDevice
+    from devices.ssh_link import resolve
+
+    with SshDevice(resolve("box"), parent_dir=str(tmp_path)) as device:
+        _meter_of_a_pushed_battery(device, tmp_path)
+
+
+@pytest.mark.android
+def test_the_meter_of_a_phone(phones, tmp_path: Path) -> None:
+    from devices.adb import AdbDevice
+
+    with AdbDevice(phones.serial(1)) as device:
+        _meter_of_a_pushed_battery(device, tmp_path)
+        phones.set(1, "battery", "  status: 3\n  voltage: 4000\n  current now: -250\n")
+        with Meter(device, meter_command(f"{device.work_dir}/none")) as meter:
+            assert average([meter.wait() for _ in range(3)]).watts == pytest.approx(1.0)
+        phones.set(1, "battery", "  status: 2\n  voltage: 4000\n  current now: 250\n")
+        with Meter(device, meter_command(f"{device.work_dir}/none")) as meter, pytest.raises(MeterError, match="Wi-Fi"):
+            meter.wait()
