@@ -52,14 +52,16 @@ class TfliteFp16Model:
         model = make(source, environment=environment, options=options)
         inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
         rng = np.random.default_rng(SEED)
-        for detail, buffer in zip(_details(inputs), inputs, strict=True):
+        for buffer in inputs:
+            detail = buffer.get_tensor_details()
             if detail["dtype"] != "float32" or min(detail["shape"], default=1) < 1:
                 raise ValueError(f"an input is {detail['dtype']} {detail['shape']}: floats of fixed sizes are needed")
             buffer.write(random_input(rng, detail))
         self.run = partial(model.run_by_index, 0, inputs, outputs)
         self.run()
-        for detail, buffer in zip(_details(outputs), outputs, strict=True):
-            if not is_half_precision(buffer.read(int(np.prod(detail["shape"])), np.float32)):
+        for buffer in outputs:
+            size = int(np.prod(buffer.get_tensor_details()["shape"]))
+            if not is_half_precision(buffer.read(size, np.float32)):
                 raise RuntimeError("XNNPACK computes this in fp32: no fp16 arithmetic here, it seems")
         self.settings: dict[str, Any] = {
             "runtime": "ai-edge-litert",
@@ -67,8 +69,8 @@ class TfliteFp16Model:
             "xnnpack": True,
             "dtype": "float16",
             "n_delegate_nodes": 1 if model.is_fully_accelerated() else None,
-            "inputs": [list(detail["shape"]) for detail in _details(inputs)],
-            "outputs": [list(detail["shape"]) for detail in _details(outputs)],
+            "inputs": _shapes(inputs),
+            "outputs": _shapes(outputs),
         }
 
     def close(self) -> None:
@@ -76,8 +78,8 @@ class TfliteFp16Model:
         del self.run
 
 
-def _details(buffers: Any) -> list[dict[str, Any]]:
-    return [buffer.get_tensor_details() for buffer in buffers]
+def _shapes(buffers: Any) -> list[list[int]]:
+    return [list(buffer.get_tensor_details()["shape"]) for buffer in buffers]
 
 
 class TfliteFp16Backend:
