@@ -108,7 +108,7 @@ def test_twelve_subnets_before_and_after_sorting(ofa, name):
 
 @pytest.mark.parametrize("name", ["proxyless-w0.25", "proxyless-w0.35", "proxyless-w1.0", "mbv3-w0.35", "mbv3-w0.5"])
 def test_other_widths(ofa, name):
-    """At a quarter of the width stem and first block have the same channels, and only one family has a shortcut there."""
+    """At a quarter of the width stem and first block are as wide, and only one family has a shortcut there."""
     space, theirs, ours = make_pair(ofa, name)
     for arch in (space.largest(64), space.sample(np.random.default_rng(8), (96,)), space.smallest(64)):
         compare(space, theirs, ours, arch)
