@@ -31,6 +31,20 @@ def activate(x: Tensor, act: Act) -> Tensor:
     return x
 
 
+def conv_of_one_position(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A 1x1 convolution of a one-pixel map as the matrix product that it is, which costs a third on a CPU.
+
+    Args:
+        x: (n, in, 1, 1).
+        weight: (out, in, 1, 1).
+        bias: (out,).
+
+    Returns:
+        (n, out, 1, 1).
+    """
+    return functional.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
+
+
 def transform_name(larger_px: int, smaller_px: int) -> str:
     """How the matrix from one kernel size to the next smaller one is called, such as `7to5`."""
     return f"{larger_px}to{smaller_px}"
@@ -58,6 +72,8 @@ class ElasticConv(nn.Module):
     def forward(self, x: Tensor, out_c: int) -> Tensor:
         """(n, c, h, w) -> (n, out_c, ceil(h / stride), ceil(w / stride))."""
         weight = self.slice_weight(out_c, x.shape[1])
+        if x.shape[2:] == weight.shape[2:] == (1, 1):
+            return conv_of_one_position(x, weight)
         return functional.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2)
 
 
@@ -157,7 +173,6 @@ class ElasticSE(nn.Module):
         """(n, c, h, w) -> the same, each channel scaled by its gate."""
         part = self.slice_parts(x.shape[1])
         y = x.mean((2, 3), keepdim=True)  # (n, c, 1, 1)
-        y = functional.relu(
-            functional.conv2d(y, part["reduce.weight"], part["reduce.bias"]), inplace=True
-        )  # (n, squeezed, 1, 1)
-        return x * functional.hardsigmoid(functional.conv2d(y, part["expand.weight"], part["expand.bias"]))
+        y = conv_of_one_position(y, part["reduce.weight"], part["reduce.bias"])  # (n, squeezed, 1, 1)
+        y = conv_of_one_position(functional.relu(y, inplace=True), part["expand.weight"], part["expand.bias"])
+        return x * functional.hardsigmoid(y)

@@ -75,7 +75,7 @@ def make_optimizer(net: nn.Module, phase: Phase) -> torch.optim.SGD:
     for name, parameter in net.named_parameters():
         (spared if "bn." in name or name.endswith("bias") else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": phase.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=phase.lr, momentum=phase.momentum, nesterov=phase.momentum > 0)
+    return torch.optim.SGD(groups, lr=phase.lr, momentum=phase.momentum, nesterov=phase.momentum > 0, foreach=True)
 
 
 def archs_of_step(space: Space, phase: Phase, px: int, seed: int, phase_index: int, step: int) -> list[Arch]:

@@ -14,9 +14,11 @@ import torch
 
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
-from ofa_core.nn.kernels import MAX_PAIRS, KernelPlan, measure_plan
+from ofa_core.nn.kernels import FORMS, KernelPlan, Shape, measure_plan, shape_of
 
 __all__ = ["remembered_plan"]
+
+BUILTIN_FORM = "builtin"  # of shapes that were measured and keep it
 
 
 def _cache_file(batch_size: int) -> Path:
@@ -39,17 +41,19 @@ def remembered_plan(blocks: Iterable[BlockSpec], batch_size: int) -> KernelPlan:
     """
     path = _cache_file(batch_size)
     try:
-        known = {tuple(map(int, key.split(","))): bool(gemm) for key, gemm in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, AttributeError):
+        cached = {tuple(map(int, key.split(","))): form for key, form in json.loads(path.read_text()).items()}
+        known = {shape: form for shape, form in cached.items() if form in (*FORMS, BUILTIN_FORM)}
+    except (OSError, ValueError, AttributeError, TypeError):
         known = {}
-    shapes: dict[tuple[int, ...], list[BlockSpec]] = {}
+    shapes: dict[Shape, list[BlockSpec]] = {}
     for block in blocks:
-        if block.op == "mbconv" and (block.in_px * block.out_px) ** 2 <= MAX_PAIRS:
-            shapes.setdefault((block.kernel_px, block.stride, block.in_px), []).append(block)
-    missing = [block for key, members in shapes.items() if key not in known for block in members]
+        shape = shape_of(block)
+        if shape is not None:
+            shapes.setdefault(shape, []).append(block)
+    missing = [shape for shape in shapes if shape not in known]
     if missing:
-        measured = measure_plan(missing, batch_size)
-        known |= {(b.kernel_px, b.stride, b.in_px): measured.uses_gemm(b.kernel_px, b.stride, b.in_px) for b in missing}
+        measured = measure_plan([block for shape in missing for block in shapes[shape]], batch_size)
+        known |= {shape: measured.forms.get(shape, BUILTIN_FORM) for shape in missing}
         with suppress(OSError):  # the plan holds for this run all the same
-            write_text(path, json.dumps({",".join(map(str, key)): gemm for key, gemm in sorted(known.items())}) + "\n")
-    return KernelPlan(frozenset((k, s, px) for k, s, px in shapes if known[k, s, px]))
+            write_text(path, json.dumps({",".join(map(str, key)): form for key, form in sorted(known.items())}) + "\n")
+    return KernelPlan({shape: known[shape] for shape in shapes if known[shape] != BUILTIN_FORM})

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
 from ofa_core.errors import ArchError  # noqa: E402
-from ofa_core.nn.kernels import KernelPlan  # noqa: E402
+from ofa_core.nn.kernels import FORMS, KernelPlan  # noqa: E402
 from ofa_core.nn.subnet import build_subnet  # noqa: E402
 from ofa_core.nn.supernet import Supernet, active_layers, extract  # noqa: E402
 from ofa_core.spaces import get_space, tiny  # noqa: E402
@@ -124,10 +124,11 @@ def test_unused_parameters_get_no_gradient(make_net):
     assert net.layers[0].conv.weight.grad is not None
 
 
-def test_the_kernel_plan_changes_no_gradient_beyond_rounding(make_net):
+@pytest.mark.parametrize("form", FORMS)
+def test_the_kernel_plan_changes_no_gradient_beyond_rounding(make_net, form):
     space = tiny()
     arch = space.largest(24)
-    plan = KernelPlan(frozenset((k, s, px) for k in (3, 5) for s in (1, 2) for px in (3, 6, 12)))
+    plan = KernelPlan({(k, s, px): form for k in (3, 5) for s in (1, 2) for px in (3, 6, 12)})
     grads = []
     for chosen in (KernelPlan(), plan):
         net = make_net(space, plan=chosen, dropout=0.0)

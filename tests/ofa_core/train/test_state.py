@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
 from ofa_core.errors import FormatError, OfaError  # noqa: E402
+from ofa_core.nn.kernels import FORMS  # noqa: E402
 from ofa_core.train import plans  # noqa: E402
 from ofa_core.train.log import open_log, plot_log, read_log  # noqa: E402
 from ofa_core.train.loop import Step  # noqa: E402
@@ -102,6 +105,7 @@ def test_a_damaged_cache_is_measured_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     remembered_plan(tiny().all_blocks((24,)), 4)
     (file,) = (tmp_path / "ofa-latency").iterdir()
-    file.write_text("[1, 2]")
-    remembered_plan(tiny().all_blocks((24,)), 4)
-    assert file.read_text().startswith("{")
+    for text in ("[1, 2]", '{"5,1,6": "magic"}', '{"5,1,6": [1]}'):
+        file.write_text(text)
+        remembered_plan(tiny().all_blocks((24,)), 4)
+        assert set(json.loads(file.read_text()).values()) <= {"builtin", *FORMS}
