@@ -14,6 +14,7 @@ import typer
 from ofa_core.cli_app import new_app, run_app
 
 if TYPE_CHECKING:
+    from ofa_core.train.commands import Opened
     from ofa_core.train.config import Config
     from ofa_core.train.distributed import Process
     from ofa_core.train.run import Events
@@ -107,29 +108,25 @@ def evaluate(
 ) -> None:
     """Print the accuracy of sub-nets (each calibrated first), or of a checkpoint."""
     from ofa_core.nn.supernet import Supernet
-    from ofa_core.train import commands, run
+    from ofa_core.train import commands
     from ofa_core.train.distributed import process_group
     from ofa_core.train.sources import open_sources
 
-    with process_group(device) as process:
-        if net_config is not None:
+    if net_config is not None:
+        with process_group(device) as process:
             how = commands.named_preprocessing(preprocessing, weights)
             result = commands.evaluate_static(net_config, weights, how, open_sources(data)[1], workers, process)
             _print_accuracies([(net_config.name, result)], process)
-            return
-        n_classes = len(open_sources(data)[1].classes)
-        checkpoint = commands.load_weights(weights, space, preprocessing, n_classes)
-        settings = commands.settings_for(checkpoint, data, workers)
-        opened = run.open_data(settings)
-        evaluator = opened.evaluator(settings, process)
-        checkpoint.net.to(process.device)
+        return
+    with _opened(weights, data, space, preprocessing, workers, device) as opened:
+        checkpoint, evaluator = opened.checkpoint, opened.evaluator
         if isinstance(checkpoint.net, Supernet):
             archs = {str(p): commands.read_arch(p, checkpoint.space) for p in arch} if arch else None
             rows = [(n, a) for n, _, a in commands.evaluate_standard(checkpoint.net, evaluator, archs)]
         else:
             sub, own = commands.net_for(checkpoint, None, evaluator)
             rows = [(str(own), evaluator.accuracy(sub, own))]
-        _print_accuracies(rows, process)
+        _print_accuracies(rows, opened.process)
 
 
 @app.command("accuracy-table")
@@ -146,19 +143,14 @@ def accuracy_table(
     device: Device = "auto",
 ) -> None:
     """Measure random sub-nets for `ofa-search --accuracy`; goes on where it was interrupted."""
-    from dataclasses import replace
-
-    from ofa_core.train import commands, run
+    from ofa_core.train import commands
     from ofa_core.train.accuracy_table import merge
-    from ofa_core.train.distributed import any_rank, process_group
+    from ofa_core.train.distributed import any_rank
 
-    with process_group(device) as process:
-        checkpoint = commands.load_weights(weights, space, preprocessing)
-        settings = commands.settings_for(checkpoint, data, workers)
-        settings = replace(settings, data=replace(settings.data, held_out=images))
-        opened = run.open_data(settings)
+    with _opened(weights, data, space, preprocessing, workers, device, held_out=images) as opened:
+        process = opened.process
         with _progress(process.is_root) as bar:
-            for done, wanted in commands.table_rows(checkpoint, settings, opened, process, out, n, seed):
+            for done, wanted in commands.table_rows(opened, out, n, seed):
                 bar("sub-nets", done, wanted)
         any_rank(False, process)  # wait for all
         if process.is_root:
@@ -183,28 +175,21 @@ def finetune(
     """Train one sub-net by itself, starting from the supernet's weights."""
     from dataclasses import replace
 
-    from ofa_core.train import commands, phases, run
-    from ofa_core.train.distributed import process_group
+    from ofa_core.train import commands, phases
     from ofa_core.train.finetune import finetune_subnet
     from ofa_core.train.loop import n_steps
 
-    with process_group(device) as process:
-        checkpoint = commands.load_weights(weights, space, preprocessing)
-        base = _settings(config, data) if config is not None else None
-        settings = commands.settings_for(checkpoint, data, workers, base)
-        opened = run.open_data(settings)
-        evaluator = opened.evaluator(settings, process)
-        wanted = commands.read_arch(arch, checkpoint.space)
-        sub, member = commands.net_for(checkpoint, wanted, evaluator)
-        sub.to(process.device)
+    base = _settings(config, data) if config is not None else None
+    with _opened(weights, data, space, preprocessing, workers, device, base=base) as opened:
+        checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
+        sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space), evaluator)
         before = evaluator.accuracy(sub, member)
         given = {k: v for k, v in {"lr": lr, "batch_size": batch_size}.items() if v is not None}
         phase = replace(phases.finetune(epochs), **given)  # type: ignore[arg-type]
-        loader = opened.loader(settings, phase, checkpoint.space, process)
-        total = n_steps(phase, loader)[1]
+        total = n_steps(phase, opened.data.loader(opened.config, phase, checkpoint.space, process))[1]
         with _progress(process.is_root) as bar:
             finetune_subnet(
-                sub, checkpoint.space, member, settings, phase, opened, process, out,
+                sub, checkpoint.space, member, opened.config, phase, opened.data, process, out,
                 on_step=lambda step: bar("steps", step.index + 1, total),
             )  # fmt: skip
         _print_accuracies([("before", before), (f"after {epochs} epochs", evaluator.accuracy(sub, member))], process)
@@ -223,14 +208,10 @@ def calibrate(
 ) -> None:
     """Extract a sub-net, calibrate its batch norm, and write it as a checkpoint."""
     from ofa_core.formats.checkpoint import write_checkpoint
-    from ofa_core.train import commands, run
-    from ofa_core.train.distributed import process_group
+    from ofa_core.train import commands
 
-    with process_group(device) as process:
-        checkpoint = commands.load_weights(weights, space, preprocessing)
-        settings = commands.settings_for(checkpoint, data, workers)
-        evaluator = run.open_data(settings).evaluator(settings, process)
-        checkpoint.net.to(process.device)
+    with _opened(weights, data, space, preprocessing, workers, device) as opened:
+        checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
         sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space), evaluator)
         if process.is_root:
             write_checkpoint(out, sub, checkpoint.space, checkpoint.preprocessing, member)
@@ -255,19 +236,16 @@ def export(
     from ofa_core.atomic import write_bytes
     from ofa_core.formats.checkpoint import write_published
     from ofa_core.formats.net_config import write_net_config
-    from ofa_core.train import commands, run
-    from ofa_core.train.distributed import ALONE
+    from ofa_core.train import commands
 
-    checkpoint = commands.load_weights(weights, space, preprocessing)
-    settings = commands.settings_for(checkpoint, data, workers)
-    evaluator = run.open_data(settings).evaluator(settings, ALONE)
-    wanted = None if arch is None else commands.read_arch(arch, checkpoint.space)
-    sub, member = commands.net_for(checkpoint, wanted, evaluator)
+    with _opened(weights, data, space, preprocessing, workers, "cpu") as opened:
+        checkpoint = opened.checkpoint
+        wanted = None if arch is None else commands.read_arch(arch, checkpoint.space)
+        sub, member = commands.net_for(checkpoint, wanted, opened.evaluator)
     if out.suffix == ".onnx":
         from profiler.export.to_onnx import arch_model, write_onnx
 
-        weights_of_blocks = _block_weights(sub)
-        write_onnx(arch_model(checkpoint.space, member, batch_size=batch_size, weights=weights_of_blocks), out)
+        write_onnx(arch_model(checkpoint.space, member, batch_size=batch_size, weights=_block_weights(sub)), out)
     elif out.suffix == ".tflite":
         from profiler.export import to_tflite
 
@@ -277,6 +255,29 @@ def export(
         write_net_config(out, checkpoint.space, member)
         write_published(out / "init", sub)
     sys.stdout.write(f"{out}\n")
+
+
+@contextmanager
+def _opened(
+    weights: Path,
+    data: str,
+    space: str | None,
+    preprocessing: str | None,
+    workers: int,
+    device: str,
+    *,
+    base: Config | None = None,
+    held_out: int | None = None,
+) -> Iterator[Opened]:
+    """A checkpoint and images, in this process among those of torchrun."""
+    from ofa_core.train.commands import open_checkpoint
+    from ofa_core.train.distributed import process_group
+
+    with process_group(device) as process:
+        yield open_checkpoint(
+            weights, data, process,
+            space=space, preprocessing=preprocessing, workers=workers, base=base, held_out=held_out,
+        )  # fmt: skip
 
 
 def _block_weights(sub: Any) -> Any:

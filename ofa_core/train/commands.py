@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +30,18 @@ from ofa_core.train.distributed import Process
 from ofa_core.train.evaluation import Accuracy, Evaluator, evaluate, standard_archs
 from ofa_core.train.images import IMAGENET
 from ofa_core.train.loading import Loader
-from ofa_core.train.run import Data
+from ofa_core.train.run import Data, open_data
 from ofa_core.train.sources import Source
 
 __all__ = [
     "NAMED_PREPROCESSING",
+    "Opened",
     "evaluate_standard",
     "evaluate_static",
     "load_weights",
     "net_for",
+    "open_checkpoint",
     "read_arch",
-    "settings_for",
     "table_rows",
 ]
 
@@ -64,14 +66,16 @@ def named_preprocessing(name: str | None, weights: Path) -> Preprocessing:
     return NAMED_PREPROCESSING[name]
 
 
-def load_weights(path: Path, space: str | None, preprocessing: str | None, n_classes: int | None = None) -> Checkpoint:
+def load_weights(
+    path: Path, space: str | None, preprocessing: str | None, n_classes: Callable[[], int] | None = None
+) -> Checkpoint:
     """A checkpoint of this project, or a published supernet whose space and preprocessing are named.
 
     Args:
         path: the file.
         space: name of the space, for a published file.
         preprocessing: name of it, for a published file.
-        n_classes: outputs of its classifier; None is the space's own.
+        n_classes: outputs of a published file's classifier; None is the space's own.
 
     Raises:
         FormatError: for a file that is neither.
@@ -85,17 +89,62 @@ def load_weights(path: Path, space: str | None, preprocessing: str | None, n_cla
     how = named_preprocessing(preprocessing, path)
     if space is None:
         raise OfaError(f"{path} is a published state dict; name its search space with --space")
-    member = get_space(space) if n_classes is None else get_space(space).with_classes(n_classes)
+    member = get_space(space) if n_classes is None else get_space(space).with_classes(n_classes())
     net = Supernet(member)
     load_published(net, read_state_dict(path), str(path))
     return Checkpoint(net.eval(), member, None, how)
 
 
-def settings_for(checkpoint: Checkpoint, source: str, workers: int, base: Config | None = None) -> Config:
-    """A configuration to use a checkpoint with: its own preprocessing, and the images of `source`."""
+@dataclass(frozen=True)
+class Opened:
+    """What a sub-command works with.
+
+    Attributes:
+        checkpoint: its network on the process's device.
+        config: with the checkpoint's own preprocessing.
+        data: the images.
+        evaluator: on the validation images.
+        process: this process among all.
+    """
+
+    checkpoint: Checkpoint
+    config: Config
+    data: Data
+    evaluator: Evaluator
+    process: Process
+
+
+def open_checkpoint(
+    weights: Path,
+    source: str,
+    process: Process,
+    *,
+    space: str | None,
+    preprocessing: str | None,
+    workers: int,
+    base: Config | None = None,
+    held_out: int | None = None,
+) -> Opened:
+    """A checkpoint and images to use it with.
+
+    Args:
+        weights: see `load_weights`, as are `space` and `preprocessing`.
+        source: the images; a published classifier has as many outputs as they have classes.
+        process: this process among all.
+        space: name of the space, for a published file.
+        preprocessing: name of it, for a published file.
+        workers: processes that decode.
+        base: other settings; None is what suits the images.
+        held_out: training images to set aside; None is the number in the settings.
+    """
     config = base or (embedded() if source == "digits" else Config(data=DataConfig(source)))
-    data = replace(config.data, source=source, workers=workers)
-    return replace(config, data=data, preprocessing=checkpoint.preprocessing)
+    changes = {} if held_out is None else {"held_out": held_out}
+    config = replace(config, data=replace(config.data, source=source, workers=workers, **changes))
+    data = cache(lambda: open_data(config))
+    checkpoint = load_weights(weights, space, preprocessing, lambda: len(data().val.classes))
+    checkpoint.net.to(process.device)
+    config = replace(config, preprocessing=checkpoint.preprocessing)
+    return Opened(checkpoint, config, data(), data().evaluator(config, process), process)
 
 
 def read_arch(path: Path, space: Space, resolution_px: int | None = None) -> Arch:
@@ -147,9 +196,7 @@ def evaluate_static(
     return evaluate(net, loader.batches(), process, index)
 
 
-def table_rows(
-    checkpoint: Checkpoint, config: Config, data: Data, process: Process, out: Path, n_archs: int, seed: int
-) -> Iterator[tuple[int, int]]:
+def table_rows(opened: Opened, out: Path, n_archs: int, seed: int) -> Iterator[tuple[int, int]]:
     """Write an accuracy table: `n_archs` random sub-nets on the held-out training images.
 
     Every process measures whole sub-nets of its share by itself.
@@ -157,15 +204,15 @@ def table_rows(
     Yields:
         (done, wanted) of this process.
     """
-    if not isinstance(checkpoint.net, Supernet):
+    net, space, process = opened.checkpoint.net, opened.checkpoint.space, opened.process
+    if not isinstance(net, Supernet):
         raise OfaError("an accuracy table needs a supernet, and the checkpoint is a sub-net")
-    net = checkpoint.net.to(process.device)
     alone = Process(0, 1, process.device)
-    evaluator = data.evaluator(config, alone, held_out=True)
+    evaluator = opened.data.evaluator(opened.config, alone, held_out=True)
 
     def top1_of(arch: Arch) -> tuple[float, int]:
         result = evaluator.accuracy(net, arch)
         return result.top1, result.n_images
 
-    archs = planned_archs(checkpoint.space, n_archs, seed)
-    yield from write_table(out, checkpoint.space, archs, top1_of, rank=process.rank, world=process.world)
+    archs = planned_archs(space, n_archs, seed)
+    yield from write_table(out, space, archs, top1_of, rank=process.rank, world=process.world)
