@@ -186,6 +186,8 @@ def finetune(
         before = evaluator.accuracy(sub, member)
         given = {k: v for k, v in {"lr": lr, "batch_size": batch_size}.items() if v is not None}
         phase = replace(phases.finetune(epochs), **given)  # type: ignore[arg-type]
+        if opened.config.run.compile and process.is_root:
+            _warn("compiling the network before the first step: minutes on a CPU")
         total = n_steps(phase, opened.data.loader(opened.config, phase, checkpoint.space, process))[1]
         with _progress(process.is_root) as bar:
             finetune_subnet(

@@ -107,7 +107,8 @@ class RunConfig:
         device: `auto`, `cpu` or `cuda`.
         amp: `none`, `bf16` or `fp16`.
         checkpoint_s: seconds between checkpoints.
-        compile: `torch.compile` the network in fine-tuning; a supernet runs another sub-net in every step.
+        compile: `torch.compile` the network in fine-tuning; a supernet runs another sub-net in every step. Meant for
+            GPUs: on a CPU it takes minutes and gains nothing.
         fast_gradients: measure at start which depth-wise shapes take the matrix form of the weight gradient (CPU).
     """
 

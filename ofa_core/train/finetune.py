@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
 
 from ofa_core.arch import Arch
+from ofa_core.errors import OfaError
 from ofa_core.formats.checkpoint import write_checkpoint
 from ofa_core.nn.mbconv import Classifier
 from ofa_core.nn.subnet import SubNet
@@ -48,6 +53,9 @@ def finetune_subnet(
     Returns:
         The network in evaluation mode. Its running statistics are those of training, which fit a network that is
         always the same.
+
+    Raises:
+        OfaError: if it shall be compiled and cannot be (on a CPU: no C++ compiler).
     """
     net.to(process.device)
     last = net.layers[-1]
@@ -55,9 +63,8 @@ def finetune_subnet(
     last.dropout = phase.dropout
     loader = replace(data.loader(config, phase, space, process), resolutions=(arch.resolution_px,))
     optimizer = make_optimizer(net, phase)
-    model = wrapped(net, process)
-    if config.run.compile:
-        model.compile()
+    # Evaluation, in another mode and with other batch sizes, stays with the network as it is: it would compile anew.
+    model = wrapped(cast(nn.Module, torch.compile(net)) if config.run.compile else net, process)
     steps = train_phase(
         model,
         optimizer,
@@ -69,8 +76,15 @@ def finetune_subnet(
         amp=config.run.amp,
         fixed=True,
     )
-    for step in steps:
-        on_step(step)
+    try:
+        for step in steps:
+            on_step(step)
+    except RuntimeError as error:
+        from torch._dynamo.exc import BackendCompilerFailed
+
+        if isinstance(error, BackendCompilerFailed):
+            raise OfaError(f"compile = true: torch cannot compile here ({str(error).splitlines()[0]})") from error
+        raise
     net.eval()
     if process.is_root:
         write_checkpoint(out, net, space, config.preprocessing, arch)
