@@ -12,8 +12,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(900)]
 
-import onnxruntime  # noqa: E402
-
 from ofa_core.arch import Arch, arch_from_dict, write_arch  # noqa: E402
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.formats.checkpoint import read_checkpoint  # noqa: E402
@@ -63,26 +61,7 @@ def validation_images(px: int, preprocessing) -> tuple[np.ndarray, np.ndarray]:
     return normalise(np.stack(photos), preprocessing), val.labels
 
 
-def by_onnxruntime(path: Path, images: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
-
-
-def by_litert(path: Path, images: np.ndarray) -> np.ndarray:
-    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")
-    interpreter = litert.Interpreter(model_path=str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    (source,), (sink,) = interpreter.get_input_details(), interpreter.get_output_details()
-    logits = []
-    for image in images:
-        interpreter.set_tensor(source["index"], np.ascontiguousarray(image.transpose(1, 2, 0))[None])
-        interpreter.invoke()
-        logits.append(interpreter.get_tensor(sink["index"]).copy())
-    return np.concatenate(logits)
-
-
-def test_from_training_to_a_deployed_net_within_its_measured_limit(call, verify, tmp_path, monkeypatch):
+def test_from_training_to_a_deployed_net_within_its_measured_limit(call, verify, run_file, tmp_path, monkeypatch):
     run, table, lut = tmp_path / "run", tmp_path / "accuracy.csv", tmp_path / "lut.csv"
     call(train, "--out", run, "--epochs", 10)
     call(train, "accuracy-table", run / "supernet.pt", "--n", 40, "--images", 300, "--out", table)
@@ -115,8 +94,8 @@ def test_from_training_to_a_deployed_net_within_its_measured_limit(call, verify,
         logits = read.net(torch.from_numpy(images)).numpy()
     top1 = 100 * float((logits.argmax(1) == labels).mean())
     assert top1 > 60  # chance is 10
-    for suffix, infer in (("onnx", by_onnxruntime), ("tflite", by_litert)):
-        deployed = infer(files[suffix], images)
+    for suffix, file in files.items():
+        deployed = run_file(file, images)
         np.testing.assert_allclose(deployed, logits, atol=1e-4 * np.abs(logits).max())
         assert abs(100 * float((deployed.argmax(1) == labels).mean()) - top1) <= 0.1, suffix
 
