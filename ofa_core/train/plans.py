@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,12 +29,15 @@ def _cache_file(batch_size: int) -> Path:
     return Path(root) / "ofa-latency" / f"kernels-{digest}.json"
 
 
-def remembered_plan(blocks: Iterable[BlockSpec], batch_size: int) -> KernelPlan:
+def remembered_plan(
+    blocks: Iterable[BlockSpec], batch_size: int, say: Callable[[str], None] = lambda _: None
+) -> KernelPlan:
     """The kernel plan of these layers: from the user's cache, and measured where it does not know a shape.
 
     Args:
         blocks: layers that will be trained.
         batch_size: images per step.
+        say: is told, in one line, that there is something to measure: a minute for all sizes of ImageNet.
 
     Returns:
         The same plan in every run on this machine. A cache that cannot be read or written is done without.
@@ -52,6 +55,7 @@ def remembered_plan(blocks: Iterable[BlockSpec], batch_size: int) -> KernelPlan:
             shapes.setdefault(shape, []).append(block)
     missing = [shape for shape in shapes if shape not in known]
     if missing:
+        say(f"timing the weight gradients of {len(missing)} convolution shapes, once on this machine")
         measured = measure_plan([block for shape in missing for block in shapes[shape]], batch_size)
         known |= {shape: measured.forms.get(shape, BUILTIN_FORM) for shape in missing}
         with suppress(OSError):  # the plan holds for this run all the same

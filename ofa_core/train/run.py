@@ -203,7 +203,7 @@ def _started(
     if content is not None and not resume:
         raise OfaError(f"{folder} holds a run already; go on with --resume, or choose another folder")
     if content is None:
-        net = Supernet(space, dropout=config.space.dropout, seed=config.run.seed, plan=_plan(config, space, process))
+        net = Supernet(space, dropout=config.space.dropout, seed=config.run.seed, plan=_plan(config, space, process, events))
         if start_from is not None:
             _load_weights(net, start_from)
         return _Run(net)
@@ -223,13 +223,13 @@ def _started(
     return _Run(net, teacher, content["phase_index"], content["step"], content["n_steps"], content["optimizer"])
 
 
-def _plan(config: Config, space: Space, process: Process) -> KernelPlan:
+def _plan(config: Config, space: Space, process: Process, events: Events) -> KernelPlan:
     """Measured on the first process and used by all, since the forms differ in the last bits."""
     if process.device != "cpu" or not config.run.fast_gradients:
         return BUILTIN
     box: list[Any] = [None]
     if process.is_root:
-        box = [remembered_plan(space.all_blocks(), config.recipe.batch_size or 64).to_list()]
+        box = [remembered_plan(space.all_blocks(), config.recipe.batch_size or 64, events.warn).to_list()]
     if process.world > 1:
         torch.distributed.broadcast_object_list(box)
     return KernelPlan.from_list(box[0])

@@ -94,9 +94,13 @@ def test_plans_are_remembered(tmp_path, monkeypatch):
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     blocks = tiny().all_blocks((24,))
-    first = remembered_plan(blocks, 4)
+    told = []
+    first = remembered_plan(blocks, 4, told.append)
+    (line,) = told
+    assert line.startswith("timing the weight gradients of ")
     monkeypatch.setattr(plans, "measure_plan", lambda *_: pytest.fail("measured again"))
-    assert remembered_plan(blocks, 4) == first
+    assert remembered_plan(blocks, 4, told.append) == first
+    assert len(told) == 1
 
 
 def test_a_damaged_cache_is_measured_anew(tmp_path, monkeypatch):
