@@ -203,7 +203,8 @@ def _started(
     if content is not None and not resume:
         raise OfaError(f"{folder} holds a run already; go on with --resume, or choose another folder")
     if content is None:
-        net = Supernet(space, dropout=config.space.dropout, seed=config.run.seed, plan=_plan(config, space, process, events))
+        plan = _plan(config, space, process, events)
+        net = Supernet(space, dropout=config.space.dropout, seed=config.run.seed, plan=plan)
         if start_from is not None:
             _load_weights(net, start_from)
         return _Run(net)
