@@ -9,7 +9,7 @@ from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
 from ofa_core.table import Entry, LatencyTable
 from predictors.active import active_order
-from predictors.blocks import BlockPredictor
+from predictors.blocks import BlockPredictor, relative_level
 from predictors.lut import LutPredictor
 
 
@@ -123,3 +123,15 @@ def test_a_held_out_resolution_of_the_note10(reference_data: Path):
     y, low, high = model.predict_with_interval([b for px, b, _ in rows if px == 192])
     assert np.mean(np.abs(y / truth - 1)) < 0.012
     assert np.mean((low <= truth) & (truth <= high)) > 0.8
+
+
+def test_level_is_that_of_the_least_relative_error():
+    rng = np.random.default_rng(6)
+    errors = np.where(rng.random(2000) < 0.2, 0.2, 0.02 * rng.standard_normal(2000))
+    errors = errors - errors.mean()  # the mean of a process with late entries is too high for most
+    level = relative_level(errors)
+    candidates = np.linspace(-0.1, 0.1, 2001)
+    best = candidates[np.argmin([np.abs(np.exp(c - errors) - 1).mean() for c in candidates])]
+    assert level == pytest.approx(best, abs=5e-4)
+    assert relative_level(errors[:3] * 0 + np.array([-0.1, 0.001, 0.1])) == 0.0  # chance
+    assert relative_level(np.zeros(5)) == 0.0
