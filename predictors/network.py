@@ -10,7 +10,7 @@ many networks boosted trees may correct what is not additive, if cross-validatio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Self
@@ -26,7 +26,7 @@ from predictors.boost import ResidualTrees, fit_residual_trees
 from predictors.dense_cache import DenseCache
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets
 from predictors.intervals import ConformalErrors
-from predictors.regime import Regime, regime_of
+from predictors.regime import Regime, follows_work, regime_of
 from predictors.relative import average_weights, fit_relative
 
 __all__ = ["MIN_NETWORKS", "Mixture", "NetworkPredictor", "fit_mixture"]
@@ -37,6 +37,7 @@ ALONE = tuple(product((0.003, 0.03), (0.0003, 0.01, 0.3), (0.1, 1.0, 10.0)))
 WITH_PRIOR = tuple((s, 10 * s, 10 * s) for s in (0.3, 3.0, 30.0, 300.0))
 PRIOR_PRECISION = 1e-3
 MOST_PAIRED = 6
+PLAUSIBILITY_ROWS = 256
 TRUST_WITHOUT_PRIOR = 0.02  # before any row was seen, in all models that use no prior together, if there are others
 
 
@@ -186,7 +187,11 @@ class NetworkPredictor(Estimator):
             raise PredictorError(f"boost is {self.boost!r}; auto or never")
         self.forget()
         self.priors_ = tuple(priors)
-        mixture = fit_mixture(space, genomes, y, self._of_priors(genomes))
+        usable = self._usable(space, np.unique(genomes[:, 0]))
+        mixture = fit_mixture(space, genomes, y, self._of_priors(genomes)[:, usable])
+        weights = np.zeros(len(priors))
+        weights[usable] = mixture.weights
+        mixture = replace(mixture, weights=weights)
         found = fit_residual_trees(space, genomes, mixture.held_out, y) if self.boost == "auto" else None
         trees, errors = (None, mixture.errors) if found is None else found
         self.restore(
@@ -215,6 +220,14 @@ class NetworkPredictor(Estimator):
         self.mixture_, self.priors_, self.regime_ = mixture, tuple(priors), regime
         self.n_networks_, self.seen_, self.errors_, self.trees_ = n_networks, seen, errors, trees
         self._dense_ = DenseCache(mixture.physical.dense, as_space(self.space).resolutions)
+
+    def _usable(self, space: Space, pixels: Genomes) -> list[int]:
+        """The priors that can be latencies; the others get no weight, which a few measured networks cannot decide."""
+        if not self.priors_:
+            return []
+        some = space.sample_genomes(PLAUSIBILITY_ROWS, np.random.default_rng(0), [int(px) for px in pixels])
+        said = self._of_priors(some)
+        return [k for k in range(len(self.priors_)) if follows_work(space, some, said[:, k])]
 
     def _of_priors(self, genomes: Genomes) -> Floats:
         if not self.priors_:

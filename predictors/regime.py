@@ -11,7 +11,9 @@ from ofa_core.space import Genomes, Space
 from predictors.estimator import Floats
 from predictors.features import feature_names, physical
 
-__all__ = ["Regime", "regime_of"]
+__all__ = ["Regime", "follows_work", "regime_of"]
+
+LEAST_RANK = 0.6  # what is known of real devices has .95 and more, what was learnt from chance up to .58
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,15 @@ def regime_of(space: Space, genomes: Genomes, latency_ms: Floats) -> Regime:
     elif with_blocks >= 0.5 and with_blocks > with_macs:
         name = "launch-bound"
     return Regime(name, round(with_macs, 4), round(with_blocks, 4), int(np.size(latency_ms)))
+
+
+def follows_work(space: Space, genomes: Genomes, latency_ms: Floats) -> bool:
+    """Whether numbers can be a device's latencies: larger or deeper networks tend to take longer on every one.
+
+    Args:
+        space: the space.
+        genomes: (n, 1 + n_slots), some hundred different ones.
+        latency_ms: (n,) what is said of them.
+    """
+    regime = regime_of(space, genomes, latency_ms)
+    return max(regime.spearman_macs, regime.spearman_blocks) >= LEAST_RANK

@@ -3,7 +3,8 @@
 Other devices enter by their PREDICTED latencies: a prediction has less noise than one measurement, and there is one for
 every architecture. Each source is a non-negative column of the model that `predictors.network` fits; models with one
 source, with two, with all and with none are averaged by their leave-one-out errors. A source that does not help gets no
-weight, and where none does, what is left is the model without sources: that is the gate.
+weight, and where none does, what is left is the model without sources: that is the gate. A source by whose word larger
+and deeper networks take no longer is no latency, and is left out before any of this.
 """
 
 from __future__ import annotations

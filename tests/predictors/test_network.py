@@ -9,6 +9,7 @@ from predictors.boost import fit_residual_trees
 from predictors.design import d_optimal_rows, design_columns, select_d_optimal
 from predictors.features import feature_names, physical
 from predictors.network import NetworkPredictor
+from predictors.regime import follows_work
 from predictors.transfer import TransferPredictor, as_source
 
 
@@ -94,6 +95,24 @@ def test_sources_help_and_useless_ones_do_no_harm(space):
     assert with_near < 0.05
     assert with_near < alone
     assert with_useless < alone + 0.01
+
+
+def test_what_is_no_latency_is_no_source(space):
+    rng = np.random.default_rng(8)
+    mine = space.sample_genomes(10, rng)
+    measured = noisy(device_ms(space, mine), rng)
+    other = space.sample_genomes(300, rng)
+    dealt = NetworkPredictor(space).fit(other, rng.permutation(device_ms(space, other)))
+    near = NetworkPredictor(space).fit(other, device_ms(space, other, launch=0.03))
+    model = TransferPredictor(space).fit(mine, measured, sources=[dealt, near])
+    assert model.mixture_.weights[0] == 0 < model.mixture_.weights[1]
+    assert "1 of 2 sources used" in model.note
+    test = space.sample_genomes(100, rng)
+    alone = NetworkPredictor(space).fit(mine, measured).predict(test)
+    assert TransferPredictor(space).fit(mine, measured, sources=[dealt]).predict(test) == pytest.approx(alone)
+    for launch in (0.01, 6.0):  # of either regime
+        assert follows_work(space, other, device_ms(space, other, launch))
+    assert not follows_work(space, other, -device_ms(space, other))
 
 
 def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
