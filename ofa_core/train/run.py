@@ -47,12 +47,14 @@ class Events:
     Attributes:
         start: phase, its first step to do, its number of steps.
         step: after each.
+        epoch: after each pass over the training images: phase, passes done in it, the net (to be left as it is).
         warn: one line.
         stop: whether to write a checkpoint and end.
     """
 
     start: Callable[[Phase, int, int], None] = lambda *_: None
     step: Callable[[Step], None] = lambda _: None
+    epoch: Callable[[Phase, int, Supernet], None] = lambda *_: None
     warn: Callable[[str], None] = lambda _: None
     stop: Callable[[], bool] = lambda: False
 
@@ -303,6 +305,8 @@ def _run_phase(
         if log is not None:
             log.step(run.n_steps + 1, step)
         events.step(step)
+        if done % loader.n_batches == 0:
+            events.epoch(phase, done // loader.n_batches, net)
     if done < total:
         raise StoppedError(f"stopped in phase {phase.name} after {done} of {total} steps; go on with --resume")
     _report_unreadable(data, events)
