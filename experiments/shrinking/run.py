@@ -37,7 +37,7 @@ SPACE = SpaceConfig("tiny", resolutions=(PX,), dropout=0.0)
 N_TRAIN, N_HELD_OUT, SPLIT_SEED = 10_000, 10_000, 20
 N_FULL, N_ELASTIC = 30, 15
 SEEDS, SEARCH_SEED = (0, 1, 2), 100
-CHOSEN = "ps-warm"
+CHOSEN = "ps"
 # (depth, expand ratio, kernel size)
 SUBNETS = [(d, e, k) for d in (1, 2) for e in (3, 6) for k in (3, 5)]
 
@@ -45,21 +45,20 @@ Row = dict[str, Any]
 
 
 def recipes() -> dict[str, tuple[Phase, ...]]:
-    """The phases of each recipe; `ps*` are what follows the full net, the length of `joint-cpu` is set later."""
+    """The phases of each recipe; `ps*` are what follows the full net; the length of `joint-cpu` is set later."""
     start = Phase("full", N_FULL, 0.1, batch_size=128, label_smoothing=0.0, dropout=0.0)
     full = replace(start, kernels=(5,), expands=(6,), n_depths=1)
     whole = replace(start, epochs=N_FULL + N_ELASTIC)
-    warm = replace(start, name="all", epochs=N_ELASTIC, lr=0.03, subnets_per_step=2, kd_ratio=1.0, sort_kept=())
+    warm = replace(start, name="all", epochs=N_ELASTIC, subnets_per_step=2, kd_ratio=1.0, sort_kept=())
     staged = replace(warm, expands=(6,), sort_kept=None)
     return {
         "full": (full,),
         "full-long": (replace(full, epochs=40),),
         "joint": (replace(whole, name="joint"),),
-        "joint-lr": (replace(whole, name="joint", lr=0.2),),
+        "joint-fast": (replace(whole, name="joint", lr=0.2),),
         "joint-cpu": (replace(whole, name="joint"),),
-        "ps-warm": (warm,),
-        "ps-warm-lr": (replace(warm, lr=0.1),),
-        "ps-warm-4": (replace(warm, lr=0.1, subnets_per_step=4),),
+        "ps": (warm,),
+        "ps-slow": (replace(warm, lr=0.03),),
         "ps-nokd": (replace(warm, kd_ratio=0.0),),
         "ps-staged": (
             replace(staged, name="kernel", epochs=3, n_depths=1, subnets_per_step=1),
