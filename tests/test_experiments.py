@@ -28,15 +28,17 @@ def row(recipe: str, seed: int, a: float, b: float) -> dict[str, object]:
     return {"recipe": recipe, "seed": seed, "evaluated": "test", "top1": top1, "mean": (a + b) / 2} | {
         "images_total": 1000,
         "cpu_s_total": 1.0,
+        "curve_held_out": [],
     }
 
 
 def test_summary_pairs_by_seed_and_leaves_the_search_seed_out(shrinking, tmp_path, monkeypatch, capsys):
+    full = row("full", 0, 60, 60) | {"curve_held_out": [float(i) for i in range(1, 31)]}
     joint = [row("joint", 0, 40, 50), row("joint", 1, 30, 60), row("joint", 2, 50, 40), row("joint", 100, 0, 0)]
     chosen = [row(shrinking.CHOSEN, s, a, b) for s, a, b in ((2, 53, 43), (0, 41, 51), (1, 32, 62), (100, 99, 99))]
     longer = [row("joint-cpu", 0, 43, 50), row("joint-cpu", 1, 34, 62)]
     results = tmp_path / "results.jsonl"
-    results.write_text("".join(json.dumps(r) + "\n" for r in chosen + joint + longer))
+    results.write_text("".join(json.dumps(r) + "\n" for r in [full, *chosen, *joint, *longer]))
     monkeypatch.setattr(shrinking, "RESULTS", results)
     shrinking.summary()
     lines = capsys.readouterr().out.splitlines()
@@ -45,6 +47,7 @@ def test_summary_pairs_by_seed_and_leaves_the_search_seed_out(shrinking, tmp_pat
     assert "| B | +2.00 [-0.48, +4.48] | +0.50 [-5.85, +6.85] |" in lines
     assert "| mean of the 8 | +2.00 [-0.48, +4.48] | -0.75 [-3.93, +2.43] |" in lines
     assert "seeds: 3, 2" in lines
+    assert "| full, seed 0 | 5.00 | 10.00 | 20.00 | 21.00 | 30.00 | 30.00 |" in lines
     assert sum(line.startswith("| joint | 100") for line in lines) == 1
 
 

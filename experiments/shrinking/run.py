@@ -38,6 +38,7 @@ N_TRAIN, N_HELD_OUT, SPLIT_SEED = 10_000, 10_000, 20
 N_FULL, N_ELASTIC = 30, 15
 SEEDS, SEARCH_SEED = (0, 1, 2), 100
 CHOSEN = "ps"
+ALL = "mean of the 8"
 # (depth, expand ratio, kernel size)
 SUBNETS = [(d, e, k) for d in (1, 2) for e in (3, 6) for k in (3, 5)]
 
@@ -205,7 +206,7 @@ def paired(table: list[Row], recipe: str, baseline: str) -> dict[str, list[float
     if not both:
         return {}
     found = {name: [a[name] - b[name] for a, b in both] for name in both[0][0]}
-    return found | {"mean of the 8": [statistics.mean(a[n] - b[n] for n in a) for a, b in both]}
+    return found | {ALL: [statistics.mean(a[n] - b[n] for n in a) for a, b in both]}
 
 
 def with_interval(differences: list[float]) -> str:
@@ -218,12 +219,18 @@ def with_interval(differences: list[float]) -> str:
 
 
 def summary() -> None:
-    """Every row, then the paired differences per sub-net, as Markdown."""
+    """Every row, the curves of the full nets, and the paired differences per sub-net, as Markdown."""
     table = rows()
     print("| recipe | seed | evaluated on | images | CPU s | top-1, mean |\n|---|---|---|---|---|---|")
     for row in table:
         cells = [row["recipe"], row["seed"], row["evaluated"], f"{row['images_total']:,}", f"{row['cpu_s_total']:.0f}"]
         print(f"| {' | '.join(map(str, cells))} | {row['mean']:.2f} |")
+    print("\n| full net, held-out images | epoch 5 | 10 | 20 | last ten: lowest | highest | last |")
+    print("|---|---|---|---|---|---|---|")
+    for row in table:
+        if curve := row["curve_held_out"]:
+            cells = [*(curve[i - 1] for i in (5, 10, 20)), min(curve[-10:]), max(curve[-10:]), curve[-1]]
+            print(f"| {row['recipe']}, seed {row['seed']} | {' | '.join(f'{c:.2f}' for c in cells)} |")
     columns = {f"{CHOSEN} - {baseline}": paired(table, CHOSEN, baseline) for baseline in ("joint", "joint-cpu")}
     columns = {name: found for name, found in columns.items() if found}
     if not columns:
@@ -231,7 +238,7 @@ def summary() -> None:
     print(f"\n| sub-net | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for name in next(iter(columns.values())):
         print(f"| {name} | {' | '.join(with_interval(found[name]) for found in columns.values())} |")
-    print(f"\nseeds: {', '.join(str(len(found['mean of the 8'])) for found in columns.values())}")
+    print(f"\nseeds: {', '.join(str(len(found[ALL])) for found in columns.values())}")
 
 
 def main() -> int:
