@@ -79,3 +79,8 @@ def test_a_unit_counts_images_evaluates_after_each_epoch_and_ps_starts_from_the_
     assert chosen["images_total"] == full["images"] + chosen["images"]
     assert chosen["cpu_s_total"] > full["cpu_s_total"] > 0
     assert len(chosen["top1"]) == 8
+
+
+def test_equal_cpu_time_is_that_of_the_least_disturbed_runs(shrinking):
+    times = [("full", 0, 20), ("full", 1, 12), (shrinking.CHOSEN, 0, 8), (shrinking.CHOSEN, 1, 9), ("joint", 0, 10)]
+    assert shrinking.cpu_factor([{"recipe": r, "seed": s, "cpu_s": t} for r, s, t in times]) == 2.0
