@@ -46,7 +46,8 @@ def test_summary_pairs_by_seed_and_leaves_the_search_seed_out(shrinking, tmp_pat
     assert "| A | +2.00 [-0.48, +4.48] | -2.00 [-2.00, -2.00] |" in lines
     assert "| B | +2.00 [-0.48, +4.48] | +0.50 [-5.85, +6.85] |" in lines
     assert "| mean of the 8 | +2.00 [-0.48, +4.48] | -0.75 [-3.93, +2.43] |" in lines
-    assert "seeds: 3, 2" in lines
+    assert f"{shrinking.CHOSEN} - joint, mean of the 8, seed by seed: +1.00, +2.00, +3.00" in lines
+    assert f"{shrinking.CHOSEN} - joint-cpu, mean of the 8, seed by seed: -0.50, -1.00" in lines
     assert "| full, seed 0 | 5.00 | 10.00 | 20.00 | 21.00 | 30.00 | 30.00 |" in lines
     assert sum(line.startswith("| joint | 100") for line in lines) == 1
 

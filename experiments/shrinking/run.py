@@ -245,7 +245,8 @@ def summary() -> None:
     print(f"\n| sub-net | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for name in next(iter(columns.values())):
         print(f"| {name} | {' | '.join(with_interval(found[name]) for found in columns.values())} |")
-    print(f"\nseeds: {', '.join(str(len(found[ALL])) for found in columns.values())}")
+    for column, found in columns.items():
+        print(f"\n{column}, {ALL}, seed by seed: {', '.join(f'{d:+.2f}' for d in found[ALL])}")
 
 
 def main() -> int:
