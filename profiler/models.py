@@ -47,7 +47,7 @@ class ModelStore:
         backend: one of `BACKENDS`, numbered or not.
         batch_size: images per inference.
         graph_form: `fused` or `literal`; ONNX only.
-        fake_ms: for the `sleep` backend: how long an item takes.
+        fake_ms: for the `sleep` backend: how long an item takes; by default 0.02 ms a layer and 10 ms a billion MACs.
     """
 
     folder: Path
@@ -98,5 +98,5 @@ class ModelStore:
 
     def _sleep_model(self, item: Item) -> bytes:
         blocks = (item.block,) if isinstance(item, BlockItem) else item.space.blocks(item.arch)
-        ms = self.fake_ms(blocks) if self.fake_ms else sum(block.macs for block in blocks) / 1e9
+        ms = self.fake_ms(blocks) if self.fake_ms else sum(0.02 + block.macs / 1e8 for block in blocks)
         return f'{{"ms": {ms!r}}}'.encode()
