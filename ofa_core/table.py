@@ -76,6 +76,12 @@ class Context:
     statistic: str = "mean"
     clock: str = "wall"
 
+    @property
+    def label(self) -> str:
+        """Device, backend, threads, and the batch unless it is 1, for people."""
+        batch = f", batch {self.batch_size}" if self.batch_size != 1 else ""
+        return f"{self.device} ({self.backend}, {self.threads} thread{'s' if self.threads > 1 else ''}{batch})"
+
     def differences(self, other: Context) -> list[str]:
         """The fields in which two contexts differ, as `field a != b`."""
         mine, theirs = asdict(self), asdict(other)

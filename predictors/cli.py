@@ -101,24 +101,25 @@ def _space_of(name: str | None, record: dict[str, Any], paths: list[Path]) -> Sp
 
 def _one(path: Path, space: Space, arch: Arch, *, fill: bool, blocks: bool) -> dict[str, Any]:
     from predictors.loading import load_latency
-    from predictors.lut import LutPredictor
 
     predictor = load_latency(path, space, fill=fill)
     y, low, high = (float(values[0]) for values in predictor.predict([arch], return_interval=True))
-    table = predictor if isinstance(predictor, LutPredictor) else None
+    table, context = predictor.lut, predictor.context
     result: dict[str, Any] = {
         "lut": str(path),
-        "device": table.table.context.device if table else predictor.label,
+        "device": predictor.label if context is None else context.device,
         "latency_ms": y,
         "low_ms": None if low != low else low,
         "high_ms": None if high != high else high,
-        "calibrated": table.calibrated if table else True,
+        "calibrated": predictor.calibrated,
         "n_filled": len(table.filled_blocks(arch)) if table else 0,
         **_energy(table, arch),
     }
     typer.echo(f"{path}: {predictor.note}", err=True)
     if blocks:
         result["blocks"] = _blocks(table, space, arch) if table else []
+        if not table:
+            typer.echo(f"{path}: knows whole networks only, so there is nothing to say of single layers", err=True)
     return result
 
 
@@ -173,7 +174,7 @@ def fit(
     from predictors.accuracy import AccuracyPredictor
     from predictors.estimator import Estimator
     from predictors.loading import load_latency
-    from predictors.measured import measured_arrays
+    from predictors.measured import measured_arrays, measured_context
     from predictors.persistence import save_predictor
     from predictors.transfer import TransferPredictor
 
@@ -186,7 +187,10 @@ def fit(
         predictor = AccuracyPredictor(where).fit(archs, values)
     else:
         sources = [load_latency(path, where, fill=True) for path in source or []]
-        predictor = TransferPredictor(where, table=lut, device=measured.stem).fit(archs, values, sources=sources)
+        context = measured_context(measured)
+        name = measured.stem if context is None else context.device
+        predictor = TransferPredictor(where, table=lut, device=name, context=context)
+        predictor.fit(archs, values, sources=sources)
     save_predictor(out, predictor)
     typer.echo(f"{out}: {predictor.note}")
 
@@ -294,7 +298,7 @@ def _show(answer: dict[str, Any], *, blocks: bool) -> None:
     console = Console(highlight=False)
     head = f"{answer['space']}  {answer['mmacs']:.1f} M MACs  {answer['params_m']:.2f} M parameters"
     energy = any(row["energy_mj"] is not None for row in answer["predictions"])
-    columns = ("device", "latency ms", "90 % interval", *(["energy mJ"] if energy else []), "table", "estimated blocks")
+    columns = ("device", "latency ms", "90 % interval", *(["energy mJ"] if energy else []), "file", "estimated blocks")
     rows = [
         (
             row["device"],
@@ -310,6 +314,8 @@ def _show(answer: dict[str, Any], *, blocks: bool) -> None:
     _table(console, Table, columns, rows)
     if blocks:
         for row in answer["predictions"]:
+            if not row["blocks"]:
+                continue
             typer.echo(f"\n{row['lut']}: blocks, before calibration")
             parts = [
                 (b["block"], f"{b['mmacs']:.3f}", f"{b['latency_ms']:.4f}{' (estimate)' if b['filled'] else ''}")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ofa_core.errors import PredictorError
 from ofa_core.space import Space
-from predictors.estimator import Estimator, as_space
+from predictors.estimator import as_space
+
+if TYPE_CHECKING:
+    from predictors.lut import LutPredictor
+    from predictors.network import NetworkPredictor
 
 __all__ = ["load_latency", "spaces_of"]
 
 
-def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) -> Estimator:
+def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) -> LutPredictor | NetworkPredictor:
     """Read a latency predictor from a file.
 
     Args:
@@ -40,7 +45,7 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
             raise PredictorError(f"{path}: a predictor for {found.name}; {space.name} is asked for")
         return predictor
     if path.is_file() and _is_measured(path):
-        from predictors.measured import measured_arrays, read_measured
+        from predictors.measured import measured_arrays, measured_context, read_measured
         from predictors.network import NetworkPredictor
 
         if space is None:
@@ -49,7 +54,10 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
                 names = ", ".join(sorted(s.name for s in spaces))
                 raise PredictorError(f"{path}: networks of {names}; say which with --space")
             space = spaces.pop()
-        return NetworkPredictor(space, device=path.stem).fit(*measured_arrays(path, "latency_ms", space))
+        context = measured_context(path)
+        name = path.stem if context is None else context.device
+        networks = measured_arrays(path, "latency_ms", space)
+        return NetworkPredictor(space, device=name, context=context).fit(*networks)
     from predictors.lut import load_lut
 
     return load_lut(path, space, fill=fill)

@@ -7,7 +7,7 @@ and its interval is unknown (NaN).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,7 @@ from ofa_core.errors import MissingBlockError, PredictorError
 from ofa_core.formats.yaml_tables import read_table
 from ofa_core.networks import Network, networks_path, read_networks
 from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
-from ofa_core.table import Entry, Key, LatencyTable
+from ofa_core.table import Context, Entry, Key, LatencyTable
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space
 
 __all__ = ["LutPredictor", "load_lut", "space_of_table"]
@@ -131,6 +131,16 @@ class LutPredictor(Estimator):
         return self.table_
 
     @property
+    def lut(self) -> LutPredictor:
+        """The device's table: this one itself."""
+        return self
+
+    @property
+    def context(self) -> Context:
+        """How the table was measured."""
+        return self.table_.context
+
+    @property
     def calibrated(self) -> bool:
         """Whether whole networks correct the sum."""
         return getattr(self, "calibration_", None) is not None
@@ -148,9 +158,7 @@ class LutPredictor(Estimator):
     @property
     def label(self) -> str:
         """Device, backend and threads."""
-        c = self.table_.context
-        batch = f", batch {c.batch_size}" if c.batch_size != 1 else ""
-        return f"{c.device} ({c.backend}, {c.threads} thread{'s' if c.threads > 1 else ''}{batch})"
+        return self.table_.context.label
 
     @property
     def note(self) -> str:
@@ -165,6 +173,11 @@ class LutPredictor(Estimator):
             f"sum of blocks x {c.scale:.3f}{more}, calibrated on {c.n_networks} whole networks, "
             f"leave-one-out error {100 * c.loo_mape:.1f} %{filled}"
         )
+
+    def block_ms(self, arch: Arch) -> Callable[[BlockSpec, int], float]:
+        """Milliseconds of each layer of `arch` by the table (estimated ones are supplied if need be), to ask for."""
+        self.predict([arch])
+        return self.table_.latency_ms
 
     def filled_blocks(self, arch: Arch) -> list[BlockSpec]:
         """The layers of `arch` whose latency is an estimate (asks for them to be estimated if need be)."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ofa_core.arch import Arch, arch_from_dict
-from ofa_core.errors import FormatError, OfaError
+from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
-from ofa_core.table import parse_ms, read_csv_rows
+from ofa_core.table import CONTEXT_COLUMNS, Context, parse_context, parse_ms, read_csv_rows
 from predictors.estimator import Floats
 
-__all__ = ["MeasuredRow", "header_of", "measured_arrays", "read_measured"]
+__all__ = ["MeasuredRow", "header_of", "measured_arrays", "measured_context", "read_measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +91,22 @@ def measured_arrays(path: Path, column: str, space: Space) -> tuple[list[Arch], 
         others = ", ".join(sorted({row.space.name for row in rows}))
         raise FormatError(f"{path}: no row of space {space.name}; its rows are of {others}")
     return [row.arch for row in mine], np.array([row.value for row in mine])
+
+
+def measured_context(path: Path) -> Context | None:
+    """How the networks of a file were measured; None where it has not all of a table's context columns.
+
+    Raises:
+        ContextMismatchError: for rows of different contexts, or of different batch sizes where the file says no more.
+    """
+    rows = list(read_csv_rows(path, ()))
+    if not set(CONTEXT_COLUMNS) <= set(header_of(path)):
+        sizes = list(dict.fromkeys(row.get("batch_size", "") for _, row in rows))
+        if len(sizes) > 1:
+            raise ContextMismatchError(f"{path}: batch sizes {', '.join(sizes)[:60]}; one file is of one batch size")
+        return None
+    contexts = list(dict.fromkeys(parse_context(row, f"{path}, line {line}") for line, row in rows))
+    if len(contexts) > 1:
+        differences = "; ".join(contexts[0].differences(contexts[1]))
+        raise ContextMismatchError(f"{path}: rows of different contexts: {differences[:300]}")
+    return contexts[0] if contexts else None

@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ofa_core.errors import PredictorError
+from ofa_core.formats.yaml_tables import read_table
 from ofa_core.space import Genomes, Space
-from ofa_core.table import LatencyTable
+from ofa_core.table import Context, LatencyTable
 from predictors.basis import AdditiveModel, Basis
 from predictors.boost import ResidualTrees, fit_residual_trees
 from predictors.dense_cache import DenseCache
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets
 from predictors.intervals import ConformalErrors
+from predictors.lut import LutPredictor
 from predictors.regime import Regime, follows_work, regime_of
 from predictors.relative import average_weights, fit_relative
 
@@ -132,6 +134,7 @@ class NetworkPredictor(Estimator):
         boost: `auto` lets boosted trees correct the model from 700 networks on, where xgboost is installed and
             cross-validation finds them better; `never` does not.
         device: a name for tables and plots.
+        context: how the networks were measured, where that is known.
 
     Attributes:
         mixture_: the fitted model.
@@ -141,6 +144,7 @@ class NetworkPredictor(Estimator):
         priors_: the table and the other devices that it starts from.
         seen_: resolutions it was fitted on.
         errors_: of networks that the whole model had not seen.
+        lut_: the device's own table among the priors, or None.
     """
 
     mixture_: Mixture
@@ -150,6 +154,7 @@ class NetworkPredictor(Estimator):
     priors_: tuple[Estimator, ...]
     seen_: tuple[int, ...]
     errors_: ConformalErrors
+    lut_: LutPredictor | None
 
     def __init__(
         self,
@@ -158,11 +163,13 @@ class NetworkPredictor(Estimator):
         table: LatencyTable | Path | str | None = None,
         boost: str = "auto",
         device: str = "",
+        context: Context | None = None,
     ) -> None:
         self.space = space
         self.table = table
         self.boost = boost
         self.device = device
+        self.context = context
 
     def fit(self, archs: Archs, latency_ms: ArrayLike) -> Self:
         """Learn from measured networks.
@@ -202,6 +209,7 @@ class NetworkPredictor(Estimator):
             seen=tuple(int(px) for px in np.unique(genomes[:, 0])),
             errors=errors,
             trees=trees,
+            has_table=self.table is not None,
         )
         return self
 
@@ -215,8 +223,14 @@ class NetworkPredictor(Estimator):
         seen: tuple[int, ...],
         errors: ConformalErrors,
         trees: ResidualTrees | None,
+        has_table: bool,
     ) -> None:
-        """Set what was learnt, in place of learning it (`predictors.persistence`)."""
+        """Set what was learnt, in place of learning it (`predictors.persistence`).
+
+        `has_table`: the first prior is the device's own table.
+        """
+        own = priors[0] if has_table else None
+        self.lut_ = own if isinstance(own, LutPredictor) else None
         self.mixture_, self.priors_, self.regime_ = mixture, tuple(priors), regime
         self.n_networks_, self.seen_, self.errors_, self.trees_ = n_networks, seen, errors, trees
         self._dense_ = DenseCache(mixture.physical.dense, as_space(self.space).resolutions)
@@ -246,9 +260,22 @@ class NetworkPredictor(Estimator):
         return True
 
     @property
+    def lut(self) -> LutPredictor | None:
+        """The device's own table, on which it stands; None without."""
+        return self.lut_
+
+    @property
+    def n_filled(self) -> int:
+        """Blocks of its table that regression supplied."""
+        return 0 if self.lut_ is None else self.lut_.n_filled
+
+    @property
     def label(self) -> str:
         """Device and rows."""
-        return f"{self.device or 'device'} (fitted to {self.n_networks_} networks)"
+        name = self.device or "device"
+        if self.context is not None:
+            name = replace(self.context, device=self.device or self.context.device).label
+        return f"{name}, fitted to {self.n_networks_} networks"
 
     @property
     def note(self) -> str:
@@ -274,8 +301,4 @@ class NetworkPredictor(Estimator):
 
 def table_prior(table: LatencyTable | Path | str, space: Space) -> Estimator:
     """The plain sum of a table, missing blocks estimated, as a prior."""
-    from predictors.lut import LutPredictor, load_lut
-
-    if isinstance(table, LatencyTable):
-        return LutPredictor(space, fill=True).fit(table)
-    return load_lut(Path(table), space, fill=True)
+    return LutPredictor(space, fill=True).fit(table if isinstance(table, LatencyTable) else read_table(Path(table)))

@@ -25,7 +25,7 @@ from ofa_core.energy import EnergyModel
 from ofa_core.errors import FormatError, OfaError, PredictorError
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
-from ofa_core.table import LatencyTable
+from ofa_core.table import Context, LatencyTable
 from predictors.accuracy import AccuracyPredictor, KernelMean, MacsProxy
 from predictors.basis import AdditiveModel
 from predictors.boost import ResidualTrees
@@ -232,6 +232,8 @@ def _pack_network(predictor: NetworkPredictor, packed: _Packed) -> _Packed:
     packed.facts = {
         "boost": predictor.boost,
         "device": predictor.device,
+        "context": None if predictor.context is None else asdict(predictor.context),
+        "has_table": predictor.lut_ is not None,
         "n_networks": predictor.n_networks_,
         "seen": predictor.seen_,
         "regime": asdict(predictor.regime_),
@@ -256,7 +258,9 @@ def _pack_network(predictor: NetworkPredictor, packed: _Packed) -> _Packed:
 def _unpack_network(cls: type[NetworkPredictor]) -> Callable[[_Packed], NetworkPredictor]:
     def unpack(packed: _Packed) -> NetworkPredictor:
         facts, arrays = packed.facts, packed.arrays
-        predictor = cls(packed.space, boost=facts["boost"], device=facts["device"])
+        told = facts.get("context")  # later additions, as `has_table` is
+        context = None if told is None else Context(**told)
+        predictor = cls(packed.space, boost=facts["boost"], device=facts["device"], context=context)
         physical = AdditiveModel(packed.space, float(arrays["constant"]), arrays["stages"], arrays["fixed"])
         errors = ConformalErrors(arrays["mixture_errors"])
         mixture = Mixture(physical, arrays["weights"], facts["floor_ms"], facts["share"], errors, arrays["held_out"])
@@ -269,6 +273,7 @@ def _unpack_network(cls: type[NetworkPredictor]) -> Callable[[_Packed], NetworkP
             seen=tuple(facts["seen"]),
             errors=ConformalErrors(arrays["errors"]),
             trees=None if trees is None else ResidualTrees.from_json(trees),
+            has_table=facts.get("has_table", False),
         )
         return predictor
 

@@ -65,6 +65,7 @@ class TransferPredictor(NetworkPredictor):
         table: the device's own latency table (or its file), if there is one.
         boost: as of `NetworkPredictor`.
         device: a name for tables and plots.
+        context: how the networks were measured, where that is known.
     """
 
     def fit(self, archs: Archs, latency_ms: ArrayLike, sources: Sequence[Source] = ()) -> Self:

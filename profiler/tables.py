@@ -117,7 +117,7 @@ def reference_ns_of(statistic: str) -> float:
     match = re.fullmatch(r"mean@(\d+\.\d+)us", statistic)
     if not match or float(match[1]) <= 0:
         raise TableError(
-            f"statistic {statistic!r} names no reference speed; only tables of ofa-profile can be verified"
+            f"statistic {statistic!r} names no reference speed; only what ofa-profile measured can be measured again"
         )
     return float(match[1]) * 1e3
 

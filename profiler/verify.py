@@ -31,13 +31,22 @@ from ofa_core.networks import Network, calibration_of, networks_path, read_netwo
 from ofa_core.space import Space
 from ofa_core.table import Context, LatencyTable
 from profiler.jobs import Runner
-from profiler.measurement import Clock
+from profiler.measurement import Clock, Estimate
 from profiler.plan import NetworkItem, make_plan
 from profiler.profiling import Job, measure_plan
 from profiler.session import Progress, Settings
 from profiler.tables import Measured, network_of, reference_ns_of
 
-__all__ = ["N_STATE", "NetworkCheck", "Verification", "job_of", "load_calibration", "read_candidates", "verify"]
+__all__ = [
+    "N_STATE",
+    "NetworkCheck",
+    "Verification",
+    "job_of",
+    "load_calibration",
+    "measure_again",
+    "read_candidates",
+    "verify",
+]
 
 N_STATE = 6  # reference networks that tell the device's state
 
@@ -209,24 +218,15 @@ def verify(
     table = LatencyTable.read(table_path)
     calibration, networks = load_calibration(table_path, table.context)
     table.sum_ms(space, archs)  # fails before anything is measured if a block is missing
-    ref_ns = reference_ns_of(table.context.statistic)
-    clock: Clock = "cpu" if table.context.clock == "cpu" else "wall"
-    job = job_of(table.context, space, sorted({a.resolution_px for a in archs}), settings) if job is None else job
     wanted = [NetworkItem(space, arch) for arch in archs]
     known = _state_networks(networks, wanted)
-    plan = make_plan([], [*wanted, *known], np.random.default_rng(settings.seed), memory_bytes=2**62)
     before = device.conditions()
-    with tempfile.TemporaryDirectory(prefix="ofa-verify-") as folder:
-        measured, context, failures = measure_plan(
-            job, plan, runner, Path(folder, "journal.jsonl"), clock=clock, ref_ns=ref_ns, progress=progress
-        )
-    differences = table.context.differences(replace(context, statistic=table.context.statistic))
-    if differences:
-        raise ContextMismatchError(f"{table_path} was measured in another context: {'; '.join(differences)}")
+    estimates, measured, failures = measure_again(
+        table_path, table.context, [*wanted, *known], runner, settings, job=job, progress=progress
+    )
     found = {
         item: (net, e.half_width)
-        for i, item in enumerate(plan.items)
-        if isinstance(item, NetworkItem) and (e := measured.estimates.get(i)) is not None
+        for item, e in estimates.items()
         if (net := network_of(item, e, table, role)) is not None
     }
     state = _state([(then, found[item][0]) for item, then in known.items() if item in found])
@@ -237,6 +237,50 @@ def verify(
         )
     write_networks(networks_path(table_path), table.context, [*networks, *(c.network for c in checks)])
     return Verification(tuple(checks), calibration, state, measured, failures, before, device.conditions())
+
+
+def measure_again(
+    source: Path,
+    context: Context,
+    networks: Sequence[NetworkItem],
+    runner: Runner,
+    settings: Settings,
+    *,
+    job: Job | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> tuple[dict[NetworkItem, Estimate], Measured, dict[str, str]]:
+    """Measure whole sub-nets in the context, and at the machine speed, of an earlier session.
+
+    Args:
+        source: the file that the context is of, for errors.
+        context: how to measure.
+        networks: the sub-nets.
+        runner: for the context's device and backend.
+        settings: of the session; threads and cores come from the context.
+        job: how to measure instead.
+        progress: called after every visit.
+
+    Returns:
+        Estimates of those that could be measured, how the session went, and what failed.
+
+    Raises:
+        TableError: if the context names no reference speed, or there was no clean run at all.
+        ContextMismatchError: if the device's runtime has another version than the context's.
+    """
+    ref_ns = reference_ns_of(context.statistic)
+    clock: Clock = "cpu" if context.clock == "cpu" else "wall"
+    if job is None:
+        job = job_of(context, networks[0].space, sorted({item.arch.resolution_px for item in networks}), settings)
+    plan = make_plan([], networks, np.random.default_rng(settings.seed), memory_bytes=2**62)
+    with tempfile.TemporaryDirectory(prefix="ofa-verify-") as folder:
+        measured, here, failures = measure_plan(
+            job, plan, runner, Path(folder, "journal.jsonl"), clock=clock, ref_ns=ref_ns, progress=progress
+        )
+    differences = context.differences(replace(here, statistic=context.statistic))
+    if differences:
+        raise ContextMismatchError(f"{source} was measured in another context: {'; '.join(differences)}")
+    items = {item: measured.estimates.get(i) for i, item in enumerate(plan.items) if isinstance(item, NetworkItem)}
+    return {item: e for item, e in items.items() if e is not None}, measured, failures
 
 
 def _state_networks(networks: Sequence[Network], others: Sequence[NetworkItem]) -> dict[NetworkItem, Network]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ofa_core.search.run import SearchResult
     from ofa_core.space import Space
     from predictors.lut import LutPredictor
+    from predictors.network import NetworkPredictor
 
 __all__ = ["app", "main"]
 
@@ -37,7 +38,12 @@ app = new_app(
 @app.callback()
 def search(
     lut: Annotated[
-        Path, typer.Option("--lut", help="Latency table: CSV, or published YAML (file or folder).", show_default=False)
+        Path,
+        typer.Option(
+            "--lut",
+            help="Latency table (CSV, or published YAML), a .predictor, or a CSV of measured networks.",
+            show_default=False,
+        ),
     ],
     max_latency_ms: Annotated[
         float, typer.Option("--max-latency-ms", help="The limit, in milliseconds per batch.", show_default=False)
@@ -68,7 +74,7 @@ def search(
     confidence: Annotated[
         float | None,
         typer.Option(
-            help="Keep the limit with this probability (above 0.5), by the table's own error.  "
+            help="Keep the limit with this probability (above 0.5), by the prediction's own error.  "
             "[default: the prediction itself keeps it]"
         ),
     ] = None,
@@ -113,10 +119,13 @@ def search(
         "latency": {**_latency_facts(task.latency, lut), "correction": None if loop is None else loop.latency.factor},
         "accuracy": _accuracy_facts(task.accuracy, accuracy),
         "target": measure,
-        "energy_mj": None if task.latency.energy_ is None else float(task.latency.energy_mj([result.best.arch])[0]),
+        "energy_mj": _energy_mj(task, result),
     }
-    write_results(out, result, facts, block_ms=lambda block, px: task.latency.table.latency_ms(block, px), loop=loop)
-    _copy_networks(lut, out)
+    table = task.latency.lut
+    write_results(out, result, facts, block_ms=None if table is None else table.block_ms(result.best.arch), loop=loop)
+    if table is None:
+        say(f"{lut} knows whole networks only: no blocks.csv, and no layer by layer in the report")
+    _copy_networks(task.latency, lut, out)
     _export(task, result, out)
     if not no_report:
         _try_report(out)
@@ -148,7 +157,7 @@ class _Task:
     """What was asked, loaded."""
 
     space: Space
-    latency: LutPredictor
+    latency: LutPredictor | NetworkPredictor
     accuracy: AccuracyPredictor
     pixels: tuple[int, ...]
     left_out: dict[int, str]
@@ -167,10 +176,10 @@ def _task(lut: Path, space: str | None, accuracy: str | None, resolutions: str |
     from ofa_core.search.run import choose_resolutions
     from ofa_core.spaces import get_space
     from predictors.accuracy import load_accuracy
-    from predictors.lut import load_lut
+    from predictors.loading import load_latency
 
     pixels = None if resolutions is None else parse_pixels(resolutions)
-    latency = load_lut(lut, None if space is None else get_space(space), fill=fill)
+    latency = load_latency(lut, None if space is None else get_space(space), fill=fill)
     found = latency.space if not isinstance(latency.space, str) else get_space(latency.space)
     model = load_accuracy(accuracy, found)
     if not latency.calibrated:
@@ -196,8 +205,17 @@ def _constraints(
         params = block_quantity(task.space, task.pixels, lambda block: block.params / 1e6)
         out.append(Constraint("params_m", params, max_params_m))
     if max_energy_mj is not None:
-        out.append(Constraint("energy_mj", task.latency.energy_mj, max_energy_mj))
+        if task.latency.lut is None:
+            raise OfaError(
+                f"--max-energy-mj needs a table beside which energy was measured; {task.latency.label} has none"
+            )
+        out.append(Constraint("energy_mj", task.latency.lut.energy_mj, max_energy_mj))
     return out
+
+
+def _energy_mj(task: _Task, result: SearchResult) -> float | None:
+    table = task.latency.lut
+    return None if table is None or table.energy_ is None else float(table.energy_mj([result.best.arch])[0])
 
 
 Searcher = Callable[["LatencyPredictor", float, "Sequence[Arch]"], "SearchResult"]
@@ -238,55 +256,65 @@ def _close_loop(
     from devices.target import Target, open_device
     from ofa_core.search.console import round_line, say
     from ofa_core.search.loop import close_loop
-    from predictors.lut import load_lut
+    from predictors.lut import LutPredictor, load_lut
     from profiler.runners import AgentRunner
 
-    if lut.suffix.lower() != ".csv":
+    context = task.latency.context
+    is_table = isinstance(task.latency, LutPredictor)
+    if is_table and lut.suffix.lower() != ".csv":
         raise OfaError(f"--measure needs a table that ofa-profile wrote (CSV), not {lut}")
+    if context is None:
+        raise OfaError(
+            f"--measure: {lut} does not say how its networks were measured; fit it to a file of ofa-profile, "
+            "such as --nets writes"
+        )
+    fate = f"goes into {lut.stem}.networks.csv and calibrates the table" if is_table else "corrects the prediction"
     device = open_device(Target.parse(target))
-    runner = AgentRunner(device, task.latency.table.context.backend, python=python)
+    runner = AgentRunner(device, context.backend, python=python)
     with device, runner:
-        say(f"measuring on {target}; every network measured goes into {lut.stem}.networks.csv and calibrates the table")
+        say(f"measuring on {target}; every network measured {fate}")
         loop = close_loop(
             task.space,
             task.latency,
             task.accuracy,
             limit_ms,
             search=run,
-            measure=partial(_measure, lut, task.space, device, runner, session),
-            refit=lambda: load_lut(lut, task.space, fill=fill),
+            measure=partial(_measure, task, lut, device, runner, session),
+            refit=(lambda: load_lut(lut, task.space, fill=fill)) if is_table else None,
             on_round=lambda number, result, trials: say(round_line(number, result, trials, limit_ms)),
         )
-    task.latency = load_lut(lut, task.space, fill=fill)
+    if is_table:
+        task.latency = load_lut(lut, task.space, fill=fill)
     return loop
 
 
 def _measure(
-    lut: Path, space: Space, device: Any, runner: Any, session: _Session, archs: Sequence[Arch]
+    task: _Task, lut: Path, device: Any, runner: Any, session: _Session, archs: Sequence[Arch]
 ) -> list[MeasuredNet]:
     from ofa_core.search.console import progress
     from ofa_core.search.loop import MeasuredNet
-    from profiler.session import Settings
-    from profiler.verify import N_STATE, verify
+    from predictors.lut import LutPredictor
+    from profiler.plan import NetworkItem
+    from profiler.session import Progress, Settings
+    from profiler.verify import N_STATE, measure_again, verify
 
     budget_s = session.budget_s or MEASURE_S_PER_NET * (len(archs) + N_STATE)
     settings = Settings(budget_s=budget_s, seed=session.seed, n_processes=N_PROCESSES)
     with progress(f"measure {len(archs)} networks") as news:
-        checked = verify(
-            lut,
-            space,
-            archs,
-            device,
-            runner,
-            settings,
-            role="reference",
-            progress=lambda p: news(f"{p.phase} {p.done}{f' of {p.total}' if p.total else ''}, {p.elapsed_s:.0f} s"),
-        )
-    out = []
-    for check in checked.checks:
-        ms = check.network.latency_ms
-        out.append(MeasuredNet(check.network.arch, ms, 2 * ms - check.upper_ms, check.upper_ms))
-    return out
+
+        def show(p: Progress) -> None:
+            news(f"{p.phase} {p.done}{f' of {p.total}' if p.total else ''}, {p.elapsed_s:.0f} s")
+
+        if isinstance(task.latency, LutPredictor):
+            checks = verify(lut, task.space, archs, device, runner, settings, role="reference", progress=show).checks
+            upper = [(check.network.arch, check.network.latency_ms, check.upper_ms) for check in checks]
+        else:
+            assert task.latency.context is not None
+            context = task.latency.context
+            items = [NetworkItem(task.space, arch) for arch in archs]
+            found, _, _ = measure_again(lut, context, items, runner, settings, progress=show)
+            upper = [(item.arch, e.latency_ms, e.latency_ms * (1 + e.half_width)) for item, e in found.items()]
+    return [MeasuredNet(arch, ms, 2 * ms - high, high) for arch, ms, high in upper]
 
 
 def _fill_front(task: _Task, result: SearchResult, latency: LatencyPredictor) -> SearchResult:
@@ -297,17 +325,19 @@ def _fill_front(task: _Task, result: SearchResult, latency: LatencyPredictor) ->
         return fill_front(result, latency, task.accuracy, on_limit=lambda done, of: news(f"{done} of {of} limits"))
 
 
-def _latency_facts(latency: LutPredictor, lut: Path) -> dict[str, Any]:
+def _latency_facts(latency: LutPredictor | NetworkPredictor, lut: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    calibration = latency.calibration_
+    from predictors.lut import LutPredictor
+
+    calibration = latency.calibration_ if isinstance(latency, LutPredictor) else None
     return {
         "lut": str(lut),
         "label": latency.label,
         "note": latency.note,
         "calibrated": latency.calibrated,
         "n_filled": latency.n_filled,
-        "context": asdict(latency.table.context),
+        "context": None if latency.context is None else asdict(latency.context),
         "calibration": None
         if calibration is None
         else {**asdict(calibration), "margin_90": calibration.margin(0.9), "loo_errors": list(calibration.loo_errors)},
@@ -324,13 +354,14 @@ def _accuracy_facts(accuracy: AccuracyPredictor, spec: str | None) -> dict[str, 
     }
 
 
-def _copy_networks(lut: Path, out: Path) -> None:
+def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Path) -> None:
     from ofa_core.atomic import write_bytes
     from ofa_core.networks import networks_path
+    from predictors.lut import LutPredictor
 
     copy = out / "networks.csv"
     copy.unlink(missing_ok=True)
-    if lut.is_file() and networks_path(lut).is_file():
+    if isinstance(latency, LutPredictor) and lut.is_file() and networks_path(lut).is_file():
         write_bytes(copy, networks_path(lut).read_bytes())
 
 
@@ -338,9 +369,10 @@ def _export(task: _Task, result: SearchResult, out: Path) -> None:
     from ofa_core.search.console import say
     from profiler.export.to_onnx import GRAPH_FORMS, arch_model, write_onnx
 
-    context = task.latency.table.context
-    form = next((f for f in GRAPH_FORMS if f == context.graph_form), GRAPH_FORMS[0])
-    model = arch_model(task.space, result.best.arch, batch_size=context.batch_size, graph_form=form)
+    context = task.latency.context
+    form = next((f for f in GRAPH_FORMS if context and f == context.graph_form), GRAPH_FORMS[0])
+    batch_size = context.batch_size if context else 1
+    model = arch_model(task.space, result.best.arch, batch_size=batch_size, graph_form=form)
     write_onnx(model, out / "subnet.onnx")
     say(f"{out / 'subnet.onnx'} has random weights: it has the network's latency and none of its accuracy")
 

@@ -41,7 +41,7 @@ _LATENCY = {
     "note": str,
     "calibrated": bool,
     "n_filled": int,
-    "context": _CONTEXT,
+    "context": _Maybe(_CONTEXT),
     "calibration": _Maybe(_CALIBRATION),
     "correction": _Maybe(float),
 }

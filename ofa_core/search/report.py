@@ -66,10 +66,11 @@ def write_report(folder: Path, path: Path) -> None:
 
 
 def _page(data: SearchFolder, script: str) -> str:
-    context = data.record["latency"]["context"]
-    measured = data.record["measured"]
-    kept = "measured within" if measured else "predicted within"
-    title = f"{data.space.name} on {context['device']}: {kept} {data.limit_ms:g} ms"
+    latency = data.record["latency"]
+    context = latency["context"]
+    kept = "measured within" if data.record["measured"] else "predicted within"
+    device = context["device"] if context else latency["label"]
+    title = f"{data.space.name} on {device}: {kept} {data.limit_ms:g} ms"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(_subtitle(data))}</p>",
@@ -135,6 +136,8 @@ def _measured_section(data: SearchFolder) -> str:
 
 def _subtitle(data: SearchFolder) -> str:
     context = data.record["latency"]["context"]
+    if context is None:
+        return "how the networks were measured is not known"
     threads = f"{context['threads']} thread{'s' if context['threads'] != 1 else ''}"
     parts = [f"{context['backend']} {context['backend_version']}".strip(), threads, f"batch {context['batch_size']}"]
     return ", ".join(part for part in parts if not part.startswith("unknown"))
@@ -204,13 +207,16 @@ def _details(data: SearchFolder) -> Iterable[tuple[str, str]]:
     context, calibration = latency["context"], latency["calibration"]
     yield "Winner", f"<code>{escape(data.best.network)}</code>"
     yield "Limit", _limits(record)
-    yield "Device", escape(str(context["device"]))
-    yield "Measured with", escape(_subtitle(data)) + _pinned(context)
-    yield "Statistic and clock", escape(f"{context['statistic']}, {context['clock']} time, {context['dtype']}")
-    yield "Latency table", f"<code>{escape(str(latency['lut']))}</code>"
+    if context:
+        yield "Device", escape(str(context["device"]))
+        yield "Measured with", escape(_subtitle(data)) + _pinned(context)
+        yield "Statistic and clock", escape(f"{context['statistic']}, {context['clock']} time, {context['dtype']}")
+    yield "Latency from", f"<code>{escape(str(latency['lut']))}</code>"
     if latency["n_filled"]:
         yield "Blocks estimated", f"{latency['n_filled']} that the table lacks"
-    if calibration is None:
+    if calibration is None and latency["calibrated"]:
+        yield "Predictor", escape(latency["label"])
+    elif calibration is None:
         yield "Calibration", "none: no whole networks beside the table"
     else:
         yield (
@@ -237,7 +243,8 @@ def _per(what: str, ms: float) -> str:
 
 
 def _limits(record: Any) -> str:
-    parts = [f"{record['limit_ms']:g} ms per batch of {record['latency']['context']['batch_size']}"]
+    context = record["latency"]["context"]
+    parts = [f"{record['limit_ms']:g} ms per batch{' of ' + str(context['batch_size']) if context else ''}"]
     units = {"mmacs": "M MACs", "params_m": "M parameters"}
     parts += [f"{value:g} {units.get(name, name)}" for name, value in record["limits"].items()]
     if record["confidence"] is not None:

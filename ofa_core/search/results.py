@@ -49,7 +49,7 @@ def write_results(
         folder: made if it is not there; files of an earlier search in it are replaced or removed.
         result: what was found.
         facts: what `search.json` says besides: device, predictors, labels.
-        block_ms: milliseconds of a block at a resolution, as the table has it; None leaves `blocks.csv` out.
+        block_ms: milliseconds of a block at a resolution, as the table has it; None (no table) leaves `blocks.csv` out.
         loop: how the loop was closed, if it was.
     """
     space, arch = result.space, result.best.arch

@@ -177,7 +177,7 @@ def measured(bench, space, make_networks):
     return bench
 
 
-def test_fit_makes_a_predictor_that_serves_as_a_table(measured, capsys):
+def test_fit_makes_a_predictor_that_serves_as_a_table(measured, space, capsys):
     assert ofa_predict("fit", "mine.csv", "--source", "luts/rig.csv", "--out", "new.predictor") == 0
     assert "90 whole networks" in capsys.readouterr().out
     assert ofa_predict("a.json", "--lut", "new.predictor", "--lut", "luts/rig.csv", "--json") == 0
@@ -187,6 +187,27 @@ def test_fit_makes_a_predictor_that_serves_as_a_table(measured, capsys):
     assert new["latency_ms"] == pytest.approx(old["latency_ms"], rel=0.05)
     assert ofa_predict("fit", "luts/rig.networks.csv", "--lut", "luts/rig.csv", "--out", "x.predictor") == 0
     assert ofa_predict("a.json", "--lut", "mine.csv", "--json") == 0
+    capsys.readouterr()
+    # Without a table there are no layers to show; with one there are.
+    assert ofa_predict("a.json", "--lut", "new.predictor", "--blocks") == 0
+    out, err = capsys.readouterr()
+    assert "whole networks only" in err
+    assert "before calibration" not in out
+    assert ofa_predict("a.json", "--lut", "x.predictor", "--blocks", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert row["device"] == "rig"
+    assert len(row["blocks"]) == len(space.blocks(space.largest(160)))
+
+
+def test_files_of_two_contexts_are_refused(measured, capsys):
+    lines = Path("mine.csv").read_text().splitlines()
+    Path("two.csv").write_text("\n".join([*lines, lines[-1].replace(",1,", ",8,")]) + "\n")
+    assert ofa_predict("fit", "two.csv", "--out", "x.predictor") == 1
+    assert "batch sizes 1, 8" in capsys.readouterr().err
+    networks = networks_path(Path("luts/rig.csv"))
+    networks.write_text(networks.read_text() + networks.read_text().splitlines()[-1].replace("1.20", "1.21") + "\n")
+    assert ofa_predict("a.json", "--lut", networks) == 1
+    assert "different contexts: backend_version '1.20' != '1.21'" in capsys.readouterr().err
 
 
 def test_evaluate_prints_the_table(measured, capsys):

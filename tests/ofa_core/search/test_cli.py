@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from ofa_core.networks import Network, networks_path, read_networks, write_netwo
 from ofa_core.search.cli import main
 from ofa_core.space import Space
 from ofa_core.table import Context, Entry, LatencyTable
+from predictors.network import NetworkPredictor
+from predictors.persistence import load_predictor, save_predictor
 
 BIAS = 1.08
 
@@ -76,6 +79,73 @@ def test_json_and_files_agree(lut: Path, tmp_path: Path, small: Space, call: Any
     assert expected | {"subnet.onnx"} <= {p.name for p in out.iterdir()}
     assert "random weights" in err
     assert "Traceback" not in err
+
+
+@pytest.fixture
+def predictor(lut: Path, small: Space) -> Path:
+    """Fitted to the networks beside the table, and to nothing else; it does not say how they were measured."""
+    networks = read_networks(networks_path(lut))
+    path = lut.with_name("fitted.predictor")
+    model = NetworkPredictor(small, device="rig").fit([n.arch for n in networks], [n.latency_ms for n in networks])
+    save_predictor(path, model)
+    return path
+
+
+def test_a_predictor_of_whole_networks_serves_as_a_table(
+    predictor: Path, tmp_path: Path, small: Space, call: Any
+) -> None:
+    pytest.importorskip("plotly")
+    out = tmp_path / "out"
+    argv = ("--lut", predictor, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", out)
+    code, text, err = call(*argv, "--json")
+    assert code == 0, err
+    record = json.loads(text)
+    assert (record["space"], record["latency"]["calibrated"], record["latency"]["context"]) == ("tiny", True, None)
+    assert record["latency"]["calibration"] is None
+    model = load_predictor(predictor)
+    arch = arch_from_dict(record["arch"], small)
+    y, low, high = model.predict([arch], return_interval=True)
+    assert (record["latency_ms"], record["low_ms"], record["high_ms"]) == pytest.approx((y[0], low[0], high[0]))
+    assert record["latency_ms"] <= 0.05
+    assert "whole networks only: no blocks.csv" in err
+    # the table's own networks lie under the same stem, and are none of the predictor's business
+    assert not {"blocks.csv", "networks.csv"} & {p.name for p in out.iterdir()}
+    html = (out / "report.html").read_text()
+    assert "tiny on rig, fitted to 24 networks: predicted within 0.05 ms" in html
+    assert "how the networks were measured is not known" in html
+    assert "Where the winner" not in html
+    sure = json.loads(call(*argv, "--json", "--confidence", 0.95, "--no-report")[1])
+    upper = model.predict_interval([arch_from_dict(sure["arch"], small)], 0.9)[1][0]
+    assert upper <= 0.05 < model.predict_interval([arch], 0.9)[1][0]
+
+
+def test_measured_networks_serve_as_a_table_and_know_how_they_were_measured(
+    lut: Path, tmp_path: Path, call: Any
+) -> None:
+    argv = ("--lut", networks_path(lut), "--max-latency-ms", 0.05, "-a", "proxy:macs", "--no-report", "--json")
+    code, text, _ = call(*argv, "-o", tmp_path / "o")
+    assert code == 0
+    latency = json.loads(text)["latency"]
+    assert latency["label"] == "made-up (onnxruntime, 1 thread), fitted to 24 networks"
+    assert latency["context"]["device"] == "made-up"
+    code, _, err = call(*argv, "-o", tmp_path / "o", "--measure", "fake")
+    assert (code, "names no reference speed" in err) == (1, True)
+
+
+def test_a_predictor_that_stands_on_a_table_still_shows_layers(
+    lut: Path, tmp_path: Path, small: Space, call: Any
+) -> None:
+    networks = read_networks(networks_path(lut))
+    model = NetworkPredictor(small, table=lut, context=LatencyTable.read(lut).context)
+    path = tmp_path / "both.predictor"
+    save_predictor(path, model.fit([n.arch for n in networks], [n.latency_ms for n in networks]))
+    argv = ("--lut", path, "--max-latency-ms", 0.05, "-a", "proxy:macs", "--no-report", "--json", "-o", tmp_path / "o")
+    assert call(*argv)[0] == 0
+    with (tmp_path / "o" / "blocks.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    arch = arch_from_dict(read_arch_dict(tmp_path / "o" / "arch.json"), small)
+    sum_ms = LatencyTable.read(lut).sum_ms(small, [arch])[0]
+    assert sum(float(row["latency_ms"]) for row in rows) == pytest.approx(sum_ms)
 
 
 def test_the_exported_network_is_the_answer_and_says_that_it_is_untrained(
@@ -205,6 +275,32 @@ def test_measure_closes_the_loop_through_the_tables_own_files(
         assert len(stream.readlines()) == 1 + 13
     assert call("report", out)[0] == 0
     assert "candidates measured" in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_measure_closes_the_loop_for_a_predictor_that_knows_how_its_networks_were_measured(
+    predictor: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from profiler.cli import main as profile
+
+    table = tmp_path / "t.csv"
+    argv = ["ofa-profile", "--space", "tiny", "--target", "fake", "--backend", "sleep", "--budget-s", "1"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--out", str(table)])
+    assert profile() == 0
+    nets = networks_path(table)
+    before = nets.read_bytes()
+    argv = ["--max-latency-ms", "0.19", "-a", "proxy:macs", "--measure", "fake", "--budget-s", "1", "--no-report"]
+    code, text, err = call("--lut", nets, *argv, "--out", tmp_path / "o", "--json")
+    assert code == 0, err
+    record = json.loads(text.splitlines()[-1])
+    # The device adds up exactly, and takes 0.02 ms for each layer and 10 ms for a billion MACs.
+    n_layers = 6 + sum(record["arch"]["d"])
+    assert record["measured"]["latency_ms"] == pytest.approx(0.02 * n_layers + record["mmacs"] / 100, rel=1e-3)
+    assert record["measured"]["high_ms"] <= 0.19
+    assert nets.read_bytes() == before
+    code, _, err = call("--lut", predictor, *argv, "--out", tmp_path / "p")
+    assert (code, "does not say how its networks were measured" in err) == (1, True)
+    assert not (tmp_path / "p").exists()
 
 
 def test_measure_wants_a_table_that_can_take_measurements(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
