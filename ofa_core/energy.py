@@ -79,17 +79,18 @@ def fit_energy(networks: Sequence[Network], table: LatencyTable) -> EnergyModel 
 
     Args:
         networks: measured in the table's context.
-        table: sums them.
+        table: sums them; where it cannot, the sum that was written down with the network counts, if there is one.
 
     Returns:
         The model; None if there are fewer than five.
     """
     batch_size = table.context.batch_size
-    known = [net for net in networks if net.role == "reference" and net.energy_mj]
+    known = [(_sizes(net, table), net.energy_mj) for net in networks if net.role == "reference" and net.energy_mj]
+    known = [(sizes, mj) for sizes, mj in known if sizes[0] is not None]
     if len(known) < MIN_NETWORKS:
         return None
-    sizes = np.array([_sizes(net, table) for net in known])
-    truth = np.array([net.energy_mj for net in known], dtype=np.float64)
+    sizes = np.array([sizes for sizes, _ in known], dtype=np.float64)
+    truth = np.array([mj for _, mj in known], dtype=np.float64)
     simple, rich = (_left_out(sizes[:, :n], truth) for n in (1, 3))
     n_terms = 3 if _mape(rich) < GAIN_OF_A_TERM * _mape(simple) else 1
     watts, per_mac, per_element = (*_solve(sizes[:, :n_terms], truth).tolist(), 0.0, 0.0)[:3]
@@ -97,7 +98,7 @@ def fit_energy(networks: Sequence[Network], table: LatencyTable) -> EnergyModel 
     return EnergyModel(watts, per_mac, per_element, batch_size, len(truth), tuple(errors.tolist()))
 
 
-def _sizes(net: Network, table: LatencyTable) -> tuple[float, float, float]:
+def _sizes(net: Network, table: LatencyTable) -> tuple[float | None, float, float]:
     sizes = [giga_sizes(block, table.context.batch_size) for block in net.space.blocks(net.arch)]
     macs, elements = np.sum(sizes, axis=0).tolist()
     try:

@@ -13,12 +13,20 @@ from ofa_core.arch import Arch, arch_from_dict, arch_to_dict
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
-from ofa_core.errors import ContextMismatchError, FormatError, OfaError
+from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
-from ofa_core.table import CONTEXT_COLUMNS, MAX_TEXT, TABLE_SCHEMA, Context, parse_context
+from ofa_core.table import CONTEXT_COLUMNS, MAX_TEXT, TABLE_SCHEMA, Context, LatencyTable, parse_context
 
-__all__ = ["NETWORK_COLUMNS", "Network", "calibration_of", "networks_path", "read_networks", "write_networks"]
+__all__ = [
+    "NETWORK_COLUMNS",
+    "Network",
+    "calibration_of",
+    "networks_path",
+    "read_networks",
+    "spaces_of",
+    "write_networks",
+]
 
 _ROLES = ("reference", "verify")
 _NUMBERS = ("sum_ms", "latency_ms", "median_ms", "p90_ms", "iqr_ms")
@@ -38,7 +46,7 @@ class Network:
         arch: the network.
         role: `reference` (calibrates the table) or `verify` (judges it, and is never fitted).
         n_blocks: its layers, stem, pooling and classifier included.
-        sum_ms: the table's sum for it.
+        sum_ms: the table's sum for it; None where the table lacks one of its blocks.
         latency_ms: measured, by the table's statistic.
         median_ms: median of the samples.
         p90_ms: 90th percentile.
@@ -55,7 +63,7 @@ class Network:
     arch: Arch
     role: str
     n_blocks: int
-    sum_ms: float
+    sum_ms: float | None
     latency_ms: float
     median_ms: float | None = None
     p90_ms: float | None = None
@@ -73,17 +81,42 @@ class Network:
         return sum(block.params for block in self.space.blocks(self.arch)) / 1e6
 
 
-def calibration_of(networks: Sequence[Network]) -> Calibration | None:
-    """The calibration by the `reference` networks among these; None if there are fewer than it takes."""
-    refs = [net for net in networks if net.role == "reference"]
-    if len(refs) < MIN_NETWORKS:
+def calibration_of(
+    networks: Sequence[Network], table: LatencyTable, terms: Sequence[str] | None = None
+) -> Calibration | None:
+    """The calibration of a table by the `reference` networks among these.
+
+    Args:
+        networks: measured in the table's context.
+        table: sums them; where it cannot, the sum that was written down with the network counts, if there is one.
+        terms: as `fit_calibration` takes them.
+
+    Returns:
+        The calibration; None if there are fewer networks than it takes.
+    """
+    known = []
+    for net in networks:
+        if net.role != "reference":
+            continue
+        try:
+            total: float | None = float(table.sum_ms(net.space, [net.arch])[0])
+        except MissingBlockError:
+            total = net.sum_ms
+        if total is not None:
+            known.append((total, net.n_blocks, net.mparams, net.latency_ms))
+    if len(known) < MIN_NETWORKS:
         return None
-    return fit_calibration(
-        [net.sum_ms for net in refs],
-        [net.n_blocks for net in refs],
-        [net.mparams for net in refs],
-        [net.latency_ms for net in refs],
-    )
+    sums, layers, mparams, truth = zip(*known, strict=True)
+    return fit_calibration(sums, layers, mparams, truth, terms)
+
+
+def spaces_of(table: LatencyTable, networks: Sequence[Network] = ()) -> tuple[str, ...]:
+    """Names of the spaces that a table is for: those it covers; which one of them, its whole networks may tell."""
+    covered = table.spaces()
+    named = {net.space.name for net in networks}
+    if len(covered) != 1 and len(named) == 1 and (not covered or named <= set(covered)):
+        return tuple(named)
+    return covered
 
 
 def networks_path(table: Path) -> Path:
@@ -144,8 +177,8 @@ def read_networks(path: Path, context: Context | None = None) -> list[Network]:
         if len(source) > MAX_TEXT or not source.isprintable():
             raise FormatError(f"{where}: energy_source is {source[:40]!r}; at most {MAX_TEXT} printable characters")
         sum_ms, latency_ms = numbers["sum_ms"], numbers["latency_ms"]
-        if not sum_ms or not latency_ms:
-            raise FormatError(f"{where}: sum_ms and latency_ms must be numbers > 0")
+        if sum_ms == 0 or not latency_ms:
+            raise FormatError(f"{where}: latency_ms must be a number > 0, and sum_ms one or empty")
         try:
             space = get_space(row["space"])
             record = {name: json.loads(row[name]) for name in ("ks", "e", "d", "r")}

@@ -189,8 +189,11 @@ class LatencyTable:
 
     def resolutions(self, space: Space) -> tuple[int, ...]:
         """The resolutions at which every member of `space` can be summed, ascending."""
-        pixels = {block.in_px for _, block in self.entries if block.op == "first_conv"}
-        return tuple(px for px in sorted(pixels) if px % 4 == 0 and px >= 16 and not self.missing(space, [px]))
+        return tuple(px for px in self.input_sizes() if px % 4 == 0 and px >= 16 and not self.missing(space, [px]))
+
+    def input_sizes(self) -> tuple[int, ...]:
+        """The resolutions whose first layer is in the table, ascending, whatever else is there."""
+        return tuple(sorted({block.in_px for _, block in self.entries if block.op == "first_conv"}))
 
     def spaces(self) -> tuple[str, ...]:
         """Names of the spaces that the table covers completely at one resolution or more."""

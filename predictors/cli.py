@@ -100,10 +100,14 @@ def _space_of(name: str | None, record: dict[str, Any], paths: list[Path]) -> Sp
 
 
 def _one(path: Path, space: Space, arch: Arch, *, fill: bool, blocks: bool) -> dict[str, Any]:
+    from ofa_core.errors import MissingBlockError
     from predictors.loading import load_latency
 
     predictor = load_latency(path, space, fill=fill)
-    y, low, high = (float(values[0]) for values in predictor.predict([arch], return_interval=True))
+    try:
+        y, low, high = (float(values[0]) for values in predictor.predict([arch], return_interval=True))
+    except MissingBlockError as error:
+        raise MissingBlockError(f"{path}: {error}; --fill estimates what is missing") from error
     table, context = predictor.lut, predictor.context
     result: dict[str, Any] = {
         "lut": str(path),

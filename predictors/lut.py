@@ -15,17 +15,17 @@ import numpy as np
 
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
-from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
+from ofa_core.calibration import MIN_NETWORKS, Calibration
 from ofa_core.dense import DenseTable
 from ofa_core.energy import EnergyModel, fit_energy, giga_sizes
-from ofa_core.errors import MissingBlockError, PredictorError
+from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
-from ofa_core.networks import Network, networks_path, read_networks
+from ofa_core.networks import Network, calibration_of, networks_path, read_networks, spaces_of
 from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
 from ofa_core.table import Context, Entry, Key, LatencyTable
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space
 
-__all__ = ["LutPredictor", "load_lut", "space_of_table"]
+__all__ = ["LutPredictor", "filled_table", "load_lut", "read_lut", "space_of_table"]
 
 FILL_CONFIDENCE = 0.9
 
@@ -83,14 +83,14 @@ class LutPredictor(Estimator):
         self._dense_: dict[tuple[int, ...], tuple[DenseTable, DenseTable]] = {}
         self._sizes_: dict[int, DenseTable] = {}
         if self.fill:
-            pixels = {block.in_px for _, block in table.entries if block.op == "first_conv"}
-            self._supply(table.missing(space, sorted({*space.resolutions, *pixels})))
+            self._supply(table.missing(space, sorted({*space.resolutions, *table.input_sizes()})))
         self.resolutions_ = self.table_.resolutions(space)
         self._complete_ = np.zeros(MAX_RESOLUTION_PX + 1, dtype=bool)
         self._complete_[list(self.resolutions_)] = True
         reference = [net for net in networks if net.role == "reference"]
         same = [net for net in reference if net.space == space]
-        self.calibration_ = self._calibrate(same if len(same) >= MIN_NETWORKS else reference)
+        chosen = same if len(same) >= MIN_NETWORKS else reference
+        self.calibration_ = calibration_of(chosen, self.table_, self.calibration_terms)
         self.energy_ = fit_energy(reference, self.table_)
         self._giga_: tuple[DenseTable, DenseTable] | None = None
         return self
@@ -108,20 +108,6 @@ class LutPredictor(Estimator):
             self.spread_ms_[key] = float(spread)
         self.table_ = self.table_.with_entries(more)
         self.n_filled_ += len(more)
-
-    def _calibrate(self, networks: Sequence[Network]) -> Calibration | None:
-        sums = []
-        for net in networks:
-            try:
-                total = float(self.table_.sum_ms(net.space, [net.arch])[0])
-            except MissingBlockError:
-                total = net.sum_ms
-            sums.append(total)
-        if len(sums) < MIN_NETWORKS:
-            return None
-        layers = [len(net.space.blocks(net.arch)) for net in networks]
-        mparams, truth = [net.mparams for net in networks], [net.latency_ms for net in networks]
-        return fit_calibration(sums, layers, mparams, truth, self.calibration_terms)
 
     # ---- what is known ---------------------------------------------------------------------------------------------
 
@@ -278,14 +264,11 @@ def space_of_table(table: LatencyTable, networks: Sequence[Network] = ()) -> Spa
     Raises:
         PredictorError: if there is no such space, or more than one.
     """
-    covered = table.spaces()
-    if len(covered) == 1:
-        return as_space(covered[0])
-    named = {net.space.name for net in networks}
-    if len(named) == 1 and (not covered or named <= set(covered)):
-        return as_space(named.pop())
-    if covered:
-        raise PredictorError(f"the table covers {', '.join(covered)}; say which with --space")
+    names = spaces_of(table, networks)
+    if len(names) == 1:
+        return as_space(names[0])
+    if names:
+        raise PredictorError(f"the table covers {', '.join(names)}; say which with --space")
     raise PredictorError("the table covers no known space completely; name one with --space, and --fill what it lacks")
 
 
@@ -305,7 +288,17 @@ def load_lut(path: Path, space: Space | None = None, *, fill: bool = False) -> L
         PredictorError: if the space is not given and not clear.
         ContextMismatchError: if the networks were measured in another context.
     """
+    table, networks = read_lut(path)
+    return LutPredictor(space or space_of_table(table, networks), fill=fill).fit(table, networks)
+
+
+def read_lut(path: Path) -> tuple[LatencyTable, list[Network]]:
+    """Read a table and the whole networks beside it; errors are those of `load_lut`."""
     table = read_table(path)
     beside = networks_path(path)
-    networks = read_networks(beside, table.context) if path.is_file() and beside.is_file() else []
-    return LutPredictor(space or space_of_table(table, networks), fill=fill).fit(table, networks)
+    return table, read_networks(beside, table.context) if path.is_file() and beside.is_file() else []
+
+
+def filled_table(table: LatencyTable, space: Space) -> LatencyTable:
+    """The table with all blocks of `space` that it lacks, estimated from those it has (status `filled`)."""
+    return LutPredictor(space, fill=True).fit(table).table

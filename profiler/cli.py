@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
 
     from devices.target import Target
     from ofa_core.arch import Arch
+    from ofa_core.blocks import BlockSpec
+    from ofa_core.networks import Network
     from ofa_core.space import Space
+    from ofa_core.table import LatencyTable
     from profiler.launch import Launch
+    from profiler.profiling import Job
 
 __all__ = ["app", "main"]
 
@@ -54,6 +60,7 @@ BenchmarkOption = Annotated[
 AgentOption = Annotated[Path | None, typer.Option(help="The C agent, built for the device. [default: built here]")]
 LibraryOption = Annotated[Path | None, typer.Option(help="libLiteRt.so for the C agent.")]
 KeepOption = Annotated[bool, typer.Option("--keep", help="Leave the files on the device for the next time.")]
+ACTIVE_SHARE = 0.25  # of the blocks: docs/predictors.md has what it costs
 
 
 @app.callback()
@@ -74,8 +81,21 @@ def profile(
         int | None, typer.Option(min=1, help="Images per inference. [default: 1; 64 on NVIDIA GPUs]")
     ] = None,
     graph_form: Annotated[str, typer.Option(help="fused (HardSwish as one operator) or literal.")] = "fused",
+    plan: Annotated[
+        str,
+        typer.Option(
+            help="Blocks to measure: all, or active: a part from which the others are estimated best, by --fill."
+        ),
+    ] = "all",
+    share: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Part of the blocks, for --plan active. [default: 0.25]")
+    ] = None,
     budget_s: Annotated[
-        float | None, typer.Option(min=1, help="Seconds for the whole session. [default: 60 + 70 per resolution]")
+        float | None,
+        typer.Option(
+            min=1,
+            help="Seconds for the whole session. [default: 60 + 70 per resolution; less for fewer blocks]",
+        ),
     ] = None,
     processes: Annotated[int, typer.Option(min=3, help="Fresh processes to measure in.")] = 5,
     seed: SeedOption = 0,
@@ -115,6 +135,11 @@ def profile(
             raise typer.BadParameter(str(error)) from error
     if energy and benchmark_binary is not None:
         raise typer.BadParameter("benchmark_model ends after each visit: energy needs an agent", param_hint="--energy")
+    if plan not in ("all", "active"):
+        raise typer.BadParameter(f"{plan!r}; all or active", param_hint="--plan")
+    if share is not None and plan == "all":
+        raise typer.BadParameter("a part of the blocks is chosen with --plan active", param_hint="--share")
+    part = 1.0 if plan == "all" else share or ACTIVE_SHARE
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     targets = {the_target.name or str(the_target): the_target for the_target in expand_targets(target)}
     if out is not None and len(targets) > 1:
@@ -126,7 +151,8 @@ def profile(
             the_target = targets[name]
             settings = Settings(
                 n_processes=processes,
-                budget_s=budget_s if budget_s is not None else 60.0 + 70.0 * len(pixels),
+                # About half of the time goes to the blocks, half to the whole networks.
+                budget_s=budget_s if budget_s is not None else 60.0 + 35.0 * (1 + part) * len(pixels),
                 threads=threads or the_target.threads or 1,
                 seed=seed,
             )
@@ -139,6 +165,7 @@ def profile(
                 batch_size=batch_size or (64 if "cuda" in the_backend else 1),
                 graph_form=graph_form,
                 settings=settings,
+                order=None if plan == "all" else partial(_most_telling, part),
             )
             return _profile_one(job, the_target, out, fresh, options, cpus, tune, energy, stoppable(row(name), stop))
 
@@ -155,8 +182,16 @@ def profile(
         raise typer.Exit(worst)
 
 
+def _most_telling(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]:
+    """The first part of the blocks in the order of `predictors.active`."""
+    from predictors.active import active_order
+    from predictors.blocks import MIN_BLOCKS
+
+    return active_order(blocks)[: max(MIN_BLOCKS, math.ceil(share * len(blocks)))]
+
+
 def _profile_one(
-    job: Any,
+    job: Job,
     target: Target,
     out: Path | None,
     fresh: bool,
@@ -188,7 +223,15 @@ def _profile_one(
         result = run_profile(
             job, device, runner, path, fresh=fresh, energy=meter, progress=progress, say=partial(_say, err)
         )
-    for line in console.show_profile(result, time.monotonic() - started):
+    took_s = time.monotonic() - started
+    if job.order is None:
+        lines = console.show_profile(result, took_s)
+    else:
+        from predictors.lut import filled_table
+
+        n_filled = sum(result.table.find(block) is None for block in job.space.all_blocks(job.resolutions))
+        lines = console.show_profile(result, took_s, filled_table(result.table, job.space), n_filled)
+    for line in lines:
         _say(err, line)
     sys.stdout.write(f"{path}\n")
     return _stability(result)
@@ -215,6 +258,7 @@ def verify(
     space: Annotated[str | None, typer.Option("--space", "-s", help="[default: the only one the table covers]")] = None,
     resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
     budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 6 per network, at least 40]")] = None,
+    fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: SeedOption = 1,
     python: PythonOption = None,
     benchmark_binary: BenchmarkOption = None,
@@ -226,6 +270,7 @@ def verify(
     """Measure whole sub-nets in new processes and compare them with the table."""
     from devices.target import Target
     from ofa_core.table import LatencyTable
+    from predictors.lut import filled_table
     from profiler import console
     from profiler.launch import Launch, launch
     from profiler.session import Settings
@@ -235,7 +280,7 @@ def verify(
     if (nets is not None) + bool(arch) + (candidates is not None) != 1:
         raise typer.BadParameter("one of --nets, --arch and --candidates is needed")
     table = LatencyTable.read(lut)
-    the_space, archs = _verify_archs(lut, table, space, nets, arch, candidates, resolutions, seed)
+    the_space, archs = _verify_archs(lut, table, space, nets, arch, candidates, resolutions, fill, seed)
     the_target = Target.parse(target)
     budget_s = budget_s if budget_s is not None else max(40.0, VERIFY_S_PER_NET * (len(archs) + N_STATE))
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
@@ -248,7 +293,10 @@ def verify(
         started = time.monotonic()
         with console.progress_bar(err, "verify") as progress:
             role = "reference" if candidates is not None else "verify"
-            result = run_verify(lut, the_space, archs, device, runner, settings, role=role, progress=progress)
+            supply = filled_table if fill else None
+            result = run_verify(
+                lut, the_space, archs, device, runner, settings, role=role, fill=supply, progress=progress
+            )
     if as_json:
         sys.stdout.write(json.dumps(console.verification_record(result)) + "\n")
     else:
@@ -257,12 +305,13 @@ def verify(
 
 def _verify_archs(
     lut: Path,
-    table: Any,
+    table: LatencyTable,
     space: str | None,
     nets: int | None,
     arch: list[Path] | None,
     candidates: Path | None,
     resolutions: str | None,
+    fill: bool,
     seed: int,
 ) -> tuple[Space, list[Arch]]:
     import numpy as np
@@ -272,19 +321,28 @@ def _verify_archs(
     from profiler.plan import reference_archs
     from profiler.verify import load_calibration, read_candidates
 
+    networks = load_calibration(lut, table)[1]
     if nets is None:
         records = read_candidates(candidates) if candidates else [read_arch_dict(path) for path in arch or ()]
-        named = space or next((str(r["space"]) for r in records if r.get("space")), None) or _only_space(table)
+        named = (
+            space or next((str(r["space"]) for r in records if r.get("space")), None) or _only_space(table, networks)
+        )
         the_space = get_space(named)
         return the_space, list(dict.fromkeys(arch_from_dict(record, the_space) for record in records))
-    the_space = get_space(space or _only_space(table))
-    pixels = parse_resolutions(resolutions, the_space) if resolutions else table.resolutions(the_space)
-    known = [net.arch for net in load_calibration(lut, table.context)[1]]
+    the_space = get_space(space or _only_space(table, networks))
+    pixels = table.input_sizes() if fill else table.resolutions(the_space)
+    if resolutions:
+        pixels = parse_resolutions(resolutions, the_space)
+    elif not pixels:
+        raise OfaError(f"{lut} covers {the_space.name} completely at no resolution; --fill estimates what is missing")
+    known = [net.arch for net in networks]
     return the_space, reference_archs(the_space, pixels, nets, np.random.default_rng([seed, 2]), avoid=known)
 
 
-def _only_space(table: Any) -> str:
-    names = table.spaces()
+def _only_space(table: LatencyTable, networks: Sequence[Network] = ()) -> str:
+    from ofa_core.networks import spaces_of
+
+    names = spaces_of(table, networks)
     if len(names) != 1:
         covered = ", ".join(names) or "none completely"
         raise typer.BadParameter(f"the table covers {covered}; name one", param_hint="--space")

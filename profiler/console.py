@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from devices.facts import Conditions, quiet_report
 from ofa_core.energy import fit_energy
 from ofa_core.networks import calibration_of
+from ofa_core.table import LatencyTable
 from profiler.compare import Comparison
 from profiler.measurement import N_DISCARDED
 from profiler.profiling import ProfileResult
@@ -123,8 +124,17 @@ def _session_lines(m: Measured, wall_s: float) -> list[str]:
     return lines
 
 
-def show_profile(result: ProfileResult, wall_s: float) -> list[str]:
-    """The summary of a profile."""
+def show_profile(
+    result: ProfileResult, wall_s: float, filled: LatencyTable | None = None, n_filled: int = 0
+) -> list[str]:
+    """The summary of a profile.
+
+    Args:
+        result: the profile.
+        wall_s: seconds it took.
+        filled: its table with the blocks that were not to be measured, estimated.
+        n_filled: how many these are, at the profile's resolutions.
+    """
     widths = sorted(e.half_width for e in result.measured.estimates.values())
     table = result.table
     entries = list(table.entries.values())
@@ -134,13 +144,14 @@ def show_profile(result: ProfileResult, wall_s: float) -> list[str]:
             f"{len(table)} blocks ({table.n_failed} failed, {n_unstable} unstable), "
             f"{len(result.networks)} reference networks"
         ),
+        *([f"{n_filled} blocks not measured; what follows estimates them, as --fill does"] if filled else []),
         *_session_lines(result.measured, wall_s),
         (
             f"90 % intervals over {max((e.n_processes for e in entries), default=0)} processes: "
             f"median +-{100 * widths[len(widths) // 2]:.1f} %, worst +-{100 * widths[-1]:.1f} %"
         ),
     ]
-    c = calibration_of(result.networks)
+    c = calibration_of(result.networks, filled or table)
     if c is not None:
         lines.append(
             f"calibration on {c.n_networks} networks: sum off by {100 * c.raw_bias:+.1f} % (raw), leave-one-out error "
@@ -151,11 +162,11 @@ def show_profile(result: ProfileResult, wall_s: float) -> list[str]:
                 "not additive: on this device the sum of blocks does not tell a whole network's latency; launches or "
                 "transfers dominate: measure larger batches (--batch-size), or search with --measure"
             )
-    lines += [*_energy_lines(result), *(f"failed: {error}" for error in result.failures.values())]
+    lines += [*_energy_lines(result, filled or table), *(f"failed: {error}" for error in result.failures.values())]
     return lines
 
 
-def _energy_lines(result: ProfileResult) -> list[str]:
+def _energy_lines(result: ProfileResult, table: LatencyTable) -> list[str]:
     records = list(result.measured.energy.values())
     known = [r.energy_mj for r in records if r.energy_mj is not None]
     reasons = [r.why for r in records if r.energy_mj is None]
@@ -167,7 +178,7 @@ def _energy_lines(result: ProfileResult) -> list[str]:
         )
     if reasons:
         lines.append(f"energy: not known of {len(reasons)} networks: {reasons[0]}")
-    model = fit_energy(result.networks, result.table)
+    model = fit_energy(result.networks, table)
     if model is not None:
         terms = f"{model.watts:.3g} W while it runs"
         if model.pj_per_mac or model.pj_per_element:
@@ -187,7 +198,7 @@ def show_verification(v: Verification, wall_s: float) -> list[str]:
         n = c.network
         half = 100 * (c.upper_ms / n.latency_ms - 1)
         lines.append(
-            f"  {n.arch.resolution_px:>3} {n.sum_ms:7.3f} {c.predicted_ms:10.3f} {n.latency_ms:9.3f} {half:6.1f} % "
+            f"  {n.arch.resolution_px:>3} {c.sum_ms:7.3f} {c.predicted_ms:10.3f} {n.latency_ms:9.3f} {half:6.1f} % "
             f"{100 * c.error:+6.1f} % {n.median_ms or 0.0:10.3f}"
         )
     ranks = ", ".join(f"{px} px {rho:.3f}" for px, rho in v.spearman_by_resolution().items())
@@ -198,6 +209,7 @@ def show_verification(v: Verification, wall_s: float) -> list[str]:
         ),
         f"Spearman {v.spearman:.3f} overall{'; within ' + ranks if ranks else ''}",
         f"worst: {100 * v.worst.error:+.1f} % for {v.worst.network.arch}",
+        *([f"{v.n_filled} of their blocks estimated, not measured"] if v.n_filled else []),
         f"machine speed: the probe took {v.measured.speed:.2f} x its time in the table's session",
         *_state_lines(v),
         *_session_lines(v.measured, wall_s),
@@ -232,6 +244,7 @@ def verification_record(v: Verification) -> dict[str, Any]:
         "spearman": v.spearman,
         "spearman_by_resolution": {str(px): rho for px, rho in v.spearman_by_resolution().items()},
         "calibrated": v.calibration is not None,
+        "n_filled": v.n_filled,
         "clock": v.measured.clock,
         "speed": v.measured.speed,
         "mape_now": v.mape_now,
@@ -243,7 +256,7 @@ def verification_record(v: Verification) -> dict[str, Any]:
             {
                 "space": c.network.space.name,
                 "arch": arch_to_dict(c.network.arch, c.network.space),
-                "sum_ms": c.network.sum_ms,
+                "sum_ms": c.sum_ms,
                 "predicted_ms": c.predicted_ms,
                 "latency_ms": c.network.latency_ms,
                 "upper_ms": c.upper_ms,

@@ -177,7 +177,7 @@ def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple
         if not isinstance(item, NetworkItem) or i not in measured.estimates:
             continue
         net, record = network_of(item, measured.estimates[i], table, "reference"), measured.energy.get(i)
-        if net is not None and record is not None:
+        if record is not None:
             net = replace(
                 net,
                 energy_mj=record.energy_mj,
@@ -185,7 +185,7 @@ def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple
                 idle_mj=record.idle_mj,
                 energy_source=record.source,
             )
-        networks += [net] if net is not None else []
+        networks.append(net)
     table = with_energy(table, networks)
     table.write(out)
     kept = _kept_networks(networks_path(out), context)

@@ -143,12 +143,11 @@ def to_table(measured: Measured, plan: Plan, context: Context) -> LatencyTable:
     return LatencyTable(context, entries)
 
 
-def network_of(item: NetworkItem, e: Estimate, table: LatencyTable, role: str) -> Network | None:
-    """A measured network as a row of `<stem>.networks.csv`; None if the table lacks one of its blocks."""
+def network_of(item: NetworkItem, e: Estimate, table: LatencyTable, role: str) -> Network:
+    """A measured network as a row of `<stem>.networks.csv`; without a sum if the table lacks one of its blocks."""
     blocks = item.space.blocks(item.arch)
-    if any(table.find(block, item.arch.resolution_px) is None for block in blocks):
-        return None
-    total = float(table.sum_ms(item.space, [item.arch])[0])
+    lacking = any(table.find(block, item.arch.resolution_px) is None for block in blocks)
+    total = None if lacking else float(table.sum_ms(item.space, [item.arch])[0])
     return Network(
         item.space, item.arch, role, len(blocks), total, e.latency_ms, e.median_ms, e.p90_ms, e.iqr_ms,
         e.n_samples, e.n_processes,

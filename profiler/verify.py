@@ -56,7 +56,8 @@ class NetworkCheck:
     """One sub-net: what the table says, and what was measured.
 
     Attributes:
-        network: the measurement, with the table's sum.
+        network: the measurement.
+        sum_ms: the table's sum, estimated blocks included.
         predicted_ms: the calibrated sum; the sum itself where there is no calibration.
         upper_ms: upper end of the 90 % interval of the measured latency, by its spread over processes and the error of
             the device's state.
@@ -64,6 +65,7 @@ class NetworkCheck:
     """
 
     network: Network
+    sum_ms: float
     predicted_ms: float
     upper_ms: float
     now_ms: float
@@ -86,6 +88,7 @@ class Verification:
         failures: sub-nets that could not be measured, with their last error.
         before: the device's conditions before.
         after: and after.
+        n_filled: different blocks of the sub-nets whose latency in the sums is an estimate.
     """
 
     checks: tuple[NetworkCheck, ...]
@@ -95,11 +98,12 @@ class Verification:
     failures: dict[str, str]
     before: Conditions
     after: Conditions
+    n_filled: int = 0
 
     @property
     def raw_bias(self) -> float:
         """Mean of sum / latency - 1, as a fraction."""
-        return float(np.mean([c.network.sum_ms / c.network.latency_ms - 1 for c in self.checks]))
+        return float(np.mean([c.sum_ms / c.network.latency_ms - 1 for c in self.checks]))
 
     @property
     def mape(self) -> float:
@@ -155,17 +159,15 @@ def job_of(context: Context, space: Space, resolutions: Sequence[int], settings:
     )
 
 
-def load_calibration(table: Path, context: Context) -> tuple[Calibration | None, list[Network]]:
-    """The calibration from the reference networks beside a table, and all its networks.
+def load_calibration(path: Path, table: LatencyTable) -> tuple[Calibration | None, list[Network]]:
+    """The calibration of a table from the reference networks beside its file, and all its networks.
 
     Raises:
         FormatError, ContextMismatchError: if the networks file is damaged or of another context.
     """
-    path = networks_path(table)
-    if not path.exists():
-        return None, []
-    networks = read_networks(path, context)
-    return calibration_of(networks), networks
+    beside = networks_path(path)
+    networks = read_networks(beside, table.context) if beside.exists() else []
+    return calibration_of(networks, table), networks
 
 
 def read_candidates(path: Path) -> list[dict[str, Any]]:
@@ -192,6 +194,7 @@ def verify(
     settings: Settings,
     *,
     role: str = "verify",
+    fill: Callable[[LatencyTable, Space], LatencyTable] | None = None,
     job: Job | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Verification:
@@ -207,6 +210,7 @@ def verify(
         runner: for this device and the table's backend.
         settings: of the session; threads and cores come from the table.
         role: `verify` (never fitted to) or `reference` (the calibration is refitted with them at the next load).
+        fill: supplies blocks of a space that a table lacks, with status `filled`; without it none may be lacking.
         job: how to measure; by default as the table was.
         progress: called after every visit.
 
@@ -215,8 +219,9 @@ def verify(
         MissingBlockError: if a sub-net has a block that the table lacks.
         OfaError: if none of the sub-nets could be measured.
     """
-    table = LatencyTable.read(table_path)
-    calibration, networks = load_calibration(table_path, table.context)
+    measured_table = LatencyTable.read(table_path)
+    table = measured_table if fill is None else fill(measured_table, space)
+    calibration, networks = load_calibration(table_path, table)
     table.sum_ms(space, archs)  # fails before anything is measured if a block is missing
     wanted = [NetworkItem(space, arch) for arch in archs]
     known = _state_networks(networks, wanted)
@@ -224,19 +229,18 @@ def verify(
     estimates, measured, failures = measure_again(
         table_path, table.context, [*wanted, *known], runner, settings, job=job, progress=progress
     )
-    found = {
-        item: (net, e.half_width)
-        for item, e in estimates.items()
-        if (net := network_of(item, e, table, role)) is not None
-    }
+    found = {item: (network_of(item, e, measured_table, role), e.half_width) for item, e in estimates.items()}
     state = _state([(then, found[item][0]) for item, then in known.items() if item in found])
-    checks = [_check(*found[item], calibration, state) for item in dict.fromkeys(wanted) if item in found]
+    sums = dict(zip(wanted, table.sum_ms(space, archs).tolist(), strict=True))
+    checks = [_check(*found[item], total, calibration, state) for item, total in sums.items() if item in found]
     if not checks:
         raise OfaError(
             f"none of the {len(archs)} sub-nets could be measured: {next(iter(failures.values()), 'no sample')}"
         )
     write_networks(networks_path(table_path), table.context, [*networks, *(c.network for c in checks)])
-    return Verification(tuple(checks), calibration, state, measured, failures, before, device.conditions())
+    needed = {(block, c.network.arch.resolution_px) for c in checks for block in space.blocks(c.network.arch)}
+    n_filled = len({block for block, px in needed if measured_table.find(block, px) is None})
+    return Verification(tuple(checks), calibration, state, measured, failures, before, device.conditions(), n_filled)
 
 
 def measure_again(
@@ -307,14 +311,16 @@ def _state(pairs: Sequence[tuple[Network, Network]]) -> Calibration | None:
     )
 
 
-def _check(net: Network, half_width: float, calibration: Calibration | None, state: Calibration | None) -> NetworkCheck:
+def _check(
+    net: Network, half_width: float, sum_ms: float, calibration: Calibration | None, state: Calibration | None
+) -> NetworkCheck:
     now_ms = net.latency_ms
     if state is not None:
         net = replace(net, latency_ms=(now_ms - state.per_mparam_ms * net.mparams) / state.scale)
         errors = np.asarray(state.loo_errors)
         quantile = float(stats.t.ppf(0.95, len(errors) - 2))
         half_width = math.hypot(half_width, quantile * math.sqrt(float(np.mean(errors**2)) / len(errors)))
-    predicted_ms = net.sum_ms
+    predicted_ms = sum_ms
     if calibration is not None:
-        predicted_ms = float(calibration.predict(net.sum_ms, net.n_blocks, net.mparams))
-    return NetworkCheck(net, predicted_ms, net.latency_ms * (1 + half_width), now_ms)
+        predicted_ms = float(calibration.predict(sum_ms, net.n_blocks, net.mparams))
+    return NetworkCheck(net, sum_ms, predicted_ms, net.latency_ms * (1 + half_width), now_ms)

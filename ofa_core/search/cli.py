@@ -181,6 +181,8 @@ def _task(lut: Path, space: str | None, accuracy: str | None, resolutions: str |
     pixels = None if resolutions is None else parse_pixels(resolutions)
     latency = load_latency(lut, None if space is None else get_space(space), fill=fill)
     found = latency.space if not isinstance(latency.space, str) else get_space(latency.space)
+    if not latency.resolutions:
+        raise OfaError(f"{lut} covers {found.name} completely at no resolution; --fill estimates what is missing")
     model = load_accuracy(accuracy, found)
     if not latency.calibrated:
         say(f"{lut} has no whole networks beside it: latencies are plain sums, and their error is unknown")
@@ -293,7 +295,7 @@ def _measure(
 ) -> list[MeasuredNet]:
     from ofa_core.search.console import progress
     from ofa_core.search.loop import MeasuredNet
-    from predictors.lut import LutPredictor
+    from predictors.lut import LutPredictor, filled_table
     from profiler.plan import NetworkItem
     from profiler.session import Progress, Settings
     from profiler.verify import N_STATE, measure_again, verify
@@ -306,7 +308,10 @@ def _measure(
             news(f"{p.phase} {p.done}{f' of {p.total}' if p.total else ''}, {p.elapsed_s:.0f} s")
 
         if isinstance(task.latency, LutPredictor):
-            checks = verify(lut, task.space, archs, device, runner, settings, role="reference", progress=show).checks
+            fill = filled_table if task.latency.fill else None
+            checks = verify(
+                lut, task.space, archs, device, runner, settings, role="reference", fill=fill, progress=show
+            ).checks
             upper = [(check.network.arch, check.network.latency_ms, check.upper_ms) for check in checks]
         else:
             assert task.latency.context is not None
@@ -355,14 +360,22 @@ def _accuracy_facts(accuracy: AccuracyPredictor, spec: str | None) -> dict[str, 
 
 
 def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Path) -> None:
-    from ofa_core.atomic import write_bytes
-    from ofa_core.networks import networks_path
+    """The networks beside the table, each with the table's sum, estimated blocks included."""
+    from dataclasses import replace
+
+    from ofa_core.networks import networks_path, read_networks, write_networks
     from predictors.lut import LutPredictor
 
     copy = out / "networks.csv"
     copy.unlink(missing_ok=True)
     if isinstance(latency, LutPredictor) and lut.is_file() and networks_path(lut).is_file():
-        write_bytes(copy, networks_path(lut).read_bytes())
+        networks = [
+            replace(net, sum_ms=float(latency.sum_ms(net.space.encode([net.arch]))[0]))
+            if net.sum_ms is None and net.space == latency.space
+            else net
+            for net in read_networks(networks_path(lut), latency.context)
+        ]
+        write_networks(copy, latency.context, networks)
 
 
 def _export(task: _Task, result: SearchResult, out: Path) -> None:

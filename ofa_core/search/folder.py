@@ -261,6 +261,8 @@ def _networks(folder: Path, record: Mapping[str, Any]) -> tuple[tuple[Point, ...
         scale, *more = (record["latency"]["calibration"][name] for name in ("scale", "per_block_ms", "per_mparam_ms"))
     points: dict[str, list[Point]] = {"reference": [], "verify": []}
     for net in read_networks(path):
+        if net.sum_ms is None:
+            continue
         predicted = scale * net.sum_ms + more[0] * net.n_blocks + more[1] * net.mparams
         points[net.role].append(Point(predicted, net.latency_ms, None, None, str(net.arch)))
     return tuple(points["reference"]), tuple(points["verify"])

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from ofa_core.errors import ContextMismatchError, OfaError
-from ofa_core.networks import NETWORK_COLUMNS, Network, networks_path, read_networks, write_networks
+from ofa_core.networks import (
+    NETWORK_COLUMNS,
+    Network,
+    calibration_of,
+    networks_path,
+    read_networks,
+    spaces_of,
+    write_networks,
+)
 from ofa_core.spaces import get_space, mobilenet_v3, tiny
-from ofa_core.table import Context
+from ofa_core.table import Context, Entry, LatencyTable
 
 CONTEXT = Context(device="pi", backend="onnxruntime", threads=4)
 
@@ -23,7 +31,8 @@ def some_networks(n: int = 6) -> list[Network]:
         arch = space.sample(rng)
         a, b, c, d, e = (float(x) for x in rng.lognormal(size=5))
         role = ("reference", "verify")[i % 2]
-        out.append(Network(space, arch, role, len(space.blocks(arch)), a, b, c if i else None, d, e, 300, 3))
+        total = a if i != 2 else None
+        out.append(Network(space, arch, role, len(space.blocks(arch)), total, b, c if i else None, d, e, 300, 3))
     return out
 
 
@@ -79,8 +88,8 @@ def test_another_context_is_refused(tmp_path: Path) -> None:
     [
         ({"schema": "2"}, "schema '2'; this version reads schema 1"),
         ({"role": "teacher"}, "role is 'teacher'; one of reference, verify"),
-        ({"sum_ms": "0"}, "sum_ms and latency_ms must be numbers > 0"),
-        ({"latency_ms": ""}, "sum_ms and latency_ms must be numbers > 0"),
+        ({"sum_ms": "0"}, "latency_ms must be a number > 0, and sum_ms one or empty"),
+        ({"latency_ms": ""}, "latency_ms must be a number > 0, and sum_ms one or empty"),
         ({"latency_ms": "nan"}, "a finite number >= 0"),
         ({"space": "mbv9"}, "line 2: unknown space 'mbv9'"),
         ({"ks": "[3"}, "line 2: "),
@@ -107,3 +116,37 @@ def test_spaces_of_other_widths_are_named_in_the_file(tmp_path: Path) -> None:
     network = Network(space, space.smallest(), "verify", 16, 1.0, 1.0)
     write_networks(tmp_path / "t.networks.csv", CONTEXT, [network])
     assert read_networks(tmp_path / "t.networks.csv") == [network]
+
+
+def test_a_calibration_takes_the_tables_sum_first_and_the_written_one_where_the_table_has_none() -> None:
+    space = tiny()
+    archs = space.decode(np.unique(space.sample_genomes(40, np.random.default_rng(3)), axis=0))[:8]
+    whole = LatencyTable(CONTEXT, {(None, block): Entry(0.01 + block.macs / 1e7) for block in space.all_blocks()})
+    sums = whole.sum_ms(space, archs)
+
+    def networks(total: float | None) -> list[Network]:
+        return [
+            Network(space, arch, "reference", len(space.blocks(arch)), total and total * s, 1.25 * s)
+            for arch, s in zip(archs, sums, strict=True)
+        ]
+
+    empty = LatencyTable(CONTEXT, {})
+    for found in (
+        calibration_of(networks(7.0), whole, ()),  # what is written down is old: the table knows better
+        calibration_of(networks(None), whole, ()),
+        calibration_of(networks(1.0), empty, ()),
+    ):
+        assert found is not None
+        assert (found.n_networks, found.scale) == (8, pytest.approx(1.25))
+    assert calibration_of(networks(None), empty) is None
+    assert calibration_of([replace(net, role="verify") for net in networks(1.0)], whole) is None
+
+
+def test_networks_tell_the_space_of_a_table_that_covers_none() -> None:
+    space = tiny()
+    part = LatencyTable(CONTEXT, {(None, block): Entry(1.0) for block in space.all_blocks()[:5]})
+    network = Network(space, space.largest(), "reference", 10, None, 1.0)
+    assert spaces_of(part) == ()
+    assert spaces_of(part, [network]) == ("tiny",)
+    whole = LatencyTable(CONTEXT, {(None, block): Entry(1.0) for block in space.all_blocks()})
+    assert spaces_of(whole, [replace(network, space=mobilenet_v3())]) == ("tiny",)

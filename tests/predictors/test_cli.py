@@ -111,11 +111,24 @@ def test_missing_blocks_are_filled_only_when_asked(bench, space, capsys):
     entries = {key: entry for key, entry in table.entries.items() if key[1] != gone}
     LatencyTable(table.context, entries).write(Path("luts/rig.csv"))
     assert ofa_predict("a.json", "--lut", "luts/rig.csv") == 1
-    assert gone.label() in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert gone.label() in err
+    assert "--fill estimates" in err
     assert ofa_predict("a.json", "--lut", "luts/rig.csv", "--fill", "--json", "--blocks") == 0
     (row,) = json.loads(capsys.readouterr().out)["predictions"]
     assert row["n_filled"] == sum(b["filled"] for b in row["blocks"]) >= 1
     assert len(row["blocks"]) == len(space.blocks(space.largest(160)))
+
+
+def test_a_table_that_covers_no_space_is_of_its_networks_space(bench, space, capsys):
+    Path("bare.json").write_text('{"ks": 3, "e": 3, "d": 2, "r": 160}')
+    table = LatencyTable.read(Path("luts/rig.csv"))
+    LatencyTable(table.context, dict(list(table.entries.items())[::2])).write(Path("luts/rig.csv"))
+    assert ofa_predict("bare.json", "--fill", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["space"] == "mbv3-w1.0"
+    assert answer["predictions"][0]["calibrated"]
+    assert answer["predictions"][0]["n_filled"] > 0
 
 
 def test_plain_text_when_not_a_terminal(bench, capsys):

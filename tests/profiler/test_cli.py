@@ -13,6 +13,7 @@ import pytest
 from ofa_core.networks import networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
+from predictors.lut import load_lut
 from profiler.cli import main, parse_resolutions
 from profiler.journal import read_journal
 from profiler.profiling import journal_path
@@ -100,6 +101,51 @@ def test_kill_9_then_the_same_command_loses_one_visit_at_most(tmp_path: Path) ->
     assert LatencyTable.read(out).n_failed == 0
 
 
+def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "t.csv"
+    argv = ["--space", "tiny", "--resolutions", "28,32", "--processes", "3", "--target", "fake", "--backend", "sleep"]
+    argv += ["--budget-s", "1", "--out", str(out)]
+    assert call(*argv, "--plan", "active", "--share", "0.5", monkeypatch=monkeypatch) == 0
+    err = capsys.readouterr().err
+    blocks = tiny().all_blocks((28, 32))
+    table = LatencyTable.read(out)
+    assert len(table) == -(-len(blocks) // 2)
+    assert f"{len(blocks) - len(table)} blocks not measured" in err
+    assert "calibration on 24 networks" in err
+    assert table.spaces() == ()
+    rows = read_networks(networks_path(out), table.context)
+    assert any(row.sum_ms is None for row in rows)
+    before = out.read_bytes()
+
+    # The device adds up exactly, so what the sums are off by is what the estimates are.
+    verify = ["verify", "--lut", str(out), "--target", "fake", "--nets", "6", "--budget-s", "1"]
+    assert call(*verify, monkeypatch=monkeypatch) == 1
+    assert "covers tiny completely at no resolution; --fill estimates" in capsys.readouterr().err
+    assert call(*verify, "--fill", "--json", monkeypatch=monkeypatch) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["n_filled"] > 0
+    assert record["calibrated"]
+    assert record["mape"] < 0.05
+    assert call(*verify, "--fill", monkeypatch=monkeypatch) == 0
+    assert "of their blocks estimated, not measured" in capsys.readouterr().out
+    verified = [row for row in read_networks(networks_path(out), table.context) if row.role == "verify"]
+    assert len(verified) == 12
+    assert any(row.sum_ms is None for row in verified)
+    assert out.read_bytes() == before  # estimates are nobody's measurements
+
+    predicted = load_lut(out, fill=True)
+    assert predicted.calibration_ is not None
+    assert predicted.calibration_.n_networks == 24
+    assert predicted.predict([row.arch for row in verified]) == pytest.approx(
+        [row.latency_ms for row in verified], rel=0.05
+    )
+    # The whole plan is another one: its measurements are not mixed in.
+    assert call(*argv, monkeypatch=monkeypatch) == 1
+    assert "another items" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "word"),
     [
@@ -110,6 +156,8 @@ def test_kill_9_then_the_same_command_loses_one_visit_at_most(tmp_path: Path) ->
         (["--resolutions", "161"], 1, "multiple of 4"),
         (["--cpus", "big?"], 2, "4-7"),
         (["--graph-form", "odd"], 2, "fused"),
+        (["--plan", "odd"], 2, "active"),
+        (["--share", "0.5"], 2, "--plan active"),
         (["--backend", "toaster", "--budget-s", "1"], 1, "toaster"),
         (["verify", "--lut", "none.csv", "--nets", "3"], 1, "none.csv"),
         (["verify", "--lut", "none.csv"], 2, "--nets"),

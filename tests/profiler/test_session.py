@@ -61,7 +61,7 @@ def test_two_speeds_and_preemptions_leave_the_table_right_to_a_percent(tmp_path:
     assert ratio.std() / ratio.mean() < 0.012
     assert 1.0 <= ratio.mean() <= 1.41
     assert result.measured.n_dropped > 0
-    c = calibration_of(result.networks)
+    c = calibration_of(result.networks, result.table)
     assert c is not None
     assert c.loo_mape < 0.02
     raw = np.array([e.median_ms / true_ms([b]) for (_, b), e in result.table.entries.items()])  # type: ignore[operator]

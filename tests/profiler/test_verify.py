@@ -97,14 +97,15 @@ def test_without_enough_known_networks_the_state_is_left_alone(tmp_path: Path) -
 
 def test_rows_are_added_and_only_references_refit(tmp_path: Path) -> None:
     out = table(tmp_path)
-    context = LatencyTable.read(out).context
-    before = load_calibration(out, context)[0]
+    read = LatencyTable.read(out)
+    context = read.context
+    before = load_calibration(out, read)[0]
     check(out, make_device(), nets(4))
     rows = read_networks(networks_path(out), context)
     assert [r.role for r in rows] == ["reference"] * 8 + ["verify"] * 4
-    assert load_calibration(out, context)[0] == before
+    assert load_calibration(out, read)[0] == before
     check(out, make_device(), nets(3, seed=6), role="reference")
-    after = load_calibration(out, context)[0]
+    after = load_calibration(out, read)[0]
     assert before is not None
     assert after is not None
     assert (before.n_networks, after.n_networks) == (8, 11)

@@ -21,6 +21,8 @@ from ofa_core.networks import Network, networks_path, read_networks, write_netwo
 from ofa_core.search.cli import main
 from ofa_core.space import Space
 from ofa_core.table import Context, Entry, LatencyTable
+from predictors.active import active_order
+from predictors.lut import LutPredictor
 from predictors.network import NetworkPredictor
 from predictors.persistence import load_predictor, save_predictor
 
@@ -275,6 +277,50 @@ def test_measure_closes_the_loop_through_the_tables_own_files(
         assert len(stream.readlines()) == 1 + 13
     assert call("report", out)[0] == 0
     assert "candidates measured" in (out / "report.html").read_text()
+
+
+def test_a_table_with_gaps_is_searched_with_fill(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
+    table = LatencyTable.read(lut)
+    order = active_order([block for _, block in table.entries])
+    part = LatencyTable(table.context, {(None, block): table.entries[None, block] for block in order[:30]})
+    part.write(lut)
+    networks = read_networks(networks_path(lut))
+    write_networks(networks_path(lut), table.context, [replace(net, sum_ms=None) for net in networks])
+    argv = ("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "--json", "-o", tmp_path / "o")
+    code, _, err = call(*argv)
+    assert (code, "covers tiny completely at no resolution; --fill estimates" in err) == (1, True)
+    code, text, _ = call(*argv, "--fill")
+    assert code == 0
+    record = json.loads(text)
+    assert record["latency"]["calibration"]["n_networks"] == 16
+    assert record["latency"]["n_filled"] > 0
+    truth = BIAS * table.sum_ms(small, [arch_from_dict(record["arch"], small)])[0]
+    assert record["latency_ms"] == pytest.approx(truth, rel=0.05)
+    shown = read_networks(tmp_path / "o" / "networks.csv")
+    whole = LutPredictor(small, fill=True).fit(part)
+    assert [net.sum_ms for net in shown] == pytest.approx(whole.predict([net.arch for net in shown]))
+    assert len((tmp_path / "o" / "blocks.csv").read_text().splitlines()) == 1 + 6 + sum(record["arch"]["d"])
+
+
+@pytest.mark.slow
+def test_measure_with_fill_keeps_the_estimates_out_of_the_files(
+    tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from profiler.cli import main as profile
+
+    table = tmp_path / "t.csv"
+    argv = ["ofa-profile", "--space", "tiny", "--target", "fake", "--backend", "sleep", "--budget-s", "1"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--plan", "active", "--share", "0.4", "--out", str(table)])
+    assert profile() == 0
+    before = table.read_bytes()
+    argv = ["--lut", table, "--max-latency-ms", "0.2", "-a", "proxy:macs", "--measure", "fake", "--budget-s", "1"]
+    code, text, err = call(*argv, "--out", tmp_path / "o", "--json", "--no-report", "--fill")
+    assert code == 0, err
+    record = json.loads(text.splitlines()[-1])
+    assert record["measured"]["high_ms"] <= 0.2
+    assert record["latency"]["calibration"]["n_networks"] > 24
+    assert table.read_bytes() == before
+    assert any(net.sum_ms is None for net in read_networks(networks_path(table))[24:])
 
 
 @pytest.mark.slow
