@@ -17,8 +17,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from devices.device import DeviceError
-from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, new_app, parse_pixels, run_app
+from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, new_app, run_app
 from ofa_core.errors import OfaError
+from profiler.options import (
+    AgentOption,
+    BenchmarkOption,
+    KeepOption,
+    LibraryOption,
+    LutOption,
+    PythonOption,
+    SeedOption,
+    SpaceOption,
+    TargetOption,
+    check_choice,
+    check_cpus,
+    only_space,
+    parse_resolutions,
+    part_of_blocks,
+    verify_archs,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,9 +43,7 @@ if TYPE_CHECKING:
     from devices.target import Target
     from ofa_core.arch import Arch
     from ofa_core.blocks import BlockSpec
-    from ofa_core.networks import Network
     from ofa_core.space import Space
-    from ofa_core.table import LatencyTable
     from profiler.launch import Launch
     from profiler.profiling import Job
 
@@ -40,27 +55,10 @@ app = new_app(
 )
 
 VERIFY_PROCESSES = 6
-VERIFY_S_PER_NET = 6.0
+S_PER_NETWORK = 6.0
+MIN_NETWORKS_S = 40.0
 UNSTABLE_SHARE = 0.05  # of the blocks: more unstable ones than that, and the exit code is 3
 UNSTABLE_MEDIAN = 0.05  # median half width of the intervals
-
-TargetOption = Annotated[
-    list[str],
-    typer.Option(
-        "--target", "-t", help="Device: local, ssh:USER@HOST, adb:SERIAL, adb:pixel2, adb:* or an alias. Repeatable."
-    ),
-]
-SpaceOption = Annotated[str, typer.Option("--space", "-s", help="Search space, such as mbv3-w1.0 or proxyless-w1.3.")]
-LutOption = Annotated[Path, typer.Option("--lut", help="Latency table (CSV) that ofa-profile wrote.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of all random orders and choices.")]
-PythonOption = Annotated[str | None, typer.Option(help="Interpreter on the device.")]
-BenchmarkOption = Annotated[
-    Path | None, typer.Option(help="The official benchmark_model, built for the device: run it instead of an agent.")
-]
-AgentOption = Annotated[Path | None, typer.Option(help="The C agent, built for the device. [default: built here]")]
-LibraryOption = Annotated[Path | None, typer.Option(help="libLiteRt.so for the C agent.")]
-KeepOption = Annotated[bool, typer.Option("--keep", help="Leave the files on the device for the next time.")]
-ACTIVE_SHARE = 0.25  # of the blocks: docs/predictors.md has what it costs
 
 
 @app.callback()
@@ -90,16 +88,27 @@ def profile(
     share: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Part of the blocks, for --plan active. [default: 0.25]")
     ] = None,
+    nets: Annotated[
+        int | None,
+        typer.Option(min=5, help="Measure this many whole sub-nets and no blocks, for ofa-predict fit."),
+    ] = None,
+    select: Annotated[
+        str | None, typer.Option(help="Which sub-nets, for --nets: d-optimal or random. [default: d-optimal]")
+    ] = None,
     budget_s: Annotated[
         float | None,
         typer.Option(
             min=1,
-            help="Seconds for the whole session. [default: 60 + 70 per resolution; less for fewer blocks]",
+            help="Seconds for the whole session. [default: 60 + 70 per resolution, less for fewer blocks; "
+            "6 per sub-net with --nets, at least 40]",
         ),
     ] = None,
     processes: Annotated[int, typer.Option(min=3, help="Fresh processes to measure in.")] = 5,
     seed: SeedOption = 0,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="[default: luts/<device>-<backend>.csv]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="[default: luts/DEVICE-BACKEND.csv, or ...-nets.csv for --nets]"),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set an earlier journal aside instead of resuming it.")
     ] = False,
@@ -117,7 +126,6 @@ def profile(
 ) -> None:
     """Measure the building blocks of a space on a device and write the table."""
     from ofa_core.spaces import get_space
-    from profiler.clusters import parse_cpus
     from profiler.console import progress_rows
     from profiler.fleet import measure_all, stoppable
     from profiler.launch import Launch, default_backend, expand_targets
@@ -126,20 +134,17 @@ def profile(
 
     the_space = get_space(space)
     pixels = parse_resolutions(resolutions, the_space)
-    if graph_form not in ("fused", "literal"):
-        raise typer.BadParameter(f"{graph_form!r}; fused or literal", param_hint="--graph-form")
-    if cpus is not None and cpus not in ("big", "little", "all"):
-        try:
-            parse_cpus(cpus)
-        except OfaError as error:
-            raise typer.BadParameter(str(error)) from error
+    check_choice(graph_form, ("fused", "literal"), "--graph-form")
+    check_choice(plan, ("all", "active"), "--plan")
+    check_cpus(cpus)
     if energy and benchmark_binary is not None:
         raise typer.BadParameter("benchmark_model ends after each visit: energy needs an agent", param_hint="--energy")
-    if plan not in ("all", "active"):
-        raise typer.BadParameter(f"{plan!r}; all or active", param_hint="--plan")
-    if share is not None and plan == "all":
-        raise typer.BadParameter("a part of the blocks is chosen with --plan active", param_hint="--share")
-    part = 1.0 if plan == "all" else share or ACTIVE_SHARE
+    part = part_of_blocks(plan, share, nets)
+    networks = _networks(the_space, pixels, nets, select, seed)
+    if budget_s is None:
+        # With a table, about half of the time goes to the blocks, half to the whole networks.
+        default_s = 60.0 + 35.0 * (1 + part) * len(pixels)
+        budget_s = default_s if nets is None else max(MIN_NETWORKS_S, S_PER_NETWORK * nets)
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     targets = {the_target.name or str(the_target): the_target for the_target in expand_targets(target)}
     if out is not None and len(targets) > 1:
@@ -151,8 +156,7 @@ def profile(
             the_target = targets[name]
             settings = Settings(
                 n_processes=processes,
-                # About half of the time goes to the blocks, half to the whole networks.
-                budget_s=budget_s if budget_s is not None else 60.0 + 35.0 * (1 + part) * len(pixels),
+                budget_s=budget_s,
                 threads=threads or the_target.threads or 1,
                 seed=seed,
             )
@@ -166,6 +170,7 @@ def profile(
                 graph_form=graph_form,
                 settings=settings,
                 order=None if plan == "all" else partial(_most_telling, part),
+                networks=networks,
             )
             return _profile_one(job, the_target, out, fresh, options, cpus, tune, energy, stoppable(row(name), stop))
 
@@ -180,6 +185,29 @@ def profile(
             worst = max(codes.values(), key=lambda code: (code == EXIT_KNOWN_ERROR, code))
     if worst:
         raise typer.Exit(worst)
+
+
+def _networks(
+    space: Space, pixels: Sequence[int], nets: int | None, select: str | None, seed: int
+) -> tuple[Arch, ...] | None:
+    """The sub-nets of `--nets`; the same ones for all devices, so that one device can teach about another."""
+    import numpy as np
+
+    from predictors.design import select_d_optimal
+    from profiler.plan import reference_archs
+
+    check_choice(select or "random", ("d-optimal", "random"), "--select")
+    if nets is None:
+        if select is not None:
+            raise typer.BadParameter("sub-nets are selected for --nets", param_hint="--select")
+        return None
+    rng = np.random.default_rng([seed, 3])
+    if select == "random":
+        return tuple(reference_archs(space, pixels, nets, rng))
+    archs = tuple(select_d_optimal(space, nets, rng, pixels))
+    if len(archs) < nets:
+        raise OfaError(f"{space.name} has no {nets} different sub-nets at these resolutions, but {len(archs)}")
+    return archs
 
 
 def _most_telling(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]:
@@ -210,7 +238,8 @@ def _profile_one(
     from profiler.profiling import profile as run_profile
     from profiler.tuning import tuned
 
-    path = out or Path("luts") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', f'{job.device}-{job.backend}')}.csv"
+    name = f"{job.device}-{job.backend}{'-nets' if job.networks else ''}"
+    path = out or Path("luts", f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.csv")
     err = _stderr()
     device, runner = launch(target, job.backend, options)
     with device, contextlib.closing(runner), tuned(device) if tune else contextlib.nullcontext("") as changed:
@@ -231,6 +260,8 @@ def _profile_one(
 
         n_filled = sum(result.table.find(block) is None for block in job.space.all_blocks(job.resolutions))
         lines = console.show_profile(result, took_s, filled_table(result.table, job.space), n_filled)
+    if job.networks:
+        lines.append(f"ofa-predict fit {path} --out NAME.predictor learns from them; with --source, from others too")
     for line in lines:
         _say(err, line)
     sys.stdout.write(f"{path}\n")
@@ -280,9 +311,9 @@ def verify(
     if (nets is not None) + bool(arch) + (candidates is not None) != 1:
         raise typer.BadParameter("one of --nets, --arch and --candidates is needed")
     table = LatencyTable.read(lut)
-    the_space, archs = _verify_archs(lut, table, space, nets, arch, candidates, resolutions, fill, seed)
+    the_space, archs = verify_archs(lut, table, space, nets, arch, candidates, resolutions, fill, seed)
     the_target = Target.parse(target)
-    budget_s = budget_s if budget_s is not None else max(40.0, VERIFY_S_PER_NET * (len(archs) + N_STATE))
+    budget_s = budget_s if budget_s is not None else max(MIN_NETWORKS_S, S_PER_NETWORK * (len(archs) + N_STATE))
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
     err = _stderr()
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
@@ -301,52 +332,6 @@ def verify(
         sys.stdout.write(json.dumps(console.verification_record(result)) + "\n")
     else:
         sys.stdout.write("\n".join(console.show_verification(result, time.monotonic() - started)) + "\n")
-
-
-def _verify_archs(
-    lut: Path,
-    table: LatencyTable,
-    space: str | None,
-    nets: int | None,
-    arch: list[Path] | None,
-    candidates: Path | None,
-    resolutions: str | None,
-    fill: bool,
-    seed: int,
-) -> tuple[Space, list[Arch]]:
-    import numpy as np
-
-    from ofa_core.arch import arch_from_dict, read_arch_dict
-    from ofa_core.spaces import get_space
-    from profiler.plan import reference_archs
-    from profiler.verify import load_calibration, read_candidates
-
-    networks = load_calibration(lut, table)[1]
-    if nets is None:
-        records = read_candidates(candidates) if candidates else [read_arch_dict(path) for path in arch or ()]
-        named = (
-            space or next((str(r["space"]) for r in records if r.get("space")), None) or _only_space(table, networks)
-        )
-        the_space = get_space(named)
-        return the_space, list(dict.fromkeys(arch_from_dict(record, the_space) for record in records))
-    the_space = get_space(space or _only_space(table, networks))
-    pixels = table.input_sizes() if fill else table.resolutions(the_space)
-    if resolutions:
-        pixels = parse_resolutions(resolutions, the_space)
-    elif not pixels:
-        raise OfaError(f"{lut} covers {the_space.name} completely at no resolution; --fill estimates what is missing")
-    known = [net.arch for net in networks]
-    return the_space, reference_archs(the_space, pixels, nets, np.random.default_rng([seed, 2]), avoid=known)
-
-
-def _only_space(table: LatencyTable, networks: Sequence[Network] = ()) -> str:
-    from ofa_core.networks import spaces_of
-
-    names = spaces_of(table, networks)
-    if len(names) != 1:
-        covered = ", ".join(names) or "none completely"
-        raise typer.BadParameter(f"the table covers {covered}; name one", param_hint="--space")
-    return str(names[0])
 
 
 @app.command()
@@ -429,24 +414,12 @@ def convert(
         table.write(dst)
         sys.stdout.write(f"{dst}\n")
         return
-    the_space = get_space(space or _only_space(table))
+    the_space = get_space(space or only_space(table))
     pixels = table.resolutions(the_space)
     if not pixels:
         raise OfaError(f"{src} covers {the_space.name} completely at no resolution; nothing to write")
     write_ofa_yaml(table, dst, the_space, pixels)
     sys.stdout.write(f"{dst}: {', '.join(map(str, pixels))} px\n")
-
-
-def parse_resolutions(text: str | None, space: Space) -> tuple[int, ...]:
-    """Read `160,192,224` or `128-224:16`; the default is three of the space's choices, spread over its range."""
-    if text is None:
-        return (160, 192, 224) if 224 in space.resolutions else space.resolutions
-    from ofa_core.space import check_resolution
-
-    pixels = parse_pixels(text)
-    for px in pixels:
-        check_resolution(px)
-    return pixels
 
 
 def _stderr() -> Console:

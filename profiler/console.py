@@ -135,19 +135,17 @@ def show_profile(
         filled: its table with the blocks that were not to be measured, estimated.
         n_filled: how many these are, at the profile's resolutions.
     """
-    widths = sorted(e.half_width for e in result.measured.estimates.values())
+    estimates = result.measured.estimates.values()
+    widths = sorted(e.half_width for e in estimates)
     table = result.table
-    entries = list(table.entries.values())
-    n_unstable = sum(e.status == "unstable" for e in entries)
+    n_unstable = sum(e.status == "unstable" for e in table.entries.values())
+    blocks = f"{len(table)} blocks ({table.n_failed} failed, {n_unstable} unstable), " if len(table) else ""
     lines = [
-        (
-            f"{len(table)} blocks ({table.n_failed} failed, {n_unstable} unstable), "
-            f"{len(result.networks)} reference networks"
-        ),
+        f"{blocks}{len(result.networks)} {'reference' if blocks else 'whole'} networks",
         *([f"{n_filled} blocks not measured; what follows estimates them, as --fill does"] if filled else []),
         *_session_lines(result.measured, wall_s),
         (
-            f"90 % intervals over {max((e.n_processes for e in entries), default=0)} processes: "
+            f"90 % intervals over {max(e.n_processes for e in estimates)} processes: "
             f"median +-{100 * widths[len(widths) // 2]:.1f} %, worst +-{100 * widths[-1]:.1f} %"
         ),
     ]
@@ -186,7 +184,7 @@ def _energy_lines(result: ProfileResult, table: LatencyTable) -> list[str]:
         lines.append(
             f"energy of blocks is attributed, not measured: {terms}; leave-one-out error {100 * model.loo_mape:.1f} %"
         )
-    elif records:
+    elif records and len(table):
         lines.append("energy: too few networks for a model, so neither blocks nor other networks have one")
     return lines
 

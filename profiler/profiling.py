@@ -13,6 +13,7 @@ import numpy as np
 from devices.device import Device
 from devices.energy import MeterError
 from devices.facts import Conditions
+from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.networks import Network, networks_path, read_networks, write_networks
 from ofa_core.space import Space
@@ -51,6 +52,7 @@ class Job:
         graph_form: `fused` or `literal`.
         settings: of the session.
         n_reference: whole networks to measure along.
+        networks: whole networks to measure instead, and no blocks; None measures blocks.
         order: puts blocks into the order in which they shall be measured, and may leave some out.
         fake_ms: latency of a list of blocks, for the `sleep` backend.
     """
@@ -63,6 +65,7 @@ class Job:
     graph_form: str = "fused"
     settings: Settings = field(default_factory=Settings)
     n_reference: int = N_REFERENCE
+    networks: tuple[Arch, ...] | None = None
     order: Callable[[Sequence[BlockSpec]], Sequence[BlockSpec]] | None = None
     fake_ms: Callable[[tuple[BlockSpec, ...]], float] | None = None
 
@@ -88,7 +91,7 @@ class ProfileResult:
     """A finished profile.
 
     Attributes:
-        table: the latencies.
+        table: the latencies; empty where whole networks alone were to be measured.
         networks: reference networks, measured along.
         measured: how it went.
         failures: item label and last error of each item that was given up.
@@ -128,7 +131,8 @@ def profile(
         job: what and how.
         device: open.
         runner: for this device and the job's backend.
-        out: the CSV file to write; its networks and journal lie beside it.
+        out: the CSV file to write; its networks and journal lie beside it. Where whole networks alone are measured it
+            holds these, in the form of `<stem>.networks.csv`.
         fresh: set an existing journal aside.
         energy: also measure the energy of some of the networks, where the device tells it.
         progress: called after every visit.
@@ -139,10 +143,12 @@ def profile(
         ContextMismatchError: if the journal beside `out` is of another job.
     """
     rng = np.random.default_rng([job.settings.seed, 1])
-    blocks: Sequence[BlockSpec] = job.space.all_blocks(job.resolutions)
-    if job.order is not None:
-        blocks = job.order(blocks)
-    archs = reference_archs(job.space, job.resolutions, job.n_reference, rng) if job.n_reference else []
+    blocks: Sequence[BlockSpec] = ()
+    archs: Sequence[Arch] = job.networks or ()
+    if job.networks is None:
+        blocks = job.space.all_blocks(job.resolutions)
+        blocks = blocks if job.order is None else job.order(blocks)
+        archs = reference_archs(job.space, job.resolutions, job.n_reference, rng) if job.n_reference else []
     facts = device.facts()
     memory = min(MODEL_MEMORY_SHARE * facts.memory_bytes, MAX_MODEL_MEMORY_BYTES) if facts.memory_bytes else None
     plan = make_plan(
@@ -170,7 +176,7 @@ def profile(
 
 
 def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple[LatencyTable, list[Network]]:
-    """Write the table and its networks, with the energy that is known."""
+    """Write the table and its networks, with the energy that is known; networks alone where there are no blocks."""
     table = to_table(measured, plan, context)
     networks = []
     for i, item in enumerate(plan.items):
@@ -186,6 +192,9 @@ def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple
                 energy_source=record.source,
             )
         networks.append(net)
+    if not len(table):
+        write_networks(out, context, networks)
+        return table, networks
     table = with_energy(table, networks)
     table.write(out)
     kept = _kept_networks(networks_path(out), context)

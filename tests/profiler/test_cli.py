@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from ofa_core.cli_app import run_app
 from ofa_core.networks import networks_path, read_networks
+from ofa_core.search.cli import app as search
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
+from predictors.cli import app as predict
 from predictors.lut import load_lut
 from profiler.cli import main, parse_resolutions
 from profiler.journal import read_journal
@@ -146,6 +149,44 @@ def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(
     assert "another items" in capsys.readouterr().err
 
 
+def test_a_few_networks_of_a_new_device_make_a_predictor_that_a_search_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ["--space", "tiny", "--processes", "3", "--target", "fake", "--backend", "sleep", "--budget-s", "1"]
+    assert call(*argv, "--nets", "12", monkeypatch=monkeypatch) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "luts/fake-sleep-nets.csv\n"
+    assert "12 whole networks\n" in captured.err
+    assert "ofa-predict fit luts/fake-sleep-nets.csv" in captured.err
+    rows = read_networks(Path(captured.out.strip()))
+    assert len({row.arch for row in rows}) == 12
+    assert {row.arch.resolution_px for row in rows} == {24, 28, 32}
+    for row in rows:  # the device adds up exactly
+        assert row.latency_ms == pytest.approx(sum(0.02 + b.macs / 1e8 for b in tiny().blocks(row.arch)), rel=1e-3)
+        assert (row.sum_ms, row.role) == (None, "reference")
+    # Resumed: there is nothing left to do. Selected at random: other networks.
+    before = Path(captured.out.strip()).read_bytes()
+    assert call(*argv, "--nets", "12", monkeypatch=monkeypatch) == 0
+    assert Path("luts/fake-sleep-nets.csv").read_bytes() == before
+    out = ["--out", "other.csv"]
+    assert call(*argv, "--nets", "40", "--select", "random", *out, monkeypatch=monkeypatch) == 0
+    others = read_networks(Path("other.csv"))
+    assert {row.arch for row in rows} - {row.arch for row in others}
+    assert not list(tmp_path.glob("luts/*.networks.csv"))
+
+    fit = ["fit", "luts/fake-sleep-nets.csv", "--source", "other.csv", "--out", "new.predictor"]
+    assert run_app(predict, fit, prog="ofa-predict") == 0
+    capsys.readouterr()
+    find = ["--lut", "new.predictor", "--max-latency-ms", "0.19", "-a", "proxy:macs", "--json", "--no-report"]
+    assert run_app(search, find, prog="ofa-search") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["latency_ms"] <= 0.19
+    truth = 0.02 * (6 + sum(record["arch"]["d"])) + record["mmacs"] / 100
+    assert record["latency_ms"] == pytest.approx(truth, rel=0.03)
+    assert record["latency"]["context"]["device"] == "fake"
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "word"),
     [
@@ -158,6 +199,11 @@ def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(
         (["--graph-form", "odd"], 2, "fused"),
         (["--plan", "odd"], 2, "active"),
         (["--share", "0.5"], 2, "--plan active"),
+        (["--nets", "9", "--select", "best"], 2, "d-optimal or random"),
+        (["--select", "random"], 2, "--nets"),
+        (["--nets", "4"], 2, "equal to 5"),
+        (["--nets", "9", "--plan", "active"], 2, "no blocks"),
+        (["--nets", "9999", "--space", "tiny"], 1, "has no 9999 different sub-nets"),
         (["--backend", "toaster", "--budget-s", "1"], 1, "toaster"),
         (["verify", "--lut", "none.csv", "--nets", "3"], 1, "none.csv"),
         (["verify", "--lut", "none.csv"], 2, "--nets"),

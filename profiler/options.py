@@ -1,0 +1,139 @@
+"""What the options of `ofa-profile` have in common, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ofa_core.cli_app import parse_pixels
+from ofa_core.errors import OfaError
+
+if TYPE_CHECKING:
+    from ofa_core.arch import Arch
+    from ofa_core.networks import Network
+    from ofa_core.space import Space
+    from ofa_core.table import LatencyTable
+
+__all__ = [
+    "AgentOption",
+    "BenchmarkOption",
+    "KeepOption",
+    "LibraryOption",
+    "LutOption",
+    "PythonOption",
+    "SeedOption",
+    "SpaceOption",
+    "TargetOption",
+    "check_choice",
+    "check_cpus",
+    "only_space",
+    "parse_resolutions",
+    "part_of_blocks",
+    "verify_archs",
+]
+
+ACTIVE_SHARE = 0.25  # of the blocks: docs/predictors.md has what it costs
+
+TargetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--target", "-t", help="Device: local, ssh:USER@HOST, adb:SERIAL, adb:pixel2, adb:* or an alias. Repeatable."
+    ),
+]
+SpaceOption = Annotated[str, typer.Option("--space", "-s", help="Search space, such as mbv3-w1.0 or proxyless-w1.3.")]
+LutOption = Annotated[Path, typer.Option("--lut", help="Latency table (CSV) that ofa-profile wrote.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all random orders and choices.")]
+PythonOption = Annotated[str | None, typer.Option(help="Interpreter on the device.")]
+BenchmarkOption = Annotated[
+    Path | None, typer.Option(help="The official benchmark_model, built for the device: run it instead of an agent.")
+]
+AgentOption = Annotated[Path | None, typer.Option(help="The C agent, built for the device. [default: built here]")]
+LibraryOption = Annotated[Path | None, typer.Option(help="libLiteRt.so for the C agent.")]
+KeepOption = Annotated[bool, typer.Option("--keep", help="Leave the files on the device for the next time.")]
+
+
+def check_choice(value: str, choices: tuple[str, ...], option: str) -> None:
+    """Refuse, as wrong usage, what is none of the choices."""
+    if value not in choices:
+        raise typer.BadParameter(f"{value!r}; {' or '.join(choices)}", param_hint=option)
+
+
+def check_cpus(cpus: str | None) -> None:
+    """Refuse, as wrong usage, what names no cores."""
+    from profiler.clusters import parse_cpus
+
+    if cpus is not None and cpus not in ("big", "little", "all"):
+        try:
+            parse_cpus(cpus)
+        except OfaError as error:
+            raise typer.BadParameter(str(error)) from error
+
+
+def part_of_blocks(plan: str, share: float | None, nets: int | None) -> float:
+    """The part of the blocks that is to be measured with a table."""
+    if nets is not None and plan != "all":
+        raise typer.BadParameter("--nets measures no blocks", param_hint="--plan")
+    if share is not None and plan == "all":
+        raise typer.BadParameter("a part of the blocks is chosen with --plan active", param_hint="--share")
+    return 1.0 if plan == "all" else share or ACTIVE_SHARE
+
+
+def parse_resolutions(text: str | None, space: Space) -> tuple[int, ...]:
+    """Read `160,192,224` or `128-224:16`; the default is three of the space's choices, spread over its range."""
+    if text is None:
+        return (160, 192, 224) if 224 in space.resolutions else space.resolutions
+    from ofa_core.space import check_resolution
+
+    pixels = parse_pixels(text)
+    for px in pixels:
+        check_resolution(px)
+    return pixels
+
+
+def verify_archs(
+    lut: Path,
+    table: LatencyTable,
+    space: str | None,
+    nets: int | None,
+    arch: list[Path] | None,
+    candidates: Path | None,
+    resolutions: str | None,
+    fill: bool,
+    seed: int,
+) -> tuple[Space, list[Arch]]:
+    """The sub-nets that `verify` was asked to measure, and their space."""
+    import numpy as np
+
+    from ofa_core.arch import arch_from_dict, read_arch_dict
+    from ofa_core.spaces import get_space
+    from profiler.plan import reference_archs
+    from profiler.verify import load_calibration, read_candidates
+
+    networks = load_calibration(lut, table)[1]
+    if nets is None:
+        records = read_candidates(candidates) if candidates else [read_arch_dict(path) for path in arch or ()]
+        named = space or next((str(r["space"]) for r in records if r.get("space")), None) or only_space(table, networks)
+        the_space = get_space(named)
+        return the_space, list(dict.fromkeys(arch_from_dict(record, the_space) for record in records))
+    the_space = get_space(space or only_space(table, networks))
+    pixels = table.input_sizes() if fill else table.resolutions(the_space)
+    if resolutions:
+        pixels = parse_resolutions(resolutions, the_space)
+    elif not pixels:
+        raise OfaError(f"{lut} covers {the_space.name} completely at no resolution; --fill estimates what is missing")
+    known = [net.arch for net in networks]
+    return the_space, reference_archs(the_space, pixels, nets, np.random.default_rng([seed, 2]), avoid=known)
+
+
+def only_space(table: LatencyTable, networks: Sequence[Network] = ()) -> str:
+    """Name of the space that a table is for, where only one can be meant."""
+    from ofa_core.networks import spaces_of
+
+    names = spaces_of(table, networks)
+    if len(names) != 1:
+        covered = ", ".join(names) or "none completely"
+        raise typer.BadParameter(f"the table covers {covered}; name one", param_hint="--space")
+    return str(names[0])
