@@ -14,7 +14,8 @@ from ofa_core.cli_app import new_app, run_app
 
 if TYPE_CHECKING:
     from ofa_core.arch import Arch
-    from ofa_core.space import Space
+    from ofa_core.space import Genomes, Space
+    from predictors.estimator import Estimator, Floats
     from predictors.lut import LutPredictor
 
 __all__ = ["app", "main"]
@@ -153,7 +154,11 @@ def _blocks(predictor: LutPredictor, space: Space, arch: Arch) -> list[dict[str,
 
 MeasuredArgument = Annotated[
     Path,
-    typer.Argument(help="Measured networks: CSV with space, ks, e, d, r and a column of numbers.", show_default=False),
+    typer.Argument(
+        help="Measured networks: CSV with space, ks, e, d, r and a column of numbers; or a latency table, for the "
+        "networks beside it.",
+        show_default=False,
+    ),
 ]
 SourceOption = Annotated[
     list[Path] | None,
@@ -176,12 +181,12 @@ def fit(
 ) -> None:
     """Fit a predictor to measured networks, with a table and other devices as a start."""
     from predictors.accuracy import AccuracyPredictor
-    from predictors.estimator import Estimator
     from predictors.loading import load_latency
-    from predictors.measured import measured_arrays, measured_context
+    from predictors.measured import measured_arrays, measured_context, read_measured
     from predictors.persistence import save_predictor
     from predictors.transfer import TransferPredictor
 
+    measured, lut = _networks_of(measured, lut)
     where, column = _measured_space(measured, space, column)
     archs, values = measured_arrays(measured, column, where)
     predictor: Estimator
@@ -196,12 +201,34 @@ def fit(
         predictor = TransferPredictor(where, table=lut, device=name, context=context)
         predictor.fit(archs, values, sources=sources)
     save_predictor(out, predictor)
+    n_verify = sum(row.role == "verify" and row.space == where for row in read_measured(measured, column, where))
+    if n_verify:
+        typer.echo(f"{measured}: {n_verify} verify networks are learnt from, and are no test of {out}", err=True)
     typer.echo(f"{out}: {predictor.note}")
+
+
+def _networks_of(path: Path, lut: Path | None) -> tuple[Path, Path | None]:
+    """A file of measured networks, and the table that goes with it: where a table was named, those beside it."""
+    from ofa_core.errors import PredictorError
+    from ofa_core.networks import networks_path
+    from predictors.loading import is_table
+
+    if not is_table(path):
+        return path, lut
+    if lut is not None and lut != path:
+        raise typer.BadParameter(f"{path} is a table itself", param_hint="--lut")
+    beside = networks_path(path)
+    if path.is_dir() or not beside.is_file():
+        raise PredictorError(f"{path} has no {beside.name} beside it; name a file of measured networks")
+    return beside, path
 
 
 @app.command()
 def evaluate(
-    measured: Annotated[list[Path], typer.Argument(help="Measured networks, one CSV per device.", show_default=False)],
+    measured: Annotated[
+        list[Path],
+        typer.Argument(help="Measured networks, one CSV (or table with networks) per device.", show_default=False),
+    ],
     source: SourceOption = None,
     lut: TableOption = None,
     predictor: Annotated[
@@ -228,17 +255,19 @@ def evaluate(
             f"{sizes!r}; numbers with commas are expected, such as 10,30,100", param_hint="--sizes"
         )
     rows: list[EvaluationRow] = []
-    for path in measured:
+    for named in measured:
+        path, own_lut = _networks_of(named, lut)
         where, name = _measured_space(path, space, column)
         archs, values = measured_arrays(path, name, where)
         genomes = where.encode(archs)
         if predictor is not None:
             model = load_latency(predictor, where)
+            genomes, values = _unseen(model, predictor, path, genomes, values)
             y, low, high = model.predict(genomes, return_interval=True)
             rows.append(EvaluationRow(path.stem, predictor.stem, 0, metrics_of(values, y, (low, high))))
         else:
             sources = [load_latency(other, where, fill=True) for other in source or []]
-            table = None if lut is None else load_latency(lut, where, fill=True)
+            table = None if own_lut is None else load_latency(own_lut, where, fill=True)
             rows += learning_curves(
                 path.stem,
                 where,
@@ -260,6 +289,19 @@ def evaluate(
         typer.echo(json.dumps([row.record() for row in rows]))
     else:
         _show_rows([row.record() for row in rows])
+
+
+def _unseen(model: Estimator, predictor: Path, path: Path, genomes: Genomes, values: Floats) -> tuple[Genomes, Floats]:
+    """The networks of a file that a predictor has not learnt from."""
+    from ofa_core.errors import PredictorError
+
+    seen = model.has_seen(genomes)
+    if seen.all():
+        raise PredictorError(f"{predictor} has learnt from all networks of {path}: none is left to judge it by")
+    if seen.any():
+        learnt = f"{predictor} has learnt from {seen.sum()} of the {len(seen)} networks of {path}"
+        typer.echo(f"{learnt}, and is judged by the others", err=True)
+    return genomes[~seen], values[~seen]
 
 
 def _measured_space(path: Path, name: str | None, column: str | None) -> tuple[Space, str]:

@@ -150,6 +150,11 @@ class Estimator(ABC):
             raise PredictorError(f"this {type(self).__name__} is not fitted; call fit first")
         return as_genomes(archs, as_space(self.space))
 
+    def has_seen(self, archs: Archs) -> NDArray[np.bool_]:
+        """(n,) which of these networks it was fitted to, as far as it remembers: they are no test of it."""
+        remembered = {row.tobytes() for row in getattr(self, "networks_", ())}
+        return np.array([row.tobytes() in remembered for row in self._genomes(archs)], dtype=bool)
+
     @property
     def fitted(self) -> bool:
         """Whether `fit` has been called."""

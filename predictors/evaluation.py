@@ -18,8 +18,9 @@ from ofa_core.space import Genomes, Space
 from predictors.design import d_optimal_rows, design_columns
 from predictors.estimator import Estimator, Floats
 from predictors.features import physical
+from predictors.lut import LutPredictor
 from predictors.metrics import Metrics, mean_metrics, metrics_of
-from predictors.network import MIN_NETWORKS, NetworkPredictor
+from predictors.network import MIN_NETWORKS, NetworkPredictor, table_prior
 from predictors.transfer import TransferPredictor
 
 __all__ = ["EvaluationRow", "learning_curves", "macs_only", "repeatability"]
@@ -99,7 +100,7 @@ def learning_curves(
         genomes: (n, 1 + n_slots) measured networks; the test set is a third of them, the same for all sizes.
         latency_ms: (n,).
         sizes: how many networks to learn from; those that do not leave enough are skipped.
-        table: the device's table, judged alone too.
+        table: the device's table, judged alone too, on networks that do not calibrate it.
         sources: other devices, for transfer.
         seeds: draws of the networks to learn from.
         d_optimal: choose them D-optimally, as `ofa-profile --select d-optimal` does, not at random.
@@ -125,9 +126,13 @@ def learning_curves(
     repeated = repeatability(genomes, latency_ms)
     if repeated is not None:
         add("the device again", 0, [repeated])
-    if table is not None:
-        y, low, high = table.predict(genomes[test], return_interval=True, confidence=confidence)
-        add("table", 0, [metrics_of(truth, y, (low, high))])
+    own = [] if table is None else [table]
+    for model in own:
+        fresh = ~model.has_seen(genomes[test])
+        if fresh.sum() >= MIN_NETWORKS:
+            add("table", 0, [_judged(model, genomes[test][fresh], truth[fresh], confidence)])
+    # The calibration of a table may have seen the test networks; its plain sum has not.
+    priors = [*(table_prior(m.table, space) if isinstance(m, LutPredictor) else m for m in own), *sources]
     for n in sizes:
         if not MIN_NETWORKS <= n <= len(pool):
             continue
@@ -139,13 +144,16 @@ def learning_curves(
             lesson = genomes[train], latency_ms[train]
             found.setdefault("MACs alone", []).append(metrics_of(truth, macs_only(space, *lesson, genomes[test])))
             models: dict[str, NetworkPredictor] = {"network": NetworkPredictor(space).fit(*lesson)}
-            priors = [*([] if table is None else [table]), *sources]
             if priors:
                 name = "transfer" if sources else "network, table as prior"
                 models[name] = TransferPredictor(space).fit(*lesson, sources=priors)
             for name, model in models.items():
-                y, low, high = model.predict(genomes[test], return_interval=True, confidence=confidence)
-                found.setdefault(name, []).append(metrics_of(truth, y, (low, high)))
+                found.setdefault(name, []).append(_judged(model, genomes[test], truth, confidence))
         for name, results in found.items():
             add(name, n, results)
     return rows
+
+
+def _judged(model: Estimator, genomes: Genomes, truth: Floats, confidence: float) -> Metrics:
+    y, low, high = model.predict(genomes, return_interval=True, confidence=confidence)
+    return metrics_of(truth, y, (low, high))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from predictors.lut import LutPredictor
     from predictors.network import NetworkPredictor
 
-__all__ = ["load_latency", "spaces_of"]
+__all__ = ["is_table", "load_latency", "spaces_of"]
 
 
 def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) -> LutPredictor | NetworkPredictor:
@@ -61,6 +61,17 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
     from predictors.lut import load_lut
 
     return load_lut(path, space, fill=fill)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path can only be that of a latency table: a folder, or a file that lists no networks.
+
+    Raises:
+        FormatError: if there is no such file.
+    """
+    from predictors.measured import header_of
+
+    return path.is_dir() or not {"ks", "e", "d", "r"} <= set(header_of(path))
 
 
 def spaces_of(path: Path) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ class LutPredictor(Estimator):
         resolutions_: resolutions at which every member of the space can be predicted.
         spread_ms_: half-width of the 90 % interval of each supplied block.
         energy_: the fitted model of energy, None where too few networks' energy was measured.
+        networks_: genomes of the space's networks that calibrate it.
     """
 
     table_: LatencyTable
@@ -54,6 +55,7 @@ class LutPredictor(Estimator):
     resolutions_: tuple[int, ...]
     spread_ms_: dict[Key, float]
     energy_: EnergyModel | None
+    networks_: Genomes
 
     def __init__(
         self, space: Space | str, *, calibration_terms: Sequence[str] | None = None, fill: bool = False
@@ -93,6 +95,7 @@ class LutPredictor(Estimator):
         self.calibration_ = calibration_of(chosen, self.table_, self.calibration_terms)
         self.energy_ = fit_energy(reference, self.table_)
         self._giga_: tuple[DenseTable, DenseTable] | None = None
+        self.networks_ = space.encode([net.arch for net in same if self.calibration_])
         return self
 
     def _supply(self, keys: Sequence[Key]) -> None:

@@ -145,6 +145,7 @@ class NetworkPredictor(Estimator):
         seen_: resolutions it was fitted on.
         errors_: of networks that the whole model had not seen.
         lut_: the device's own table among the priors, or None.
+        networks_: (n, 1 + n_slots) genomes that it was fitted on.
     """
 
     mixture_: Mixture
@@ -155,6 +156,7 @@ class NetworkPredictor(Estimator):
     seen_: tuple[int, ...]
     errors_: ConformalErrors
     lut_: LutPredictor | None
+    networks_: Genomes
 
     def __init__(
         self,
@@ -205,8 +207,7 @@ class NetworkPredictor(Estimator):
             mixture=mixture,
             priors=priors,
             regime=regime_of(space, genomes, y),
-            n_networks=len(y),
-            seen=tuple(int(px) for px in np.unique(genomes[:, 0])),
+            networks=genomes,
             errors=errors,
             trees=trees,
             has_table=self.table is not None,
@@ -219,8 +220,7 @@ class NetworkPredictor(Estimator):
         mixture: Mixture,
         priors: Sequence[Estimator],
         regime: Regime,
-        n_networks: int,
-        seen: tuple[int, ...],
+        networks: Genomes,
         errors: ConformalErrors,
         trees: ResidualTrees | None,
         has_table: bool,
@@ -232,7 +232,8 @@ class NetworkPredictor(Estimator):
         own = priors[0] if has_table else None
         self.lut_ = own if isinstance(own, LutPredictor) else None
         self.mixture_, self.priors_, self.regime_ = mixture, tuple(priors), regime
-        self.n_networks_, self.seen_, self.errors_, self.trees_ = n_networks, seen, errors, trees
+        self.networks_, self.n_networks_, self.errors_, self.trees_ = networks, len(networks), errors, trees
+        self.seen_ = tuple(int(px) for px in np.unique(networks[:, 0]))
         self._dense_ = DenseCache(mixture.physical.dense, as_space(self.space).resolutions)
 
     def _usable(self, space: Space, pixels: Genomes) -> list[int]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ofa_core.atomic import write_bytes
 from ofa_core.calibration import Calibration
@@ -30,7 +31,7 @@ from predictors.accuracy import AccuracyPredictor, KernelMean, MacsProxy
 from predictors.basis import AdditiveModel
 from predictors.boost import ResidualTrees
 from predictors.builtin import BuiltinAccuracy
-from predictors.estimator import Estimator, Floats, as_space
+from predictors.estimator import Estimator, as_space
 from predictors.intervals import ConformalErrors
 from predictors.lut import LutPredictor
 from predictors.mlp import Perceptron
@@ -58,7 +59,7 @@ class _Packed:
     kind: str
     space: Space
     facts: dict[str, Any] = field(default_factory=dict)
-    arrays: dict[str, Floats] = field(default_factory=dict)
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     inner: list[_Packed] = field(default_factory=list)
 
@@ -204,7 +205,8 @@ def _pack_lut(predictor: LutPredictor, packed: _Packed) -> _Packed:
         "n_filled": predictor.n_filled_,
     }
     packed.files = {"table.csv": predictor.table_.to_csv().encode()}
-    packed.arrays = {"spread_ms": np.array([predictor.spread_ms_.get(key, 0.0) for key in predictor.table_.entries])}
+    spread = [predictor.spread_ms_.get(key, 0.0) for key in predictor.table_.entries]
+    packed.arrays = {"spread_ms": np.array(spread), "networks": predictor.networks_}
     return packed
 
 
@@ -224,6 +226,7 @@ def _unpack_lut(packed: _Packed) -> LutPredictor:
     if facts.get("energy") is not None:  # a later addition
         errors = tuple(facts["energy"].pop("loo_errors"))
         predictor.energy_ = EnergyModel(loo_errors=errors, **facts["energy"])
+    predictor.networks_ = packed.arrays["networks"]
     return predictor
 
 
@@ -234,8 +237,6 @@ def _pack_network(predictor: NetworkPredictor, packed: _Packed) -> _Packed:
         "device": predictor.device,
         "context": None if predictor.context is None else asdict(predictor.context),
         "has_table": predictor.lut_ is not None,
-        "n_networks": predictor.n_networks_,
-        "seen": predictor.seen_,
         "regime": asdict(predictor.regime_),
         "floor_ms": mixture.floor_ms,
         "share": mixture.share,
@@ -248,6 +249,7 @@ def _pack_network(predictor: NetworkPredictor, packed: _Packed) -> _Packed:
         "held_out": mixture.held_out,
         "mixture_errors": mixture.errors.log_errors,
         "errors": predictor.errors_.log_errors,
+        "networks": predictor.networks_,
     }
     if predictor.trees_ is not None:
         packed.files = {"trees.json": predictor.trees_.model_json}
@@ -258,8 +260,7 @@ def _pack_network(predictor: NetworkPredictor, packed: _Packed) -> _Packed:
 def _unpack_network(cls: type[NetworkPredictor]) -> Callable[[_Packed], NetworkPredictor]:
     def unpack(packed: _Packed) -> NetworkPredictor:
         facts, arrays = packed.facts, packed.arrays
-        told = facts.get("context")  # later additions, as `has_table` is
-        context = None if told is None else Context(**told)
+        context = None if facts["context"] is None else Context(**facts["context"])
         predictor = cls(packed.space, boost=facts["boost"], device=facts["device"], context=context)
         physical = AdditiveModel(packed.space, float(arrays["constant"]), arrays["stages"], arrays["fixed"])
         errors = ConformalErrors(arrays["mixture_errors"])
@@ -269,11 +270,10 @@ def _unpack_network(cls: type[NetworkPredictor]) -> Callable[[_Packed], NetworkP
             mixture=mixture,
             priors=[_unpack(inner) for inner in packed.inner],
             regime=Regime(**facts["regime"]),
-            n_networks=facts["n_networks"],
-            seen=tuple(facts["seen"]),
+            networks=arrays["networks"],
             errors=ConformalErrors(arrays["errors"]),
             trees=None if trees is None else ResidualTrees.from_json(trees),
-            has_table=facts.get("has_table", False),
+            has_table=facts["has_table"],
         )
         return predictor
 

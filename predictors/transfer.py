@@ -89,6 +89,10 @@ class TransferPredictor(NetworkPredictor):
         """Its own error estimate, the regime, and how much it owes to its sources."""
         if not self.priors_:
             return super().note
-        used = int((self.mixture_.weights > 0).sum())
+        used = self.mixture_.weights > 0
+        n_tables = self.lut_ is not None
+        parts = [f"its table{'' if used[0] else ' not'}"] if n_tables else []
+        if len(used) > n_tables:
+            parts.append(f"{int(used[n_tables:].sum())} of {len(used) - n_tables} sources")
         share = 100 - 100 * self.mixture_.share
-        return f"{super().note}; {used} of {len(self.priors_)} sources used, with {share:.0f} % of the weight"
+        return f"{super().note}; {' and '.join(parts)} used, with {share:.0f} % of the weight"

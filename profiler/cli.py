@@ -260,12 +260,15 @@ def _profile_one(
 
         n_filled = sum(result.table.find(block) is None for block in job.space.all_blocks(job.resolutions))
         lines = console.show_profile(result, took_s, filled_table(result.table, job.space), n_filled)
+    n_lost = len(job.networks) - len(result.networks) if job.networks else 0
+    if n_lost:
+        lines.append(f"{n_lost} more could not be measured: quieten the machine, or give it a larger --budget-s")
     if job.networks:
         lines.append(f"ofa-predict fit {path} --out NAME.predictor learns from them; with --source, from others too")
     for line in lines:
         _say(err, line)
     sys.stdout.write(f"{path}\n")
-    return _stability(result)
+    return EXIT_UNSTABLE if n_lost else _stability(result)
 
 
 def _stability(result: Any) -> int:

@@ -11,10 +11,11 @@ import pytest
 
 from ofa_core.arch import write_arch
 from ofa_core.cli_app import run_app
-from ofa_core.networks import networks_path, write_networks
+from ofa_core.networks import networks_path, read_networks, write_networks
 from ofa_core.spaces import mobilenet_v3
 from ofa_core.table import LatencyTable
 from predictors.cli import app
+from predictors.persistence import load_predictor
 
 
 def ofa_predict(*words: object) -> int:
@@ -210,6 +211,55 @@ def test_fit_makes_a_predictor_that_serves_as_a_table(measured, space, capsys):
     (row,) = json.loads(capsys.readouterr().out)["predictions"]
     assert row["device"] == "rig"
     assert len(row["blocks"]) == len(space.blocks(space.largest(160)))
+
+
+@pytest.fixture
+def verified(bench, space, make_table, make_networks):
+    """`luts/rig.csv` with 24 reference networks and 16 verify ones, 10 % slower than the sum."""
+    nets = make_networks(space, [160], 40)
+    nets = [replace(net, role="verify") if i >= 24 else net for i, net in enumerate(nets)]
+    write_networks(networks_path(bench / "luts" / "rig.csv"), make_table(space, [160]).context, nets)
+    return bench
+
+
+def test_a_table_is_fitted_with_all_its_networks_which_are_no_test_then(verified, space, make_networks, capsys):
+    assert ofa_predict("fit", "luts/rig.csv", "--out", "x.predictor") == 0
+    out, err = capsys.readouterr()
+    assert "16 verify networks are learnt from, and are no test of x.predictor" in err
+    assert "fitted to 40 whole networks" in out
+    assert "its table used" in out
+    model = load_predictor(Path("x.predictor"))
+    assert model.lut is not None
+    assert not model.lut.calibrated  # the plain sum: what the networks say is said once
+    assert model.context == LatencyTable.read(Path("luts/rig.csv")).context
+    truth = make_networks(space, [160], 60, noise=0.0)[40:]
+    assert model.predict([net.arch for net in truth]) == pytest.approx([net.latency_ms for net in truth], rel=0.02)
+
+    networks = networks_path(Path("luts/rig.csv"))
+    assert ofa_predict("evaluate", networks, "--predictor", "x.predictor") == 1
+    assert "has learnt from all networks" in capsys.readouterr().err
+    write_networks(networks, model.context, [*read_networks(networks), *(replace(n, role="verify") for n in truth)])
+    assert ofa_predict("evaluate", networks, "--predictor", "x.predictor", "--json") == 0
+    out, err = capsys.readouterr()
+    assert "has learnt from 40 of the 60 networks" in err
+    assert json.loads(out)[0]["n"] == 20
+
+
+def test_a_table_is_judged_by_networks_that_do_not_calibrate_it(verified, capsys):
+    assert ofa_predict("evaluate", "luts/rig.csv", "--sizes", "10", "--seeds", "1", "--json") == 0
+    rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == {"table", "MACs alone", "network", "network, table as prior"}
+    assert rows["network"]["n"] == 20  # half of the 40, and of these the table has seen about six in ten
+    assert 5 <= rows["table"]["n"] <= 15
+
+
+def test_fit_says_what_it_lacks(bench, capsys):
+    assert ofa_predict("fit", "luts/rig.csv", "--lut", "luts/other.csv", "--out", "x.predictor") == 2
+    networks_path(Path("luts/rig.csv")).unlink()
+    capsys.readouterr()
+    assert ofa_predict("fit", "luts/rig.csv", "--out", "x.predictor") == 1
+    assert "has no rig.networks.csv beside it" in capsys.readouterr().err
+    assert not Path("x.predictor").exists()
 
 
 def test_files_of_two_contexts_are_refused(measured, capsys):

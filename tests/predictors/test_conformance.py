@@ -155,6 +155,16 @@ def test_fit_returns_self_and_forgets(case, genomes):
     assert model.predict(genomes) == pytest.approx(first, rel=1e-9)
 
 
+def test_it_remembers_what_it_was_fitted_to(case, space, genomes):
+    model = fitted(case)
+    assert not model.has_seen(genomes).any()
+    if isinstance(model, NetworkPredictor):
+        n = len(model.networks_)
+        assert n in (12, 40)
+        mixed = np.concatenate([genomes[:3], lesson(space, 0, n)[0][:2], genomes[:1]])
+        assert model.has_seen(mixed).tolist() == [False, False, False, True, True, False]
+
+
 def test_unfitted_raises(case, genomes):
     if not case.learns:
         pytest.skip("comes fitted")
