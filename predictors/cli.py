@@ -38,7 +38,13 @@ SpaceOption = Annotated[
 
 @app.callback()
 def predict(
-    arch: Annotated[Path, typer.Argument(help="The architecture: JSON with ks, e, d, r.", show_default=False)],
+    arch: Annotated[
+        Path,
+        typer.Argument(
+            help="The architecture: JSON with ks, e, d, r, or a published net.config with its run.config.",
+            show_default=False,
+        ),
+    ],
     lut: LutOption = None,
     space: SpaceOption = None,
     blocks: Annotated[bool, typer.Option("--blocks", help="Also show what each layer takes.")] = False,
@@ -46,13 +52,11 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Predict one architecture."""
-    from ofa_core.arch import arch_from_dict, arch_to_dict, read_arch_dict
+    from ofa_core.arch import arch_to_dict
     from ofa_core.errors import OfaError
 
-    record = read_arch_dict(arch)
     paths = lut or _default_luts()
-    where = _space_of(space, record, paths)
-    parsed = arch_from_dict(record, where)
+    where, parsed = _read(arch, space, paths)
     results = []
     for path in paths:
         try:
@@ -81,6 +85,19 @@ def predict(
 
 def _default_luts() -> list[Path]:
     return sorted(path for path in Path("luts").glob("*.csv") if not path.name.endswith(".networks.csv"))
+
+
+def _read(path: Path, space: str | None, paths: list[Path]) -> tuple[Space, Arch]:
+    from ofa_core.arch import arch_from_dict, read_arch_dict
+    from ofa_core.formats.net_config import read_member
+    from ofa_core.spaces import get_space
+
+    published = read_member(path, None if space is None else get_space(space))
+    if published is not None:
+        return published
+    record = read_arch_dict(path)
+    where = _space_of(space, record, paths)
+    return where, arch_from_dict(record, where)
 
 
 def _space_of(name: str | None, record: dict[str, Any], paths: list[Path]) -> Space:

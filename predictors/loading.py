@@ -42,7 +42,9 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
             raise PredictorError(f"{path}: a predictor of accuracy; one of latency is expected")
         found = as_space(predictor.space)
         if space is not None and found != space:
-            raise PredictorError(f"{path}: a predictor for {found.name}; {space.name} is asked for")
+            classes = [f" with {s.n_classes} classes" if found.name == space.name else "" for s in (found, space)]
+            mine, theirs = f"{found.name}{classes[0]}", f"{space.name}{classes[1]}"
+            raise PredictorError(f"{path}: a predictor for {mine}; {theirs} is asked for")
         return predictor
     if path.is_file() and _is_measured(path):
         from predictors.measured import measured_arrays, measured_context, read_measured

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ofa_core.arch import Arch
+from ofa_core.arch import Arch, read_arch_dict
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec, make_divisible
 from ofa_core.errors import ArchError, FormatError, OfaError
@@ -24,7 +24,15 @@ from ofa_core.formats.lut_text import read_text
 from ofa_core.space import Space, check_resolution
 from ofa_core.spaces import SPACE_NAMES, get_space
 
-__all__ = ["NetConfig", "find_space", "net_config_of", "parse_net_config", "read_net_config", "write_net_config"]
+__all__ = [
+    "NetConfig",
+    "find_space",
+    "net_config_of",
+    "parse_net_config",
+    "read_member",
+    "read_net_config",
+    "write_net_config",
+]
 
 Family = Literal["MobileNetV3", "ProxylessNASNets"]
 
@@ -122,6 +130,33 @@ def find_space(config: NetConfig) -> Space | None:
             continue
         return space if config.n_classes == space.n_classes else space.with_classes(config.n_classes)
     return None
+
+
+def read_member(path: Path, space: Space | None = None) -> tuple[Space, Arch] | None:
+    """Read a published network as a member of a space.
+
+    Args:
+        path: a `net.config`, or the folder of one; `run.config` beside it says the image size.
+        space: the space; None is the first named one that has it.
+
+    Returns:
+        The space, with the network's number of classes, and the architecture; None if the file is no `net.config`.
+
+    Raises:
+        FormatError: for a damaged file.
+        ArchError: if no space has such a network, or `space` has not, naming the layer; or nothing says the image size.
+    """
+    if not path.is_dir() and "first_conv" not in read_arch_dict(path):
+        return None
+    config = read_net_config(path)
+    found = find_space(config) if space is None else space.with_classes(config.n_classes)
+    if found is None:
+        known = ", ".join(SPACE_NAMES)
+        raise ArchError(f"{path}: a member of no known space ({known}); name one to hear which layer does not fit")
+    try:
+        return found, config.arch(found)
+    except ArchError as error:
+        raise ArchError(f"{path}: {error}") from error
 
 
 def _resized(blocks: tuple[BlockSpec, ...], resolution_px: int) -> tuple[BlockSpec, ...]:

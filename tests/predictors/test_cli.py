@@ -140,6 +140,30 @@ def test_plain_text_when_not_a_terminal(bench, capsys):
     assert any(line.startswith("classifier 1x1") for line in lines)
 
 
+def test_a_published_net_config_is_an_architecture(bench, space, capsys):
+    arch = space.sample(np.random.default_rng(2), [160])
+    write_net_config(Path("net"), space, arch)
+    write_arch(Path("b.json"), arch, space)
+    assert ofa_predict("b.json", "--json") == 0
+    want = json.loads(capsys.readouterr().out)
+    for path in ("net", "net/net.config"):
+        assert ofa_predict(path, "--json") == 0
+        assert json.loads(capsys.readouterr().out) == want
+    assert ofa_predict("net", "--space", "mbv3-w1.2") == 1
+    assert "no member of mbv3-w1.2" in capsys.readouterr().err
+    # Another classifier is another block: it counts, and the table does not have it.
+    write_net_config(Path("few"), space.with_classes(10), arch)
+    assert ofa_predict("few", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["params_m"] < want["params_m"]
+    assert "classifier" in err
+    Path("net/run.config").unlink()
+    assert ofa_predict("net") == 1
+    assert "without an image size (run.config)" in capsys.readouterr().err
+    assert ofa_predict("luts") == 1
+    assert "luts/net.config: No such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [
