@@ -200,11 +200,11 @@ class AccuracyPredictor(Estimator):
 
     def _point(self, genomes: Genomes) -> Floats:
         check_resolutions(genomes, self.resolutions)
-        return np.asarray(self.mean_(as_space(self.space), genomes))
+        return np.clip(self.mean_(as_space(self.space), genomes), 0.0, 100.0)
 
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
         margin = conformal_quantile(np.abs(self.errors_), confidence)
-        return point - margin, np.minimum(point + margin, 100.0)
+        return np.maximum(point - margin, 0.0), np.minimum(point + margin, 100.0)
 
 
 class MacsProxy(Estimator):

@@ -92,10 +92,10 @@ class BuiltinAccuracy(Estimator):
 
     def _point(self, genomes: Genomes) -> Floats:
         check_resolutions(genomes, self.resolutions)
-        return _shipped()[0](as_space(self.space), genomes)
+        return np.clip(_shipped()[0](as_space(self.space), genomes), 0.0, 100.0)
 
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:
         arrays = _shipped()[1]
         near, far = (conformal_quantile(arrays[name], confidence) for name in ("errors_by_run", "errors_elsewhere"))
         margin = np.where(genomes[:, 0] == MEASURED_PX, near, far)
-        return point - margin, np.minimum(point + margin, 100.0)
+        return np.maximum(point - margin, 0.0), np.minimum(point + margin, 100.0)

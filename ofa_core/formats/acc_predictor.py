@@ -136,7 +136,7 @@ class PublishedAccuracyPredictor:
             out[start:stop] = (x @ self.weights[-1])[:, 0]
         out += self._shifts[-1][0]
         out *= 100
-        return out
+        return out.clip(0.0, 100.0, out=out)
 
     def _resolution_columns(self, pixels: NDArray[np.int16]) -> NDArray[np.int64]:
         known = np.asarray(self.resolutions)

@@ -74,6 +74,20 @@ def test_leave_one_out_does_not_know_the_row_left_out():
     assert predictor.mae_ > 0.7 * np.abs(top1 - top1.mean()).mean()
 
 
+@pytest.mark.parametrize("model", ["quadratic", "ridge"])
+def test_no_network_is_right_more_often_than_always(model, tiny_space):
+    genomes = np.unique(tiny_space.sample_genomes(600, np.random.default_rng(3)), axis=0)
+    genomes = genomes[np.argsort(log_macs(tiny_space, genomes))]
+    middle = genomes[len(genomes) // 4 : -len(genomes) // 4]
+    macs = log_macs(tiny_space, middle)
+    predictor = AccuracyPredictor(tiny_space, model=model)
+    predictor.fit(middle, 2 + 97 * (macs - macs.min()) / (macs.max() - macs.min()))  # a line that leaves 0..100
+    y, low, high = predictor.predict(genomes, return_interval=True)
+    assert (y.min(), y.max()) == (0.0, 100.0)
+    assert (low.min(), high.max()) == (0.0, 100.0)
+    assert ((low <= y) & (y <= high)).all()
+
+
 def test_repeated_networks_count_once():
     space = mobilenet_v3(1.0)
     rng = np.random.default_rng(2)

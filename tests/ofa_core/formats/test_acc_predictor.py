@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ GOLDEN = {160: 0.79199755, 176: 0.80576986, 192: 0.81712854, 208: 0.82281357, 22
 
 
 def random_weights(sizes: list[int], seed: int = 0) -> tuple[list[Any], list[Any]]:
+    """Weights and biases of a perceptron whose answers lie around a half, as those of fractions do."""
     rng = np.random.default_rng(seed)
     pairs = list(pairwise(sizes))
     weights = [rng.normal(scale=a**-0.5, size=(a, b)).astype(np.float32) for a, b in pairs]
-    return weights, [rng.normal(size=b).astype(np.float32) for _, b in pairs]
+    biases = [rng.normal(size=b).astype(np.float32) for _, b in pairs]
+    return [*weights[:-1], 0.05 * weights[-1]], [*biases[:-1], np.full(1, 0.5, np.float32)]
 
 
 def random_predictor(space: Space, resolutions: tuple[int, ...], hidden: int = 16) -> PublishedAccuracyPredictor:
@@ -200,6 +203,20 @@ def test_the_authors_code_predicts_alike(tmp_path: Path, monkeypatch: pytest.Mon
     archs = space.decode(space.sample_genomes(64, np.random.default_rng(3), ours.resolutions))
     expected = theirs.predict_accuracy([arch_to_dict(a, space) for a in archs]).numpy()[:, 0]
     assert ours.predict(archs) == pytest.approx(100 * expected.astype(float), rel=1e-5, abs=1e-4)
+
+
+def test_no_network_is_right_more_often_than_always() -> None:
+    space = tiny()
+    predictor = random_predictor(space, (24, 28, 32))
+    genomes = space.sample_genomes(50, np.random.default_rng(0))
+    inside = predictor.predict(genomes)
+    assert 0 < inside.min() < inside.max() < 100
+    for end in (0.0, 100.0):
+        shift = end - float(np.median(inside))
+        biases = (*predictor.biases[:-1], predictor.biases[-1] + np.float32(shift / 100))
+        moved = replace(predictor, biases=biases).predict(genomes)
+        assert moved == pytest.approx(np.clip(inside + shift, 0, 100), abs=1e-3)
+        assert 0 < (moved == end).sum() < len(moved)
 
 
 def test_chunks_and_order_do_not_matter() -> None:
