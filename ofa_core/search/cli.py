@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,13 @@ from ofa_core.errors import OfaError
 if TYPE_CHECKING:
     from ofa_core.arch import Arch
     from ofa_core.search.loop import LoopResult, MeasuredNet
-    from ofa_core.search.problem import AccuracyPredictor, Constraint, LatencyPredictor
+    from ofa_core.search.problem import AccuracyPredictor, Constraint
     from ofa_core.search.run import SearchResult
+    from ofa_core.search.steps import Searcher
     from ofa_core.space import Space
     from predictors.lut import LutPredictor
     from predictors.network import NetworkPredictor
+    from profiler.export.weights import BlockWeights
 
 __all__ = ["app", "main"]
 
@@ -87,6 +89,17 @@ def search(
         float | None,
         typer.Option(min=1, help="Seconds of each measuring session.  [default: 3 per network]"),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", "-w", help="Supernet of ofa-train, or a published one: its weights for subnet.onnx."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Images that set the batch norm statistics, for --weights; as in ofa-train."),
+    ] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option("--preprocessing", help="As in ofa-train, for published --weights.")
+    ] = None,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal answers.")] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the answer, its network and its report.")] = Path(
@@ -100,10 +113,14 @@ def search(
     """Search."""
     from ofa_core.search.console import answer_lines, say
     from ofa_core.search.results import summary, write_results
+    from ofa_core.search.steps import limits_of, make_searcher, try_report, with_front
 
+    if weights is None and (data or preprocessing):
+        raise typer.BadParameter("goes with --weights", param_hint="--data" if data else "--preprocessing")
     task = _task(lut, space, accuracy, resolutions, fill)
-    constraints = _constraints(task, max_mmacs, max_params_m, max_energy_mj)
-    run = _searcher(task, constraints, confidence, seed)
+    trained = None if weights is None else _Trained(weights, data, preprocessing, task.space)
+    constraints = limits_of(task.space, task.pixels, max_mmacs, max_params_m) + _energy_limit(task, max_energy_mj)
+    run = make_searcher(task.space, task.accuracy, task.pixels, constraints, confidence, seed)
     loop = None
     if measure is not None:
         loop = _close_loop(task, lut, measure, python, max_latency_ms, run, _Session(seed, budget_s), fill)
@@ -111,7 +128,7 @@ def search(
     else:
         result = run(task.latency, max_latency_ms, ())
     if not no_report:
-        result = _fill_front(task, result, task.latency if loop is None else loop.latency)
+        result = with_front(result, task.latency if loop is None else loop.latency, task.accuracy)
     facts = {
         "confidence": confidence,
         "limits": {c.name: c.limit for c in constraints},
@@ -120,15 +137,16 @@ def search(
         "accuracy": _accuracy_facts(task.accuracy, accuracy),
         "target": measure,
         "energy_mj": _energy_mj(task, result),
+        "weights": None if weights is None else str(weights),
     }
     table = task.latency.lut
     write_results(out, result, facts, block_ms=None if table is None else table.block_ms(result.best.arch), loop=loop)
     if table is None:
         say(f"{lut} knows whole networks only: no blocks.csv, and no layer by layer in the report")
     _copy_networks(task.latency, lut, out)
-    _export(task, result, out)
+    _export(task, result, out, trained)
     if not no_report:
-        _try_report(out)
+        try_report(out)
     record = {**summary(result, loop), **facts}
     if as_json:
         typer.echo(json.dumps({**record, "out": str(out)}))
@@ -194,55 +212,19 @@ def _task(lut: Path, space: str | None, accuracy: str | None, resolutions: str |
     return _Task(found, latency, model, pixels, left_out)
 
 
-def _constraints(
-    task: _Task, max_mmacs: float | None, max_params_m: float | None, max_energy_mj: float | None
-) -> list[Constraint]:
-    from ofa_core.search.problem import Constraint, block_quantity
+def _energy_limit(task: _Task, max_energy_mj: float | None) -> list[Constraint]:
+    from ofa_core.search.problem import Constraint
 
-    out = []
-    if max_mmacs is not None:
-        macs = block_quantity(task.space, task.pixels, lambda block: block.macs / 1e6)
-        out.append(Constraint("mmacs", macs, max_mmacs))
-    if max_params_m is not None:
-        params = block_quantity(task.space, task.pixels, lambda block: block.params / 1e6)
-        out.append(Constraint("params_m", params, max_params_m))
-    if max_energy_mj is not None:
-        if task.latency.lut is None:
-            raise OfaError(
-                f"--max-energy-mj needs a table beside which energy was measured; {task.latency.label} has none"
-            )
-        out.append(Constraint("energy_mj", task.latency.lut.energy_mj, max_energy_mj))
-    return out
+    if max_energy_mj is None:
+        return []
+    if task.latency.lut is None:
+        raise OfaError(f"--max-energy-mj needs a table beside which energy was measured; {task.latency.label} has none")
+    return [Constraint("energy_mj", task.latency.lut.energy_mj, max_energy_mj)]
 
 
 def _energy_mj(task: _Task, result: SearchResult) -> float | None:
     table = task.latency.lut
     return None if table is None or table.energy_ is None else float(table.energy_mj([result.best.arch])[0])
-
-
-Searcher = Callable[["LatencyPredictor", float, "Sequence[Arch]"], "SearchResult"]
-
-
-def _searcher(task: _Task, constraints: Sequence[Constraint], confidence: float | None, seed: int) -> Searcher:
-    from ofa_core.search.console import progress
-    from ofa_core.search.run import search as run_search
-
-    def run(latency: LatencyPredictor, limit_ms: float, start: Sequence[Arch]) -> SearchResult:
-        with progress("search") as news:
-            return run_search(
-                task.space,
-                latency,
-                task.accuracy,
-                limit_ms,
-                resolutions=task.pixels,
-                seed=seed,
-                confidence=confidence,
-                constraints=constraints,
-                start=start,
-                on_batch=lambda n, best: news(f"{n} sub-nets, best {best:.2f}"),
-            )
-
-    return run
 
 
 def _close_loop(
@@ -322,14 +304,6 @@ def _measure(
     return [MeasuredNet(arch, ms, 2 * ms - high, high) for arch, ms, high in upper]
 
 
-def _fill_front(task: _Task, result: SearchResult, latency: LatencyPredictor) -> SearchResult:
-    from ofa_core.search.console import progress
-    from ofa_core.search.run import fill_front
-
-    with progress("fill the front") as news:
-        return fill_front(result, latency, task.accuracy, on_limit=lambda done, of: news(f"{done} of {of} limits"))
-
-
 def _latency_facts(latency: LutPredictor | NetworkPredictor, lut: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -378,26 +352,54 @@ def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Pat
         write_networks(copy, latency.context, networks)
 
 
-def _export(task: _Task, result: SearchResult, out: Path) -> None:
+class _Trained:
+    """A supernet's weights, opened before the search so that what is wrong with them is known before it.
+
+    Raises:
+        OfaError: if it is no supernet of the space, or there are no images to calibrate a sub-net with.
+    """
+
+    def __init__(self, weights: Path, data: str | None, preprocessing: str | None, space: Space) -> None:
+        from ofa_core.nn.supernet import Supernet
+        from ofa_core.train.commands import open_checkpoint
+        from ofa_core.train.distributed import ALONE
+
+        if data is None:
+            raise typer.BadParameter("images are needed to set batch norm statistics with", param_hint="--data")
+        opened = open_checkpoint(weights, data, ALONE, space=space.name, preprocessing=preprocessing, workers=0)
+        self.checkpoint, self.evaluator = opened.checkpoint, opened.evaluator
+        mine = self.checkpoint.space
+        if not isinstance(self.checkpoint.net, Supernet) or mine.with_classes(space.n_classes) != space:
+            holds = "a supernet" if isinstance(self.checkpoint.net, Supernet) else "one sub-net"
+            raise OfaError(f"{weights} holds {holds} of {mine.name}; a supernet of {space.name} is expected")
+
+    def blocks_of(self, arch: Arch) -> list[BlockWeights]:
+        """The weights of a sub-net, calibrated, block by block."""
+        from ofa_core.train import commands
+        from ofa_core.train.export import folded_layers
+        from profiler.export.weights import from_folded
+
+        return from_folded(folded_layers(commands.net_for(self.checkpoint, arch, self.evaluator)[0]))
+
+
+def _export(task: _Task, result: SearchResult, out: Path, trained: _Trained | None) -> None:
     from ofa_core.search.console import say
     from profiler.export.to_onnx import GRAPH_FORMS, arch_model, write_onnx
 
     context = task.latency.context
     form = next((f for f in GRAPH_FORMS if context and f == context.graph_form), GRAPH_FORMS[0])
     batch_size = context.batch_size if context else 1
-    model = arch_model(task.space, result.best.arch, batch_size=batch_size, graph_form=form)
+    arch = result.best.arch
+    space = task.space if trained is None else trained.checkpoint.space
+    weights = None if trained is None else trained.blocks_of(arch)
+    model = arch_model(space, arch, batch_size=batch_size, graph_form=form, weights=weights)
     write_onnx(model, out / "subnet.onnx")
-    say(f"{out / 'subnet.onnx'} has random weights: it has the network's latency and none of its accuracy")
-
-
-def _try_report(out: Path) -> None:
-    from ofa_core.search.console import say
-    from ofa_core.search.report import write_report
-
-    try:
-        write_report(out, out / "report.html")
-    except OfaError as error:
-        say(str(error))
+    if trained is None:
+        say(f"{out / 'subnet.onnx'} has random weights: it has the network's latency and none of its accuracy")
+    elif space != task.space:
+        say(
+            f"{out / 'subnet.onnx'} has {space.n_classes} classes; its latency was predicted for {task.space.n_classes}"
+        )
 
 
 def _known_errors() -> tuple[type[Exception], ...]:

@@ -58,6 +58,7 @@ _RECORD = {
     "measured": _Maybe(_MEASURED),
     "confidence": _Maybe(float),
     "limits": {},
+    "weights": _Maybe(str),
     "latency": _LATENCY,
     "accuracy": {"source": str, "label": str, "note": str, "percent": bool},
     "versions": {},

@@ -198,7 +198,10 @@ def _labels(data: SearchFolder) -> Iterable[str]:
         yield f"<b>Accuracy is a predictor's</b> ({escape(accuracy['label'])}): {escape(accuracy['note'])}."
     else:
         yield f"<b>There is no accuracy here.</b> The score ({escape(accuracy['label'])}): {escape(accuracy['note'])}."
-    yield "The exported network has random weights: its latency is real, its outputs mean nothing."
+    if record["weights"]:
+        yield f"The exported network has the weights of {escape(record['weights'])}, not fine-tuned."
+    else:
+        yield "The exported network has random weights: its latency is real, its outputs mean nothing."
 
 
 def _details(data: SearchFolder) -> Iterable[tuple[str, str]]:

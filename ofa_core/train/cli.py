@@ -284,9 +284,9 @@ def _opened(
 
 def _block_weights(sub: Any) -> Any:
     from ofa_core.train.export import folded_layers
-    from profiler.export.weights import BlockWeights, LayerWeights
+    from profiler.export.weights import from_folded
 
-    return [BlockWeights(tuple(LayerWeights(w, b) for w, b in block)) for block in folded_layers(sub)]
+    return from_folded(folded_layers(sub))
 
 
 def _settings(config: Path | None, data: str) -> Config:

@@ -23,6 +23,7 @@ __all__ = [
     "LayerWeights",
     "check_weights",
     "fold_batch_norm",
+    "from_folded",
     "random_net_weights",
     "random_weights",
 ]
@@ -89,6 +90,13 @@ def fold_batch_norm(
     scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
     folded = weight * scale[:, None, None, None]
     return LayerWeights(folded.astype(np.float32), (beta - mean * scale).astype(np.float32))
+
+
+def from_folded(
+    blocks: Sequence[Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]],
+) -> list[BlockWeights]:
+    """For each block its layers as (weight, bias) pairs, in the order of `BlockWeights.layers`, as weights."""
+    return [BlockWeights(tuple(LayerWeights(weight, bias) for weight, bias in block)) for block in blocks]
 
 
 def random_weights(block: BlockSpec, seed: int = 0, *, repeat: int = 0) -> BlockWeights:

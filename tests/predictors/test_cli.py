@@ -11,6 +11,7 @@ import pytest
 
 from ofa_core.arch import write_arch
 from ofa_core.cli_app import run_app
+from ofa_core.formats.net_config import write_net_config
 from ofa_core.networks import networks_path, read_networks, write_networks
 from ofa_core.spaces import mobilenet_v3
 from ofa_core.table import LatencyTable

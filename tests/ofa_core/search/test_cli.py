@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 
 from ofa_core.arch import arch_from_dict, read_arch_dict
+from ofa_core.cli_app import run_app
 from ofa_core.energy import giga_sizes
 from ofa_core.formats.yaml_tables import write_ofa_yaml
 from ofa_core.networks import Network, networks_path, read_networks, write_networks
 from ofa_core.search.cli import main
 from ofa_core.space import Space
+from ofa_core.spaces import proxyless
 from ofa_core.table import Context, Entry, LatencyTable
 from predictors.active import active_order
 from predictors.lut import LutPredictor
@@ -166,6 +169,55 @@ def test_the_exported_network_is_the_answer_and_says_that_it_is_untrained(
     )
     assert "random" in metadata["weights"]
     assert not (out / "report.html").exists()
+
+
+@pytest.mark.torch
+def test_the_exported_network_carries_a_supernets_weights(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
+    pytest.importorskip("torch", reason="needs torch")
+    import onnx
+
+    from ofa_core.formats.checkpoint import Preprocessing, write_checkpoint
+    from ofa_core.nn.supernet import Supernet, extract
+    from ofa_core.train.cli import app as train
+
+    half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
+    net, weights, out = Supernet(small, seed=1).eval(), tmp_path / "net.pt", tmp_path / "out"
+    write_checkpoint(weights, net, small, half)
+    argv = ("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", out)
+    code, _, err = call(*argv, "--weights", weights, "--data", "digits", "--no-report")
+    assert code == 0, err
+    assert "random weights" not in err
+    metadata = {entry.key: entry.value for entry in onnx.load(out / "subnet.onnx").metadata_props}
+    assert "random" not in metadata["weights"]
+    # The same as ofa-train exports, which is held against torch elsewhere.
+    words = ["export", str(weights), "--arch", str(out / "arch.json"), "--out", str(tmp_path / "again.onnx")]
+    assert run_app(train, words, prog="ofa-train") == 0
+    assert (out / "subnet.onnx").read_bytes() == (tmp_path / "again.onnx").read_bytes()
+    assert json.loads((out / "search.json").read_text())["weights"] == str(weights)
+    if find_spec("plotly"):
+        call("report", out)
+        assert f"has the weights of {weights}" in (out / "report.html").read_text()
+
+    # What is wrong with them is said before the search.
+    arch = arch_from_dict(read_arch_dict(out / "arch.json"), small)
+    write_checkpoint(tmp_path / "sub.pt", extract(net, arch), small, half, arch)
+    other = small.with_classes(7)
+    write_checkpoint(tmp_path / "other.pt", Supernet(proxyless(0.35)), proxyless(0.35), half)
+    for words, wanted, message in (
+        (["--weights", weights], 2, "images are needed"),
+        (["--data", "digits"], 2, "goes with --weights"),
+        (["--weights", tmp_path / "none.pt", "--data", "digits"], 1, "none.pt"),
+        (["--weights", tmp_path / "sub.pt", "--data", "digits"], 1, "holds one sub-net of tiny; a supernet"),
+        (["--weights", tmp_path / "other.pt", "--data", "digits"], 1, "a supernet of tiny is expected"),
+        (["--weights", weights, "--data", "imagefolder:/nowhere"], 1, "/nowhere"),
+    ):
+        code, _, err = call(*argv[:-1], tmp_path / "none", *words)
+        assert (code, message in err) == (wanted, True), err
+        assert not (tmp_path / "none").exists()
+
+    write_checkpoint(weights, Supernet(other, seed=1).eval(), other, half)
+    code, _, err = call(*argv, "--weights", weights, "--data", "digits", "--no-report")
+    assert (code, "has 7 classes; its latency was predicted for 10" in err) == (0, True)
 
 
 def test_the_summary_for_people(lut: Path, tmp_path: Path, call: Any) -> None:
