@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 
 from ofa_core.arch import Arch, arch_from_dict, arch_to_dict
 from ofa_core.atomic import write_text
@@ -87,23 +88,27 @@ def calibration_of(
     """The calibration of a table by the `reference` networks among these.
 
     Args:
-        networks: measured in the table's context.
+        networks: measured in the table's context; one that was measured in several sessions counts once, with the
+            (geometric) mean, so that no measurement of it judges another.
         table: sums them; where it cannot, the sum that was written down with the network counts, if there is one.
         terms: as `fit_calibration` takes them.
 
     Returns:
         The calibration; None if there are fewer networks than it takes.
     """
-    known = []
+    repeats: dict[tuple[Space, Arch], list[Network]] = {}
     for net in networks:
-        if net.role != "reference":
-            continue
+        if net.role == "reference":
+            repeats.setdefault((net.space, net.arch), []).append(net)
+    known = []
+    for nets in repeats.values():
+        net = nets[-1]
         try:
             total: float | None = float(table.sum_ms(net.space, [net.arch])[0])
         except MissingBlockError:
             total = net.sum_ms
         if total is not None:
-            known.append((total, net.n_blocks, net.mparams, net.latency_ms))
+            known.append((total, net.n_blocks, net.mparams, geometric_mean(net.latency_ms for net in nets)))
     if len(known) < MIN_NETWORKS:
         return None
     sums, layers, mparams, truth = zip(*known, strict=True)

@@ -139,7 +139,7 @@ class NetworkPredictor(Estimator):
     Attributes:
         mixture_: the fitted model.
         regime_: additive or launch-bound, with the evidence.
-        n_networks_: rows it was fitted on.
+        n_networks_: different networks it was fitted on.
         trees_: the correction by boosted trees, or None.
         priors_: the table and the other devices that it starts from.
         seen_: resolutions it was fitted on.
@@ -177,7 +177,8 @@ class NetworkPredictor(Estimator):
         """Learn from measured networks.
 
         Args:
-            archs: n networks, n >= 5; about 30 that `predictors.design` chose make a good predictor.
+            archs: n networks, at least 5 different ones; about 30 that `predictors.design` chose make a good predictor.
+                One that stands there several times counts once, with the (geometric) mean.
             latency_ms: (n,) milliseconds per batch.
 
         Raises:
@@ -188,10 +189,11 @@ class NetworkPredictor(Estimator):
         return self._learn(space, archs, latency_ms, priors)
 
     def _learn(self, space: Space, archs: Archs, latency_ms: ArrayLike, priors: Sequence[Estimator]) -> Self:
-        genomes = as_genomes(archs, space)
-        y = as_targets(latency_ms, len(genomes), "latency_ms")
+        every = as_genomes(archs, space)
+        values = as_targets(latency_ms, len(every), "latency_ms")
+        genomes, y = _once_each(every, values)
         if len(y) < MIN_NETWORKS:
-            raise PredictorError(f"{len(y)} measured networks; at least {MIN_NETWORKS} are needed")
+            raise PredictorError(f"{len(y)} different networks; at least {MIN_NETWORKS} are needed")
         if self.boost not in ("auto", "never"):
             raise PredictorError(f"boost is {self.boost!r}; auto or never")
         self.forget()
@@ -298,6 +300,14 @@ class NetworkPredictor(Estimator):
 
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
         return self.errors_.bounds(point, confidence)
+
+
+def _once_each(genomes: Genomes, latency_ms: Floats) -> tuple[Genomes, Floats]:
+    """Different networks, and the geometric mean of each one's latencies."""
+    nets, inverse, counts = np.unique(genomes, axis=0, return_inverse=True, return_counts=True)
+    if len(nets) == len(genomes):
+        return genomes, latency_ms
+    return nets, np.exp(np.bincount(inverse.reshape(-1), np.log(latency_ms)) / counts)
 
 
 def table_prior(table: LatencyTable | Path | str, space: Space) -> Estimator:

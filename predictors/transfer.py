@@ -72,7 +72,7 @@ class TransferPredictor(NetworkPredictor):
         """Learn from a few measured networks.
 
         Args:
-            archs: n networks of the new device, n >= 5; 10 to 50 are usual.
+            archs: n networks of the new device, at least 5 different ones; 10 to 50 are usual.
             latency_ms: (n,) milliseconds per batch.
             sources: what is known of other devices, see `as_source`; none makes this a `NetworkPredictor`.
 

@@ -197,7 +197,7 @@ def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple
         return table, networks
     table = with_energy(table, networks)
     table.write(out)
-    kept = _kept_networks(networks_path(out), context)
+    kept = _kept_networks(networks_path(out), context, networks)
     write_networks(networks_path(out), context, [*networks, *kept])
     return table, networks
 
@@ -328,12 +328,12 @@ def _header(job: Job, plan: Plan, context: Context) -> dict[str, Any]:
     }
 
 
-def _kept_networks(path: Path, context: Context) -> list[Network]:
-    """Networks that were verified earlier in exactly this context."""
-    if not path.exists():
+def _kept_networks(path: Path, context: Context, again: Sequence[Network]) -> list[Network]:
+    """Networks that were measured later in exactly this context, by `verify` or a search."""
+    if not path.exists() or read_context(path) != context:
         return []
-    rows = read_networks(path)
-    return [net for net in rows if net.role == "verify"] if read_context(path) == context else []
+    known = {net.arch for net in again}
+    return [net for net in read_networks(path) if net.role == "verify" or net.arch not in known]
 
 
 def read_context(path: Path) -> Context | None:

@@ -139,6 +139,13 @@ def test_a_calibration_takes_the_tables_sum_first_and_the_written_one_where_the_
         assert found is not None
         assert (found.n_networks, found.scale) == (8, pytest.approx(1.25))
     assert calibration_of(networks(None), empty) is None
+    # Measured again in another session, 4 % slower: still one network, and no measurement of it judges the other.
+    again = [replace(net, latency_ms=1.04 * net.latency_ms) for net in networks(None)[:3]]
+    found = calibration_of([*networks(None), *again], whole, ())
+    assert found is not None
+    assert found.n_networks == 8
+    assert found.loo_errors[:3] == pytest.approx([found.loo_errors[0]] * 3)
+    assert np.exp(found.loo_errors[0] - found.loo_errors[7]) == pytest.approx(1.04**0.5, rel=0.01)
     assert calibration_of([replace(net, role="verify") for net in networks(1.0)], whole) is None
 
 

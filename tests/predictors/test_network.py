@@ -48,6 +48,22 @@ def test_an_additive_model_is_its_table(space):
     assert dense.sum(genomes) == pytest.approx(basis.columns(genomes) @ coef, rel=1e-9, abs=1e-9)
 
 
+def test_a_network_that_was_measured_twice_counts_once(space):
+    rng = np.random.default_rng(5)
+    genomes = space.sample_genomes(20, rng)
+    y = noisy(device_ms(space, genomes), rng)
+    once = NetworkPredictor(space).fit(genomes, y)
+    twice = NetworkPredictor(space).fit(
+        np.concatenate([genomes, genomes[:8]]), np.concatenate([1.1 * y[:8], y[8:], y[:8] / 1.1])
+    )
+    assert twice.n_networks_ == len(twice.errors_.log_errors) == 20
+    test = space.sample_genomes(50, rng)
+    for a, b in zip(once.predict(test, return_interval=True), twice.predict(test, return_interval=True), strict=True):
+        assert b == pytest.approx(a, rel=1e-6)
+    with pytest.raises(PredictorError, match="4 different networks; at least 5"):
+        NetworkPredictor(space).fit(np.repeat(genomes[:4], 3, axis=0), np.repeat(y[:4], 3))
+
+
 @pytest.mark.parametrize("launch", [0.01, 6.0])
 def test_thirty_networks_are_enough_for_an_additive_device(space, launch):
     rng = np.random.default_rng(3)

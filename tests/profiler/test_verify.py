@@ -111,6 +111,23 @@ def test_rows_are_added_and_only_references_refit(tmp_path: Path) -> None:
     assert (before.n_networks, after.n_networks) == (8, 11)
 
 
+def test_what_was_measured_later_outlives_a_repeated_profile(tmp_path: Path) -> None:
+    out = table(tmp_path)
+    first = read_networks(networks_path(out))
+    check(out, make_device(), nets(3), role="reference")
+    check(out, make_device(), nets(2, seed=6))
+    check(out, make_device(), nets(3), role="reference")  # in another session, as a search does
+    rows = read_networks(networks_path(out))
+    assert [row.role for row in rows[8:]] == ["reference"] * 3 + ["verify"] * 2 + ["reference"] * 3
+    calibration = load_calibration(out, LatencyTable.read(out))[0]
+    assert calibration is not None
+    assert calibration.n_networks == 11
+    device = make_device()
+    again = profile(make_job(), device, AgentRunner(device, "sleep"), out)  # all of it is in the journal
+    assert again.networks == first
+    assert read_networks(networks_path(out)) == rows
+
+
 def test_what_does_not_fit_is_refused_before_or_without_writing(tmp_path: Path) -> None:
     out = table(tmp_path)
     untouched = networks_path(out).read_bytes()
