@@ -257,36 +257,46 @@ def evaluate(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Draws of the networks to learn from.")] = 5,
     random: Annotated[bool, typer.Option("--random", help="Draw them at random, not D-optimally.")] = False,
     plots: Annotated[Path | None, typer.Option("--plots", help="Folder for PNG plots (needs matplotlib).")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Table and plots as one HTML file (needs plotly).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Judge predictors on measured networks: device x N, beside MACs alone, the table, and the device's own noise."""
-    from predictors.evaluation import EvaluationRow, learning_curves
+    import numpy as np
+
+    from ofa_core.html_page import plotly_script
+    from predictors.evaluation import EvaluationRow, learning_curves, priors_of
     from predictors.loading import load_latency
     from predictors.measured import measured_arrays
     from predictors.metrics import metrics_of
-    from predictors.network import NetworkPredictor
+    from predictors.plots import Judged, draw_png, judge, write_page
+    from predictors.transfer import TransferPredictor
 
     numbers = [word.strip() for word in sizes.split(",")]
     if not all(word.isdigit() for word in numbers):
         raise typer.BadParameter(
             f"{sizes!r}; numbers with commas are expected, such as 10,30,100", param_hint="--sizes"
         )
+    if html is not None:
+        plotly_script()  # fails now rather than in the end
     rows: list[EvaluationRow] = []
+    judged: list[Judged] = []
     for named in measured:
         path, own_lut = _networks_of(named, lut)
         where, name = _measured_space(path, space, column)
         archs, values = measured_arrays(path, name, where)
-        genomes = where.encode(archs)
+        genomes, device = where.encode(archs), path.stem.removesuffix(".networks")
         if predictor is not None:
             model = load_latency(predictor, where)
             genomes, values = _unseen(model, predictor, path, genomes, values)
             y, low, high = model.predict(genomes, return_interval=True)
-            rows.append(EvaluationRow(path.stem, predictor.stem, 0, metrics_of(values, y, (low, high))))
+            rows.append(EvaluationRow(device, predictor.stem, 0, metrics_of(values, y, (low, high))))
         else:
             sources = [load_latency(other, where, fill=True) for other in source or []]
             table = None if own_lut is None else load_latency(own_lut, where, fill=True)
             rows += learning_curves(
-                path.stem,
+                device,
                 where,
                 genomes,
                 values,
@@ -296,16 +306,22 @@ def evaluate(
                 seeds=seeds,
                 d_optimal=not random,
             )
-            model = NetworkPredictor(where, device=path.stem).fit(genomes[::2], values[::2])
-        if plots is not None:
-            from predictors.plots import draw_evaluation
-
-            unseen = slice(None) if predictor is not None else slice(1, None, 2)
-            draw_evaluation(plots / f"{path.stem}.png", model, where, genomes[unseen], values[unseen])
+            learnt = np.unique(genomes, axis=0, return_inverse=True)[1].reshape(-1) % 2 == 0  # for the pictures
+            model = TransferPredictor(where, device=device)
+            model.fit(genomes[learnt], values[learnt], sources=priors_of(table, sources, where))
+            genomes, values = genomes[~learnt], values[~learnt]
+        if plots is not None or html is not None:
+            judged.append(judge(device, model, where, genomes, values))
+    records = [row.record() for row in rows]
+    if plots is not None:
+        for one in judged:
+            draw_png(plots / f"{one.device}.png", one)
+    if html is not None:
+        write_page(html, ROW_TITLES, _row_texts(records), judged)
     if as_json:
-        typer.echo(json.dumps([row.record() for row in rows]))
+        typer.echo(json.dumps(records))
     else:
-        _show_rows([row.record() for row in rows])
+        _show_rows(records)
 
 
 def _unseen(model: Estimator, predictor: Path, path: Path, genomes: Genomes, values: Floats) -> tuple[Genomes, Floats]:
@@ -340,18 +356,24 @@ def _measured_space(path: Path, name: str | None, column: str | None) -> tuple[S
     return found.pop(), column
 
 
-def _show_rows(records: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+ROW_TITLES = ("device", "model", "N", "Spearman", "Kendall", "MAPE %", "RMSPE %", "in 5 %", "in 10 %", "coverage %")
 
+
+def _row_texts(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     names = ("spearman", "kendall", "mape", "rmspe", "within_5", "within_10", "coverage")
-    titles = ("device", "model", "N", "Spearman", "Kendall", "MAPE %", "RMSPE %", "in 5 %", "in 10 %", "coverage %")
     rows = []
     for record in records:
         numbers = [record[name] for name in names]
         text = ["-" if v is None else f"{v:.3f}" if i < 2 else f"{v:.1f}" for i, v in enumerate(numbers)]
         rows.append((record["device"], record["model"], str(record["n_train"] or "-"), *text))
-    _table(Console(highlight=False), Table, titles, rows)
+    return rows
+
+
+def _show_rows(records: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    _table(Console(highlight=False), Table, ROW_TITLES, _row_texts(records))
 
 
 def _show(answer: dict[str, Any], *, blocks: bool) -> None:

@@ -23,7 +23,7 @@ from predictors.metrics import Metrics, mean_metrics, metrics_of
 from predictors.network import MIN_NETWORKS, NetworkPredictor, table_prior
 from predictors.transfer import TransferPredictor
 
-__all__ = ["EvaluationRow", "learning_curves", "macs_only", "repeatability"]
+__all__ = ["EvaluationRow", "learning_curves", "macs_only", "priors_of", "repeatability"]
 
 MIN_TEST = 20
 
@@ -131,8 +131,7 @@ def learning_curves(
         fresh = ~model.has_seen(genomes[test])
         if fresh.sum() >= MIN_NETWORKS:
             add("table", 0, [_judged(model, genomes[test][fresh], truth[fresh], confidence)])
-    # The calibration of a table may have seen the test networks; its plain sum has not.
-    priors = [*(table_prior(m.table, space) if isinstance(m, LutPredictor) else m for m in own), *sources]
+    priors = priors_of(table, sources, space)
     for n in sizes:
         if not MIN_NETWORKS <= n <= len(pool):
             continue
@@ -152,6 +151,12 @@ def learning_curves(
         for name, results in found.items():
             add(name, n, results)
     return rows
+
+
+def priors_of(table: Estimator | None, sources: Sequence[Estimator], space: Space) -> list[Estimator]:
+    """What a model starts from: the plain sum of the table, whose calibration may have seen the tests, and sources."""
+    own = [] if table is None else [table_prior(table.table, space) if isinstance(table, LutPredictor) else table]
+    return [*own, *sources]
 
 
 def _judged(model: Estimator, genomes: Genomes, truth: Floats, confidence: float) -> Metrics:

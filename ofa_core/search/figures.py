@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ofa_core.html_page import BLUE, GREEN, GREY, ORANGE, RED, dress
 from ofa_core.search.folder import Layer, Point, SearchFolder
 
 __all__ = ["blocks_figure", "front_figure", "measured_figure"]
 
-INK, GREY, LINE = "#1c2733", "#6b7885", "#e4e8ec"
-BLUE, ORANGE, GREEN, RED = "#2463a8", "#d9480f", "#2b8a5a", "#b3261e"
 STAGE_COLOURS = ("#2463a8", "#3f8ecb", "#5fb0a5", "#8db255", "#d6a431", "#c46b32", "#9a5ba5")
 
 
@@ -78,7 +77,7 @@ def front_figure(folder: SearchFolder) -> Any:
         xshift=5,
         font={"color": RED},
     )
-    _dress(figure, "Predicted latency (ms per batch)", folder.score_axis)
+    dress(figure, "Predicted latency (ms per batch)", folder.score_axis)
     return figure
 
 
@@ -136,7 +135,7 @@ def measured_figure(folder: SearchFolder) -> Any | None:
         yshift=2,
         font={"color": RED},
     )
-    _dress(figure, "Predicted latency (ms per batch)", "Measured latency (ms per batch)")
+    dress(figure, "Predicted latency (ms per batch)", "Measured latency (ms per batch)")
     figure.update_xaxes(range=[low, high])
     figure.update_yaxes(range=[low, high])
     return figure
@@ -191,7 +190,7 @@ def blocks_figure(layers: Sequence[Layer]) -> Any:
             "%{customdata[2]:.2f} M MACs, %{customdata[3]:.1f} k parameters<extra></extra>",
         )
     )
-    _dress(figure, "Latency in the table (ms)", "")
+    dress(figure, "Latency in the table (ms)", "")
     figure.update_layout(height=130 + 23 * len(layers), showlegend=False, bargap=0.25)
     figure.update_xaxes(range=[0, 1.12 * max(layer.latency_ms for layer in layers)])
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", automargin=True, tickfont={"size": 12})
@@ -201,19 +200,3 @@ def blocks_figure(layers: Sequence[Layer]) -> Any:
 def _networks(networks: Sequence[str]) -> list[str]:
     """Architectures in short, a stage a line."""
     return [network.replace(" ", "<br>") for network in networks]
-
-
-def _dress(figure: Any, x: str, y: str) -> None:
-    figure.update_layout(
-        height=460,
-        margin={"l": 10, "r": 16, "t": 10, "b": 10},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
-        dragmode=False,
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
-        hoverlabel={"bgcolor": "white", "bordercolor": LINE, "font": {"size": 12, "color": INK}, "align": "left"},
-    )
-    axis = {"gridcolor": LINE, "linecolor": GREY, "zeroline": False, "ticks": "outside", "tickcolor": LINE}
-    figure.update_xaxes(title={"text": x, "standoff": 10}, automargin=True, **axis)
-    figure.update_yaxes(title={"text": y, "standoff": 10}, automargin=True, **axis)

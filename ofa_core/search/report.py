@@ -8,42 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ofa_core.atomic import write_text
-from ofa_core.errors import OfaError
+from ofa_core.html_page import figure_html, page, plotly_script, section
 from ofa_core.search.figures import blocks_figure, front_figure, measured_figure
 from ofa_core.search.folder import SearchFolder, read_folder
 
 __all__ = ["write_report"]
-
-STYLE = """
-:root { color-scheme: light; --ink: #1c2733; --grey: #5d6975; --line: #e4e8ec; --blue: #2463a8; --orange: #d9480f; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f5f7f9; color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI",
-  Roboto, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 48px; }
-h1 { font-size: 26px; line-height: 1.25; margin: 0 0 4px; }
-h2 { font-size: 17px; margin: 0 0 2px; }
-p { margin: 0 0 10px; color: var(--grey); }
-section, .card { background: #fff; border: 1px solid var(--line); border-radius: 10px; }
-section { padding: 18px 18px 14px; margin-top: 16px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(155px, 1fr)); gap: 12px; margin-top: 18px; }
-.card { padding: 12px 14px; }
-.card .name { color: var(--grey); font-size: 13px; }
-.card .value { font-size: 23px; font-weight: 650; white-space: nowrap; }
-.card .more { color: var(--grey); font-size: 12.5px; line-height: 1.35; }
-.card.main { border-color: var(--orange); }
-.card.main .value { color: var(--orange); }
-ul { margin: 4px 0 4px; padding-left: 20px; }
-li { margin: 3px 0; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: 6px 10px 6px 0; border-top: 1px solid var(--line); }
-tr:first-child th, tr:first-child td { border-top: 0; }
-th { font-weight: 500; color: var(--grey); width: 34%; }
-code { font: 12.5px/1.45 ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
-footer { color: var(--grey); font-size: 13px; margin-top: 18px; }
-@media (max-width: 560px) { main { padding: 18px 10px 32px; } section { padding: 14px 10px 10px; }
-  h1 { font-size: 21px; } .cards { grid-template-columns: 1fr 1fr; gap: 8px; } .card .value { font-size: 20px; }
-  th { width: 40%; } }
-"""
 
 
 def write_report(folder: Path, path: Path) -> None:
@@ -58,14 +27,12 @@ def write_report(folder: Path, path: Path) -> None:
         OfaError: if plotly is not installed, naming the extra that brings it.
     """
     data = read_folder(folder)
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise OfaError("the report needs plotly: pip install 'ofa-latency[report]'") from error
-    write_text(path, _page(data, get_plotlyjs()))
+    script = plotly_script()
+    title, parts = _body(data)
+    write_text(path, page(title, parts, script))
 
 
-def _page(data: SearchFolder, script: str) -> str:
+def _body(data: SearchFolder) -> tuple[str, list[str]]:
     latency = data.record["latency"]
     context = latency["context"]
     kept = "measured within" if data.record["measured"] else "predicted within"
@@ -75,63 +42,39 @@ def _page(data: SearchFolder, script: str) -> str:
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(_subtitle(data))}</p>",
         f'<div class="cards">{"".join(_cards(data))}</div>',
-        _section("What these numbers are", "", f"<ul>{''.join(f'<li>{x}</li>' for x in _labels(data))}</ul>"),
-        _section(
+        section("What these numbers are", "", f"<ul>{''.join(f'<li>{x}</li>' for x in _labels(data))}</ul>"),
+        section(
             "Accuracy against latency",
             "Each point of the front is the most accurate sub-net found at its latency. Hover for its architecture; "
             "drag to zoom, double-click to go back.",
-            _figure(front_figure(data), "front"),
+            figure_html(front_figure(data), "front"),
         ),
         _measured_section(data),
     ]
     if data.layers:
         total = sum(layer.latency_ms for layer in data.layers)
         parts.append(
-            _section(
+            section(
                 "Where the winner's time goes",
                 f"Latency of each layer as the table has it, {total:.4g} ms in sum, not calibrated. "
                 "Colours are stages; grey layers are in every sub-net.",
-                _figure(blocks_figure(data.layers), "blocks"),
+                figure_html(blocks_figure(data.layers), "blocks", zoom=False),
             )
         )
-    parts.append(_section("Details", "", _table(_details(data))))
+    parts.append(section("Details", "", _table(_details(data))))
     parts.append(f"<footer>{escape(_versions(data))}</footer>")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n<script>{script}</script>\n</head>\n"
-        f"<body>\n<main>\n{chr(10).join(parts)}\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _figure(figure: Any, name: str) -> str:
-    # Dragging zooms with a mouse only: on a touch screen it scrolls the page.
-    zoom = f"if (matchMedia('(pointer: fine)').matches) Plotly.relayout('{name}', {{dragmode: 'zoom'}});"
-    config = {"responsive": True, "displayModeBar": False}
-    html = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=name,
-        config=config,
-        post_script=None if name == "blocks" else zoom,
-    )
-    return str(html)
-
-
-def _section(title: str, text: str, body: str) -> str:
-    below = f"<p>{escape(text)}</p>" if text else ""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{below}{body}\n</section>"
+    return title, parts
 
 
 def _measured_section(data: SearchFolder) -> str:
     title = "Predicted against measured"
     figure = measured_figure(data)
     if figure is None:
-        return _section(title, "No whole network was measured: there is nothing to hold the predictions against.", "")
+        return section(title, "No whole network was measured: there is nothing to hold the predictions against.", "")
     text = "Whole networks on the device. Points below the line were faster than predicted."
     if data.trials:
         text += " Candidates are drawn at the latency predicted when each was chosen, before it corrected anything."
-    return _section(title, text, _figure(figure, "measured"))
+    return section(title, text, figure_html(figure, "measured"))
 
 
 def _subtitle(data: SearchFolder) -> str:

@@ -16,7 +16,9 @@ from ofa_core.networks import networks_path, read_networks, write_networks
 from ofa_core.spaces import mobilenet_v3
 from ofa_core.table import LatencyTable
 from predictors.cli import app
+from predictors.network import NetworkPredictor
 from predictors.persistence import load_predictor
+from predictors.plots import LEVELS, judge
 
 
 def ofa_predict(*words: object) -> int:
@@ -322,6 +324,60 @@ def test_evaluate_a_predictor_with_plots(measured, capsys):
     assert ofa_predict("evaluate", "mine.csv", "--predictor", "x.predictor", "--plots", "pictures") == 0
     assert "x\t-" in capsys.readouterr().out
     assert Path("pictures/mine.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_evaluation_is_one_page_with_its_pictures(measured, capsys):
+    pytest.importorskip("plotly")
+    argv = (
+        "evaluate",
+        "mine.csv",
+        "luts/rig.networks.csv",
+        "--sizes",
+        "10",
+        "--seeds",
+        "1",
+        "--source",
+        "luts/rig.csv",
+    )
+    write_networks(
+        networks_path(Path("luts/rig.csv")),
+        LatencyTable.read(Path("luts/rig.csv")).context,
+        [replace(net, latency_ms=1.2 * net.latency_ms) for net in read_networks(networks_path(Path("luts/rig.csv")))]
+        * 2,
+    )
+    assert ofa_predict(*argv, "--html", "page.html") == 0
+    table = capsys.readouterr().out.splitlines()
+    html = Path("page.html").read_text()
+    outside = html[: html.index("<script>")] + html[html.index("</script>") :]
+    for line in table:
+        fields = "".join(f"<td>{field}</td>" for field in line.split("\t"))
+        assert fields in outside
+    for words in ("<h1>mine</h1>", "<h1>rig</h1>", 'id="scatter0"', 'id="residuals1"', 'id="coverage0"'):
+        assert words in outside
+    assert "src=" not in outside
+    assert "http" not in outside.replace("https://plot.ly", "")
+
+
+def test_pictures_show_the_networks_that_were_not_learnt_from(space, make_networks):
+    networks = make_networks(space, [160, 192], 80, noise=0.02)
+    archs, truth = [net.arch for net in networks], np.array([net.latency_ms for net in networks])
+    model = NetworkPredictor(space).fit(archs[:40], truth[:40])
+    judged = judge("rig", model, space, space.encode(archs[40:]), truth[40:])
+    assert judged.networks == tuple(str(arch) for arch in archs[40:])
+    assert judged.predicted == pytest.approx(model.predict(archs[40:]))
+    assert sum(len(group) for name, group in judged.residuals.items() if name.startswith("1.")) == 40
+    deep = [net.arch.depths[2] == 4 for net in networks[40:]]
+    want = 100 * np.log(truth[40:] / judged.predicted)[deep]
+    assert judged.residuals["3.4"] == pytest.approx(want)
+    inside = (judged.low <= truth[40:]) & (truth[40:] <= judged.high)
+    assert judged.covered[LEVELS.index(0.9)] == pytest.approx(100 * inside.mean())
+
+
+def test_without_plotly_nothing_is_computed_first(measured, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    assert ofa_predict("evaluate", "mine.csv", "--html", "page.html") == 1
+    assert "pip install 'ofa-latency[report]'" in capsys.readouterr().err
+    assert not Path("page.html").exists()
 
 
 def test_fit_refuses_in_one_line(measured, capsys):
