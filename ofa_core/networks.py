@@ -13,12 +13,12 @@ from ofa_core.arch import Arch, arch_from_dict, arch_to_dict
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
-from ofa_core.errors import ContextMismatchError, FormatError, OfaError
+from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
-from ofa_core.table import CONTEXT_COLUMNS, MAX_TEXT, TABLE_SCHEMA, Context, parse_context
+from ofa_core.table import CONTEXT_COLUMNS, MAX_TEXT, TABLE_SCHEMA, Context, LatencyTable, parse_context
 
-__all__ = ["NETWORK_COLUMNS", "Network", "calibration_of", "networks_path", "read_networks", "write_networks"]
+__all__ = ["NETWORK_COLUMNS", "Network", "calibration_of", "networks_path", "read_networks", "sum_by", "write_networks"]
 
 _ROLES = ("reference", "verify")
 _NUMBERS = ("sum_ms", "latency_ms", "median_ms", "p90_ms", "iqr_ms")
@@ -73,8 +73,13 @@ class Network:
         return sum(block.params for block in self.space.blocks(self.arch)) / 1e6
 
 
-def calibration_of(networks: Sequence[Network]) -> Calibration | None:
-    """The calibration by the `reference` networks among these; None if there are fewer than it takes."""
+def calibration_of(networks: Sequence[Network], terms: Sequence[str] | None = None) -> Calibration | None:
+    """The calibration by the `reference` networks among these; None if there are fewer than it takes.
+
+    Args:
+        networks: with the sums that are to be corrected.
+        terms: as `fit_calibration` takes them.
+    """
     refs = [net for net in networks if net.role == "reference"]
     if len(refs) < MIN_NETWORKS:
         return None
@@ -83,7 +88,16 @@ def calibration_of(networks: Sequence[Network]) -> Calibration | None:
         [net.n_blocks for net in refs],
         [net.mparams for net in refs],
         [net.latency_ms for net in refs],
+        terms,
     )
+
+
+def sum_by(table: LatencyTable, net: Network) -> float:
+    """A table's sum for a network, in milliseconds; what its row says where the table lacks one of its blocks."""
+    try:
+        return float(table.sum_ms(net.space, [net.arch])[0])
+    except MissingBlockError:
+        return net.sum_ms
 
 
 def networks_path(table: Path) -> Path:

@@ -8,6 +8,7 @@ and its interval is unknown (NaN).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -15,12 +16,12 @@ import numpy as np
 
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
-from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
+from ofa_core.calibration import MIN_NETWORKS, Calibration
 from ofa_core.dense import DenseTable
 from ofa_core.energy import EnergyModel, fit_energy, giga_sizes
-from ofa_core.errors import MissingBlockError, PredictorError
+from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
-from ofa_core.networks import Network, networks_path, read_networks
+from ofa_core.networks import Network, calibration_of, networks_path, read_networks, sum_by
 from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
 from ofa_core.table import Entry, Key, LatencyTable
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space
@@ -90,7 +91,13 @@ class LutPredictor(Estimator):
         self._complete_[list(self.resolutions_)] = True
         reference = [net for net in networks if net.role == "reference"]
         same = [net for net in reference if net.space == space]
-        self.calibration_ = self._calibrate(same if len(same) >= MIN_NETWORKS else reference)
+        self.calibration_ = calibration_of(
+            [
+                replace(net, sum_ms=sum_by(self.table_, net))
+                for net in (same if len(same) >= MIN_NETWORKS else reference)
+            ],
+            self.calibration_terms,
+        )
         self.energy_ = fit_energy(reference, self.table_)
         self._giga_: tuple[DenseTable, DenseTable] | None = None
         return self
@@ -108,20 +115,6 @@ class LutPredictor(Estimator):
             self.spread_ms_[key] = float(spread)
         self.table_ = self.table_.with_entries(more)
         self.n_filled_ += len(more)
-
-    def _calibrate(self, networks: Sequence[Network]) -> Calibration | None:
-        sums = []
-        for net in networks:
-            try:
-                total = float(self.table_.sum_ms(net.space, [net.arch])[0])
-            except MissingBlockError:
-                total = net.sum_ms
-            sums.append(total)
-        if len(sums) < MIN_NETWORKS:
-            return None
-        layers = [len(net.space.blocks(net.arch)) for net in networks]
-        mparams, truth = [net.mparams for net in networks], [net.latency_ms for net in networks]
-        return fit_calibration(sums, layers, mparams, truth, self.calibration_terms)
 
     # ---- what is known ---------------------------------------------------------------------------------------------
 
