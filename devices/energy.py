@@ -24,17 +24,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import stdev
-from types import TracebackType
-from typing import Self
 
 from devices.device import ChannelClosedError, Device, DeviceError, DeviceTimeoutError
 
 __all__ = ["METER_NAME", "Meter", "MeterError", "Power", "Reading", "average", "meter_command", "parse_reading"]
 
 METER_NAME = "ofa-meter"
-LEAST_W = (
-    0.05  # no device that is awake takes less, and none 1000 times as much from a battery: then it was milliamperes
-)
+# No device that is awake takes less, and none a thousand times as much from a battery: then it was milliamperes.
+LEAST_W = 0.05
 _START_S = 60.0  # until the first line: a Python that imports NVML, on a device that is busy
 _LATE_S = 15.0  # until the next reading
 
@@ -189,7 +186,7 @@ def meter_command(root: str = "/sys/class") -> list[str]:
 
 
 class Meter:
-    """A running meter. A context manager.
+    """A running meter, to be closed.
 
     Args:
         device: open.
@@ -239,11 +236,3 @@ class Meter:
     def close(self) -> None:
         """End the process."""
         self._channel.kill()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -16,7 +16,7 @@ which nobody was fitted to.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ofa_core.errors import TableError
 
-__all__ = ["Calibration", "conformal_quantile", "fit_calibration"]
+__all__ = ["Calibration", "conformal_quantile", "fit_calibration", "left_out_errors", "mape_of"]
 
 RIDGE = 0.05  # for every term but the scale: a network's error of 2 % against a term that is some 9 % of a latency
 MIN_NETWORKS = 5
@@ -131,13 +131,7 @@ def fit_calibration(
     if not (np.isfinite(sums).all() and np.isfinite(truth).all() and (sums > 0).all() and (truth > 0).all()):
         raise TableError("a calibration takes finite, positive sums and latencies only")
     scale, *rest = _solve(sizes, truth).tolist()
-    errors = []
-    keep = np.ones(len(truth), dtype=bool)
-    for i in range(len(truth)):
-        keep[i] = False
-        left_out = float(sizes[i] @ _solve(sizes[keep], truth[keep]))
-        keep[i] = True
-        errors.append(math.log(truth[i] / max(left_out, 1e-12)))
+    errors = left_out_errors(sizes, truth, _solve)
     found = dict(zip(terms, rest, strict=True))
     return Calibration(
         scale=scale,
@@ -145,10 +139,26 @@ def fit_calibration(
         per_mparam_ms=found.get("per_mparam", 0.0),
         n_networks=len(truth),
         raw_bias=float(np.mean(sums / truth - 1)),
-        loo_mape=float(np.mean(np.abs(np.exp(-np.asarray(errors)) - 1))),
-        loo_errors=tuple(errors),
+        loo_mape=mape_of(errors),
+        loo_errors=tuple(errors.tolist()),
         spearman=spearman(sums, truth),
     )
+
+
+def left_out_errors(
+    sizes: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    solve: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """(n,) log(truth / prediction) of each of (n, p) rows, by the coefficients that `solve` finds from all others."""
+    others = ~np.eye(len(truth), dtype=bool)
+    predicted = [sizes[i] @ solve(sizes[keep], truth[keep]) for i, keep in enumerate(others)]
+    return np.asarray(np.log(truth / np.maximum(predicted, 1e-12)))
+
+
+def mape_of(log_errors: ArrayLike) -> float:
+    """The mean absolute error of predictions, as a fraction of the truth, from log(truth / prediction)."""
+    return float(np.mean(np.abs(np.exp(-np.asarray(log_errors)) - 1)))
 
 
 def _solve(sizes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:

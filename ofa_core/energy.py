@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.blocks import BlockSpec
-from ofa_core.calibration import GAIN_OF_A_TERM, MIN_NETWORKS, conformal_quantile
-from ofa_core.errors import MissingBlockError
-from ofa_core.networks import Network
+from ofa_core.calibration import GAIN_OF_A_TERM, MIN_NETWORKS, conformal_quantile, left_out_errors, mape_of
+from ofa_core.networks import Network, sum_by
 from ofa_core.table import LatencyTable
 
 __all__ = ["EnergyModel", "fit_energy", "giga_sizes"]
@@ -53,7 +52,7 @@ class EnergyModel:
     @property
     def loo_mape(self) -> float:
         """Mean absolute leave-one-out error, as a fraction."""
-        return float(np.mean(np.abs(np.exp(-np.asarray(self.loo_errors)) - 1)))
+        return mape_of(self.loo_errors)
 
     def margin(self, confidence: float = 0.9) -> float:
         """The factor m such that an energy lies in [prediction / m, prediction * m] with this probability."""
@@ -91,8 +90,8 @@ def fit_energy(networks: Sequence[Network], table: LatencyTable) -> EnergyModel 
         return None
     sizes = np.array([sizes for sizes, _ in known], dtype=np.float64)
     truth = np.array([mj for _, mj in known], dtype=np.float64)
-    simple, rich = (_left_out(sizes[:, :n], truth) for n in (1, 3))
-    n_terms = 3 if _mape(rich) < GAIN_OF_A_TERM * _mape(simple) else 1
+    simple, rich = (left_out_errors(sizes[:, :n], truth, _solve) for n in (1, 3))
+    n_terms = 3 if mape_of(rich) < GAIN_OF_A_TERM * mape_of(simple) else 1
     watts, per_mac, per_element = (*_solve(sizes[:, :n_terms], truth).tolist(), 0.0, 0.0)[:3]
     errors = rich if n_terms == 3 else simple
     return EnergyModel(watts, per_mac, per_element, batch_size, len(truth), tuple(errors.tolist()))
@@ -101,21 +100,7 @@ def fit_energy(networks: Sequence[Network], table: LatencyTable) -> EnergyModel 
 def _sizes(net: Network, table: LatencyTable) -> tuple[float | None, float, float]:
     sizes = [giga_sizes(block, table.context.batch_size) for block in net.space.blocks(net.arch)]
     macs, elements = np.sum(sizes, axis=0).tolist()
-    try:
-        return float(table.sum_ms(net.space, [net.arch])[0]), macs, elements
-    except MissingBlockError:
-        return net.sum_ms, macs, elements
-
-
-def _left_out(sizes: Floats, truth: Floats) -> Floats:
-    """Log errors of each network by a model of all others."""
-    others = ~np.eye(len(truth), dtype=bool)
-    predicted = np.array([sizes[i] @ _solve(sizes[keep], truth[keep]) for i, keep in enumerate(others)])
-    return np.asarray(np.log(truth / predicted))
-
-
-def _mape(errors: Floats) -> float:
-    return float(np.mean(np.abs(np.exp(-errors) - 1)))
+    return sum_by(table, net), macs, elements
 
 
 def _solve(sizes: Floats, truth: Floats) -> Floats:

@@ -26,6 +26,7 @@ __all__ = [
     "networks_path",
     "read_networks",
     "spaces_of",
+    "sum_by",
     "write_networks",
 ]
 
@@ -83,14 +84,14 @@ class Network:
 
 
 def calibration_of(
-    networks: Sequence[Network], table: LatencyTable, terms: Sequence[str] | None = None
+    networks: Sequence[Network], table: LatencyTable | None, terms: Sequence[str] | None = None
 ) -> Calibration | None:
     """The calibration of a table by the `reference` networks among these.
 
     Args:
         networks: measured in the table's context; one that was measured in several sessions counts once, with the
             (geometric) mean, so that no measurement of it judges another.
-        table: sums them; where it cannot, the sum that was written down with the network counts, if there is one.
+        table: sums them; where it cannot, or without one, the sum that was written down with a network counts, if any.
         terms: as `fit_calibration` takes them.
 
     Returns:
@@ -103,10 +104,7 @@ def calibration_of(
     known = []
     for nets in repeats.values():
         net = nets[-1]
-        try:
-            total: float | None = float(table.sum_ms(net.space, [net.arch])[0])
-        except MissingBlockError:
-            total = net.sum_ms
+        total = net.sum_ms if table is None else sum_by(table, net)
         if total is not None:
             known.append((total, net.n_blocks, net.mparams, geometric_mean(net.latency_ms for net in nets)))
     if len(known) < MIN_NETWORKS:
@@ -122,6 +120,14 @@ def spaces_of(table: LatencyTable, networks: Sequence[Network] = ()) -> tuple[st
     if len(covered) != 1 and len(named) == 1 and (not covered or named <= set(covered)):
         return tuple(named)
     return covered
+
+
+def sum_by(table: LatencyTable, net: Network) -> float | None:
+    """A table's sum for a network, in milliseconds; what its row says, if anything, where the table lacks a block."""
+    try:
+        return float(table.sum_ms(net.space, [net.arch])[0])
+    except MissingBlockError:
+        return net.sum_ms
 
 
 def networks_path(table: Path) -> Path:

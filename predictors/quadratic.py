@@ -218,7 +218,7 @@ class QuadraticForm:
     def from_arrays(cls, arrays: dict[str, Floats]) -> QuadraticForm:
         """The inverse of `arrays`."""
         scalars = {name: float(arrays[name]) for name in ("constant", "log_macs", "decay")}
-        scalars["ceiling"] = float(arrays.get("ceiling", np.inf))  # files before 1.1 have none
+        scalars["ceiling"] = float(arrays.get("ceiling", np.inf))  # older files have none
         return cls(slot=arrays["slot"], centre=arrays["centre"], matrix=arrays["matrix"], **scalars)
 
 

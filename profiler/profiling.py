@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,7 +209,7 @@ def _energy_if_told(
     """Look whether the device tells its energy now, before anything takes long; None if not."""
     n = min(N_NETWORKS, sum(isinstance(item, NetworkItem) for item in plan.items))
     try:
-        with open_meter(device, job.backend, energy) as meter:
+        with closing(open_meter(device, job.backend, energy)) as meter:
             meter.wait()
             say(
                 f"{device.name}: energy by {meter.source}: after the table, {n} networks run half a minute each, with "
@@ -240,7 +241,7 @@ def _measure_energy(
     with (
         tempfile.TemporaryDirectory(prefix="ofa-models-") as folder,
         Journal(journal_file, _header(job, plan, context)) as journal,
-        open_meter(device, job.backend, options) as meter,
+        closing(open_meter(device, job.backend, options)) as meter,
     ):
 
         def record(what: EnergyRecord) -> None:

@@ -25,7 +25,7 @@ from scipy import stats
 from devices.device import Device
 from devices.facts import Conditions
 from ofa_core.arch import Arch
-from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration, spearman
+from ofa_core.calibration import MIN_NETWORKS, Calibration, spearman
 from ofa_core.errors import ContextMismatchError, OfaError
 from ofa_core.networks import Network, calibration_of, networks_path, read_networks, write_networks
 from ofa_core.space import Space
@@ -299,16 +299,8 @@ def _state_networks(networks: Sequence[Network], others: Sequence[NetworkItem]) 
 
 def _state(pairs: Sequence[tuple[Network, Network]]) -> Calibration | None:
     """What networks take now, as a correction of what they took in the table's session."""
-    if len(pairs) < MIN_NETWORKS:
-        return None
-    then, now = zip(*pairs, strict=True)
-    return fit_calibration(
-        [net.latency_ms for net in then],
-        [net.n_blocks for net in then],
-        [net.mparams for net in then],
-        [net.latency_ms for net in now],
-        ("per_mparam",),
-    )
+    rows = [replace(now, sum_ms=then.latency_ms, role="reference") for then, now in pairs]
+    return calibration_of(rows, None, ("per_mparam",))
 
 
 def _check(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ofa_core.arch import arch_from_dict
+from ofa_core.calibration import Calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.networks import read_networks
@@ -256,13 +257,14 @@ def _networks(folder: Path, record: Mapping[str, Any]) -> tuple[tuple[Point, ...
     path = folder / "networks.csv"
     if not path.exists():
         return (), ()
-    scale, *more = 1.0, 0.0, 0.0
-    if record["latency"]["calibration"] is not None:
-        scale, *more = (record["latency"]["calibration"][name] for name in ("scale", "per_block_ms", "per_mparam_ms"))
+    known = record["latency"]["calibration"]
+    calibration = None if known is None else Calibration(**{f.name: known[f.name] for f in fields(Calibration)})
     points: dict[str, list[Point]] = {"reference": [], "verify": []}
     for net in read_networks(path):
         if net.sum_ms is None:
             continue
-        predicted = scale * net.sum_ms + more[0] * net.n_blocks + more[1] * net.mparams
+        predicted = net.sum_ms
+        if calibration is not None:
+            predicted = float(calibration.predict(net.sum_ms, net.n_blocks, net.mparams))
         points[net.role].append(Point(predicted, net.latency_ms, None, None, str(net.arch)))
     return tuple(points["reference"]), tuple(points["verify"])

@@ -28,6 +28,7 @@ _CONTEXT = {
 _CALIBRATION = {
     **dict.fromkeys(("scale", "per_block_ms", "per_mparam_ms", "raw_bias", "loo_mape", "spearman", "margin_90"), float),
     "n_networks": int,
+    "loo_errors": [float],
 }
 _MEASURED = {
     **dict.fromkeys(("latency_ms", "low_ms", "high_ms"), float),

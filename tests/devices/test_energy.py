@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,7 @@ def test_packages_and_memory_are_counted_once(device: LocalDevice, tmp_path: Pat
     zone(tmp_path, "0:1", "dram", 300)
     zone(tmp_path, "1", "package-1", 20)
     zone(tmp_path, "2", "psys", 9)  # the whole platform, packages included
-    with Meter(device, meter_command(str(tmp_path))) as meter:
+    with closing(Meter(device, meter_command(str(tmp_path)))) as meter:
         assert meter.source == "rapl"
         first = meter.wait()
         package.write_text("13\n")
@@ -160,7 +161,7 @@ def test_a_device_without_a_meter_says_so(device: LocalDevice, tmp_path: Path, m
 
 def test_a_phone_on_its_battery_and_then_on_a_charger(device: LocalDevice, tmp_path: Path) -> None:
     folder = battery(tmp_path, "Discharging", -500_000, 4_000_000)
-    with Meter(device, meter_command(str(tmp_path))) as meter:
+    with closing(Meter(device, meter_command(str(tmp_path)))) as meter:
         assert meter.source == "battery"
         assert meter.wait().watts == pytest.approx(2.0)
         (folder / "status").write_text("Not charging\n")
@@ -177,7 +178,7 @@ def test_a_phone_that_tells_by_dumpsys_only(
     program.write_text(f"#!/bin/sh\nprintf '{text}\\n'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    with Meter(device, meter_command(str(tmp_path))) as meter:
+    with closing(Meter(device, meter_command(str(tmp_path)))) as meter:
         assert meter.source == "battery"
         assert average([meter.wait()] * 2 + [meter.wait()]).watts == pytest.approx(2.0)
 
@@ -210,7 +211,7 @@ def _content(path: Path) -> bytes:
 
 def test_the_fake_device_s_meter_wraps_and_tells_load_from_rest() -> None:
     device = FakeDevice(watts=lambda model: 20.0 if model is None else 50.0)
-    with Meter(device, meter_command()) as meter:
+    with closing(Meter(device, meter_command())) as meter:
         rest = [meter.wait() for _ in range(31)]
         assert average(rest).watts == pytest.approx(20)
         device.advance(30.0, b"model")
@@ -228,7 +229,7 @@ def _meter_of_a_pushed_battery(device, tmp_path: Path) -> None:
     folder = battery(tmp_path / "here", "Discharging", 500, 4_000_000)  # milliamperes, as some drivers tell
     for file in folder.iterdir():
         device.push(file, f"sys/power_supply/battery/{file.name}")
-    with Meter(device, meter_command(f"{device.work_dir}/sys")) as meter:
+    with closing(Meter(device, meter_command(f"{device.work_dir}/sys"))) as meter:
         assert meter.source == "battery"
         readings = [meter.wait() for _ in range(3)]
         assert average(readings).watts == pytest.approx(2.0)
@@ -252,8 +253,11 @@ def test_the_meter_of_a_phone(phones, tmp_path: Path) -> None:
     with AdbDevice(phones.serial(1)) as device:
         _meter_of_a_pushed_battery(device, tmp_path)
         phones.set(1, "battery", "  status: 3\n  voltage: 4000\n  current now: -250\n")
-        with Meter(device, meter_command(f"{device.work_dir}/none")) as meter:
+        with closing(Meter(device, meter_command(f"{device.work_dir}/none"))) as meter:
             assert average([meter.wait() for _ in range(3)]).watts == pytest.approx(1.0)
         phones.set(1, "battery", "  status: 2\n  voltage: 4000\n  current now: 250\n")
-        with Meter(device, meter_command(f"{device.work_dir}/none")) as meter, pytest.raises(MeterError, match="Wi-Fi"):
+        with (
+            closing(Meter(device, meter_command(f"{device.work_dir}/none"))) as meter,
+            pytest.raises(MeterError, match="Wi-Fi"),
+        ):
             meter.wait()

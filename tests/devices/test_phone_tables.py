@@ -160,7 +160,9 @@ def test_tuning_is_undone_after_ctrl_c(phones, tmp_path: Path, agent: Path) -> N
     log, journal = tmp_path / "log", tmp_path / "luts" / "adb-pixel2-tflite.journal.jsonl"
     with log.open("w") as file:
         command = [*profile_command(tmp_path, agent, "adb:pixel2"), "--tune"]
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit that it is ignored
         tool = subprocess.Popen(command, stdout=file, stderr=file, cwd=tmp_path)
+        signal.signal(signal.SIGINT, before)
         try:
             deadline = time.monotonic() + 90
             while not (journal.exists() and b'{"p":' in journal.read_bytes()):

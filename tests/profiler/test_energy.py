@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,7 @@ def test_a_charger_that_is_plugged_in_spoils_what_comes_after(tmp_path: Path, mo
     with (
         LocalDevice(tmp_path) as device,
         AgentRunner(device, "sleep") as runner,
-        Meter(device, meter_command(str(tmp_path / "sys"))) as meter,
+        closing(Meter(device, meter_command(str(tmp_path / "sys")))) as meter,
     ):
         runner.open()
         measure_energy([(i, model, 5.0) for i in range(3)], runner, meter, record, threads=1, cpus=None)

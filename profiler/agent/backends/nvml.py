@@ -102,7 +102,6 @@ def gpu_state(nvml: Any, index: int) -> dict[str, Any]:
 
 def energy_lines(backend: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
     """Yield the lines of a power meter (`devices/energy.py`) for a backend's GPU, one a second, for ever."""
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     nvml = open_nvml()
     if nvml is None:
         yield "none NVML cannot be used there: pip install nvidia-ml-py, for the interpreter that runs the agent"

@@ -102,11 +102,11 @@ def test_from_training_to_a_deployed_net_within_its_measured_limit(call, verify,
     class Deployed(ModelStore):
         """Measures the trained file where the profiler would write one with random weights."""
 
-        def _model(self, item: Item) -> bytes:
+        def _model(self, item: Item, suffix: str) -> bytes:
             if item == NetworkItem(SPACE, read.arch):
                 measured.append(files["onnx"].read_bytes())
                 return measured[-1]
-            return super()._model(item)
+            return super()._model(item, suffix)
 
     measured: list[bytes] = []
     monkeypatch.setattr(profiling, "ModelStore", Deployed)

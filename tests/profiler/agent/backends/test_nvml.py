@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("backend", "source"), [("torch-cuda", "nvml-power"), ("torch-cuda:1", "nvml"), ("onnxruntime-cuda:1", "nvml")]
 )
 def test_the_packed_agent_is_the_meter(nvml: None, tmp_path: Path, backend: str, source: str) -> None:
-    with LocalDevice(tmp_path) as device, open_meter(device, backend, EnergyOptions()) as meter:
+    with LocalDevice(tmp_path) as device, closing(open_meter(device, backend, EnergyOptions())) as meter:
         assert meter.source == source
         readings = [meter.wait() for _ in range(3)]
     assert bool(readings[0].counters) == (source == "nvml")
