@@ -59,6 +59,7 @@ _RECORD = {
     "measured": _Maybe(_MEASURED),
     "confidence": _Maybe(float),
     "limits": {},
+    "energy_mj": _Maybe(float),
     "weights": _Maybe(str),
     "latency": _LATENCY,
     "accuracy": {"source": str, "label": str, "note": str, "percent": bool},

@@ -104,6 +104,8 @@ def _cards(data: SearchFolder) -> Iterable[str]:
         yield _card("Score", f"{best.top1:.2f}", f"{record['accuracy']['label']}, not an accuracy")
     yield _card("MACs", f"{_millions(record['mmacs'])} M", "one image")
     yield _card("Parameters", f"{record['params_m']:.2f} M", "float32: " + f"{4 * record['params_m']:.1f} MB")
+    if record["energy_mj"] is not None:
+        yield _card("Predicted energy", f"{record['energy_mj']:.3g} mJ", "per batch, above idle")
     yield _card("Input", f"{record['arch']['r'][0]} px", f"{sum(record['arch']['d'])} searchable blocks")
 
 
@@ -191,7 +193,7 @@ def _per(what: str, ms: float) -> str:
 def _limits(record: Any) -> str:
     context = record["latency"]["context"]
     parts = [f"{record['limit_ms']:g} ms per batch{' of ' + str(context['batch_size']) if context else ''}"]
-    units = {"mmacs": "M MACs", "params_m": "M parameters"}
+    units = {"mmacs": "M MACs", "params_m": "M parameters", "energy_mj": "mJ above idle"}
     parts += [f"{value:g} {units.get(name, name)}" for name, value in record["limits"].items()]
     if record["confidence"] is not None:
         parts.append(f"with probability {record['confidence']:g}")

@@ -275,6 +275,10 @@ def test_a_limit_on_energy(lut: Path, tmp_path: Path, small: Space, call: Any) -
     assert frugal["energy_mj"] == pytest.approx(rule, rel=1e-6)
     assert json.loads((tmp_path / "o" / "search.json").read_text())["energy_mj"] == frugal["energy_mj"]
     assert " mJ above idle" in call(*common, "--max-energy-mj", limit)[1]
+    assert call("report", tmp_path / "o")[0] == 0
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert f"{frugal['energy_mj']:.3g} mJ" in page
+    assert f"{limit:g} mJ above idle" in page
     code, _, err = call(*common, "--max-energy-mj", 1e-6)
     assert code == 1
     assert "no sub-net of tiny has energy_mj <= 1e-06; the smallest is" in err
