@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from devices.adb_channel import AdbChannel
 from devices.adb_client import adb, find_phone
 from devices.device import (
     ChannelClosedError,
+    ClosedAtExit,
     Completed,
     DeviceError,
     DeviceProcessError,
@@ -45,7 +45,7 @@ _PUSH_S = 300.0
 _UNSET = -1
 
 
-class AdbDevice:
+class AdbDevice(ClosedAtExit):
     """A phone behind adb.
 
     Args:
@@ -350,14 +350,6 @@ class AdbDevice:
                 self._script('[ "$(cat .owner)" = "$2" ] && cd / && rm -rf -- "$1"', self.work_dir, self._token)
         self._is_closed = True
         self._local.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_target(target: Target) -> AdbDevice:

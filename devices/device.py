@@ -29,6 +29,7 @@ __all__ = [
     "MAX_LINE_BYTES",
     "Channel",
     "ChannelClosedError",
+    "ClosedAtExit",
     "Completed",
     "Device",
     "DeviceConfigError",
@@ -135,6 +136,22 @@ class Channel(Protocol):
 
     def stderr_tail(self) -> str:
         """Return the last few kilobytes of the process's stderr; empty when there are none."""
+
+
+class ClosedAtExit:
+    """A context manager that closes itself, as every `Device` is."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Device(Protocol):

@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from devices.device import (
     ChannelClosedError,
+    ClosedAtExit,
     Completed,
     DeviceProcessError,
     DeviceStorageError,
@@ -95,7 +95,7 @@ cpu3 25 0 25 275 0 0 0 0 0 0
 _WRAP_UJ = 1_000_000_000
 
 
-class FakeDevice:
+class FakeDevice(ClosedAtExit):
     """A device in memory.
 
     Args:
@@ -226,14 +226,6 @@ class FakeDevice:
         for channel in self._channels:
             channel.kill()
         self.files.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check_connection(self) -> None:
         if not self._is_connected:

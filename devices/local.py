@@ -14,12 +14,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 from devices.device import (
     MAX_LINE_BYTES,
     ChannelClosedError,
+    ClosedAtExit,
     Completed,
     DeviceProcessError,
     DeviceStorageError,
@@ -38,7 +38,7 @@ _KILL_WAIT_S = 10.0
 _WRITE_TIMEOUT_S = 60.0
 
 
-class LocalDevice:
+class LocalDevice(ClosedAtExit):
     """This machine.
 
     Args:
@@ -125,14 +125,6 @@ class LocalDevice:
             channel.kill()
         self._channels = []
         shutil.rmtree(self.work_dir, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class LocalChannel:

@@ -13,12 +13,11 @@ import posixpath
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import paramiko
 
 from devices.device import (
+    ClosedAtExit,
     Completed,
     DeviceError,
     DeviceProcessError,
@@ -41,7 +40,7 @@ _CHUNK_BYTES = 1 << 18
 _LOST = (paramiko.SSHException, EOFError, OSError)
 
 
-class SshDevice:
+class SshDevice(ClosedAtExit):
     """A machine behind ssh.
 
     Args:
@@ -342,14 +341,6 @@ class SshDevice:
                 self.run(["sh", "-c", 'cd / && rm -rf -- "$1"', "sh", self.work_dir], timeout_s=_START_S)
         self._is_closed = True
         self._drop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_target(target: Target) -> SshDevice:
