@@ -241,6 +241,31 @@ def _networks_of(path: Path, lut: Path | None) -> tuple[Path, Path | None]:
 
 
 @app.command()
+def batch(
+    batch_size: Annotated[int, typer.Argument(min=1, help="Images per inference.", show_default=False)],
+    tables: Annotated[
+        list[Path], typer.Argument(help="The device's tables at two or more other batch sizes.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where the table goes.")],
+) -> None:
+    """Estimate a device's table at a batch size that was not measured, from its tables at others."""
+    from ofa_core.formats.yaml_tables import read_table
+    from predictors.batches import table_at_batch
+
+    table, error = table_at_batch([read_table(path) for path in tables], batch_size)
+    table.write(out)
+    known = "their error is not known: a third batch size would tell"
+    if error is not None:
+        known = f"of batch sizes left out, the error was {100 * error:.1f} %"
+    typer.echo(f"{out}: {len(table)} blocks estimated at batch size {batch_size}; {known}")
+    typer.echo(
+        f"to calibrate: ofa-profile --nets 12 --batch-size {batch_size} --out NETS.csv on the device, then "
+        f"ofa-predict fit NETS.csv --lut {out} --out NAME.predictor",
+        err=True,
+    )
+
+
+@app.command()
 def evaluate(
     measured: Annotated[
         list[Path],
