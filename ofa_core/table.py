@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -40,6 +41,8 @@ __all__ = [
     "parse_int",
     "parse_ms",
     "read_csv_rows",
+    "reference_ns_of",
+    "statistic_name",
 ]
 
 TABLE_SCHEMA = 1
@@ -86,6 +89,25 @@ class Context:
         """The fields in which two contexts differ, as `field a != b`."""
         mine, theirs = asdict(self), asdict(other)
         return [f"{name} {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+
+
+def statistic_name(ref_ns: float) -> str:
+    """The `statistic` column: the mean of clean runs at the machine speed at which the probe takes that long."""
+    return f"mean@{ref_ns / 1e3:.3f}us"
+
+
+def reference_ns_of(statistic: str) -> float:
+    """The probe's time in a `statistic` column.
+
+    Raises:
+        TableError: if the table was not measured by this profiler.
+    """
+    match = re.fullmatch(r"mean@(\d+\.\d+)us", statistic)
+    if not match or float(match[1]) <= 0:
+        raise TableError(
+            f"statistic {statistic!r} names no reference speed; only what ofa-profile measured can be measured again"
+        )
+    return float(match[1]) * 1e3
 
 
 @dataclass(frozen=True, slots=True)

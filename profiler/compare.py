@@ -9,8 +9,7 @@ import numpy as np
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import TableError
-from ofa_core.table import Entry, Key, LatencyTable
-from profiler.tables import reference_ns_of
+from ofa_core.table import Entry, Key, LatencyTable, reference_ns_of
 
 __all__ = ["Change", "Comparison", "compare"]
 

@@ -18,7 +18,7 @@ from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.networks import Network, networks_path, read_networks, write_networks
 from ofa_core.space import Space
-from ofa_core.table import CONTEXT_COLUMNS, Context, LatencyTable, parse_context, read_csv_rows
+from ofa_core.table import CONTEXT_COLUMNS, Context, LatencyTable, parse_context, read_csv_rows, statistic_name
 from profiler.cooling import Cooling
 from profiler.energy import N_NETWORKS, EnergyOptions, duration_s, measure_energy, open_meter
 from profiler.jobs import Runner
@@ -27,7 +27,7 @@ from profiler.measurement import Clock
 from profiler.models import ModelStore
 from profiler.plan import NetworkItem, Plan, make_plan, reference_archs
 from profiler.session import HeatGuard, Progress, Session, Settings
-from profiler.tables import Measured, evaluate, network_of, statistic_name, to_table, with_energy
+from profiler.tables import Measured, evaluate, network_of, to_table, with_energy
 
 if TYPE_CHECKING:
     from profiler.export.to_onnx import GraphForm

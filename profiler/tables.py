@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,8 +27,6 @@ __all__ = [
     "entry_of",
     "evaluate",
     "network_of",
-    "reference_ns_of",
-    "statistic_name",
     "to_table",
     "with_energy",
 ]
@@ -101,25 +98,6 @@ def evaluate(
         timed_s=sum(sum(v.wall_ns) + PROBE_RUNS[1] * v.after[0] for v in visits) / 1e9,
         energy=state.energy,
     )
-
-
-def statistic_name(ref_ns: float) -> str:
-    """The `statistic` column: the mean of clean runs at the machine speed at which the probe takes that long."""
-    return f"mean@{ref_ns / 1e3:.3f}us"
-
-
-def reference_ns_of(statistic: str) -> float:
-    """The probe's time in a `statistic` column.
-
-    Raises:
-        TableError: if the table was not measured by this profiler.
-    """
-    match = re.fullmatch(r"mean@(\d+\.\d+)us", statistic)
-    if not match or float(match[1]) <= 0:
-        raise TableError(
-            f"statistic {statistic!r} names no reference speed; only what ofa-profile measured can be measured again"
-        )
-    return float(match[1]) * 1e3
 
 
 def entry_of(e: Estimate | None) -> Entry:

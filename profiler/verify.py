@@ -29,13 +29,13 @@ from ofa_core.calibration import MIN_NETWORKS, Calibration, spearman
 from ofa_core.errors import ContextMismatchError, OfaError
 from ofa_core.networks import Network, calibration_of, networks_path, read_networks, write_networks
 from ofa_core.space import Space
-from ofa_core.table import Context, LatencyTable
+from ofa_core.table import Context, LatencyTable, reference_ns_of
 from profiler.jobs import Runner
 from profiler.measurement import Clock, Estimate
 from profiler.plan import NetworkItem, make_plan
 from profiler.profiling import Job, measure_plan
 from profiler.session import Progress, Settings
-from profiler.tables import Measured, network_of, reference_ns_of
+from profiler.tables import Measured, network_of
 
 __all__ = [
     "N_STATE",
@@ -239,7 +239,8 @@ def verify(
         )
     write_networks(networks_path(table_path), table.context, [*networks, *(c.network for c in checks)])
     needed = {(block, c.network.arch.resolution_px) for c in checks for block in space.blocks(c.network.arch)}
-    n_filled = len({block for block, px in needed if measured_table.find(block, px) is None})
+    used = {block: table.find(block, px) for block, px in needed}
+    n_filled = sum(entry is not None and entry.status == "filled" for entry in used.values())
     return Verification(tuple(checks), calibration, state, measured, failures, before, device.conditions(), n_filled)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ofa_core.cli_app import run_app
-from ofa_core.errors import ContextMismatchError, PredictorError
+from ofa_core.errors import ContextMismatchError, PredictorError, TableError
 from ofa_core.spaces import get_space
-from ofa_core.table import Context, Entry, Key, LatencyTable
+from ofa_core.table import Context, Entry, Key, LatencyTable, statistic_name
 from predictors.batches import at_batch, inner_errors, sharpness, table_at_batch
 from predictors.cli import app
 
@@ -35,21 +35,23 @@ def test_its_own_law_is_followed_everywhere(p: float) -> None:
 
 def test_beyond_the_ends_it_neither_falls_nor_outruns_the_batch() -> None:
     faster = np.array([[1.0, 2.0], [0.9, 1.0]])  # noise: a larger batch took less
-    assert at_batch((2, 4), faster, 8).tolist() == [0.9, 1.0]
-    assert at_batch((2, 4), faster, 1).tolist() == [1.0, 2.0]
+    for p in (1.0, 4.0):
+        assert at_batch((2, 4), faster, 8, p) == pytest.approx([0.9, 1.0])
+        assert at_batch((2, 4), faster, 1, p) == pytest.approx([1.0, 2.0])
     steep = np.array([[1.0], [8.0]])  # twice the batch, eight times the time
-    assert at_batch((2, 4), steep, 8).tolist() == [16.0]
-    assert at_batch((2, 4), steep, 1).tolist() == [0.5]
-    assert at_batch((2, 4), steep, 3).tolist() == [4.5]
+    for p in (1.0, 4.0):
+        assert at_batch((2, 4), steep, 8, p) == pytest.approx([16.0])
+        assert at_batch((2, 4), steep, 1, p) == pytest.approx([0.5])
+    assert at_batch((2, 4), steep, 3, 1.0).tolist() == [4.5]
 
 
 def tables(space: Any, context: Context, p: float = 1.0) -> list[LatencyTable]:
     keys: list[Key] = [(None, block) for block in space.all_blocks(space.resolutions[:1])]
     out = []
-    for i, b in enumerate(SIZES):
+    for b in SIZES:
         ms = [(0.01**p + (b * 1e-6 * (10 + block.macs)) ** p) ** (1 / p) for _, block in keys]
         entries = {key: Entry(t) for key, t in zip(keys, ms, strict=True)}
-        out.append(LatencyTable(replace(context, batch_size=b, statistic=f"mean@{100 + i}.000us"), entries))
+        out.append(LatencyTable(replace(context, batch_size=b, statistic=statistic_name(1e5 * b)), entries))
     return out
 
 
@@ -63,7 +65,7 @@ def test_a_table_between_others(tiny_space: Any, context: Context) -> None:
     found, error = table_at_batch([high, low, mid], 8)
     assert error is not None
     assert error < 1e-9
-    assert found.context == replace(context, batch_size=8, statistic="mean@101.000us")
+    assert found.context == replace(context, batch_size=8, statistic="mean@800.000us")
     for (_, block), entry in found.entries.items():
         assert entry.status == "filled"
         assert entry.latency_ms == pytest.approx((0.01**4 + (8e-6 * (10 + block.macs)) ** 4) ** 0.25)
@@ -84,10 +86,12 @@ def test_blocks_that_one_table_lacks_are_left_out(tiny_space: Any, context: Cont
 
 def test_what_does_not_go_together_is_refused(tiny_space: Any, context: Context) -> None:
     low, mid, high = tables(tiny_space, context)
-    with pytest.raises(ContextMismatchError, match="threads 2 != 1"):
+    with pytest.raises(ContextMismatchError, match="threads 1 != 2"):
         table_at_batch([low, LatencyTable(replace(high.context, threads=2), high.entries)], 8)
     with pytest.raises(PredictorError, match="batch size 4 was measured"):
         table_at_batch([low, mid], 4)
+    with pytest.raises(TableError, match="'median' names no reference speed"):
+        table_at_batch([low, LatencyTable(replace(high.context, statistic="median"), high.entries)], 8)
     for given in ([low], [low, low]):
         with pytest.raises(PredictorError, match="two or more different ones are needed"):
             table_at_batch(given, 4)

@@ -8,9 +8,8 @@ from synthetic import true_ms
 
 from ofa_core.errors import TableError
 from ofa_core.spaces import mobilenet_v3, tiny
-from ofa_core.table import Context, Entry, LatencyTable
+from ofa_core.table import Context, Entry, LatencyTable, statistic_name
 from profiler.compare import compare
-from profiler.tables import statistic_name
 
 
 def table(noise: float = 0.0, seed: int = 0, factor: float = 1.0, ref_us: float = 200.0) -> LatencyTable:
