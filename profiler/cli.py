@@ -288,7 +288,7 @@ def verify(
     candidates: Annotated[
         Path | None, typer.Option(help="Measure a candidates.json, and refit the table's calibration with it.")
     ] = None,
-    target: Annotated[str, typer.Option("--target", "-t", help="The table's device.")] = "local",
+    target: Annotated[str | None, typer.Option("--target", "-t", help="[default: the table's device]")] = None,
     space: Annotated[str | None, typer.Option("--space", "-s", help="[default: the only one the table covers]")] = None,
     resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
     budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 6 per network, at least 40]")] = None,
@@ -302,11 +302,10 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure whole sub-nets in new processes and compare them with the table."""
-    from devices.target import Target
     from ofa_core.table import LatencyTable
     from predictors.lut import filled_table
     from profiler import console
-    from profiler.launch import Launch, launch
+    from profiler.launch import Launch, launch, target_of
     from profiler.session import Settings
     from profiler.verify import N_STATE
     from profiler.verify import verify as run_verify
@@ -315,10 +314,10 @@ def verify(
         raise typer.BadParameter("one of --nets, --arch and --candidates is needed")
     table = LatencyTable.read(lut)
     the_space, archs = verify_archs(lut, table, space, nets, arch, candidates, resolutions, fill, seed)
-    the_target = Target.parse(target)
+    err = _stderr()
+    the_target = target_of(table.context.device, target, partial(_say, err))
     budget_s = budget_s if budget_s is not None else max(MIN_NETWORKS_S, S_PER_NETWORK * (len(archs) + N_STATE))
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
-    err = _stderr()
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     device, runner = launch(the_target, table.context.backend, options)
     with device, contextlib.closing(runner):

@@ -7,6 +7,7 @@ benchmark_model      where the user gives one (`--benchmark-binary`); a table of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from devices.device import Device
     from profiler.jobs import Runner
 
-__all__ = ["Launch", "default_backend", "expand_targets", "launch"]
+__all__ = ["Launch", "default_backend", "expand_targets", "launch", "target_of"]
 
 BENCHMARK_MODEL = "benchmark-model"
 _NATIVE = ("tflite", "tflite-fp16")
@@ -82,6 +83,31 @@ def launch(target: Target, backend: str, options: Launch) -> tuple[Device, Runne
         program = NativeProgram(options.agent_binary, options.litert_library, backend=backend)
         return device, AgentRunner(device, backend, program=program)
     return device, AgentRunner(device, backend, python=options.python or target.python)
+
+
+def target_of(device: str, named: str | None, say: Callable[[str], None]) -> Target:
+    """The target that measures again what was measured on a device.
+
+    Args:
+        device: the name in the earlier measurement's context.
+        named: the user's choice; the device itself by default.
+        say: told where the choice is not the device, as far as names tell.
+
+    Raises:
+        OfaError: there is no choice, and the device's name is no target.
+        UnknownTargetError: the choice names nothing.
+    """
+    from devices.device import UnknownTargetError
+
+    if named is not None:
+        target = Target.parse(named)
+        if (target.name or str(target)) != device:
+            say(f"what is measured again was measured on {device!r}, not on {named}")
+        return target
+    try:
+        return Target.parse(device)
+    except UnknownTargetError as error:
+        raise OfaError(f"device {device!r} is no target; say with --target where to measure") from error
 
 
 def expand_targets(texts: list[str]) -> list[Target]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import typer
 
 from ofa_core.cli_app import new_app, parse_pixels, run_app
 from ofa_core.errors import OfaError
+from profiler.options import AgentOption, BenchmarkOption, LibraryOption, PythonOption
 
 if TYPE_CHECKING:
     from ofa_core.arch import Arch
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from predictors.lut import LutPredictor
     from predictors.network import NetworkPredictor
     from profiler.export.weights import BlockWeights
+    from profiler.launch import Launch
 
 __all__ = ["app", "main"]
 
@@ -84,7 +87,10 @@ def search(
         str | None,
         typer.Option("--measure", "-m", help="Close the loop on this device: local, ssh:USER@HOST, adb:SERIAL."),
     ] = None,
-    python: Annotated[str | None, typer.Option("--python", help="Interpreter on the device, for --measure.")] = None,
+    python: PythonOption = None,
+    benchmark_binary: BenchmarkOption = None,
+    agent_binary: AgentOption = None,
+    litert_library: LibraryOption = None,
     budget_s: Annotated[
         float | None,
         typer.Option(min=1, help="Seconds of each measuring session.  [default: 3 per network]"),
@@ -114,6 +120,7 @@ def search(
     from ofa_core.search.console import answer_lines, say
     from ofa_core.search.results import summary, write_results
     from ofa_core.search.steps import limits_of, make_searcher, try_report, with_front
+    from profiler.launch import Launch
 
     if weights is None and (data or preprocessing):
         raise typer.BadParameter("goes with --weights", param_hint="--data" if data else "--preprocessing")
@@ -123,7 +130,8 @@ def search(
     run = make_searcher(task.space, task.accuracy, task.pixels, constraints, confidence, seed)
     loop = None
     if measure is not None:
-        loop = _close_loop(task, lut, measure, python, max_latency_ms, run, _Session(seed, budget_s), fill)
+        options = Launch(python, benchmark_binary, agent_binary, litert_library)
+        loop = _close_loop(task, lut, measure, options, max_latency_ms, run, _Session(seed, budget_s), fill)
         result = loop.result
     else:
         result = run(task.latency, max_latency_ms, ())
@@ -231,17 +239,16 @@ def _close_loop(
     task: _Task,
     lut: Path,
     target: str,
-    python: str | None,
+    options: Launch,
     limit_ms: float,
     run: Searcher,
     session: _Session,
     fill: bool,
 ) -> LoopResult:
-    from devices.target import Target, open_device
     from ofa_core.search.console import round_line, say
     from ofa_core.search.loop import close_loop
     from predictors.lut import LutPredictor, load_lut
-    from profiler.runners import AgentRunner
+    from profiler.launch import launch, target_of
 
     context = task.latency.context
     is_table = isinstance(task.latency, LutPredictor)
@@ -253,9 +260,8 @@ def _close_loop(
             "such as --nets writes"
         )
     fate = f"goes into {lut.stem}.networks.csv and calibrates the table" if is_table else "corrects the prediction"
-    device = open_device(Target.parse(target))
-    runner = AgentRunner(device, context.backend, python=python)
-    with device, runner:
+    device, runner = launch(target_of(context.device, target, say), context.backend, options)
+    with device, contextlib.closing(runner):
         say(f"measuring on {target}; every network measured {fate}")
         loop = close_loop(
             task.space,

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ import pytest
 from devices.adb import AdbDevice
 from devices.device import DeviceUnreachableError
 from ofa_core.blocks import BlockSpec
+from ofa_core.networks import networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
 from profiler.journal import read_journal
@@ -41,12 +43,19 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def profile_command(folder: Path, agent: Path, *targets: str) -> list[str]:
-    library = library_for(platform.machine())[0]
     named = [word for target in targets for word in ("--target", target)]
     return [
-        *(sys.executable, "-c", MAIN, *named, "--space", "tiny", "--resolutions", "24", "--budget-s", "2"),
-        *("--processes", "3", "--agent-binary", str(agent), "--litert-library", str(library)),
+        *command(*named, "--space", "tiny", "--resolutions", "24", "--budget-s", "2"),
+        *("--processes", "3", *native_options(agent)),
     ]
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-c", MAIN, *words]
+
+
+def native_options(agent: Path) -> list[str]:
+    return ["--agent-binary", str(agent), "--litert-library", str(library_for(platform.machine())[0])]
 
 
 def test_a_table_by_the_model_s_name(phones, tmp_path: Path, agent: Path) -> None:
@@ -63,6 +72,29 @@ def test_a_table_by_the_model_s_name(phones, tmp_path: Path, agent: Path) -> Non
     assert table.resolutions(tiny()) == (24,)
     with AdbDevice(phones.serial(1)) as device:
         assert device.run(["ls", "-A"], timeout_s=20).stdout.split() == [b".owner"]  # nothing was left there
+
+
+def test_a_search_and_a_verification_measure_on_the_phone(phones, tmp_path: Path, agent: Path) -> None:
+    out = tmp_path / "phone.csv"
+    with phone(phones, agent) as (device, runner):
+        table = profile(replace(job(), device="adb:pixel2", n_reference=6), device, runner, out).table
+    middle = float(table.sum_ms(tiny(), [tiny().largest(24)])[0])
+    search = ["--lut", str(out), "--space", "tiny", "-a", "proxy:macs", "--json", "--no-report", "--budget-s", "2"]
+    search += ["--max-latency-ms", str(middle), "--measure", "adb:pixel2", *native_options(agent)]
+    found = subprocess.run(
+        [sys.executable, "-m", "ofa_core.search.cli", *search],
+        capture_output=True, text=True, timeout=200, cwd=tmp_path,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["measured"]["high_ms"] <= middle
+    n_before = len(read_networks(networks_path(out)))
+    done = subprocess.run(
+        [*command("verify", "--lut", str(out), "--nets", "2", "--budget-s", "2", "--json"), *native_options(agent)],
+        capture_output=True, text=True, timeout=100, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(read_networks(networks_path(out))) == n_before + 2
+    assert "was measured on" not in found.stderr + done.stderr
 
 
 def test_all_phones_at_once_and_one_is_full(phones, tmp_path: Path, agent: Path) -> None:

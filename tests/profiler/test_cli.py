@@ -123,7 +123,7 @@ def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(
     before = out.read_bytes()
 
     # The device adds up exactly, so what the sums are off by is what the estimates are.
-    verify = ["verify", "--lut", str(out), "--target", "fake", "--nets", "6", "--budget-s", "1"]
+    verify = ["verify", "--lut", str(out), "--nets", "6", "--budget-s", "1"]
     assert call(*verify, monkeypatch=monkeypatch) == 1
     assert "covers tiny completely at no resolution; --fill estimates" in capsys.readouterr().err
     assert call(*verify, "--fill", "--json", monkeypatch=monkeypatch) == 0
