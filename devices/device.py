@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -138,12 +139,12 @@ class Channel(Protocol):
         """Return the last few kilobytes of the process's stderr; empty when there are none."""
 
 
-class ClosedAtExit:
+class ClosedAtExit(ABC):
     """A context manager that closes itself, as every `Device` is."""
 
+    @abstractmethod
     def close(self) -> None:
         """Give back what is held."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
