@@ -19,6 +19,8 @@ import typer
 from devices.device import DeviceError
 from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, new_app, run_app
 from ofa_core.errors import OfaError
+from profiler.device_commands import devices, setup
+from profiler.file_commands import compare, convert
 from profiler.options import (
     AgentOption,
     BenchmarkOption,
@@ -31,7 +33,6 @@ from profiler.options import (
     TargetOption,
     check_choice,
     check_cpus,
-    only_space,
     parse_resolutions,
     part_of_blocks,
     verify_archs,
@@ -336,92 +337,8 @@ def verify(
         sys.stdout.write("\n".join(console.show_verification(result, time.monotonic() - started)) + "\n")
 
 
-@app.command()
-def compare(
-    old: Annotated[Path, typer.Argument(help="A latency table.")],
-    new: Annotated[Path, typer.Argument(help="Another one, of the same device or not.")],
-) -> None:
-    """Tell what changed between two tables beyond noise; exit code 3 if anything did."""
-    from ofa_core.formats.yaml_tables import read_table
-    from profiler import console
-    from profiler.compare import compare as run_compare
-
-    result = run_compare(read_table(old), read_table(new))
-    sys.stdout.write("\n".join(console.show_comparison(result)) + "\n")
-    if result.changed:
-        raise typer.Exit(EXIT_UNSTABLE)
-
-
-@app.command()
-def devices() -> None:
-    """List this machine, the phones that adb knows and the named devices: what they are, in which state."""
-    from profiler.listing import list_devices
-
-    for line in list_devices():
-        sys.stdout.write(f"{line}\n")
-
-
-@app.command()
-def setup(
-    target: Annotated[str, typer.Option("--target", "-t", help="A host, or a phone.")],
-    backend: Annotated[str | None, typer.Option(help="[default: onnxruntime; benchmark-model on phones]")] = None,
-    python: PythonOption = None,
-    index_url: Annotated[str | None, typer.Option(help="Where pip finds the wheels for an older GPU.")] = None,
-    sha256: Annotated[
-        str | None, typer.Option(help="Digest of the official benchmark_model, for phones; we know none.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-) -> None:
-    """Install a backend's runtime on a host, in a place of its own; fetch the official program for a phone."""
-    from devices.target import Target, open_device
-    from profiler import provision
-
-    the_target = Target.parse(target)
-    with open_device(the_target) as device:
-        if the_target.scheme == "adb":
-            machine = device.facts().arch or "aarch64"
-            if dry_run:
-                address = provision.benchmark_address(machine)
-                why = f"if its sha256 is {sha256}" if sha256 else f"not yet: {provision.digest_advice(address)}"
-                sys.stdout.write(f"fetch {address}, {why}\n")
-                return
-            sys.stdout.write(f"{provision.fetch_benchmark_model(machine, sha256=sha256)}\n")
-            return
-        base = python or the_target.python or device.python
-        facts = provision.host_facts(device, base)
-        plan = provision.plan_host(backend or the_target.backend or "onnxruntime", facts, base, index_url)
-        if dry_run:
-            sys.stdout.write("\n".join(plan.commands) + "\n")
-            return
-        installed = provision.install(device, plan, base)
-    _say(_stderr(), f"ready: give --python {installed}, or put it into devices.toml")
-    sys.stdout.write(f"{installed}\n")
-
-
-@app.command()
-def convert(
-    src: Annotated[Path, typer.Argument(help="A table: CSV, a published YAML file, or a folder of them.")],
-    dst: Annotated[Path, typer.Argument(help="A .csv file, or a folder for OFA's <resolution>_lookup_table.yaml.")],
-    space: Annotated[str | None, typer.Option("--space", "-s", help="Whose networks, for YAML output.")] = None,
-) -> None:
-    """Convert between our CSV tables and the published YAML ones."""
-    from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml
-    from ofa_core.spaces import get_space
-
-    unread: list[str] = []
-    table = read_table(src, unread)
-    if unread:
-        _stderr().print(f"{src}: {len(unread)} keys not understood, such as {unread[0]}", markup=False, soft_wrap=True)
-    if dst.suffix == ".csv":
-        table.write(dst)
-        sys.stdout.write(f"{dst}\n")
-        return
-    the_space = get_space(space or only_space(table))
-    pixels = table.resolutions(the_space)
-    if not pixels:
-        raise OfaError(f"{src} covers {the_space.name} completely at no resolution; nothing to write")
-    write_ofa_yaml(table, dst, the_space, pixels)
-    sys.stdout.write(f"{dst}: {', '.join(map(str, pixels))} px\n")
+for command in (compare, devices, setup, convert):
+    app.command()(command)
 
 
 def _stderr() -> Console:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from ofa_core.search.problem import AccuracyPredictor, Constraint
     from ofa_core.search.run import SearchResult
     from ofa_core.search.steps import Searcher
+    from ofa_core.search.trained import Trained
     from ofa_core.space import Space
     from predictors.lut import LutPredictor
     from predictors.network import NetworkPredictor
-    from profiler.export.weights import BlockWeights
     from profiler.launch import Launch
 
 __all__ = ["app", "main"]
@@ -125,7 +125,13 @@ def search(
     if weights is None and (data or preprocessing):
         raise typer.BadParameter("goes with --weights", param_hint="--data" if data else "--preprocessing")
     task = _task(lut, space, accuracy, resolutions, fill)
-    trained = None if weights is None else _Trained(weights, data, preprocessing, task.space)
+    trained = None
+    if weights is not None:
+        from ofa_core.search.trained import Trained
+
+        if data is None:
+            raise typer.BadParameter("images are needed to set batch norm statistics with", param_hint="--data")
+        trained = Trained(weights, data, preprocessing, task.space)
     constraints = limits_of(task.space, task.pixels, max_mmacs, max_params_m) + _energy_limit(task, max_energy_mj)
     run = make_searcher(task.space, task.accuracy, task.pixels, constraints, confidence, seed)
     loop = None
@@ -358,46 +364,17 @@ def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Pat
         write_networks(copy, latency.context, networks)
 
 
-class _Trained:
-    """A supernet's weights, opened before the search so that what is wrong with them is known before it.
-
-    Raises:
-        OfaError: if it is no supernet of the space, or there are no images to calibrate a sub-net with.
-    """
-
-    def __init__(self, weights: Path, data: str | None, preprocessing: str | None, space: Space) -> None:
-        from ofa_core.nn.supernet import Supernet
-        from ofa_core.train.commands import open_checkpoint
-        from ofa_core.train.distributed import ALONE
-
-        if data is None:
-            raise typer.BadParameter("images are needed to set batch norm statistics with", param_hint="--data")
-        opened = open_checkpoint(weights, data, ALONE, space=space.name, preprocessing=preprocessing, workers=0)
-        self.checkpoint, self.evaluator = opened.checkpoint, opened.evaluator
-        mine = self.checkpoint.space
-        if not isinstance(self.checkpoint.net, Supernet) or mine.with_classes(space.n_classes) != space:
-            holds = "a supernet" if isinstance(self.checkpoint.net, Supernet) else "one sub-net"
-            raise OfaError(f"{weights} holds {holds} of {mine.name}; a supernet of {space.name} is expected")
-
-    def blocks_of(self, arch: Arch) -> list[BlockWeights]:
-        """The weights of a sub-net, calibrated, block by block."""
-        from ofa_core.train import commands
-        from ofa_core.train.export import folded_layers
-        from profiler.export.weights import from_folded
-
-        return from_folded(folded_layers(commands.net_for(self.checkpoint, arch, self.evaluator)[0]))
-
-
-def _export(task: _Task, result: SearchResult, out: Path, trained: _Trained | None) -> None:
+def _export(task: _Task, result: SearchResult, out: Path, trained: Trained | None) -> None:
     from ofa_core.search.console import say
     from profiler.export.to_onnx import GRAPH_FORMS, arch_model, write_onnx
+    from profiler.export.weights import from_folded
 
     context = task.latency.context
     form = next((f for f in GRAPH_FORMS if context and f == context.graph_form), GRAPH_FORMS[0])
     batch_size = context.batch_size if context else 1
     arch = result.best.arch
     space = task.space if trained is None else trained.checkpoint.space
-    weights = None if trained is None else trained.blocks_of(arch)
+    weights = None if trained is None else from_folded(trained.layers_of(arch))
     model = arch_model(space, arch, batch_size=batch_size, graph_form=form, weights=weights)
     write_onnx(model, out / "subnet.onnx")
     if trained is None:

@@ -1,0 +1,41 @@
+"""A supernet that lends its weights to the sub-net that a search exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ofa_core.arch import Arch
+from ofa_core.errors import OfaError
+from ofa_core.nn.supernet import Supernet
+from ofa_core.space import Space
+from ofa_core.train.commands import net_for, open_checkpoint
+from ofa_core.train.distributed import ALONE
+from ofa_core.train.export import FoldedLayer, folded_layers
+
+__all__ = ["Trained"]
+
+
+class Trained:
+    """A supernet's weights, opened before the search so that what is wrong with them is known before it.
+
+    Args:
+        weights: a checkpoint of ours, or a published one.
+        data: images that set batch norm statistics, as `ofa-train --data` names them.
+        preprocessing: as `ofa-train --preprocessing`, for published weights.
+        space: of the search.
+
+    Raises:
+        OfaError: if it is no supernet of the space, or the images or the preprocessing are not to be had.
+    """
+
+    def __init__(self, weights: Path, data: str, preprocessing: str | None, space: Space) -> None:
+        opened = open_checkpoint(weights, data, ALONE, space=space.name, preprocessing=preprocessing, workers=0)
+        self.checkpoint, self.evaluator = opened.checkpoint, opened.evaluator
+        mine = self.checkpoint.space
+        if not isinstance(self.checkpoint.net, Supernet) or mine.with_classes(space.n_classes) != space:
+            holds = "a supernet" if isinstance(self.checkpoint.net, Supernet) else "one sub-net"
+            raise OfaError(f"{weights} holds {holds} of {mine.name}; a supernet of {space.name} is expected")
+
+    def layers_of(self, arch: Arch) -> list[list[FoldedLayer]]:
+        """For each block of a sub-net, calibrated, its layers as `folded_layers` gives them."""
+        return folded_layers(net_for(self.checkpoint, arch, self.evaluator)[0])
