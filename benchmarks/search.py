@@ -28,7 +28,7 @@ import torch
 import yaml
 from published_code import stubbed
 
-from ofa_core.arch import arch_to_dict
+from ofa_core.arch_json import arch_to_dict
 from ofa_core.formats.acc_predictor import read_acc_predictor
 from ofa_core.search.run import search
 from ofa_core.spaces import get_space

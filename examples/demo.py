@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from ofa_core.arch import write_arch
+from ofa_core.arch_json import write_arch
 from ofa_core.spaces import get_space
 
 UNSTABLE = 3  # measured, but the machine was not quiet: the demo says so and goes on

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
 
-from ofa_core.arch import Arch, arch_from_dict, arch_to_dict
+from ofa_core.arch import Arch
+from ofa_core.arch_json import arch_from_dict, arch_to_dict
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core import genomes as genomes_
-from ofa_core.arch import Arch, arch_from_dict
+from ofa_core.arch import Arch
+from ofa_core.arch_json import arch_from_dict
 from ofa_core.blocks import Act, BlockSpec, make_divisible
 from ofa_core.errors import ArchError, SpaceError
 from ofa_core.genomes import Genomes

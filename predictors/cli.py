@@ -52,7 +52,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Predict one architecture."""
-    from ofa_core.arch import arch_to_dict
+    from ofa_core.arch_json import arch_to_dict
     from ofa_core.errors import OfaError
 
     paths = lut or _default_luts()
@@ -88,7 +88,7 @@ def _default_luts() -> list[Path]:
 
 
 def _read(path: Path, space: str | None, paths: list[Path]) -> tuple[Space, Arch]:
-    from ofa_core.arch import arch_from_dict, read_arch_dict
+    from ofa_core.arch_json import arch_from_dict, read_arch_dict
     from ofa_core.formats.net_config import read_member
     from ofa_core.spaces import get_space
 

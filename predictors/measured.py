@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_core.arch import Arch, arch_from_dict
+from ofa_core.arch import Arch
+from ofa_core.arch_json import arch_from_dict
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.space import Space
 from ofa_core.spaces import get_space

@@ -233,7 +233,7 @@ def _state_lines(v: Verification) -> list[str]:
 
 def verification_record(v: Verification) -> dict[str, Any]:
     """The same as a dictionary, for `--json`."""
-    from ofa_core.arch import arch_to_dict
+    from ofa_core.arch_json import arch_to_dict
 
     return {
         "mape": v.mape,

@@ -107,7 +107,7 @@ def verify_archs(
     """The sub-nets that `verify` was asked to measure, and their space."""
     import numpy as np
 
-    from ofa_core.arch import arch_from_dict, read_arch_dict
+    from ofa_core.arch_json import arch_from_dict, read_arch_dict
     from ofa_core.spaces import get_space
     from profiler.plan import reference_archs
     from profiler.verify import load_calibration, read_candidates

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_core.arch import arch_from_dict, arch_to_dict, read_arch_dict
+from ofa_core.arch_json import arch_from_dict, arch_to_dict, read_arch_dict
 from ofa_core.errors import OfaError
 from ofa_core.formats.net_config import find_space, net_config_of, read_net_config
 from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from ofa_core.arch import arch_from_dict
+from ofa_core.arch_json import arch_from_dict
 from ofa_core.atomic import atomic_path
 from ofa_core.space import Genomes, Space
 from ofa_core.spaces import mobilenet_v3

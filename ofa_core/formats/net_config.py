@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ofa_core.arch import Arch, read_arch_dict
+from ofa_core.arch import Arch
+from ofa_core.arch_json import read_arch_dict
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec, make_divisible
 from ofa_core.errors import ArchError, FormatError, OfaError

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_core.arch import Arch, arch_to_dict
+from ofa_core.arch import Arch
+from ofa_core.arch_json import arch_to_dict
 from ofa_core.atomic import write_text
 from ofa_core.errors import FormatError
 from ofa_core.space import Space

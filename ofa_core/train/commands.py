@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_core.arch import Arch, arch_from_dict, read_arch_dict
+from ofa_core.arch import Arch
+from ofa_core.arch_json import arch_from_dict, read_arch_dict
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.formats.checkpoint import (
     Checkpoint,

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from ofa_core.arch import Arch, arch_to_dict
+from ofa_core.arch import Arch
+from ofa_core.arch_json import arch_to_dict
 from ofa_core.blocks import BlockSpec
 from ofa_core.space import Space
 

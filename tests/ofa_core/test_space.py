@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ofa_core.arch import Arch, arch_from_dict
+from ofa_core.arch import Arch
+from ofa_core.arch_json import arch_from_dict
 from ofa_core.errors import ArchError
 from ofa_core.space import Space
 from ofa_core.spaces import SPACE_NAMES, get_space, mobilenet_v3, proxyless, tiny

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofa_core.arch import arch_to_dict
+from ofa_core.arch_json import arch_to_dict
 from ofa_core.errors import FormatError, PredictorError
 from ofa_core.spaces import mobilenet_v3
 from predictors.accuracy import AccuracyPredictor, KernelMean, MacsProxy, load_accuracy

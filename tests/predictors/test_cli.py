@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofa_core.arch import write_arch
+from ofa_core.arch_json import write_arch
 from ofa_core.cli_app import run_app
 from ofa_core.formats.net_config import write_net_config
 from ofa_core.networks import networks_path, read_networks, write_networks
@@ -205,7 +205,7 @@ def test_help_loads_nothing_heavy():
 @pytest.fixture
 def measured(bench, space, make_networks):
     """`mine.csv`: 90 networks in the form of docs/formats.md, some measured twice."""
-    from ofa_core.arch import arch_to_dict
+    from ofa_core.arch_json import arch_to_dict
 
     nets = make_networks(space, [160, 192, 224], 80, noise=0.02)
     nets += [replace(net, latency_ms=1.01 * net.latency_ms) for net in nets[:10]]

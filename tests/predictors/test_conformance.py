@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_core.arch import arch_to_dict
+from ofa_core.arch_json import arch_to_dict
 from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError
 from ofa_core.space import Space
 from predictors.accuracy import AccuracyPredictor, MacsProxy

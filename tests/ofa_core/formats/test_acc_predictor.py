@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_core.arch import arch_from_dict, arch_to_dict
+from ofa_core.arch_json import arch_from_dict, arch_to_dict
 from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError
 from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor, convert_acc_predictor, read_acc_predictor
 from ofa_core.space import Space

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ofa_core.arch import arch_from_dict, arch_to_dict
+from ofa_core.arch_json import arch_from_dict, arch_to_dict
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import FormatError, MissingBlockError, OfaError, TableError
 from ofa_core.formats.lut_keys import DIALECTS, block_of, format_keys, parse_key, sniff_dialect

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_core.arch import arch_from_dict, read_arch_dict
+from ofa_core.arch_json import arch_from_dict, read_arch_dict
 from ofa_core.cli_app import run_app
 from ofa_core.energy import giga_sizes
 from ofa_core.formats.yaml_tables import write_ofa_yaml

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ofa_core.arch import arch_from_dict, read_arch_dict
+from ofa_core.arch_json import arch_from_dict, read_arch_dict
 from ofa_core.search.loop import CorrectedLatency, LoopResult, MeasuredNet, Trial
 from ofa_core.search.results import summary, write_results
 from ofa_core.search.run import search

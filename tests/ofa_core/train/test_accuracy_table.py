@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ofa_core.arch import arch_from_dict
+from ofa_core.arch_json import arch_from_dict
 from ofa_core.errors import FormatError
 from ofa_core.spaces import get_space, tiny
 from ofa_core.train.accuracy_table import COLUMNS, merge, planned_archs, read_rows, shard_path, write_table

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
-from ofa_core.arch import write_arch  # noqa: E402
+from ofa_core.arch_json import write_arch  # noqa: E402
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.formats.checkpoint import Preprocessing, read_checkpoint, write_checkpoint, write_published  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402

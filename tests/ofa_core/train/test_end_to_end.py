@@ -12,7 +12,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(900)]
 
-from ofa_core.arch import Arch, arch_from_dict, write_arch  # noqa: E402
+from ofa_core.arch import Arch  # noqa: E402
+from ofa_core.arch_json import arch_from_dict, write_arch  # noqa: E402
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.formats.checkpoint import read_checkpoint  # noqa: E402
 from ofa_core.search import cli as search  # noqa: E402
