@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ofa_core.calibration import fit_calibration, spearman
-from ofa_core.networks import networks_path, read_networks
+from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.spaces import get_space
 from profiler.journal import JournalState, VisitRecord, read_journal
 from profiler.measurement import Clock, estimate, reference_probe_ns, samples_of

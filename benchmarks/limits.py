@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_core.networks import networks_path
+from ofa_core.measured_networks import networks_path
 from ofa_core.spaces import get_space
 from predictors.lut import load_lut
 

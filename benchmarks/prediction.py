@@ -25,7 +25,7 @@ import numpy as np
 
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.formats.yaml_tables import read_table
-from ofa_core.networks import networks_path, read_networks
+from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.spaces import mobilenet_v3
 from ofa_core.table import LatencyTable
 from predictors.accuracy import AccuracyPredictor

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.calibration import GAIN_OF_A_TERM, MIN_NETWORKS, conformal_quantile, left_out_errors, mape_of
-from ofa_core.networks import Network, sum_by
+from ofa_core.measured_networks import Network, sum_by
 from ofa_core.table import LatencyTable
 
 __all__ = ["EnergyModel", "fit_energy", "giga_sizes"]

@@ -227,7 +227,7 @@ def fit(
 def _networks_of(path: Path, lut: Path | None) -> tuple[Path, Path | None]:
     """A file of measured networks, and the table that goes with it: where a table was named, those beside it."""
     from ofa_core.errors import PredictorError
-    from ofa_core.networks import networks_path
+    from ofa_core.measured_networks import networks_path
     from predictors.loading import is_table
 
     if not is_table(path):

@@ -88,10 +88,10 @@ def spaces_of(path: Path) -> tuple[str, ...]:
         from predictors.measured import read_measured
 
         return tuple(sorted({row.space.name for row in read_measured(path, "latency_ms")}))
-    from ofa_core import networks
+    from ofa_core import measured_networks
     from predictors.lut import read_lut
 
-    return networks.spaces_of(*read_lut(path))
+    return measured_networks.spaces_of(*read_lut(path))
 
 
 def _is_measured(path: Path) -> bool:

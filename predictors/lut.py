@@ -20,7 +20,7 @@ from ofa_core.dense import DenseTable
 from ofa_core.energy import EnergyModel, fit_energy, giga_sizes
 from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
-from ofa_core.networks import Network, calibration_of, networks_path, read_networks, spaces_of
+from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, spaces_of
 from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
 from ofa_core.table import Context, Entry, Key, LatencyTable
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space

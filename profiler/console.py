@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from devices.facts import Conditions, quiet_report
 from ofa_core.energy import fit_energy
-from ofa_core.networks import calibration_of
+from ofa_core.measured_networks import calibration_of
 from ofa_core.table import LatencyTable
 from profiler.compare import Comparison
 from profiler.measurement import N_DISCARDED

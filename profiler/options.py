@@ -13,7 +13,7 @@ from ofa_core.errors import OfaError
 
 if TYPE_CHECKING:
     from ofa_core.arch import Arch
-    from ofa_core.networks import Network
+    from ofa_core.measured_networks import Network
     from ofa_core.space import Space
     from ofa_core.table import LatencyTable
 
@@ -130,7 +130,7 @@ def verify_archs(
 
 def only_space(table: LatencyTable, networks: Sequence[Network] = ()) -> str:
     """Name of the space that a table is for, where only one can be meant."""
-    from ofa_core.networks import spaces_of
+    from ofa_core.measured_networks import spaces_of
 
     names = spaces_of(table, networks)
     if len(names) != 1:

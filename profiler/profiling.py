@@ -16,7 +16,7 @@ from devices.energy import MeterError
 from devices.facts import Conditions
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
-from ofa_core.networks import Network, networks_path, read_networks, write_networks
+from ofa_core.measured_networks import Network, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.table import CONTEXT_COLUMNS, Context, LatencyTable, parse_context, read_csv_rows, statistic_name
 from profiler.cooling import Cooling

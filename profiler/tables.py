@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ofa_core.energy import fit_energy
 from ofa_core.errors import TableError
-from ofa_core.networks import Network
+from ofa_core.measured_networks import Network
 from ofa_core.table import Context, Entry, Key, LatencyTable
 from profiler.journal import EnergyRecord, JournalState
 from profiler.measurement import (

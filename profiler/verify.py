@@ -27,7 +27,7 @@ from devices.facts import Conditions
 from ofa_core.arch import Arch
 from ofa_core.calibration import MIN_NETWORKS, Calibration, spearman
 from ofa_core.errors import ContextMismatchError, OfaError
-from ofa_core.networks import Network, calibration_of, networks_path, read_networks, write_networks
+from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.table import Context, LatencyTable, reference_ns_of
 from profiler.jobs import Runner

@@ -23,7 +23,7 @@ from ofa_core.arch_json import arch_from_dict, arch_to_dict, read_arch_dict
 from ofa_core.errors import OfaError
 from ofa_core.formats.net_config import find_space, net_config_of, read_net_config
 from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml
-from ofa_core.networks import Network, read_networks, write_networks
+from ofa_core.measured_networks import Network, read_networks, write_networks
 from ofa_core.spaces import proxyless, tiny
 from ofa_core.table import Context, Entry, LatencyTable
 

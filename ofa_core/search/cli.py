@@ -349,7 +349,7 @@ def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Pat
     """The networks beside the table, each with the table's sum, estimated blocks included."""
     from dataclasses import replace
 
-    from ofa_core.networks import networks_path, read_networks, write_networks
+    from ofa_core.measured_networks import networks_path, read_networks, write_networks
     from predictors.lut import LutPredictor
 
     copy = out / "networks.csv"

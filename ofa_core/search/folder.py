@@ -13,7 +13,7 @@ from ofa_core.arch_json import arch_from_dict
 from ofa_core.calibration import Calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import FormatError, OfaError
-from ofa_core.networks import read_networks
+from ofa_core.measured_networks import read_networks
 from ofa_core.search.record import check_record
 from ofa_core.space import Space
 from ofa_core.spaces import get_space

@@ -21,7 +21,7 @@ import pytest
 from devices.adb import AdbDevice
 from devices.device import DeviceUnreachableError
 from ofa_core.blocks import BlockSpec
-from ofa_core.networks import networks_path, read_networks
+from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
 from profiler.journal import read_journal

@@ -10,7 +10,7 @@ import pytest
 from ofa_core.blocks import BlockSpec
 from ofa_core.energy import fit_energy, giga_sizes
 from ofa_core.errors import FormatError, OfaError, TableError
-from ofa_core.networks import Network, read_networks, write_networks
+from ofa_core.measured_networks import Network, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3
 from ofa_core.table import Context, Entry, LatencyTable

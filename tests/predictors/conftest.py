@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ofa_core.blocks import BlockSpec
-from ofa_core.networks import Network
+from ofa_core.measured_networks import Network
 from ofa_core.space import Space
 from ofa_core.spaces import get_space, mobilenet_v3
 from ofa_core.table import Context, Entry, Key, LatencyTable

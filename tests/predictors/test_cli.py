@@ -12,7 +12,7 @@ import pytest
 from ofa_core.arch_json import write_arch
 from ofa_core.cli_app import run_app
 from ofa_core.formats.net_config import write_net_config
-from ofa_core.networks import networks_path, read_networks, write_networks
+from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.spaces import mobilenet_v3
 from ofa_core.table import LatencyTable
 from predictors.cli import app

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ofa_core.errors import MissingBlockError, PredictorError
-from ofa_core.networks import networks_path, write_networks
+from ofa_core.measured_networks import networks_path, write_networks
 from ofa_core.spaces import mobilenet_v3
 from predictors.lut import LutPredictor, load_lut, space_of_table
 from predictors.persistence import load_predictor, save_predictor

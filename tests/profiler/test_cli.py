@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ofa_core.cli_app import run_app
-from ofa_core.networks import networks_path, read_networks
+from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.search.cli import app as search
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable

@@ -14,7 +14,7 @@ from devices.device import DeviceUnreachableError
 from devices.energy import Meter, meter_command
 from devices.fake import FakeDevice, FakeRun, Fault
 from devices.local import LocalDevice
-from ofa_core.networks import networks_path, read_networks
+from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.table import LatencyTable
 from profiler import energy as energy_module
 from profiler.console import show_profile

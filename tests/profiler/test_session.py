@@ -13,7 +13,7 @@ from devices.device import DeviceUnreachableError
 from devices.fake import FakeDevice, FakeRun, Fault
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import ContextMismatchError, FormatError
-from ofa_core.networks import calibration_of, networks_path, read_networks
+from ofa_core.measured_networks import calibration_of, networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
 from profiler.journal import Journal, read_journal

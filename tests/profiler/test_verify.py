@@ -11,7 +11,7 @@ from devices.fake import FakeDevice
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import ContextMismatchError, MissingBlockError, TableError
-from ofa_core.networks import networks_path, read_networks, write_networks
+from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.spaces import mobilenet_v3, tiny
 from ofa_core.table import LatencyTable
 from profiler.console import show_verification

@@ -19,7 +19,7 @@ from ofa_core.arch_json import arch_from_dict, read_arch_dict
 from ofa_core.cli_app import run_app
 from ofa_core.energy import giga_sizes
 from ofa_core.formats.yaml_tables import write_ofa_yaml
-from ofa_core.networks import Network, networks_path, read_networks, write_networks
+from ofa_core.measured_networks import Network, networks_path, read_networks, write_networks
 from ofa_core.search.cli import main
 from ofa_core.space import Space
 from ofa_core.spaces import proxyless

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ofa_core.errors import ContextMismatchError, OfaError
-from ofa_core.networks import (
+from ofa_core.measured_networks import (
     NETWORK_COLUMNS,
     Network,
     calibration_of,
