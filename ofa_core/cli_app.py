@@ -30,6 +30,7 @@ import typer
 from typer.core import TyperGroup
 
 from ofa_core.errors import OfaError
+from ofa_core.extras import missing_package
 
 __all__ = [
     "EXIT_INTERRUPTED",
@@ -131,6 +132,11 @@ def run_app(
         return EXIT_KNOWN_ERROR
     except errors() if callable(errors) else errors as error:  # noqa: B030  (both are tuples of exceptions)
         return _fail(prog, str(error) or type(error).__name__)
+    except ImportError as error:
+        line = missing_package(error)
+        if line is None:
+            raise
+        return _fail(prog, line)
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         return _fail(prog, f"{error.filename}: {reason}" if error.filename else reason)

@@ -8,6 +8,7 @@
     │   ├── MissingBlockError      blocks that the table has no latency for
     │   └── ContextMismatchError   measurements of different contexts in one place
     ├── PredictorError             a predictor asked for what it cannot know
+    ├── MissingPackageError        an optional package that is not installed
     └── InfeasibleConstraintError  a limit that no architecture meets
 
 Each message is one line: what was wrong, the value, and what would be right.
@@ -21,6 +22,7 @@ __all__ = [
     "FormatError",
     "InfeasibleConstraintError",
     "MissingBlockError",
+    "MissingPackageError",
     "OfaError",
     "PredictorError",
     "SpaceError",
@@ -58,6 +60,10 @@ class ContextMismatchError(TableError):
 
 class PredictorError(OfaError):
     """A predictor asked for what it cannot know: unfitted, wrong space, not a number."""
+
+
+class MissingPackageError(OfaError):
+    """An optional package that is not installed."""
 
 
 class InfeasibleConstraintError(OfaError):

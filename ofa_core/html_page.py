@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from ofa_core.errors import OfaError
+from ofa_core.extras import needed_for
 
 __all__ = [
     "BLUE",
@@ -64,12 +64,10 @@ def plotly_script() -> str:
     """The script that draws figures.
 
     Raises:
-        OfaError: if plotly is not installed, naming the extra that brings it.
+        MissingPackageError: if plotly is not installed, naming the extra that brings it.
     """
-    try:
+    with needed_for("the report"):
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise OfaError("the report needs plotly: pip install 'ofa-latency[report]'") from error
     return str(get_plotlyjs())
 
 

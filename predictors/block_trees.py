@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from ofa_core.errors import PredictorError
+from ofa_core.extras import needed_for
 from predictors.estimator import Floats
 
 __all__ = ["BlockTrees", "fit_block_trees"]
@@ -45,11 +44,10 @@ def fit_block_trees(X: Floats, y: Floats) -> tuple[BlockTrees, Floats]:
     """Fit to (n, f) features and (n,) log latencies; also gives the (n,) errors of five-fold cross-validation.
 
     Raises:
-        PredictorError: where xgboost is not installed.
+        MissingPackageError: xgboost is not installed.
     """
-    if find_spec("xgboost") is None:
-        raise PredictorError("block model xgboost needs xgboost: pip install 'ofa-latency[xgboost]'")
-    import xgboost
+    with needed_for("block model xgboost"):
+        import xgboost
 
     def train(rows: Any) -> BlockTrees:
         return BlockTrees(xgboost.train(SETTINGS, xgboost.DMatrix(X[rows], y[rows]), ROUNDS))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from ofa_core.extras import is_installed, needed_for
 from ofa_core.space import Genomes, Space
 from predictors.estimator import Floats
 from predictors.features import physical
@@ -48,15 +48,10 @@ class ResidualTrees:
         """Load a booster.
 
         Raises:
-            PredictorError: where xgboost is not installed.
+            MissingPackageError: xgboost is not installed.
         """
-        from ofa_core.errors import PredictorError
-
-        if find_spec("xgboost") is None:
-            raise PredictorError(
-                "this predictor has boosted trees and needs xgboost: pip install 'ofa-latency[xgboost]'"
-            )
-        import xgboost
+        with needed_for("this predictor has boosted trees and"):
+            import xgboost
 
         booster = xgboost.Booster(params={"nthread": 1})
         booster.load_model(bytearray(model_json))
@@ -91,7 +86,7 @@ def fit_residual_trees(
         The trees and the errors of rows that they had not seen; None with fewer than 700 rows, without xgboost, or
         where three-fold cross-validation finds no gain.
     """
-    if len(y) < MIN_ROWS or find_spec("xgboost") is None:
+    if len(y) < MIN_ROWS or not is_installed("xgboost"):
         return None
     import xgboost
 

@@ -290,6 +290,7 @@ def evaluate(
     """Judge predictors on measured networks: device x N, beside MACs alone, the table, and the device's own noise."""
     import numpy as np
 
+    from ofa_core.extras import needed_for
     from ofa_core.html_page import plotly_script
     from predictors.evaluation import EvaluationRow, learning_curves, priors_of
     from predictors.loading import load_latency
@@ -305,6 +306,9 @@ def evaluate(
         )
     if html is not None:
         plotly_script()  # fails now rather than in the end
+    if plots is not None:
+        with needed_for("--plots"):
+            import matplotlib as _  # noqa: F401, ICN001
     rows: list[EvaluationRow] = []
     judged: list[Judged] = []
     for named in measured:

@@ -6,13 +6,12 @@ Fitting needs torch; predicting does not. Targets are centred and scaled, so tha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ofa_core.errors import PredictorError
+from ofa_core.extras import needed_for
 from ofa_core.space import Genomes, Space
 from predictors.estimator import Floats
 from predictors.quadratic import Design, design
@@ -69,10 +68,10 @@ def fit_perceptron(space: Space, genomes: Genomes, y: Floats, seed: int) -> tupl
     """Fit to n networks; also gives the (n,) errors of five-fold cross-validation.
 
     Raises:
-        PredictorError: where torch is not installed.
+        MissingPackageError: torch is not installed.
     """
-    if find_spec("torch") is None:
-        raise PredictorError("accuracy model mlp is fitted with torch: pip install 'ofa-latency[torch]'")
+    with needed_for("fitting the accuracy model mlp", extra="torch"):
+        import torch  # noqa: F401  (before the inputs are worked out)
     X = _inputs(design(space, genomes))
     fold = np.random.default_rng(seed).permutation(len(y)) % FOLDS
     errors = np.empty(len(y))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ofa_core.atomic import atomic_path, write_text
-from ofa_core.errors import PredictorError
+from ofa_core.extras import needed_for
 from ofa_core.html_page import BLUE, GREY, ORANGE, dress, figure_html, page, plotly_script, section
 from ofa_core.space import Genomes, Space
 from predictors.estimator import Estimator, Floats
@@ -111,11 +110,10 @@ def draw_png(path: Path, judged: Judged) -> None:
         judged: what to draw.
 
     Raises:
-        PredictorError: where matplotlib is not installed.
+        MissingPackageError: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise PredictorError("plots need matplotlib: pip install matplotlib")
-    from matplotlib.figure import Figure
+    with needed_for("a plot"):
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)

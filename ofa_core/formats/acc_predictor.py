@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ofa_core.arch import Arch
 from ofa_core.atomic import atomic_path
 from ofa_core.errors import FormatError, PredictorError
+from ofa_core.extras import needed_for
 from ofa_core.space import Space
 from ofa_core.spaces import get_space
 
@@ -231,12 +232,8 @@ def _read_npz(path: Path, space: Space | None) -> PublishedAccuracyPredictor:
 
 
 def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
-    try:
+    with needed_for(f"reading {path} (a .npz made from it does not)", extra="torch"):
         import torch
-    except ImportError as error:
-        raise FormatError(
-            f"{path}: reading it takes torch, once (pip install 'ofa-latency[torch]'); an .npz made from it does not"
-        ) from error
     from pickle import UnpicklingError
 
     try:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
-from ofa_core.errors import OfaError
+from ofa_core.extras import needed_for
 from ofa_core.space import Space
 from profiler.export.layers import Layer, check_batch_size, emit_blocks
 from profiler.export.metadata import arch_metadata, block_metadata
@@ -118,12 +118,8 @@ def _file(
 
 
 def _import(name: str) -> Any:
-    try:
+    with needed_for("writing .tflite files"):
         return import_module(name)
-    except ImportError as error:
-        raise OfaError(
-            f"writing .tflite files needs ai-edge-litert: pip install 'ofa-latency[tflite]' ({error})"
-        ) from error
 
 
 def _aligned_builder(flatbuffers: Any, n_bytes: int) -> Any:

@@ -191,6 +191,16 @@ def test_an_unknown_backend_names_the_known_ones() -> None:
     assert {"onnxruntime", "sleep"} <= set(BACKENDS)
 
 
+def test_a_backend_without_its_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, backend in (("onnxruntime", "onnxruntime"), ("torch", "torch-cuda-eager")):
+        monkeypatch.setitem(sys.modules, module, None)
+        for loaded in [name for name in sys.modules if name.startswith("profiler.agent.backends.")]:
+            monkeypatch.delitem(sys.modules, loaded)
+        (reply,) = talk({"id": 1, "op": "hello"}, backend=backend)
+        assert not reply["ok"]
+        assert reply["error"]["message"].endswith(f"pip install {module}, for the interpreter that runs the agent")
+
+
 def test_affinity_is_set_for_a_model_and_taken_back_for_the_next(tmp_path: Path) -> None:
     pyz = build_pyz(tmp_path / "agent.pyz")
     (tmp_path / "m.json").write_text("{}")

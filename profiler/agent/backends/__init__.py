@@ -73,5 +73,8 @@ def open_backend(name: str) -> Backend:
     if "cuda" in base:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's; CUDA's own puts the fastest first
     module, attribute = BACKENDS[base].split(":")
-    backend: Backend = getattr(import_module(module), attribute)(name)
+    try:
+        backend: Backend = getattr(import_module(module), attribute)(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{error}: pip install {error.name}, for the interpreter that runs the agent") from error
     return backend
