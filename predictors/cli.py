@@ -102,12 +102,13 @@ def _read(path: Path, space: str | None, paths: list[Path]) -> tuple[Space, Arch
 
 def _space_of(name: str | None, record: dict[str, Any], paths: list[Path]) -> Space:
     """`--space`, else the file's, else the only one that the tables cover, else a usage error."""
+    from ofa_core.arch_json import space_name_of
     from ofa_core.spaces import SPACE_NAMES, get_space
     from predictors.loading import spaces_of
 
-    named = name or record.get("space")
+    named = name or space_name_of(record)
     if named is not None:
-        return get_space(str(named))
+        return get_space(named)
     covered: dict[str, None] = {}
     for path in paths:
         covered.update(dict.fromkeys(spaces_of(path)))

@@ -107,7 +107,7 @@ def verify_archs(
     """The sub-nets that `verify` was asked to measure, and their space."""
     import numpy as np
 
-    from ofa_core.arch_json import arch_from_dict, read_arch_dict
+    from ofa_core.arch_json import arch_from_dict, read_arch_dict, space_name_of
     from ofa_core.spaces import get_space
     from profiler.plan import reference_archs
     from profiler.verify import load_calibration, read_candidates
@@ -115,7 +115,7 @@ def verify_archs(
     networks = load_calibration(lut, table)[1]
     if nets is None:
         records = read_candidates(candidates) if candidates else [read_arch_dict(path) for path in arch or ()]
-        named = space or next((str(r["space"]) for r in records if r.get("space")), None) or only_space(table, networks)
+        named = space or next(filter(None, map(space_name_of, records)), None) or only_space(table, networks)
         the_space = get_space(named)
         return the_space, list(dict.fromkeys(arch_from_dict(record, the_space) for record in records))
     the_space = get_space(space or only_space(table, networks))
