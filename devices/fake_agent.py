@@ -40,11 +40,12 @@ class FakeRun:
 
 @dataclass(frozen=True, slots=True)
 class FakeTiming:
-    """What one run shows: wall and CPU time in ms, and involuntary context switches."""
+    """What one run shows: ms of an inference (wall, CPU), context switches, and how many inferences the run holds."""
 
     wall_ms: float
     cpu_ms: float
     n_switches: int = 0
+    inner: int = 1
 
 
 Latency = Callable[[FakeRun], "float | FakeTiming"]
@@ -145,8 +146,9 @@ class FakeAgent:
             told = self._device.latency(FakeRun(model, self._process, visit, repeat, threads))
             timings.append(told if isinstance(told, FakeTiming) else FakeTiming(told, told))
         n_runs = len(timings) + request["warmup"]
-        self._device.advance(sum(t.wall_ms for t in timings) / 1e3 * n_runs / max(1, len(timings)), model)
+        self._device.advance(sum(t.wall_ms * t.inner for t in timings) / 1e3 * n_runs / max(1, len(timings)), model)
         return {
+            "inner": timings[0].inner if timings else 1,
             "wall_ns": [round(t.wall_ms * 1e6) for t in timings],
             "cpu_ns": [round(t.cpu_ms * 1e6) for t in timings],
             "switches": [t.n_switches for t in timings],

@@ -57,12 +57,20 @@ class Result:
             `Hello.counts_switches` is false. A run with any was preempted.
         peak_rss_kb: highest resident memory of the process during the model's first visit; None where it cannot be
             known.
+        inner: inferences of one timed run, of which `wall_ns` is the mean; more than 1 where a CUDA graph holds
+            several.
     """
 
     wall_ns: NDArray[np.int64]
     cpu_ns: NDArray[np.int64]
     switches: NDArray[np.int64]
     peak_rss_kb: int | None
+    inner: int = 1
+
+    @property
+    def timed_ns(self) -> float:
+        """Nanoseconds of all timed runs together, each with all its inferences."""
+        return float(self.wall_ns.sum()) * self.inner
 
 
 @dataclass(frozen=True, slots=True)

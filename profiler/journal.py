@@ -49,6 +49,7 @@ class VisitRecord:
         switches: involuntary context switches of each run.
         before: the probe's (wall, CPU) nanoseconds before the visit.
         after: the same after it.
+        inner: inferences of one timed run, of the item and of the probe; more than 1 where a CUDA graph holds several.
     """
 
     process: int
@@ -60,6 +61,11 @@ class VisitRecord:
     switches: tuple[int, ...]
     before: tuple[int, int]
     after: tuple[int, int]
+    inner: tuple[int, int] = (1, 1)
+
+    def timed_s(self, n_probe_runs: int) -> float:
+        """Return the seconds of timed inference: of the item, and of `n_probe_runs` runs of the probe after it."""
+        return (sum(self.wall_ns) * self.inner[0] + n_probe_runs * self.after[0] * self.inner[1]) / 1e9
 
     @property
     def key(self) -> tuple[int, int, int, int]:
@@ -68,7 +74,7 @@ class VisitRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The line of the file, as a dictionary."""
-        return {
+        line = {
             "p": self.process,
             "c": self.chunk,
             "r": self.round,
@@ -79,6 +85,7 @@ class VisitRecord:
             "b": self.before,
             "a": self.after,
         }
+        return line if self.inner == (1, 1) else {**line, "n": self.inner}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> VisitRecord:
@@ -87,7 +94,8 @@ class VisitRecord:
         if not len(wall) == len(cpu) == len(switches):
             raise ValueError("w, u and s differ in length")
         process, chunk, round_, item = (int(line[name]) for name in "pcri")
-        return cls(process, chunk, round_, item, wall, cpu, switches, _pair(line["b"]), _pair(line["a"]))
+        before, after, inner = _pair(line["b"]), _pair(line["a"]), _pair(line.get("n", (1, 1)))
+        return cls(process, chunk, round_, item, wall, cpu, switches, before, after, inner)
 
 
 @dataclass(frozen=True, slots=True)

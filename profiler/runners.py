@@ -338,6 +338,7 @@ class AgentRunner:
                 cpu_ns=_column(reply["cpu_ns"], visit.repeats),
                 switches=_column(switches, visit.repeats),
                 peak_rss_kb=int(peak) if peak is not None else None,
+                inner=int(_column([reply.get("inner", 1)], 1)[0]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             self._misfit(job, reply, error)

@@ -123,6 +123,7 @@ class Session:
     heat: HeatGuard | None = None
     _handles: dict[int, int] = field(default_factory=dict, init=False)
     _probe: int = field(default=-1, init=False)
+    _probe_inner: int = field(default=1, init=False)
     _before: tuple[int, int] = field(default=(0, 0), init=False)
     _state: Progress = field(default_factory=Progress, init=False)
     _started: float = field(default=0.0, init=False)
@@ -159,7 +160,9 @@ class Session:
 
     def _pilot(self) -> None:
         """Visit each item once, shortly, and fix repeats and rounds from what that took."""
-        ms: dict[int, float] = {}
+        ms: dict[int, float] = {}  # of one inference
+        run_ms: dict[int, float] = {}  # of one timed run, which is several inferences where a CUDA graph holds them
+        probe_run_ms = 0.0
         n_loads, load_s = 0, 0.0
         around_s: list[float] = []  # of a visit: round trips, and what the agent does besides inference
         for chunk in self.plan.chunks:
@@ -170,20 +173,23 @@ class Session:
                 begin = self.clock()
                 result = self._try(item, PILOT_RUNS, todo)
                 if result is not None:
-                    ms[item] = float(np.median(result[0].wall_ns[N_DISCARDED:])) / 1e6
-                    timed_ns = float(result[0].wall_ns.sum()) + sum(PROBE_RUNS) * result[2][0]
-                    around_s.append(self.clock() - begin - timed_ns / 1e9)
+                    visit, probe = result[0], result[2]
+                    ms[item] = float(np.median(visit.wall_ns[N_DISCARDED:])) / 1e6
+                    run_ms[item] = ms[item] * visit.inner
+                    probe_run_ms = probe[0] * self._probe_inner / 1e6
+                    timed_s = visit.timed_ns / 1e9 + sum(PROBE_RUNS) * probe_run_ms / 1e3
+                    around_s.append(self.clock() - begin - timed_s)
                 self._report("pilot", item)
         self.runner.close()
         s = self.settings
         repeats = [
-            int(np.clip(np.ceil(s.min_visit_ms / max(ms.get(i, 1e9), 1e-6)), s.min_repeats, s.max_repeats))
+            int(np.clip(np.ceil(s.min_visit_ms / max(run_ms.get(i, 1e9), 1e-6)), s.min_repeats, s.max_repeats))
             for i in range(len(self.plan.items))
         ]
-        probe_ms = 1.2 * sum(PROBE_RUNS) * self._before[0] / 1e6
+        probe_ms = 1.2 * sum(PROBE_RUNS) * probe_run_ms
         more_ms = probe_ms + 1e3 * (max(float(np.median(around_s or [0.0])), 0.0) + self.journal.line_s())
         round_s = (
-            sum((repeats[i] + N_DISCARDED) * ms[i] + more_ms for c in self.plan.chunks for i in c if i in ms) / 1e3
+            sum((repeats[i] + N_DISCARDED) * run_ms[i] + more_ms for c in self.plan.chunks for i in c if i in ms) / 1e3
         )
         load_s = load_s / max(n_loads, 1) * sum(len(c) for c in self.plan.chunks) + 0.5 * len(self.plan.chunks)
         left_s = s.budget_s - (self.clock() - self._started)
@@ -224,10 +230,10 @@ class Session:
             visit = VisitRecord(
                 process, chunk, round_, item,
                 tuple(result.wall_ns.tolist()), tuple(result.cpu_ns.tolist()), tuple(result.switches.tolist()),
-                before, after,
+                before, after, (result.inner, self._probe_inner),
             )  # fmt: skip
             self.journal.write(visit.to_json())
-            self._state.timed_s += (sum(visit.wall_ns) + after[0] * PROBE_RUNS[1]) / 1e9
+            self._state.timed_s += visit.timed_s(PROBE_RUNS[1])
             self._report("measure", item)
             unsure.append((round_, item))
             if self.heat is not None and (not todo or self.clock() - self._looked >= LOOK_EVERY_S):
@@ -301,6 +307,7 @@ class Session:
                 continue
             self._n_lost = 0
             before, self._before = self._before, _probe_time(probe)
+            self._probe_inner = probe.inner
             return result, before, self._before
         return None
 

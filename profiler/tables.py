@@ -95,7 +95,7 @@ def evaluate(
         n_runs=sum(len(s.runs_ms) for s in samples),
         n_dropped=sum(s.n_dropped for s in samples),
         offsets=offsets,
-        timed_s=sum(sum(v.wall_ns) + PROBE_RUNS[1] * v.after[0] for v in visits) / 1e9,
+        timed_s=sum(v.timed_s(PROBE_RUNS[1]) for v in visits),
         energy=state.energy,
     )
 

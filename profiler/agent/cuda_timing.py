@@ -71,7 +71,8 @@ def timed_replays(cuda: Cuda, launch: Callable[[], None], inner: int, warmup: in
         repeats: timed launches.
 
     Returns:
-        As the agent's `timed_loop`: `wall_ns` per inference; CPU time 0 and no switches, for the host only launches.
+        As the agent's `timed_loop`, with `wall_ns` per inference, and `inner`, the inferences of one launch. CPU time
+        is 0 and there are no switches, because the host only launches.
     """
     for _ in range(warmup):
         launch()
@@ -81,4 +82,10 @@ def timed_replays(cuda: Cuda, launch: Callable[[], None], inner: int, warmup: in
         marks.append(cuda.record())
     cuda.synchronize()
     wall_ns = [max(1, round(cuda.elapsed_ms(marks[i], marks[i + 1]) * 1e6 / inner)) for i in range(repeats)]
-    return {"wall_ns": wall_ns, "cpu_ns": [0] * repeats, "switches": None, "n_involuntary_switches": None}
+    return {
+        "wall_ns": wall_ns,
+        "cpu_ns": [0] * repeats,
+        "switches": None,
+        "n_involuntary_switches": None,
+        "inner": inner,
+    }

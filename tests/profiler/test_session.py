@@ -10,7 +10,7 @@ import pytest
 from synthetic import make_device, make_job, true_ms
 
 from devices.device import DeviceUnreachableError
-from devices.fake import FakeDevice, FakeRun, Fault
+from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import ContextMismatchError, FormatError
 from ofa_core.measured_networks import calibration_of, networks_path, read_networks
@@ -235,6 +235,20 @@ def test_the_budget_holds_where_a_visit_is_mostly_round_trip(tmp_path: Path, dri
         assert (len(plan.chunks) > 1) == (memory_kb < 10**6)
         assert 20 < device.clock() < 1.1 * 60  # rounds are whole
         assert drifts or not journal.state.redone
+
+
+def test_the_budget_holds_where_a_run_is_many_inferences(tmp_path: Path) -> None:
+    device = FakeDevice(name="gpu")
+    device.latency = lambda run: FakeTiming(0.1, 0.0, inner=60)  # a replay of a CUDA graph takes 6 ms
+    plan = make_plan(tiny().all_blocks((28, 32)), [], np.random.default_rng(1))
+    settings = Settings(n_processes=3, budget_s=60.0, min_rounds=1, max_rounds=10**6)
+    with Journal(tmp_path / "j.jsonl", {}) as journal:
+        models = ModelStore(tmp_path / "models", "sleep", fake_ms=true_ms)
+        Session(plan, AgentRunner(device, "sleep"), models, journal, settings, clock=device.clock).run()
+        assert 20 < device.clock() < 1.1 * 60
+        assert set(journal.state.pilot["repeats"]) == {settings.min_repeats}  # type: ignore[index]
+        timed_s = sum(visit.timed_s(3) for visit in journal.state.visits.values())
+        assert 0.3 * device.clock() < timed_s < device.clock()
 
 
 def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
