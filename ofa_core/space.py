@@ -13,7 +13,7 @@ networks, and a row needs no further decoding to be looked up in a dense table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core import genomes as genomes_
+from ofa_core import space_identity
 from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.blocks import Act, BlockSpec, make_divisible
@@ -62,8 +63,10 @@ class Stage:
 class Space:
     """A search space of the OFA family: MobileNetV3-like or ProxylessNAS-like (Cai et al., ICLR 2020, section 3).
 
+    Two spaces are equal when their layers and choices are, whatever their names and resolutions (ADR 0007).
+
     Attributes:
-        name: how files and commands call it.
+        name: a label for people; `digest` identifies the space.
         first_c: channels of the stem.
         first_act: activation of the stem.
         base_c: channels of the fixed block that follows the stem (kernel 3, stride 1, no expansion).
@@ -82,7 +85,7 @@ class Space:
             ProxylessNAS code's does not).
     """
 
-    name: str
+    name: str = field(compare=False)
     first_c: int
     first_act: Act
     base_c: int
@@ -93,10 +96,19 @@ class Space:
     head_act: Act
     kernels: tuple[int, ...] = (3, 5, 7)
     expands: tuple[int, ...] = (3, 4, 6)
-    resolutions: tuple[int, ...] = tuple(range(128, 225, 4))
+    resolutions: tuple[int, ...] = field(default=tuple(range(128, 225, 4)), compare=False)
     n_classes: int = 1000
     first_stride: int = 2
     base_shortcut: bool = True
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hexadecimal digits that identify the space: equal spaces have equal digests."""
+        return space_identity.digest(self)
+
+    def differences(self, other: Space) -> tuple[str, ...]:
+        """What is different in `other`, in words; empty for equal spaces."""
+        return space_identity.differences(self, other)
 
     # ---- what there is to choose -----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from ofa_core.blocks import make_divisible
 from ofa_core.errors import SpaceError
 from ofa_core.space import Space, Stage
 
-__all__ = ["SPACE_NAMES", "get_space", "mobilenet_v3", "proxyless", "tiny"]
+__all__ = ["SPACE_NAMES", "find_builtin", "get_space", "mobilenet_v3", "proxyless", "tiny"]
 
 SPACE_NAMES: tuple[str, ...] = ("mbv3-w1.0", "mbv3-w1.2", "proxyless-w1.3", "tiny")
 
@@ -75,15 +75,23 @@ def tiny() -> Space:
     )
 
 
-def get_space(name: str) -> Space:
-    """The space of that name; `mbv3-w<width>` and `proxyless-w<width>` exist at any width from 0.1 to 4.
-
-    Raises:
-        SpaceError: for a name that is none, with those that are.
-    """
+def find_builtin(name: str) -> Space | None:
+    """The built-in space of that name, if there is one."""
     if name == "tiny":
         return tiny()
     match = re.fullmatch(r"(mbv3|proxyless)-w(\d(?:\.\d{1,3})?)", name)
     if match and 0.1 <= float(match[2]) <= 4:
         return (mobilenet_v3 if match[1] == "mbv3" else proxyless)(float(match[2]))
+    return None
+
+
+def get_space(name: str) -> Space:
+    """The built-in space of that name; `mbv3-w<width>` and `proxyless-w<width>` exist at any width from 0.1 to 4.
+
+    Raises:
+        SpaceError: for a name that is none, with those that are.
+    """
+    found = find_builtin(name)
+    if found is not None:
+        return found
     raise SpaceError(f"unknown space {name[:60]!r}; known: {', '.join(SPACE_NAMES)}")

@@ -29,7 +29,8 @@ from ofa_core.formats.net_config import NetConfig, read_net_config
 from ofa_core.nn.initial import bn_eps
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import N_FIXED, Supernet
-from ofa_core.space import Space, Stage
+from ofa_core.space import Space
+from ofa_core.space_record import space_from_dict, space_to_dict
 
 __all__ = [
     "Checkpoint",
@@ -38,10 +39,9 @@ __all__ = [
     "load_published",
     "published_names",
     "read_checkpoint",
+    "read_space_of",
     "read_specialised",
     "read_state_dict",
-    "space_from_dict",
-    "space_to_dict",
     "to_published",
     "write_checkpoint",
     "write_published",
@@ -250,25 +250,6 @@ def read_specialised(net_config: Path, weights: Path) -> tuple[SubNet, NetConfig
 # ---- this project's own ----------------------------------------------------------------------------------------------
 
 
-def space_to_dict(space: Space) -> dict[str, Any]:
-    """A search space as plain values."""
-    return asdict(space)
-
-
-def space_from_dict(values: Mapping[str, Any]) -> Space:
-    """The inverse of `space_to_dict`.
-
-    Raises:
-        FormatError: for values that describe no space.
-    """
-    try:
-        stages = tuple(Stage(**{**stage, "depths": tuple(stage["depths"])}) for stage in values["stages"])
-        lists = {name: tuple(values[name]) for name in ("kernels", "expands", "resolutions")}
-        return Space(**{**values, **lists, "stages": stages})
-    except (KeyError, TypeError) as error:
-        raise FormatError(f"not a search space: {error}") from error
-
-
 def write_checkpoint(
     path: Path, net: Supernet | SubNet, space: Space, preprocessing: Preprocessing, arch: Arch | None = None
 ) -> None:
@@ -294,6 +275,7 @@ def checkpoint_dict(
         "schema": SCHEMA,
         "kind": "supernet" if isinstance(net, Supernet) else "subnet",
         "space": space_to_dict(space),
+        "space_digest": space.digest,
         "arch": None if arch is None else asdict(arch),
         "preprocessing": preprocessing.to_dict(),
         "state_dict": to_published(net),
@@ -309,15 +291,33 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return checkpoint_from_dict(_load(path), str(path))
 
 
-def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
-    """The inverse of `checkpoint_dict`."""
+def read_space_of(path: Path) -> Space:
+    """The space of what `write_checkpoint` wrote, supernet or sub-net.
+
+    Raises:
+        FormatError: for another file, as `read_checkpoint`.
+    """
+    return _space_in(_load(path), str(path))
+
+
+def _space_in(content: Any, source: str) -> Space:
     if not isinstance(content, dict) or "schema" not in content:
         hint = "; it looks like a published state dict: name its space and preprocessing" if _is_state(content) else ""
         raise FormatError(f"{source}: not a checkpoint of this project{hint}")
     if content["schema"] != SCHEMA:
         raise FormatError(f"{source}: schema {content['schema']}, this version reads {SCHEMA}")
+    if not isinstance(content.get("space"), dict):
+        raise FormatError(f"{source}: its space is missing")
     try:
-        space = space_from_dict(content["space"])
+        return space_from_dict(content["space"])
+    except FormatError as error:
+        raise FormatError(f"{source}: {error}") from error
+
+
+def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
+    """The inverse of `checkpoint_dict`."""
+    space = _space_in(content, source)
+    try:
         preprocessing = Preprocessing.from_dict(content["preprocessing"])
         given, state = content["arch"], content["state_dict"]
         arch = None

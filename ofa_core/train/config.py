@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-import types
-import typing
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from ofa_core.errors import OfaError, SpaceError
+from ofa_core.errors import OfaError
 from ofa_core.formats.checkpoint import Preprocessing
-from ofa_core.space import Space, check_resolution
-from ofa_core.spaces import get_space
+from ofa_core.space import Space
+from ofa_core.space_files import SpaceConfig, build_space
+from ofa_core.toml_tables import from_table, read_toml
 from ofa_core.train.images import IMAGENET, Augmentation
 from ofa_core.train.phases import RECIPES, Phase, scaled
 
@@ -29,27 +25,6 @@ __all__ = [
     "embedded",
 ]
 __all__ += ["comparable", "differences", "from_table", "read_config"]
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class SpaceConfig:
-    """The search space.
-
-    Attributes:
-        name: of a known space.
-        first_stride: of the stem, for small images (1 keeps their size).
-        stage_strides: of the stages' first blocks, likewise.
-        resolutions: image sizes in pixels.
-        dropout: before the classifier.
-    """
-
-    name: str = "mbv3-w1.0"
-    first_stride: int | None = None
-    stage_strides: tuple[int, ...] | None = None
-    resolutions: tuple[int, ...] | None = None
-    dropout: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -158,30 +133,6 @@ def embedded() -> Config:
     )
 
 
-def build_space(config: SpaceConfig, n_classes: int) -> Space:
-    """The search space of a run.
-
-    Raises:
-        SpaceError: for an unknown name, or strides that do not fit it.
-        ArchError: for an image size that no network takes.
-    """
-    space = get_space(config.name).with_classes(n_classes)
-    if config.first_stride is not None:
-        space = replace(space, first_stride=config.first_stride)
-    if config.stage_strides is not None:
-        if len(config.stage_strides) != len(space.stages) or not set(config.stage_strides) <= {1, 2}:
-            raise SpaceError(
-                f"stage_strides {list(config.stage_strides)}: one of 1 or 2 for each of {len(space.stages)} stages"
-            )
-        stages = zip(space.stages, config.stage_strides, strict=True)
-        space = replace(space, stages=tuple(replace(stage, stride=s) for stage, s in stages))
-    if config.resolutions is not None:
-        for px in config.resolutions:
-            check_resolution(px)
-        space = replace(space, resolutions=tuple(sorted(set(config.resolutions))))
-    return space
-
-
 def build_phases(config: Config, space: Space) -> tuple[Phase, ...]:
     """The phases of a run, in order."""
     if config.phase:
@@ -207,65 +158,11 @@ def read_config(path: Path) -> Config:
     Raises:
         OfaError: for a file that is not TOML, an unknown key (with the nearest known one), or a value of another type.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OfaError(f"{path}: not TOML: {error}") from error
+    table = read_toml(path)
     try:
         return from_table(Config, table)
     except OfaError as error:
         raise OfaError(f"{path}: {error}") from error
-
-
-def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
-    """Fill a dataclass from a table, checking every key and type.
-
-    Args:
-        cls: the dataclass.
-        table: as TOML gives it.
-        where: how errors call the place.
-    """
-    hints = typing.get_type_hints(cls)
-    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-    values = {}
-    for key, value in table.items():
-        place = f"{where}.{key}" if where else key
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise OfaError(f"unknown key {place}; {hint}")
-        values[key] = _converted(hints[key], value, place)
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise OfaError(f"{where or 'top level'}: {str(error).split('() ')[-1]}") from error
-
-
-def _converted(hint: Any, value: Any, place: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hasattr(hint, "__dataclass_fields__"):
-        if not isinstance(value, Mapping):
-            raise OfaError(f"{place} is {value!r}; a table is expected")
-        return from_table(hint, value, place)
-    if origin is Literal:
-        if value not in arguments:
-            near = difflib.get_close_matches(str(value), map(str, arguments), 1, 0.5)
-            hint_text = f"; did you mean {near[0]}?" if near else ""
-            raise OfaError(f"{place} is {value!r}; one of {', '.join(map(str, arguments))}{hint_text}")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return _converted(next(a for a in arguments if a is not type(None)), value, place)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise OfaError(f"{place} is {value!r}; a list is expected")
-        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise OfaError(f"{place} has {len(value)} entries; {len(arguments)} are expected")
-        return tuple(_converted(arguments[0], v, f"{place}[{i}]") for i, v in enumerate(value))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise OfaError(f"{place} is {value!r}; {hint.__name__} is expected")
-    return value
 
 
 def comparable(config: Config) -> dict[str, Any]:
@@ -282,7 +179,7 @@ def _plain(value: Any) -> Any:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
-    """The settings that differ, in words."""
+    """The settings that differ, in words; one that is absent equals one that is not set."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)

@@ -210,8 +210,8 @@ def _started(
         if start_from is not None:
             _load_weights(net, start_from)
         return _Run(net)
-    if content["config"] != comparable(config):
-        changed = differences(content["config"], comparable(config))
+    changed = differences(content["config"], comparable(config))
+    if changed:
         raise OfaError(f"{folder} holds a run with other settings ({changed}); resume needs the same configuration")
     if content["world"] != process.world:
         raise OfaError(f"{folder}: the run had {content['world']} processes, now there are {process.world}")

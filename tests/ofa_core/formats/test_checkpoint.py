@@ -17,8 +17,6 @@ from ofa_core.formats.checkpoint import (  # noqa: E402
     published_names,
     read_checkpoint,
     read_state_dict,
-    space_from_dict,
-    space_to_dict,
     to_published,
     write_checkpoint,
     write_published,
@@ -177,12 +175,6 @@ def test_code_in_a_file_is_not_run(tmp_path):
     torch.save({"schema": 1, "state_dict": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(FormatError, match="not a readable checkpoint"):
         read_checkpoint(tmp_path / "evil.pt")
-
-
-def test_space_round_trip():
-    for name in ("tiny", "mbv3-w1.2", "proxyless-w1.3"):
-        space = get_space(name)
-        assert space_from_dict(json.loads(json.dumps(space_to_dict(space)))) == space
 
 
 @pytest.mark.parametrize(

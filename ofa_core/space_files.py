@@ -1,0 +1,164 @@
+"""The space that a user means with `--space`: a built-in name, a TOML file, or a supernet's checkpoint.
+
+A TOML file describes a space in the table `[space]`, either in full (with `[[space.stages]]`) or as changes to a
+built-in one. The TOML settings of `ofa-train` have the same table, so they are read too (docs/formats.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ofa_core.blocks import Act
+from ofa_core.errors import FormatError, OfaError, SpaceError
+from ofa_core.space import Space, Stage
+from ofa_core.space_record import check_space, labelled
+from ofa_core.spaces import get_space
+from ofa_core.toml_tables import from_table, read_toml
+
+__all__ = ["SPACE_FILES", "SpaceConfig", "build_space", "read_space", "space_from"]
+
+SPACE_FILES = (".toml", ".pt", ".pth")
+# Images whose number of classes needs no look at them.
+KNOWN_CLASSES = {"digits": 10, "cifar10": 10}
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """The table `[space]` of a TOML file: a built-in space and what is different, or, with `stages`, a space in full.
+
+    Attributes:
+        name: of a built-in space; of the space itself where there are `stages`.
+        first_stride: of the stem, for small images (1 keeps their size).
+        stage_strides: of the stages' first blocks, likewise.
+        resolutions: image sizes in pixels.
+        dropout: before the classifier, in training.
+        n_classes: outputs of the classifier; None is what the images have.
+        stages: see `ofa_core.space.Stage`.
+        first_c: this and the others are those of `ofa_core.space.Space`.
+    """
+
+    name: str = "mbv3-w1.0"
+    first_stride: int | None = None
+    stage_strides: tuple[int, ...] | None = None
+    resolutions: tuple[int, ...] | None = None
+    dropout: float = 0.1
+    n_classes: int | None = None
+    stages: tuple[Stage, ...] | None = None
+    first_c: int | None = None
+    first_act: Act | None = None
+    base_c: int | None = None
+    base_act: Act | None = None
+    base_shortcut: bool | None = None
+    final_expand_c: int | None = None
+    feature_c: int | None = None
+    head_act: Act | None = None
+    kernels: tuple[int, ...] | None = None
+    expands: tuple[int, ...] | None = None
+
+
+def build_space(config: SpaceConfig, n_classes: int | None = None) -> Space:
+    """The space that a table describes.
+
+    Args:
+        config: the table.
+        n_classes: classes of the images, if they are known.
+
+    Raises:
+        SpaceError: for an unknown name, values that cannot be built, or a number of classes that is not the images'.
+        ArchError: for an image size that no network takes.
+    """
+    if None not in (config.n_classes, n_classes) and config.n_classes != n_classes:
+        raise SpaceError(f"the space has n_classes = {config.n_classes}; the images have {n_classes} classes")
+    given = {f.name: getattr(config, f.name) for f in fields(Space) if getattr(config, f.name) is not None}
+    if n_classes is not None:
+        given["n_classes"] = n_classes
+    if config.resolutions is not None:
+        given["resolutions"] = tuple(sorted(set(config.resolutions)))
+    if config.stages is None:
+        space = replace(get_space(config.name), **{**given, "name": get_space(config.name).name})
+    else:
+        lacking = [f.name for f in fields(Space) if f.name not in given]
+        if lacking:
+            raise SpaceError(f"a space with stages needs {', '.join(lacking)} too")
+        space = Space(**given)
+    if config.stage_strides is not None:
+        if len(config.stage_strides) != len(space.stages) or not set(config.stage_strides) <= {1, 2}:
+            raise SpaceError(
+                f"stage_strides {list(config.stage_strides)}: one of 1 or 2 for each of {len(space.stages)} stages"
+            )
+        stages = zip(space.stages, config.stage_strides, strict=True)
+        space = replace(space, stages=tuple(replace(stage, stride=s) for stage, s in stages))
+    return labelled(check_space(space))
+
+
+def space_from(text: str) -> Space:
+    """The space that a user means.
+
+    Args:
+        text: a built-in name, or a path that ends in `.toml` (a space, or settings of `ofa-train`) or `.pt`, `.pth` (a
+            checkpoint of `ofa-train`).
+
+    Raises:
+        SpaceError: for a name that is none, or a file that does not describe a space in full.
+        FormatError: for a file that cannot be read.
+    """
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if suffix == ".toml":
+        return read_space(path)
+    if suffix in SPACE_FILES:
+        return _space_of_checkpoint(path)
+    try:
+        return get_space(text)
+    except SpaceError as error:
+        raise SpaceError(f"{error}, or a .toml file, or a supernet.pt") from error
+
+
+def read_space(path: Path) -> Space:
+    """The space of a TOML file.
+
+    Raises:
+        SpaceError: where the table `[space]` does not describe one, or nothing says the number of classes.
+        FormatError: for a file that is not TOML.
+    """
+    table = read_toml(path)
+    described = table.get("space")
+    if not isinstance(described, Mapping):
+        raise SpaceError(f"{path}: no table [space]; it describes a search space (docs/formats.md)")
+    try:
+        config = from_table(SpaceConfig, described, "space")
+        n_classes = config.n_classes if config.n_classes is not None else _n_classes(table)
+        return build_space(replace(config, n_classes=n_classes))
+    except OfaError as error:
+        raise SpaceError(f"{path}: {error}") from error
+
+
+def _n_classes(table: Mapping[str, Any]) -> int | None:
+    """Classes of the images that a run's settings name; None for a file that holds a space and nothing else.
+
+    Raises:
+        SpaceError: for images that would have to be counted.
+    """
+    if set(table) == {"space"}:
+        return None
+    data = table.get("data")
+    source = data.get("source") if isinstance(data, Mapping) else None
+    kind = str(source).partition(":")[0]
+    if kind not in KNOWN_CLASSES:
+        images = "its images have" if source is None else f"{str(source)[:80]!r} has"
+        raise SpaceError(f"nothing says how many classes {images}; give n_classes in [space]")
+    return KNOWN_CLASSES[kind]
+
+
+def _space_of_checkpoint(path: Path) -> Space:
+    try:
+        from ofa_core.formats.checkpoint import read_space_of
+    except ImportError as error:
+        raise FormatError(
+            f"{path}: reading a checkpoint takes torch (pip install 'ofa-latency[torch]'); the TOML file of its "
+            "training describes the space as well"
+        ) from error
+    return read_space_of(path)
