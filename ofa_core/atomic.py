@@ -1,41 +1,78 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and only where a file may be.
+
+A file is written to a temporary name in its own folder and renamed. A process that is killed in between leaves the
+temporary file, which nothing reads and the next write into that folder removes. The writer holds a lock on its
+temporary file, so that a file which is still being written is never removed.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["atomic_path", "write_bytes", "write_text"]
+from ofa_core.errors import OutputError
+
+__all__ = [
+    "atomic_path",
+    "check_file",
+    "check_folder",
+    "is_visible",
+    "naming",
+    "sweep",
+    "write_bytes",
+    "write_text",
+]
+
+_PREFIX = ".ofa-tmp-"
+_MAX_SUFFIX = 16  # characters; a name has at most 255
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISLNK, "a link that leads to itself"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path in the same folder, and rename it to `path` when the body ends without an error.
 
-    Missing parent folders are made. After an error the temporary file is removed and `path` is as it was.
+    Missing parent folders are made. Where `path` is a link, the file that it leads to is written and the link stays.
+    After an error the temporary file is removed and `path` is as it was.
 
     Args:
         path: where the finished file shall be.
 
     Yields:
         The path to write to; it keeps the suffix of `path`.
+
+    Raises:
+        OutputError: if `path` can be no file, or cannot be written; it names the file and what to do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            _sync(stream)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    target = check_file(path)
+    with naming(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent)
+        handle, temporary = _temporary(target)
+        try:
+            yield temporary
+            with temporary.open("rb") as stream:
+                _sync(stream)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,10 +80,112 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write bytes with atomic replacement."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def check_file(path: Path) -> Path:
+    """Return where a file named `path` is written: `path` itself, or the file that a link leads to.
+
+    Raises:
+        OutputError: if something other than a regular file is there, or its folder cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    kind = _kind(path, target)
+    if kind is not None:
+        raise OutputError(f"{path} is {kind}; name a new file or a regular one")
+    _check_parent(path, target.parent)
+    return target
+
+
+def check_folder(path: Path) -> None:
+    """Check that `path` is a folder, or can be made.
+
+    Raises:
+        OutputError: if something else is there, or it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    kind = _kind(path, target)
+    if kind != "a folder" and (kind is not None or target.exists()):
+        raise OutputError(f"{path} is {kind or 'a file'}; name a folder")
+    _check_parent(path, target)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of the file system while `path` is written the name of the file and the remedy.
+
+    Raises:
+        OutputError: instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise OutputError(f"{path}: {reason}{_remedy(path, error)}") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files in a folder whose writers are gone."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith(_PREFIX) and entry.is_file(follow_symlinks=False):
+            with suppress(OSError):  # its writer renamed or removed it meanwhile, or still holds its lock
+                handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    Path(entry.path).unlink()
+                finally:
+                    os.close(handle)
+
+
+def is_visible(path: Path) -> bool:
+    """Return True for a name that a listing of files takes: neither hidden nor a temporary one."""
+    return not path.name.startswith(".")
+
+
+def _temporary(target: Path) -> tuple[int, Path]:
+    """Make a temporary file beside the target and lock it."""
+    suffix = target.suffix if len(target.suffix) <= _MAX_SUFFIX else ""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=suffix, dir=target.parent)
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        temporary = Path(name)
+        if temporary.exists():  # another process's sweep may have come before the lock
+            return handle, temporary
+        os.close(handle)
+
+
+def _kind(path: Path, target: Path) -> str | None:
+    """Name what is at `target` in words; None for a regular file or nothing."""
+    try:
+        mode = target.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}; name another file") from error
+    return next((words for is_kind, words in _KINDS if is_kind(mode)), None)
+
+
+def _check_parent(path: Path, parent: Path) -> None:
+    """Check that the nearest folder that exists is one, and may be written."""
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    if not parent.is_dir():
+        raise OutputError(f"{path}: {parent} is a file, not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: no permission to write into {parent}; choose another folder")
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    if error.errno not in _FULL:
+        return ""
+    temporary = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  (named, not written to)
+    if path.is_relative_to(temporary):
+        return f"; free some space in {temporary}, or set TMPDIR to another folder"
+    return "; free some space there, or choose another folder, and run the same command again"
 
 
 def _sync(stream: IO[bytes]) -> None:

@@ -24,12 +24,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from ofa_core.errors import OfaError
+from ofa_core.atomic import check_file, check_folder
+from ofa_core.errors import OfaError, OutputError
 from ofa_core.extras import missing_package
 
 __all__ = [
@@ -39,8 +41,13 @@ __all__ = [
     "EXIT_USAGE",
     "DefaultGroup",
     "new_app",
+    "out_file",
+    "out_file_or_folder",
+    "out_folder",
     "parse_pixels",
     "run_app",
+    "to_file",
+    "to_folder",
 ]
 
 EXIT_KNOWN_ERROR = 1
@@ -164,6 +171,51 @@ def parse_pixels(text: str, option: str = "--resolutions") -> tuple[int, ...]:
             raise typer.BadParameter(f"{part[:40]!r}; such as 160,192,224 or 128-224:16", param_hint=option)
         pixels.update(range(first, (first if last is None else last) + 1, step or 4))
     return tuple(sorted(pixels))
+
+
+def out_file(text: str) -> Path:
+    """Read the name of a file to be written from a command line, as the `parser` of an option.
+
+    Raises:
+        typer.BadParameter: if no file can be written there, before anything else is done.
+    """
+    if not text or text.endswith("/"):
+        raise typer.BadParameter(f"{text!r} names no file")
+    try:
+        check_file(Path(text))
+    except OutputError as error:
+        raise typer.BadParameter(str(error)) from error
+    return Path(text)
+
+
+def out_folder(text: str) -> Path:
+    """Read the name of a folder to be filled from a command line, as the `parser` of an option.
+
+    Raises:
+        typer.BadParameter: if it can be no folder, before anything else is done.
+    """
+    if not text:
+        raise typer.BadParameter("'' names no folder; . is this one")
+    try:
+        check_folder(Path(text))
+    except OutputError as error:
+        raise typer.BadParameter(str(error)) from error
+    return Path(text)
+
+
+def to_file(*names: str, help: str) -> Any:  # noqa: A002  (as typer calls it)
+    """Return a typer option that names a file to be written."""
+    return typer.Option(*names, parser=out_file, metavar="FILE", help=help)
+
+
+def to_folder(*names: str, help: str) -> Any:  # noqa: A002
+    """Return a typer option that names a folder to be filled."""
+    return typer.Option(*names, parser=out_folder, metavar="FOLDER", help=help)
+
+
+def out_file_or_folder(text: str) -> Path:
+    """Read the name of a file, which has a suffix, or of a folder, which has none, that is to be written."""
+    return out_file(text) if Path(text).suffix else out_folder(text)
 
 
 def _fail(prog: str, message: str) -> int:

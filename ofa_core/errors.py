@@ -4,6 +4,7 @@
     ├── ArchError                  an architecture that its space does not contain
     ├── SpaceError                 an unknown or impossible search space
     ├── FormatError                a file that cannot be read as what it should be
+    ├── OutputError                a file that cannot be written, or not where it was asked for
     ├── TableError                 a latency table that contradicts itself or the question
     │   ├── MissingBlockError      blocks that the table has no latency for
     │   └── ContextMismatchError   measurements of different contexts in one place
@@ -24,6 +25,7 @@ __all__ = [
     "MissingBlockError",
     "MissingPackageError",
     "OfaError",
+    "OutputError",
     "PredictorError",
     "SpaceError",
     "TableError",
@@ -44,6 +46,10 @@ class SpaceError(OfaError):
 
 class FormatError(OfaError):
     """A file that cannot be read as what it should be."""
+
+
+class OutputError(OfaError):
+    """A file that cannot be written, or not where it was asked for."""
 
 
 class TableError(OfaError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_core.cli_app import new_app, run_app
+from ofa_core.cli_app import new_app, run_app, to_file, to_folder
 from predictors.console import ROW_TITLES, row_texts, show_answer, show_rows
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def predict(
     """Predict one architecture."""
     from ofa_core.arch_json import arch_to_dict
     from ofa_core.errors import OfaError
+    from predictors.loading import default_luts
 
-    paths = lut or _default_luts()
+    paths = lut or default_luts()
     where, parsed = _read(arch, space, paths)
     results = []
     for path in paths:
@@ -81,10 +82,6 @@ def predict(
         typer.echo(json.dumps(answer))
     else:
         show_answer(answer, blocks=blocks)
-
-
-def _default_luts() -> list[Path]:
-    return sorted(path for path in Path("luts").glob("*.csv") if not path.name.endswith(".networks.csv"))
 
 
 def _read(path: Path, space: str | None, paths: list[Path]) -> tuple[Space, Arch]:
@@ -191,7 +188,10 @@ ColumnOption = Annotated[
 @app.command()
 def fit(
     measured: MeasuredArgument,
-    out: Annotated[Path, typer.Option("--out", help="Where the .predictor goes; it serves wherever --lut does.")],
+    out: Annotated[
+        Path,
+        to_file("--out", help="Where the .predictor goes; it serves wherever --lut does."),
+    ],
     source: SourceOption = None,
     lut: TableOption = None,
     space: SpaceOption = None,
@@ -247,7 +247,7 @@ def batch(
     tables: Annotated[
         list[Path], typer.Argument(help="The device's tables at two or more other batch sizes.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option("--out", help="Where the table goes.")],
+    out: Annotated[Path, to_file("--out", help="Where the table goes.")],
 ) -> None:
     """Estimate a device's table at a batch size that was not measured, from its tables at others."""
     from ofa_core.formats.yaml_tables import read_table
@@ -282,9 +282,13 @@ def evaluate(
     sizes: Annotated[str, typer.Option("--sizes", help="Networks to learn from.")] = "10,30,100",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Draws of the networks to learn from.")] = 5,
     random: Annotated[bool, typer.Option("--random", help="Draw them at random, not D-optimally.")] = False,
-    plots: Annotated[Path | None, typer.Option("--plots", help="Folder for PNG plots (needs matplotlib).")] = None,
+    plots: Annotated[
+        Path | None,
+        to_folder("--plots", help="Folder for PNG plots (needs matplotlib)."),
+    ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Table and plots as one HTML file (needs plotly).")
+        Path | None,
+        to_file("--html", help="Table and plots as one HTML file (needs plotly)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

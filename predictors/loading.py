@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ofa_core.atomic import is_visible
 from ofa_core.errors import PredictorError
 from ofa_core.space import Space
 from predictors.estimator import as_space
@@ -13,7 +14,13 @@ if TYPE_CHECKING:
     from predictors.lut import LutPredictor
     from predictors.network import NetworkPredictor
 
-__all__ = ["is_table", "load_latency", "spaces_of"]
+__all__ = ["default_luts", "is_table", "load_latency", "spaces_of"]
+
+
+def default_luts() -> list[Path]:
+    """The tables that are used where none is named: `./luts/*.csv`, but no hidden files and no `.networks.csv`."""
+    found = Path("luts").glob("*.csv")
+    return sorted(path for path in found if is_visible(path) and not path.name.endswith(".networks.csv"))
 
 
 def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) -> LutPredictor | NetworkPredictor:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from devices.device import DeviceError
-from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, new_app, run_app
+from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, new_app, run_app, to_file
 from ofa_core.errors import OfaError
 from profiler.device_commands import devices, setup
 from profiler.file_commands import compare, convert
@@ -108,7 +108,7 @@ def profile(
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="[default: luts/DEVICE-BACKEND.csv, or ...-nets.csv for --nets]"),
+        to_file("--out", "-o", help="[default: luts/DEVICE-BACKEND.csv, or ...-nets.csv for --nets]"),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set an earlier journal aside instead of resuming it.")
@@ -232,15 +232,20 @@ def _profile_one(
 ) -> int:
     from dataclasses import replace
 
+    from ofa_core.atomic import check_file
+    from ofa_core.measured_networks import networks_path
     from profiler import console
     from profiler.clusters import choose_cpus
     from profiler.energy import EnergyOptions
     from profiler.launch import launch
+    from profiler.profiling import journal_path
     from profiler.profiling import profile as run_profile
     from profiler.tuning import tuned
 
     name = f"{job.device}-{job.backend}{'-nets' if job.networks else ''}"
     path = out or Path("luts", f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.csv")
+    for file in (path, networks_path(path), journal_path(path)):
+        check_file(file)
     err = _stderr()
     device, runner = launch(target, job.backend, options)
     with device, contextlib.closing(runner), tuned(device) if tune else contextlib.nullcontext("") as changed:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ofa_core.cli_app import EXIT_UNSTABLE
+from ofa_core.cli_app import EXIT_UNSTABLE, out_file_or_folder
 from ofa_core.errors import OfaError
 from profiler.options import only_space
 
@@ -32,7 +32,14 @@ def compare(
 
 def convert(
     src: Annotated[Path, typer.Argument(help="A table: CSV, a published YAML file, or a folder of them.")],
-    dst: Annotated[Path, typer.Argument(help="A .csv file, or a folder for OFA's <resolution>_lookup_table.yaml.")],
+    dst: Annotated[
+        Path,
+        typer.Argument(
+            parser=out_file_or_folder,
+            metavar="DST",
+            help="A .csv file, or a folder for OFA's <resolution>_lookup_table.yaml.",
+        ),
+    ],
     space: Annotated[str | None, typer.Option("--space", "-s", help="Whose networks, for YAML output.")] = None,
 ) -> None:
     """Convert between our CSV tables and the published YAML ones."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -37,6 +39,46 @@ def test_an_unknown_option_is_usage_with_exit_code_2(name: str) -> None:
     assert "--no-such-option" in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+def output_options() -> list[tuple[str, str]]:
+    """Each command and option that names a file or a folder to be written."""
+    found = []
+    for name, target in SCRIPTS.items():
+        group = typer.main.get_command(import_module(target.split(":")[0]).app)
+        for command in (group, *group.commands.values()):
+            words = name if command is group else f"{name} {command.name}"
+            found += [
+                (words, option)
+                for parameter in command.params
+                for option in (*parameter.opts, *(["DST"] if parameter.name == "dst" else []))
+                if option in ("--out", "--plots", "--html", "DST")
+            ]
+    return found
+
+
+def test_the_outputs_of_all_commands_are_known() -> None:
+    assert len(output_options()) >= 14
+
+
+@pytest.mark.parametrize(("words", "option"), output_options())
+@pytest.mark.parametrize("value", ["", "/dev/null", "{file}/below"])
+def test_an_output_that_cannot_be_is_wrong_usage_and_nothing_is_done(
+    words: str, option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    name, *rest = words.split()
+    value = value.format(file=tmp_path / "file")
+    given = ["src.csv", value] if option == "DST" else [f"{option}={value}"]
+    module, function = SCRIPTS[name].split(":")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setattr(sys, "argv", [name, *rest, *given])
+        assert getattr(import_module(module), function)() == 2
+    told = capsys.readouterr().err
+    assert "Invalid value for" in told
+    assert option in told
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_readme_names_the_two_commands() -> None:

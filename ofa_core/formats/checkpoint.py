@@ -12,7 +12,6 @@ another shape is an error that names it, since a checkpoint that is filled in by
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ofa_core.arch import Arch
-from ofa_core.atomic import atomic_path
 from ofa_core.errors import FormatError
 from ofa_core.formats.net_config import NetConfig, read_net_config
+from ofa_core.formats.torch_files import read_torch, write_torch
 from ofa_core.nn.initial import bn_eps
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import N_FIXED, Supernet
@@ -210,7 +209,7 @@ def to_published(net: Supernet | SubNet, spelling: Spelling = "current") -> dict
 
 def write_published(path: Path, net: Supernet | SubNet, spelling: Spelling = "current") -> None:
     """Write `{"state_dict": ...}`, the form of the released files."""
-    _save(path, {"state_dict": to_published(net, spelling)})
+    write_torch(path, {"state_dict": to_published(net, spelling)})
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -219,7 +218,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         FormatError: for a file that is none.
     """
-    content = _load(path)
+    content = read_torch(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise FormatError(f"{path}: no state dict; it needs names and tensors, or those under 'state_dict'")
@@ -262,7 +261,7 @@ def write_checkpoint(
         preprocessing: what its images need.
         arch: the sub-net's architecture.
     """
-    _save(path, checkpoint_dict(net, space, preprocessing, arch))
+    write_torch(path, checkpoint_dict(net, space, preprocessing, arch))
 
 
 def checkpoint_dict(
@@ -288,7 +287,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         FormatError: for another file; a published one is named as such, since its space and preprocessing are unknown.
     """
-    return checkpoint_from_dict(_load(path), str(path))
+    return checkpoint_from_dict(read_torch(path), str(path))
 
 
 def read_space_of(path: Path) -> Space:
@@ -297,7 +296,7 @@ def read_space_of(path: Path) -> Space:
     Raises:
         FormatError: for another file, as `read_checkpoint`.
     """
-    return _space_in(_load(path), str(path))
+    return _space_in(read_torch(path), str(path))
 
 
 def _space_in(content: Any, source: str) -> Space:
@@ -340,22 +339,6 @@ def _is_state(content: object) -> bool:
     return isinstance(content, dict) and (
         "state_dict" in content or any(isinstance(v, Tensor) for v in content.values())
     )
-
-
-def _save(path: Path, content: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
-
-
-def _load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise FormatError(f"{path}: not a readable checkpoint ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 def _some(keys: Iterable[str], shown: int = 3) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_core.cli_app import new_app, parse_pixels, run_app
+from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder
 from ofa_core.errors import OfaError
 from profiler.options import AgentOption, BenchmarkOption, LibraryOption, PythonOption
 
@@ -108,9 +108,10 @@ def search(
     ] = None,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal answers.")] = 0,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the answer, its network and its report.")] = Path(
-        "search"
-    ),
+    out: Annotated[
+        Path,
+        to_folder("--out", "-o", help="Folder for the answer, its network and its report."),
+    ] = Path("search"),
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Leave out the report, and the searches that fill its front.")
     ] = False,
@@ -174,7 +175,7 @@ def search(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A folder that ofa-search wrote.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="[default: FOLDER/report.html]")] = None,
+    out: Annotated[Path | None, to_file("--out", "-o", help="[default: FOLDER/report.html]")] = None,
 ) -> None:
     """Draw a search's report: one HTML file that needs nothing else."""
     from ofa_core.search.report import write_report

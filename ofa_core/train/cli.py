@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_core.cli_app import new_app, run_app
+from ofa_core.cli_app import new_app, out_file_or_folder, run_app, to_file, to_folder
 
 if TYPE_CHECKING:
     from ofa_core.train.commands import Opened
@@ -36,14 +36,15 @@ How = Annotated[
 ]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that decode images.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+OutFile = Annotated[Path, to_file("--out", help="File that the result is written to.")]
+OutFolder = Annotated[Path, to_folder("--out", help="Folder that the result is written to.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML settings.", show_default=False)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the folder's newest checkpoint.")]
 
 
 @app.callback()
 def train_embedded(
-    out: Out = Path("runs/digits"),
+    out: OutFolder = Path("runs/digits"),
     epochs: Annotated[float | None, typer.Option(help="Passes over the images, all phases together.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     resume: Resume = False,
@@ -62,7 +63,7 @@ def train_embedded(
 def supernet(
     data: Annotated[str | None, typer.Option("--data", help="Default: that of --config, else digits.")] = None,
     config: ConfigFile = None,
-    out: Out = Path("runs/supernet"),
+    out: OutFolder = Path("runs/supernet"),
     space: SpaceName = None,
     recipe: Annotated[str | None, typer.Option(help="progressive, joint or sandwich.")] = None,
     epochs: Annotated[float | None, typer.Option(help="All phases together; default as published.")] = None,
@@ -133,7 +134,7 @@ def evaluate(
 def accuracy_table(
     weights: Weights,
     data: Data = "digits",
-    out: Out = Path("accuracy.csv"),
+    out: OutFile = Path("accuracy.csv"),
     n: Annotated[int, typer.Option("--n", min=1, help="Random sub-nets (paper: 16,000).")] = 1000,
     images: Annotated[int, typer.Option(min=1, help="Held-out training images (paper: 10,000).")] = 10_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -162,7 +163,7 @@ def finetune(
     arch: ArchFile,
     weights: WeightsOption,
     data: Data = "digits",
-    out: Out = Path("subnet.pt"),
+    out: OutFile = Path("subnet.pt"),
     epochs: Annotated[int, typer.Option(min=1, help="25 and 75 are the paper's.")] = 25,
     lr: Annotated[float | None, typer.Option(help="Of one process.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2)] = None,
@@ -202,7 +203,7 @@ def calibrate(
     arch: ArchFile,
     weights: WeightsOption,
     data: Data = "digits",
-    out: Out = Path("subnet.pt"),
+    out: OutFile = Path("subnet.pt"),
     space: SpaceName = None,
     preprocessing: How = None,
     workers: Workers = 0,
@@ -223,7 +224,9 @@ def calibrate(
 @app.command()
 def export(
     weights: Weights,
-    out: Out = Path("subnet.onnx"),
+    out: Annotated[
+        Path, typer.Option("--out", parser=out_file_or_folder, metavar="PATH", help="Where the result goes.")
+    ] = Path("subnet.onnx"),
     arch: Annotated[Path | None, typer.Option(help="arch.json, where the checkpoint is a supernet.")] = None,
     data: Data = "digits",
     batch_size: Annotated[int, typer.Option(min=1)] = 1,

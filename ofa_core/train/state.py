@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ofa_core.atomic import atomic_path
-from ofa_core.errors import FormatError, OfaError
+from ofa_core.errors import FormatError, OutputError
+from ofa_core.formats.torch_files import read_torch, write_torch
 
 __all__ = ["SCHEMA", "load_latest", "save_state"]
 
 SCHEMA = 1
 KEPT = 2
-# What torch.load raises for a damaged file depends on where the damage is.
-_DAMAGE = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, IndexError)
 _NAME = re.compile(r"run-(\d{10})\.pt")
 
 
@@ -36,15 +31,13 @@ def save_state(folder: Path, n_steps: int, content: dict[str, Any]) -> Path:
         content: plain values and tensors.
 
     Raises:
-        OfaError: when it cannot be written (a full disk); what was there before is still there.
+        OutputError: when it cannot be written (a full disk); what was there before is still there.
     """
     path = folder / f"run-{n_steps:010d}.pt"
     try:
-        with atomic_path(path) as temporary:
-            torch.save({"schema": SCHEMA, **content}, temporary)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:160]
-        raise OfaError(f"{path}: the checkpoint cannot be written ({reason}); the previous one is untouched") from error
+        write_torch(path, {"schema": SCHEMA, **content})
+    except OutputError as error:
+        raise OutputError(f"{error}; the previous checkpoint is untouched") from error
     for old in _files(folder)[KEPT:]:
         old.unlink()
     return path
@@ -59,10 +52,9 @@ def load_latest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | N
     files = _files(folder)
     for path in files:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except _DAMAGE as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-            warn(f"{path}: damaged checkpoint, the one before it is used ({reason})")
+            content = read_torch(path)
+        except FormatError as error:
+            warn(f"{error}; the one before it is used")
             continue
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             raise FormatError(f"{path}: not a checkpoint of schema {SCHEMA}, which this version reads")

@@ -11,7 +11,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from ofa_core.cli_app import new_app, parse_pixels, run_app
+from ofa_core.cli_app import new_app, out_file, out_file_or_folder, out_folder, parse_pixels, run_app
 from ofa_core.errors import OfaError, TableError
 
 
@@ -168,3 +168,25 @@ sys.exit(run_app(app, [], prog="prog"))
     process.stderr.close()
     assert process.wait(timeout=60) == 1
     assert error == ""
+
+
+@pytest.mark.parametrize("text", ["", ".", "/", "folder", "new/", "/dev/null", "file/below"])
+def test_what_can_be_no_file_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("file").touch()
+    with pytest.raises(typer.BadParameter):
+        out_file(text)
+    assert out_file("file") == Path("file")
+    assert out_file("new.csv") == Path("new.csv")
+
+
+@pytest.mark.parametrize("text", ["", "file", "/dev/null", "file/below"])
+def test_what_can_be_no_folder_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for read in (out_folder, out_file_or_folder):
+        with pytest.raises(typer.BadParameter):
+            read(text)
+        assert read("new/er/") == Path("new/er")
+    assert out_folder(".") == Path()

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
-from ofa_core.errors import FormatError, OfaError  # noqa: E402
+from ofa_core.errors import FormatError, OutputError  # noqa: E402
 from ofa_core.nn.kernels import FORMS  # noqa: E402
 from ofa_core.train import plans  # noqa: E402
 from ofa_core.train.log import open_log, plot_log, read_log  # noqa: E402
@@ -33,7 +33,8 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path, damage):
     warnings = []
     assert load_latest(tmp_path, warnings.append)["n"] == 5
     assert len(warnings) == 1
-    assert "run-0000000009.pt: damaged checkpoint" in warnings[0]
+    assert "run-0000000009.pt: not a readable checkpoint" in warnings[0]
+    assert warnings[0].endswith("the one before it is used")
 
 
 def test_none_readable(tmp_path):
@@ -47,16 +48,13 @@ def test_nothing_there(tmp_path):
     assert load_latest(tmp_path / "nowhere", lambda _: None) is None
 
 
-def test_a_full_disk_is_named_and_the_previous_one_stays(tmp_path, monkeypatch):
+def test_a_full_disk_is_named_and_the_previous_one_stays(tmp_path, full_disk):
     save_state(tmp_path, 5, {"n": 5})
-
-    def full(content, path):
-        path.write_bytes(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OfaError, match=r"No space left on device.*previous one is untouched"):
-        save_state(tmp_path, 9, {"n": 9})
+    with (
+        full_disk(10_000),
+        pytest.raises(OutputError, match=r"run-0000000009.pt: File too large; free .*previous checkpoint is untouched"),
+    ):
+        save_state(tmp_path, 9, {"n": torch.arange(10_000)})
     assert [p.name for p in tmp_path.iterdir()] == ["run-0000000005.pt"]
 
 
