@@ -1,26 +1,117 @@
-"""The layers of a `net.config`, one by one, as blocks of one pixel whose sizes are still to be set."""
+"""The layers of a `net.config`, one by one, as blocks of one pixel whose sizes are still to be set.
+
+A field that is absent means the default of the public code's constructor, a field that is null means null: older files
+leave out what newer versions write. `DEFAULTS` holds these defaults; a field that no constructor takes is refused.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ofa_core.blocks import Act, BlockSpec, make_divisible
+from ofa_core.blocks import Act, BlockSpec
 from ofa_core.errors import FormatError, OfaError
 
-__all__ = ["fraction", "parse_conv", "parse_head", "parse_residual_block", "shown", "whole"]
+__all__ = ["DEFAULTS", "REQUIRED", "fraction", "parse_conv", "parse_head", "parse_residual_block", "shown", "whole"]
 
 _BLOCK_NAMES = ("MobileInvertedResidualBlock", "ResidualBlock")
 _CONV_NAMES = ("MBInvertedConvLayer", "MBConvLayer")
-_ACTS: dict[object, Act] = {"relu": "relu", "relu6": "relu6", "h_swish": "h_swish", None: "none"}
+_ACTS: dict[object, Act] = {"relu": "relu", "relu6": "relu6", "h_swish": "h_swish", "none": "none", None: "none"}
+
+_OUTER = {"use_bn": True, "act_func": "relu", "dropout_rate": 0, "ops_order": "weight_bn_act"}
+_PLAIN = {**_OUTER, "use_bn": False, "act_func": None}
+DEFAULTS: dict[str, dict[str, object]] = {
+    "ConvLayer": {
+        "kernel_size": 3,
+        "stride": 1,
+        "dilation": 1,
+        "groups": 1,
+        "bias": False,
+        "has_shuffle": False,
+        "use_se": False,
+        **_OUTER,
+    },
+    "MBConvLayer": {
+        "kernel_size": 3,
+        "stride": 1,
+        "expand_ratio": 6,
+        "mid_channels": None,
+        "act_func": "relu6",
+        "use_se": False,
+        "groups": None,
+    },
+    "LinearLayer": {"bias": True, **_PLAIN},
+    "IdentityLayer": _PLAIN,
+}
+REQUIRED = {
+    "ConvLayer": ("in_channels", "out_channels"),
+    "MBConvLayer": ("in_channels", "out_channels"),
+    "LinearLayer": ("in_features", "out_features"),
+    "IdentityLayer": ("in_channels", "out_channels"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer's arguments.
+
+    Attributes:
+        where: its place in the file, for errors.
+        given: the fields of the file.
+        values: the same, and the defaults of those that are absent.
+    """
+
+    where: str
+    given: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+    def whole(self, field: str, top: int = 10**5) -> int:
+        return whole(self.values[field], f"{self.where}.{field}", top)
+
+    def act(self) -> Act:
+        value = self.values["act_func"]
+        if not isinstance(value, str | None) or value not in _ACTS:
+            raise FormatError(f"{self.where}.act_func is {shown(value)}; relu, relu6, h_swish or null is expected")
+        return _ACTS[value]
+
+    def must_be(self, **expected: object) -> None:
+        """Refuse a layer that this project cannot express, naming the field."""
+        for field, only in expected.items():
+            value = self.values[field]
+            if value != only:
+                said = shown(value) if field in self.given else f"absent, and its default is {shown(value)}"
+                raise FormatError(f"{self.where}.{field} is {said}; {shown(only)} is expected")
+
+
+def _layer(value: object, where: str, kind: str, names: tuple[str, ...] = ()) -> _Layer:
+    """The layer at a place of the file, which must be of this kind.
+
+    Args:
+        value: what the file has there.
+        where: the place.
+        kind: of `DEFAULTS`.
+        names: names that the kind has in files; by default its own.
+    """
+    names = names or (kind,)
+    if not isinstance(value, Mapping):
+        raise FormatError(f"{where} is {shown(value)}; a layer (a dictionary) is expected")
+    if value.get("name") not in names:
+        raise FormatError(f"{where} holds {shown(value.get('name'))}; {' or '.join(names)} is expected")
+    missing = [field for field in REQUIRED[kind] if field not in value]
+    if missing:
+        raise FormatError(f"{where} has no {', '.join(missing)}")
+    unknown = value.keys() - {"name", *REQUIRED[kind], *DEFAULTS[kind]}
+    if unknown:
+        raise FormatError(f"{where} has a field {shown(min(unknown, key=str))}, which no {kind} has")
+    return _Layer(where, value, {**DEFAULTS[kind], **value})
 
 
 def parse_head(data: Mapping[str, Any], family: str, in_c: int) -> list[BlockSpec]:
-    """What follows the residual blocks, the pooling included; `in_c` are the channels that reach it."""
+    """Read the layers after the residual blocks, the pooling included; `in_c` are the channels that reach it."""
     head = []
     expand_field = "final_expand_layer" if family == "MobileNetV3" else "feature_mix_layer"
-    if family == "MobileNetV3" or data.get(expand_field) is not None:
+    if family == "MobileNetV3" or _given(data, expand_field) is not None:
         expand = parse_conv(data, expand_field)
         head.append(replace(expand, op="final_expand"))
         in_c = expand.out_c
@@ -28,25 +119,22 @@ def parse_head(data: Mapping[str, Any], family: str, in_c: int) -> list[BlockSpe
     if family == "MobileNetV3":
         mix = parse_conv(data, "feature_mix_layer", use_bn=False)
         head.append(replace(mix, op="feature_mix"))
-    linear = _mapping(data, "classifier")
-    sizes = [whole(linear.get(name), f"classifier.{name}") for name in ("in_features", "out_features")]
+    linear = _layer(_given(data, "classifier"), "classifier", "LinearLayer")
+    linear.must_be(bias=True, use_bn=False, act_func=None)
+    sizes = [linear.whole(field) for field in REQUIRED["LinearLayer"]]
     return [*head, BlockSpec("classifier", 1, 1, sizes[0], 0, sizes[1], 1, 1, "none", False, False)]
 
 
 def parse_conv(data: Mapping[str, Any], name: str, use_bn: bool = True) -> BlockSpec:
     """A `ConvLayer` as a block of 1 px; the stem's kernel is 3, that of the others 1."""
-    layer = _mapping(data, name)
-    kernel = whole(layer.get("kernel_size", 3), f"{name}.kernel_size", 15)
-    stride = whole(layer.get("stride", 1), f"{name}.stride", 4)
-    for field, only in (("groups", 1), ("dilation", 1), ("use_bn", use_bn), ("ops_order", "weight_bn_act")):
-        if layer.get(field, only) != only:
-            raise FormatError(f"{name}.{field} is {shown(layer[field])}; {only} is expected")
+    layer = _layer(_given(data, name), name, "ConvLayer")
+    kernel, stride = layer.whole("kernel_size", 15), layer.whole("stride", 4)
+    layer.must_be(groups=1, dilation=1, bias=False, use_se=False, use_bn=use_bn, ops_order="weight_bn_act")
     is_stem = name == "first_conv"
     if kernel != (3 if is_stem else 1) or (stride != 1 and not is_stem):
         raise FormatError(f"{name} has kernel {kernel} and stride {stride}; kernel {3 if is_stem else 1} is expected")
-    in_c, out_c = (whole(layer.get(f), f"{name}.{f}") for f in ("in_channels", "out_channels"))
-    act = _act(layer.get("act_func"), f"{name}.act_func")
-    return BlockSpec("final_expand", 1, 1, in_c, 0, out_c, kernel, stride, act, False, False)
+    in_c, out_c = layer.whole("in_channels"), layer.whole("out_channels")
+    return BlockSpec("final_expand", 1, 1, in_c, 0, out_c, kernel, stride, layer.act(), False, False)
 
 
 def parse_residual_block(item: object, where: str) -> BlockSpec | None:
@@ -54,53 +142,72 @@ def parse_residual_block(item: object, where: str) -> BlockSpec | None:
     if not isinstance(item, Mapping) or item.get("name", _BLOCK_NAMES[0]) not in _BLOCK_NAMES:
         name = item.get("name") if isinstance(item, Mapping) else item
         raise FormatError(f"{where} is {shown(name)}; {' or '.join(_BLOCK_NAMES)} is expected")
-    conv = item.get("mobile_inverted_conv", item.get("conv"))
-    shortcut = item.get("shortcut")
-    if isinstance(shortcut, Mapping) and shortcut.get("name") == "ZeroLayer":
-        shortcut = None
-    if shortcut is not None and (not isinstance(shortcut, Mapping) or shortcut.get("name") != "IdentityLayer"):
-        raise FormatError(f"{where}.shortcut is {shown(shortcut)}; null or an IdentityLayer is expected")
-    if conv is None or (isinstance(conv, Mapping) and conv.get("name") == "ZeroLayer"):
-        if shortcut is None:
-            raise FormatError(f"{where} has neither a convolution nor a shortcut: its output is zero")
+    inner = "conv" if "conv" in item else "mobile_inverted_conv"
+    conv = _given(item, inner, where)
+    shortcut = _shortcut(_given(item, "shortcut", where), f"{where}.shortcut")
+    if _is_zero(conv):
+        if not shortcut:
+            raise FormatError(f"{where} has neither a convolution nor a shortcut")
         return None
-    return _inverted_residual(conv, where, shortcut is not None)
+    return _inverted_residual(_layer(conv, where, "MBConvLayer", _CONV_NAMES), shortcut)
 
 
-def _inverted_residual(conv: object, where: str, shortcut: bool) -> BlockSpec:
-    if not isinstance(conv, Mapping) or conv.get("name") not in _CONV_NAMES:
-        name = conv.get("name") if isinstance(conv, Mapping) else conv
-        raise FormatError(f"{where} holds {shown(name)}; {', '.join(_CONV_NAMES)} or ZeroLayer is expected")
-    in_c, out_c, kernel, stride = (
-        whole(conv.get(field), f"{where}.{field}", top)
-        for field, top in (("in_channels", 10**5), ("out_channels", 10**5), ("kernel_size", 31), ("stride", 4))
-    )
+def _shortcut(value: object, where: str) -> bool:
+    if _is_zero(value):
+        return False
+    if not isinstance(value, Mapping) or value.get("name") != "IdentityLayer":
+        raise FormatError(f"{where} is {shown(value)}; null or an IdentityLayer is expected")
+    _Layer(where, value, {**DEFAULTS["IdentityLayer"], **value}).must_be(use_bn=False, act_func=None)
+    return True
+
+
+def _is_zero(value: object) -> bool:
+    return value is None or (isinstance(value, Mapping) and value.get("name") == "ZeroLayer")
+
+
+def _inverted_residual(layer: _Layer, shortcut: bool) -> BlockSpec:
+    where = layer.where
+    in_c, out_c = layer.whole("in_channels"), layer.whole("out_channels")
+    kernel, stride = layer.whole("kernel_size", 31), layer.whole("stride", 4)
     if kernel % 2 == 0:
         raise FormatError(f"{where}.kernel_size is {kernel}; an odd number is expected")
-    if conv.get("mid_channels") is not None:
-        mid_c = whole(conv["mid_channels"], f"{where}.mid_channels")
-    else:
-        ratio = conv.get("expand_ratio")
-        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 1 <= ratio <= 100:
-            raise FormatError(f"{where}.expand_ratio is {shown(ratio)}; a number from 1 to 100 is expected")
-        mid_c = in_c if ratio == 1 else make_divisible(round(in_c * ratio))
-    if conv.get("groups") is not None:
-        raise FormatError(f"{where}.groups is {shown(conv['groups'])}; a depth-wise block has null here")
-    act = _act(conv.get("act_func"), f"{where}.act_func")
-    use_se = conv.get("use_se", False)
+    mid_c = _mid_channels(layer, in_c)
+    if layer.values["groups"] is not None:
+        raise FormatError(f"{where}.groups is {shown(layer.values['groups'])}; a depth-wise block has null here")
+    use_se = layer.values["use_se"]
     if not isinstance(use_se, bool):
         raise FormatError(f"{where}.use_se is {shown(use_se)}; true or false is expected")
     try:
-        return BlockSpec("mbconv", 1, 1, in_c, mid_c, out_c, kernel, stride, act, use_se, shortcut)
+        return BlockSpec("mbconv", 1, 1, in_c, mid_c, out_c, kernel, stride, layer.act(), use_se, shortcut)
     except OfaError as error:
         raise FormatError(f"{where}: {error}") from error
 
 
-def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = data.get(name)
-    if not isinstance(value, Mapping):
-        raise FormatError(f"{name} is {shown(value)}; a layer (a dictionary) is expected")
-    return value
+def _mid_channels(layer: _Layer, in_c: int) -> int:
+    """Channels of the depth-wise convolution: `mid_channels`, else round(in * `expand_ratio`).
+
+    By the public code the block starts with a 1x1 convolution unless the ratio is 1, whatever the channels are.
+    """
+    ratio, mid = layer.values["expand_ratio"], layer.values["mid_channels"]
+    is_number = isinstance(ratio, int | float) and not isinstance(ratio, bool) and 1 <= ratio <= 100
+    if not is_number and (mid is None or ratio is not None):
+        raise FormatError(f"{layer.where}.expand_ratio is {shown(ratio)}; a number from 1 to 100 is expected")
+    mid_c = round(in_c * ratio) if mid is None else layer.whole("mid_channels")
+    if ratio == 1 and mid_c != in_c:
+        raise FormatError(f"{layer.where}.mid_channels is {mid_c} at expand_ratio 1; {in_c} is expected")
+    if ratio != 1 and mid_c == in_c:
+        raise FormatError(
+            f"{layer.where}: expand_ratio is {shown(ratio)}, so the block starts with a convolution from {in_c} to "
+            f"{mid_c} channels; such a block is not supported"
+        )
+    return mid_c
+
+
+def _given(data: Mapping[str, Any], name: str, where: str = "") -> Any:
+    """The value of a key that the public code needs; an absent one is not a null one."""
+    if name not in data:
+        raise FormatError(f"{where or 'the file'} has no {name}; the public code writes it always")
+    return data[name]
 
 
 def whole(value: object, where: str, top: int = 10**5) -> int:
@@ -115,12 +222,6 @@ def fraction(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise FormatError(f"{where} is {shown(value)}; a number from 0 to 1 is expected")
     return float(value)
-
-
-def _act(value: object, where: str) -> Act:
-    if not isinstance(value, str | None) or value not in _ACTS:
-        raise FormatError(f"{where} is {shown(value)}; relu, relu6, h_swish or null is expected")
-    return _ACTS[value]
 
 
 def shown(value: object) -> str:

@@ -2,8 +2,9 @@
 
 `net.config` is JSON that spells out every layer, with old names (`MobileInvertedResidualBlock`,
 `mobile_inverted_conv`, `MBInvertedConvLayer`) or new ones (`ResidualBlock`, `conv`, `MBConvLayer`); `run.config`
-beside it holds the image size. Such a network need not be a member of any space here: `NetConfig` is its list of
-layers. What is written has the old names, which the authors' old and new code reads.
+beside it holds the image size. Both name one size together, or the caller names it. Such a network need not be a
+member of any space here: `NetConfig` is its list of layers. What is written has the old names, which the authors' old
+and new code reads.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ofa_core.arch import Arch
-from ofa_core.arch_json import read_arch_dict
+from ofa_core.arch_json import read_arch_dict, resolution_of
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec, make_divisible
 from ofa_core.errors import ArchError, FormatError, OfaError
-from ofa_core.formats.config_layers import fraction, parse_conv, parse_head, parse_residual_block, shown, whole
-from ofa_core.formats.lut_text import read_text
+from ofa_core.formats.config_layers import fraction, parse_conv, parse_head, parse_residual_block, shown
 from ofa_core.space import Space, check_resolution
 from ofa_core.spaces import SPACE_NAMES, get_space
 
@@ -38,6 +38,7 @@ __all__ = [
 Family = Literal["MobileNetV3", "ProxylessNASNets"]
 
 DEFAULT_RESOLUTION_PX = 224
+DEFAULT_BN_EPS = {"MobileNetV3": 1e-5, "ProxylessNASNets": 1e-3}
 MAX_BLOCKS = 1000
 
 
@@ -92,7 +93,7 @@ class NetConfig:
         """
         px = self.resolution_px if resolution_px is None else resolution_px
         if px is None:
-            raise ArchError("the net.config comes without an image size (run.config), and none was given")
+            raise ArchError("the net.config comes without an image size (run.config); give one, as by --resolution PX")
         check_resolution(px)
         blocks = _resized(self.blocks, px)
         space = space.with_classes(self.n_classes)
@@ -133,12 +134,13 @@ def find_space(config: NetConfig) -> Space | None:
     return None
 
 
-def read_member(path: Path, space: Space | None = None) -> tuple[Space, Arch] | None:
+def read_member(path: Path, space: Space | None = None, resolution_px: int | None = None) -> tuple[Space, Arch] | None:
     """Read a published network as a member of a space.
 
     Args:
         path: a `net.config`, or the folder of one; `run.config` beside it says the image size.
         space: the space; None is the first named one that has it.
+        resolution_px: the image size, in place of the files' own.
 
     Returns:
         The space, with the network's number of classes, and the architecture; None if the file is no `net.config`.
@@ -147,9 +149,9 @@ def read_member(path: Path, space: Space | None = None) -> tuple[Space, Arch] | 
         FormatError: for a damaged file.
         ArchError: if no space has such a network, or `space` has not, naming the layer; or nothing says the image size.
     """
-    if not path.is_dir() and "first_conv" not in read_arch_dict(path):
+    if not path.is_dir() and not _is_net_config(read_arch_dict(path)):
         return None
-    config = read_net_config(path)
+    config = read_net_config(path, resolution_px=resolution_px)
     found = find_space(config) if space is None else space.with_classes(config.n_classes)
     if found is None:
         known = ", ".join(SPACE_NAMES)
@@ -176,61 +178,51 @@ def _resized(blocks: tuple[BlockSpec, ...], resolution_px: int) -> tuple[BlockSp
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_net_config(path: Path, run_config: Path | None = None) -> NetConfig:
+def _is_net_config(record: Mapping[str, Any]) -> bool:
+    return "first_conv" in record or "input_stem" in record  # the stem of MobileNetV3 and ProxylessNAS, or of ResNets
+
+
+def read_net_config(path: Path, run_config: Path | None = None, *, resolution_px: int | None = None) -> NetConfig:
     """Read a `net.config`.
 
     Args:
         path: the file, or the folder of `net.config` and `run.config`.
         run_config: the `run.config`; default is the one beside the file, if there is one.
+        resolution_px: the image size, in place of the files' own.
 
     Raises:
-        FormatError: for a file that is none, naming the field, its value and what would be right.
+        FormatError: for a file that is none, naming the field, its value and what would be right; for several sizes.
     """
     if path.is_dir():
         path = path / "net.config"
-    data = _read_json(path)
+    data = read_arch_dict(path)
     beside = path.with_name("run.config")
     run_path = run_config if run_config is not None else beside if beside != path and beside.is_file() else None
-    size = _read_json(run_path).get("image_size") if run_path is not None else None
+    records = [data] if run_path is None else [data, read_arch_dict(run_path)]
     try:
-        return parse_net_config(data, size)
+        return parse_net_config(data, resolution_of(*records) if resolution_px is None else resolution_px)
     except OfaError as error:
         raise FormatError(f"{path}: {error}") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    text = read_text(path, "a net.config or run.config")
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not JSON: {str(error)[:200]}") from error
-    if not isinstance(data, dict):
-        raise FormatError(f"{path}: holds a {type(data).__name__}; a dictionary of layers is expected")
-    return data
-
-
-def parse_net_config(data: Mapping[str, Any], image_size: object = None) -> NetConfig:
+def parse_net_config(data: Mapping[str, Any], resolution_px: int | None = None) -> NetConfig:
     """Read the dictionary of a `net.config`.
 
-    `mid_channels` wins over `expand_ratio`, which counts as make_divisible(round(in * ratio), 8).
+    `mid_channels` wins over `expand_ratio`, which counts as round(in * ratio).
 
     Args:
         data: the dictionary.
-        image_size: that of `run.config`; without it the dictionary's own `resolution` or `image_size`, if any.
+        resolution_px: the image size; None takes the dictionary's own, if any.
 
     Raises:
         FormatError: naming the field, its value and what would be right.
+        ArchError: for an image size that is none.
     """
-    family = data.get("name")
-    if family not in ("MobileNetV3", "ProxylessNASNets"):
-        raise FormatError(f"name is {shown(family)}; MobileNetV3 or ProxylessNASNets is expected")
-    for held in (image_size, data.get("resolution"), data.get("image_size")):
-        if held is not None:
-            resolution_px: int | None = whole(held[0] if isinstance(held, list) and held else held, "image_size", 1024)
-            check_resolution(resolution_px or 0)
-            break
-    else:
-        resolution_px = None
+    family = _family(data.get("name"))
+    if resolution_px is None:
+        resolution_px = resolution_of(data)
+    if resolution_px is not None:
+        check_resolution(resolution_px)
     stem = parse_conv(data, "first_conv")
     blocks = [replace(stem, op="first_conv")]
     items = data.get("blocks")
@@ -246,18 +238,41 @@ def parse_net_config(data: Mapping[str, Any], image_size: object = None) -> NetC
     for before, after in itertools.pairwise(blocks):
         if before.out_c != after.in_c:
             raise FormatError(f"{after.label()} follows {before.label()}, whose outputs are its inputs")
-    bn = data.get("bn") if data.get("bn") is not None else {}
-    if not isinstance(bn, Mapping):
-        raise FormatError(f"bn is {shown(bn)}; momentum and eps are expected")
+    momentum, eps = _batch_norm(data, family)
     return NetConfig(
         family=family,
         blocks=_resized(tuple(blocks), resolution_px or DEFAULT_RESOLUTION_PX),
         block_indices=tuple(indices),
         resolution_px=resolution_px,
         n_classes=blocks[-1].out_c,
-        bn_momentum=fraction(bn.get("momentum", 0.1), "bn.momentum"),
-        bn_eps=fraction(bn.get("eps", 1e-5 if family == "MobileNetV3" else 1e-3), "bn.eps"),
+        bn_momentum=momentum,
+        bn_eps=eps,
     )
+
+
+def _family(name: object) -> Family:
+    if name == "MobileNetV3" or name == "ProxylessNASNets":
+        return name
+    text = name if isinstance(name, str) else ""
+    if "ResNet" in text:
+        raise FormatError(f"name is {shown(name)}: ResNets are not supported yet; MobileNetV3 and ProxylessNASNets are")
+    if text.startswith("OFA"):
+        raise FormatError(
+            f"name is {shown(name)}: a supernet, not one network; give the architecture of a sub-net (JSON with ks, e, "
+            "d, r), or the net.config of a sub-net"
+        )
+    raise FormatError(f"name is {shown(name)}; MobileNetV3 or ProxylessNASNets is expected")
+
+
+def _batch_norm(data: Mapping[str, Any], family: Family) -> tuple[float, float]:
+    """Momentum and epsilon of batch normalisation; where the key is absent those that the public code then takes."""
+    bn = data.get("bn", {"momentum": 0.1, "eps": DEFAULT_BN_EPS[family]})
+    if not isinstance(bn, Mapping) or not {"momentum", "eps"} <= bn.keys():
+        raise FormatError(f"bn is {shown(bn)}; momentum and eps are expected")
+    for field in ("gn_channel_per_group", "ws_eps"):
+        if bn.get(field) is not None:
+            raise FormatError(f"bn.{field} is {shown(bn[field])}; only batch normalisation (null) is supported")
+    return fraction(bn["momentum"], "bn.momentum"), fraction(bn["eps"], "bn.eps")
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -279,7 +294,7 @@ def net_config_of(space: Space, arch: Arch) -> dict[str, Any]:
     mix = _conv_record(layers["feature_mix"], False) if mobile else _conv_record(layers["final_expand"], True)
     return {
         "name": "MobileNetV3" if mobile else "ProxylessNASNets",
-        "bn": {"momentum": 0.1, "eps": 1e-5 if mobile else 1e-3},
+        "bn": {"momentum": 0.1, "eps": DEFAULT_BN_EPS["MobileNetV3" if mobile else "ProxylessNASNets"]},
         "first_conv": _conv_record(layers["first_conv"], True),
         "blocks": inner,
         **head,
