@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from devices.adb_channel import AdbChannel
-from devices.adb_client import adb, find_phone
+from devices.adb_client import adb, find_phone, is_network_address, select
 from devices.device import (
     ChannelClosedError,
     ClosedAtExit,
@@ -49,7 +49,7 @@ class AdbDevice(ClosedAtExit):
     """A phone behind adb.
 
     Args:
-        serial: as adb lists it.
+        serial: as adb lists it; or what chooses one of several with the same, `usb:1-2` or `transport_id:4`.
         name: what to call it.
         work_dir: folder on the phone for programs and models; made, and removed at `close`.
         python: interpreter on the phone, if there is one.
@@ -128,7 +128,7 @@ class AdbDevice(ClosedAtExit):
         """Start a long-lived process; see `Device.start`."""
         self._connected()
         self._channels = [channel for channel in self._channels if not channel.is_over]
-        inner = LocalChannel(["adb", "-s", self.serial, *self._shell(argv)], self._local.name)
+        inner = LocalChannel(["adb", *select(self.serial), *self._shell(argv)], self._local.name)
         deadline = time.monotonic() + _START_S
         group: int | None = None
         try:
@@ -154,7 +154,7 @@ class AdbDevice(ClosedAtExit):
         return ["shell", "-T", command_line(argv, self.work_dir, end_mark=True)]
 
     def _adb(self, arguments: Sequence[str], *, timeout_s: float = _START_S, input: bytes | None = None) -> Completed:  # noqa: A002
-        return adb(["-s", self.serial, *arguments], timeout_s=timeout_s, input=input)
+        return adb([*select(self.serial), *arguments], timeout_s=timeout_s, input=input)
 
     def kill_group(self, group: int) -> None:
         """Kill a process group on the phone; on one that is away, once it is back."""
@@ -315,7 +315,7 @@ class AdbDevice(ClosedAtExit):
             return
         for pause in self._backoff_s:
             self._sleep(pause)
-            if re.fullmatch(r".+:\d+", self.serial) and not self.is_connected():
+            if is_network_address(self.serial) and not self.is_connected():
                 with contextlib.suppress(DeviceTimeoutError):
                     adb(["disconnect", self.serial])  # adb's own retry comes every ten seconds only
                     adb(["connect", self.serial])
@@ -355,7 +355,7 @@ class AdbDevice(ClosedAtExit):
 def open_target(target: Target) -> AdbDevice:
     """Open the phone that a target names."""
     phone = find_phone(target.address)
-    return AdbDevice(phone.serial, name=target.name, work_dir=target.work_dir, python=target.python, keep=target.keep)
+    return AdbDevice(phone.address, name=target.name, work_dir=target.work_dir, python=target.python, keep=target.keep)
 
 
 def _split_mark(stdout: bytes) -> tuple[int | None, bytes]:

@@ -1,45 +1,80 @@
-"""The adb client, run as a program, and the phones it knows."""
+"""The adb client, run as a program, and the phones it lists.
+
+A line of `adb devices -l` is one connection. A phone may have several: by cable, by its address and by the name that it
+announces in the network. `one_each` merges them. A serial number alone identifies no phone: some makers give all their
+phones the same one, and all emulators of one version share theirs.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from devices.device import Completed, DeviceTimeoutError, DeviceUnreachableError, UnknownTargetError
+from devices.device import Completed, DeviceError, DeviceTimeoutError, DeviceUnreachableError, UnknownTargetError
 
-__all__ = ["MODELS", "Phone", "adb", "find_phone", "list_phones"]
+__all__ = ["MODELS", "Phone", "adb", "find_phone", "is_network_address", "list_phones", "one_each", "select"]
 
 MODELS = {"note8": "SM-N950*", "pixel1": "Pixel", "pixel2": "Pixel 2"}
 """Short names of models: what `ro.product.model` says; a star stands for any rest (one letter per market)."""
 
 _SECONDS = 30.0
+_ASK_SECONDS = 10.0  # for a property: a phone that sleeps answers late, one that hangs never
+_GREET_SECONDS = 3.0
 _ADVICE = {
-    "unauthorized": "allow this computer on the phone's screen",
-    "offline": "unplug it and plug it in again",
+    "authorizing": "wait a moment, or allow this computer on the phone's screen",
+    "bootloader": "restart it into Android with `fastboot reboot`",
+    "connecting": "wait a moment",
+    "detached": "another program holds it; `adb -s SERIAL attach` takes it back",
+    "host": "it serves as a USB host; change its USB mode on its screen",
     "no permissions": "add a udev rule for it, or join the plugdev group",
+    "offline": "unplug it and plug it in again",
+    "recovery": "restart it into Android with `adb -s SERIAL reboot`",
+    "rescue": "restart it into Android with `adb -s SERIAL reboot`",
+    "sideload": "restart it into Android with `adb -s SERIAL reboot`",
+    "unauthorized": "allow this computer on the phone's screen",
 }
+_OTHER_ADVICE = "unplug it and plug it in again; if that does not help, `adb kill-server`"
+_FIELD = r"(?:usb|product|model|device|features|transport_id):\S*"
+# A serial may hold blanks; the state is the last word before the fields.
+_LINE = re.compile(rf"(?P<serial>\S.*?)\s+(?P<state>no permissions\b.*?|\w+)(?P<fields>(?:\s+{_FIELD})*)\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """A phone that adb knows.
+    """A connection to a phone, as adb lists it.
 
     Attributes:
-        serial: serial number, or host and port.
+        serial: serial number, host and port, or the name announced in the network.
         state: `device` when it can be used, else what adb calls the obstacle.
         model: as the phone calls itself; empty if unknown.
+        fields: what else adb says of it, such as `usb:1-2` and `transport_id:4`.
+        address: what chooses it (see `select`): its serial; where several have it, `usb:1-2` or `transport_id:4`.
+        identity: the phone's own serial number (`ro.serialno`) and the identity of its last start; None if not known.
     """
 
     serial: str
     state: str
     model: str
+    fields: tuple[str, ...] = ()
+    address: str = ""
+    identity: tuple[str, str] | None = None
+
+    @property
+    def is_wired(self) -> bool:
+        """True for a cable and for an emulator: two of these are two phones."""
+        is_plugged = any(field.startswith("usb:") for field in self.fields)
+        return is_plugged or not (is_network_address(self.serial) or "._adb" in self.serial)
 
     def __str__(self) -> str:
-        advice = f"; {_ADVICE[self.state]}" if self.state in _ADVICE else ""
-        state = "" if self.state == "device" else f" ({self.state}{advice})"
-        return f"{self.serial}{f' [{self.model}]' if self.model else ''}{state}"
+        model = f" [{self.model}]" if self.model else ""
+        serial = f", serial {self.serial}" if self.address not in ("", self.serial) else ""
+        advice = _ADVICE.get(self.state, _OTHER_ADVICE).replace("SERIAL", f"'{self.address or self.serial}'")
+        state = "" if self.state == "device" else f" ({self.state}; {advice})"
+        return f"{self.address or self.serial}{model}{serial}{state}"
 
 
 def adb(
@@ -63,8 +98,19 @@ def adb(
     return Completed(done.returncode, done.stdout, done.stderr)
 
 
+def is_network_address(serial: str) -> bool:
+    """True for a host and port that `adb connect` takes."""
+    return re.fullmatch(r".+:\d+", serial) is not None and re.fullmatch(_FIELD, serial) is None
+
+
+def select(address: str) -> list[str]:
+    """Options of the adb client that choose a phone by its serial, or by `usb:1-2` or `transport_id:4`."""
+    key, _, number = address.partition(":")
+    return ["-t", number] if key == "transport_id" else ["-s", address]
+
+
 def list_phones() -> list[Phone]:
-    """Ask adb which phones there are.
+    """Ask adb which phones there are, one `Phone` per connection.
 
     Raises:
         DeviceUnreachableError, DeviceTimeoutError: adb is not there, or does not answer.
@@ -74,41 +120,106 @@ def list_phones() -> list[Phone]:
         raise DeviceUnreachableError(f"adb devices: {done.stderr.decode('utf-8', 'replace').strip()}")
     phones = []
     for line in done.stdout.decode("utf-8", "replace").splitlines():
-        found = re.match(r"(\S+)\s+(no permissions|\w+)\b(.*)", line)
+        found = _LINE.fullmatch(line)
         if not found or line.startswith(("List of", "*")):
             continue
-        serial, state, rest = found.groups()
-        model = re.search(r"\bmodel:(\S+)", rest)
-        name = model[1].replace("_", " ") if model else ""
-        if state == "device" and not name:
-            asked = adb(["-s", serial, "shell", "-T", "getprop ro.product.model"])
-            name = asked.stdout.decode("utf-8", "replace").strip() if asked.rc == 0 else ""
-        phones.append(Phone(serial, state, name))
+        fields = tuple(found["fields"].split())
+        state = "no permissions" if found["state"].startswith("no permissions") else found["state"]
+        model = _field(fields, "model:").removeprefix("model:").replace("_", " ")
+        phones.append(Phone(found["serial"], state, model, fields, found["serial"]))
+    serials = [phone.serial for phone in phones]
+    for i, phone in enumerate(phones):
+        if serials.count(phone.serial) > 1:
+            place = _field(phone.fields, "usb:") or _field(phone.fields, "transport_id:") or phone.serial
+            phones[i] = phone = replace(phone, address=place)
+        if phone.state == "device" and not phone.model:
+            phones[i] = replace(phone, model=_ask(phone, "getprop ro.product.model").strip())
     return phones
 
 
+def one_each(phones: Iterable[Phone]) -> list[list[Phone]]:
+    """Group connections by phone, the best connection of each first: by cable, by address, by announced name.
+
+    Connections are of one phone if its own serial number and the identity of its last start are the same, and at most
+    one of them is a cable. A phone that cannot be used, or does not answer, is a group of its own.
+    """
+    phones = list(phones)
+    if sum(phone.state == "device" for phone in phones) > 1:
+        phones = [_identified(phone) for phone in phones]
+    groups: dict[object, list[Phone]] = {}
+    for i, phone in enumerate(phones):
+        groups.setdefault(phone.identity or i, []).append(phone)
+    merged = []
+    for group in groups.values():
+        if sum(phone.is_wired for phone in group) > 1:
+            merged += [[phone] for phone in group]
+        else:
+            merged.append(sorted(group, key=lambda p: (not p.is_wired, not is_network_address(p.serial))))
+    return merged
+
+
 def find_phone(address: str) -> Phone:
-    """Find the phone that an address names: a serial number, host and port, a model or its short name; or the only one.
+    """Find the phone that an address names, over the best of its connections.
+
+    An address is, in this order: a serial as adb lists it, or `usb:1-2`, `transport_id:4` and the like; host and port;
+    the phone's own serial number, over whatever connection; a model or its short name. Without one, `ANDROID_SERIAL`
+    counts, else the only phone.
 
     Raises:
         UnknownTargetError: none, several, or one that cannot be used; the message names those that there are.
         DeviceUnreachableError, DeviceTimeoutError: adb is not there, or does not answer.
     """
+    called = f"adb:{address}"
+    if not address and (address := os.environ.get("ANDROID_SERIAL", "")):
+        called = f"ANDROID_SERIAL={address}"
+    address = address.strip("\"'")
     phones = list_phones()
-    if re.fullmatch(r".+:\d+", address) and address not in {p.serial for p in phones if p.state == "device"}:
+    if is_network_address(address) and address not in {p.serial for p in phones if p.state == "device"}:
         adb(["disconnect", address])  # one that is offline stays so for ten seconds otherwise
         adb(["connect", address])
+        with contextlib.suppress(DeviceTimeoutError):  # a new connection is offline until both sides have greeted
+            adb(["-s", address, "wait-for-device"], timeout_s=_GREET_SECONDS)
         phones = list_phones()
-    found = [p for p in phones if p.serial == address] or [p for p in phones if not address or _is_model(p, address)]
-    connected = ", ".join(map(str, phones)) or "none"
+    exact = [p for p in phones if p.serial == address or address in p.fields]
+    found = [[p] for p in exact] or one_each(p for p in phones if not address or _is_model(p, address))
+    if address and not any(group[0].state == "device" for group in found):
+        identified = [_identified(phone) for phone in phones]
+        found = one_each(p for p in identified if p.identity is not None and p.identity[0] == address) or found
     if not found:
         wanted = f" ({MODELS[address]})" if address in MODELS else ""
-        raise UnknownTargetError(f"adb:{address}{wanted} is not connected; connected are: {connected}")
+        raise UnknownTargetError(f"{called}{wanted} is not connected; connected are: {_names(phones)}")
     if len(found) > 1:
-        raise UnknownTargetError(f"adb:{address} could be any of {', '.join(map(str, found))}: name a serial number")
-    if found[0].state != "device":
-        raise UnknownTargetError(f"adb:{address} cannot be used: {found[0]}")
-    return found[0]
+        one = found[0][0].address
+        names = _names(group[0] for group in found)
+        raise UnknownTargetError(f"{called} could be any of {names}: name one of them, such as adb:{one}")
+    if found[0][0].state != "device":
+        raise UnknownTargetError(f"{called} cannot be used: {found[0][0]}")
+    return found[0][0]
+
+
+def _names(phones: Iterable[Phone]) -> str:
+    return ", ".join(map(str, phones)) or "none"
+
+
+def _field(fields: Iterable[str], key: str) -> str:
+    return next((field for field in fields if field.startswith(key)), "")
+
+
+def _identified(phone: Phone) -> Phone:
+    """Ask a usable phone which one it is; one that does not tell keeps the identity None."""
+    if phone.identity is not None or phone.state != "device":
+        return phone
+    script = 'echo "$(getprop ro.serialno)"; cat /proc/sys/kernel/random/boot_id 2> /dev/null'
+    serial, _, boot_id = _ask(phone, script).partition("\n")
+    return replace(phone, identity=(serial.strip(), boot_id.strip())) if serial.strip() else phone
+
+
+def _ask(phone: Phone, script: str) -> str:
+    try:
+        done = adb([*select(phone.address), "shell", "-T", script], timeout_s=_ASK_SECONDS)
+    except DeviceError:  # one phone that hangs must not hide the others
+        return ""
+    return done.stdout.decode("utf-8", "replace")
 
 
 def _is_model(phone: Phone, name: str) -> bool:

@@ -2,8 +2,9 @@
 
     local                     this machine
     fake                      a device in memory, for tests
-    adb:SERIAL                a phone, by serial number, model (adb:pixel2, adb:note8, "adb:Pixel 6") or host and port
-    adb                       the only phone that is connected
+    adb:SERIAL                a phone, by serial number, model (adb:pixel2, adb:note8, adb:"Pixel 6"), host and port, or
+                              what `adb devices -l` shows of it (adb:usb:1-2, adb:transport_id:4)
+    adb                       the phone that ANDROID_SERIAL names, or the only one that is connected
     ssh:USER@HOST:PORT        a machine behind ssh; user and port may come from ~/.ssh/config
     NAME                      a section of devices.toml
 
@@ -24,7 +25,6 @@ A section called like a scheme (`[local]`) needs no `target`.
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -45,6 +45,7 @@ SCHEMES = {
 }
 _ENTRY_POINTS = "ofa_latency.devices"  # name = scheme, value = a function Target -> Device
 _BARE = ("fake", "local")  # schemes that need no address
+_BLANKS = ("adb",)  # schemes whose addresses may hold blanks: models, and names that phones announce
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,10 @@ def _parse_literal(text: str, aliases: list[str]) -> Target:
     if scheme not in schemes or (not colon and scheme in ("ssh",)):
         forms = ", ".join([*aliases, *(s if s in _BARE else f"{s}:ADDRESS" for s in sorted(schemes))])
         raise UnknownTargetError(f"unknown target {text!r}, known are {forms}")
-    if colon and (not address or address.startswith("-") or re.search(r"[\s\x00-\x1f]", address)):
+    if text == "adb:":
+        return Target(scheme, "", scheme)
+    has_blank = address != address.strip() if scheme in _BLANKS else " " in address
+    if colon and (not address or address.startswith("-") or has_blank or not address.isprintable()):
         raise UnknownTargetError(f"target {text!r} has no usable address after the colon")
     return Target(scheme, address, text)
 

@@ -7,7 +7,7 @@ benchmark_model      where the user gives one (`--benchmark-binary`); a table of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +16,14 @@ from devices.target import Target, open_device
 from ofa_core.errors import OfaError
 
 if TYPE_CHECKING:
+    from devices.adb_client import Phone
     from devices.device import Device
     from profiler.jobs import Runner
 
 __all__ = ["Launch", "default_backend", "expand_targets", "launch", "target_of"]
 
 BENCHMARK_MODEL = "benchmark-model"
+EVERY_PHONE = "adb:*"
 _NATIVE = ("tflite", "tflite-fp16")
 
 
@@ -111,25 +113,62 @@ def target_of(device: str, named: str | None, say: Callable[[str], None]) -> Tar
 
 
 def expand_targets(texts: list[str]) -> list[Target]:
-    """Read targets; `adb:*` stands for every phone that can be used now.
+    """Read targets; `adb:*` stands for every phone that can be used now and that no other target names.
 
     Raises:
-        UnknownTargetError: a target that names nothing, or `adb:*` without any phone.
+        UnknownTargetError: a target that names nothing, two that name one phone, or `adb:*` without any phone.
     """
-    from devices.adb_client import list_phones
-    from devices.device import UnknownTargetError
+    from devices.adb_client import list_phones, one_each
+    from devices.device import DeviceError, UnknownTargetError
 
-    targets: list[Target] = []
-    for text in texts:
-        if text != "adb:*":
-            targets.append(Target.parse(text))
-            continue
-        phones = list_phones()
-        usable = [phone for phone in phones if phone.state == "device"]
+    targets = list(dict.fromkeys(Target.parse(text) for text in texts if text != EVERY_PHONE))
+    n_phones = sum(target.scheme == "adb" for target in targets)
+    if n_phones < 2 and EVERY_PHONE not in texts:
+        return targets
+    try:
+        phones = one_each(list_phones())
+    except DeviceError:
+        if EVERY_PHONE in texts:
+            raise
+        return targets  # each says by itself what is wrong, and the devices that are no phones go on
+    taken = _phones_of(targets, phones)
+    if EVERY_PHONE in texts:
+        usable = [group for group in phones if group[0].state == "device"]
         if not usable:
-            raise UnknownTargetError(f"adb:* is no phone; connected are: {', '.join(map(str, phones)) or 'none'}")
-        targets += [Target.parse(f"adb:{phone.serial}") for phone in usable]
-    return list(dict.fromkeys(targets))
+            names = ", ".join(str(group[0]) for group in phones) or "none"
+            raise UnknownTargetError(f"{EVERY_PHONE} is no phone; connected are: {names}")
+        targets += [_target_of_phone(group) for group in usable if group[0].address not in taken]
+    return targets
+
+
+def _phones_of(targets: Sequence[Target], phones: Sequence[Sequence[Phone]]) -> dict[str, Target]:
+    """The best address of each phone that a target names. One phone cannot be measured twice at the same time.
+
+    Raises:
+        UnknownTargetError: two targets name one phone.
+    """
+    from devices.adb_client import find_phone
+    from devices.device import DeviceError, UnknownTargetError
+
+    best = {phone.address: group[0].address for group in phones for phone in group}
+    taken: dict[str, Target] = {}
+    for target in targets:
+        if target.scheme != "adb":
+            continue
+        try:
+            found = find_phone(target.address).address
+        except DeviceError:  # the run of this target says so, and the others go on
+            continue
+        first = taken.setdefault(best.get(found, found), target)
+        if first is not target:
+            raise UnknownTargetError(f"{first.name} and {target.name} are one phone ({found}): name it once")
+    return taken
+
+
+def _target_of_phone(group: Sequence[Phone]) -> Target:
+    """The target of a phone: a section of devices.toml that names one of its connections, else its best connection."""
+    targets = [Target.parse(f"adb:{phone.address}") for phone in group]
+    return next((target for target in targets if target.name != str(target)), targets[0])
 
 
 def _wants_native(target: Target, options: Launch) -> bool:

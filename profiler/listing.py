@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from devices.adb_client import list_phones
+from devices.adb_client import list_phones, one_each
 from devices.device import DeviceError
 from devices.target import Target, open_device, read_aliases
 
@@ -37,19 +37,22 @@ def list_devices() -> Iterator[str]:
         DeviceConfigError: a devices.toml cannot be read.
     """
     targets = {"local": Target("local", name="local"), **read_aliases()}
-    addresses = {target.address for target in targets.values() if target.scheme == "adb"}
+    named = {target.address for target in targets.values() if target.scheme == "adb"}
     try:
-        phones = list_phones()
+        phones = one_each(list_phones())
     except DeviceError as error:
         phones = []
         yield f"adb: {error}"
-    for phone in phones:
+    others: dict[str, str] = {}  # further connections, by the target's name
+    for phone, *more in phones:
         if phone.state != "device":
             yield f"adb:{phone}"
-        elif phone.serial not in addresses:
-            targets[f"adb:{phone.serial}"] = Target("adb", phone.serial, f"adb:{phone.serial}")
+        elif not named & {connection.address for connection in (phone, *more)}:
+            name = f"adb:{phone.address}"
+            targets[name] = Target("adb", phone.address, name)
+            others[name] = "".join(f", also adb:{connection.address}" for connection in more)
     for name, target in targets.items():
-        title = name if name == str(target) else f"{name} ({target})"
+        title = (name if name == str(target) else f"{name} ({target})") + others.get(name, "")
         try:
             with open_device(target) as device:
                 yield from _lines(title, device)

@@ -42,6 +42,9 @@ def write(folder: Path, text: str) -> Path:
         ("adb:HT7A1234", "adb", "HT7A1234"),
         ("adb:192.168.1.5:5555", "adb", "192.168.1.5:5555"),
         ("adb", "adb", ""),
+        ("adb:Pixel 6", "adb", "Pixel 6"),
+        ("adb:adb-ZY22ABCD-Xy12Zz (2)._adb-tls-connect._tcp", "adb", "adb-ZY22ABCD-Xy12Zz (2)._adb-tls-connect._tcp"),
+        ("adb:usb:1-2", "adb", "usb:1-2"),
         ("ssh:user@host:22", "ssh", "user@host:22"),
     ],
 )
@@ -100,7 +103,35 @@ def test_an_unknown_target_names_the_known_ones(tmp_path: Path) -> None:
         Target.parse("pixel3", aliases)
 
 
-@pytest.mark.parametrize("text", ["adb:", "adb:-s", "ssh:-oProxyCommand=x", "ssh:a b", "ssh:a\nb", "ssh", ""])
+def test_a_model_with_a_blank_in_devices_toml(tmp_path: Path) -> None:
+    """In the form that a shell needs quotes for, and with the quotes."""
+    aliases = read_aliases([write(tmp_path, '[a]\ntarget = "adb:Pixel 6"\n[b]\ntarget = \'adb:"Pixel 6"\'')])
+    assert aliases["a"] == Target("adb", "Pixel 6", "a")
+    assert aliases["b"] == Target("adb", '"Pixel 6"', "b")
+    with pytest.raises(DeviceConfigError, match=r"\[c\] target 'ssh:a b' has no usable address"):
+        read_aliases([write(tmp_path, '[c]\ntarget = "ssh:a b"')])
+
+
+def test_adb_with_a_colon_and_no_address_is_plain_adb() -> None:
+    assert Target.parse("adb:", {}) == Target.parse("adb", {}) == Target("adb", "", "adb")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "adb:-s",
+        "adb: ",
+        "adb:a ",
+        "adb:a\tb",
+        "adb:a\x1b[0m",
+        "ssh:",
+        "ssh:-oProxyCommand=x",
+        "ssh:a b",
+        "ssh:a\nb",
+        "ssh",
+        "",
+    ],
+)
 def test_addresses_that_could_be_mistaken_are_refused(text: str) -> None:
     with pytest.raises(UnknownTargetError):
         Target.parse(text, {})
@@ -112,7 +143,7 @@ def test_any_text_is_a_target_or_a_known_error(text: str) -> None:
         target = Target.parse(text, {})
     except UnknownTargetError:
         return
-    assert str(target) == text
+    assert str(target) == ("adb" if text == "adb:" else text)
 
 
 def test_open_device_opens_the_shipped_ones(tmp_path: Path) -> None:
