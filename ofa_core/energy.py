@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.calibration import GAIN_OF_A_TERM, MIN_NETWORKS, conformal_quantile, left_out_errors, mape_of
+from ofa_core.errors import TableError
 from ofa_core.measured_networks import Network, sum_by
+from ofa_core.samples import implausible
 from ofa_core.table import LatencyTable
 
 __all__ = ["EnergyModel", "fit_energy", "giga_sizes"]
@@ -82,6 +84,9 @@ def fit_energy(networks: Sequence[Network], table: LatencyTable) -> EnergyModel 
 
     Returns:
         The model; None if there are fewer than five.
+
+    Raises:
+        TableError: for an energy that no meter gives.
     """
     batch_size = table.context.batch_size
     known = [(_sizes(net, table), net.energy_mj) for net in networks if net.role == "reference" and net.energy_mj]
@@ -90,6 +95,9 @@ def fit_energy(networks: Sequence[Network], table: LatencyTable) -> EnergyModel 
         return None
     sizes = np.array([sizes for sizes, _ in known], dtype=np.float64)
     truth = np.array([mj for _, mj in known], dtype=np.float64)
+    bad = implausible(truth)
+    if bad is not None:
+        raise TableError(f"energy of a network is {truth[bad]:g} mJ; finite, positive numbers to 1e9 are expected")
     simple, rich = (left_out_errors(sizes[:, :n], truth, _solve) for n in (1, 3))
     n_terms = 3 if mape_of(rich) < GAIN_OF_A_TERM * mape_of(simple) else 1
     watts, per_mac, per_element = (*_solve(sizes[:, :n_terms], truth).tolist(), 0.0, 0.0)[:3]

@@ -17,7 +17,18 @@ from ofa_core.calibration import conformal_quantile
 from ofa_core.dense import DenseTable
 from ofa_core.errors import PredictorError
 from ofa_core.space import Genomes, Space
-from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets, check_resolutions
+from predictors.coverage import extrapolation_note, shared_choices
+from predictors.estimator import (
+    Archs,
+    Bounds,
+    Estimator,
+    Floats,
+    as_genomes,
+    as_space,
+    as_targets,
+    check_resolutions,
+    check_varied,
+)
 from predictors.quadratic import (
     Design,
     QuadraticForm,
@@ -130,6 +141,7 @@ class AccuracyPredictor(Estimator):
         n_rows_: different architectures it was fitted to.
         mean_: the posterior mean.
         seen_: resolutions it was fitted on.
+        shared_: choices that all architectures share.
     """
 
     model_: str
@@ -138,6 +150,7 @@ class AccuracyPredictor(Estimator):
     n_rows_: int
     mean_: KernelMean | QuadraticForm | Perceptron
     seen_: tuple[int, ...]
+    shared_: tuple[str, ...]
 
     def __init__(self, space: Space | str, *, model: str = "auto", seed: int = 0) -> None:
         self.space = space
@@ -152,7 +165,8 @@ class AccuracyPredictor(Estimator):
             top1: (n,) percent.
 
         Raises:
-            PredictorError: for fewer than 20 different architectures, or values that are no percentages.
+            PredictorError: for fewer than 20 different architectures, values that are no percentages, or values that
+                are all equal.
         """
         self.forget()
         if self.model not in MODELS:
@@ -166,7 +180,9 @@ class AccuracyPredictor(Estimator):
         if len(nets) < MIN_ROWS:
             raise PredictorError(f"{len(nets)} different architectures; at least {MIN_ROWS} are needed")
         y = np.bincount(inverse.reshape(-1), values) / counts
+        check_varied(space, nets, y, "top1", "was the supernet trained?")
         self.n_rows_ = len(nets)
+        self.shared_ = shared_choices(space, nets)
         self.seen_ = tuple(int(px) for px in np.unique(nets[:, 0]))
         if self.model != "mlp":
             models = tuple(HANDICAP) if self.model in ("auto", "cv") else (self.model,)
@@ -196,7 +212,8 @@ class AccuracyPredictor(Estimator):
     @property
     def note(self) -> str:
         """Its own error estimate."""
-        return f"{self.label}, leave-one-out error {self.mae_:.3f} points"
+        extrapolated = extrapolation_note(getattr(self, "shared_", ()))  # not in a .predictor
+        return f"{self.label}, leave-one-out error {self.mae_:.3f} points{extrapolated}"
 
     def _point(self, genomes: Genomes) -> Floats:
         check_resolutions(genomes, self.resolutions)

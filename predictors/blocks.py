@@ -19,6 +19,7 @@ import numpy as np
 from ofa_core.blocks import ACTS, OPS, BlockSpec
 from ofa_core.calibration import conformal_quantile
 from ofa_core.errors import PredictorError
+from ofa_core.samples import implausible, is_constant
 from ofa_core.table import Key, LatencyTable
 from predictors.estimator import Floats
 
@@ -142,18 +143,22 @@ class BlockPredictor:
         """Learn from blocks and their milliseconds; repeated blocks are averaged, and show how well they repeat.
 
         Raises:
-            PredictorError: for fewer than ten of them, an unknown model, or numbers that are not finite and positive.
+            PredictorError: for fewer than ten different ones, an unknown model, or numbers that are all equal or not
+                finite and positive.
         """
         if self.model not in ("gp", "xgboost", "cv"):
             raise PredictorError(f"unknown block model {self.model!r}; gp, xgboost or cv")
         y = np.asarray(latency_ms, dtype=np.float64)
-        if len(y) < MIN_BLOCKS or len(y) != len(blocks):
-            raise PredictorError(f"{len(y)} measured blocks; at least {MIN_BLOCKS} are needed to estimate others")
-        if not (np.isfinite(y).all() and (y > 0).all()):
-            raise PredictorError("block latencies must be finite numbers > 0")
+        bad = implausible(y)
+        if bad is not None:
+            raise PredictorError(f"a block latency is {y[bad]:g} ms; finite numbers > 0 are expected")
         index: dict[BlockSpec, int] = {}
         for block in blocks:
             index.setdefault(block, len(index))
+        if len(index) < MIN_BLOCKS or len(y) != len(blocks):
+            raise PredictorError(f"{len(index)} measured blocks; at least {MIN_BLOCKS} are needed to estimate others")
+        if is_constant(y):
+            raise PredictorError(f"all {len(y)} measured blocks take {y[0]:g} ms: others cannot be estimated from them")
         which = np.array([index[block] for block in blocks])
         counts = np.bincount(which)
         mean = np.bincount(which, np.log(y)) / counts

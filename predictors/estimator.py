@@ -17,10 +17,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.errors import PredictorError
+from ofa_core.samples import LARGEST, SMALLEST, implausible, is_constant
 from ofa_core.space import Genomes, Space
 from ofa_core.spaces import get_space
 
-__all__ = ["Archs", "Bounds", "Estimator", "Floats", "as_genomes", "as_space", "as_targets", "check_resolutions"]
+__all__ = [
+    "Archs",
+    "Bounds",
+    "Estimator",
+    "Floats",
+    "as_genomes",
+    "as_space",
+    "as_targets",
+    "check_resolutions",
+    "check_varied",
+]
 
 Floats = NDArray[np.float64]
 Archs = Sequence[Arch | Mapping[str, Any]] | NDArray[np.integer]
@@ -65,7 +76,7 @@ def as_genomes(archs: Archs, space: Space) -> Genomes:
 
 
 def as_targets(values: ArrayLike, n: int, name: str) -> Floats:
-    """Measured values, checked: finite, positive, one per architecture.
+    """Measured values, checked: finite, positive, of a plausible magnitude, one per architecture.
 
     Raises:
         PredictorError: for anything else, with the first bad value.
@@ -73,10 +84,34 @@ def as_targets(values: ArrayLike, n: int, name: str) -> Floats:
     targets = np.asarray(values, dtype=np.float64)
     if targets.shape != (n,):
         raise PredictorError(f"{name} has shape {targets.shape}; ({n},) is expected, one value per architecture")
-    bad = np.flatnonzero(~(np.isfinite(targets) & (targets > 0)))
-    if len(bad):
-        raise PredictorError(f"{name}[{bad[0]}] is {targets[bad[0]]}; finite numbers > 0 are expected")
+    bad = implausible(targets)
+    if bad is not None:
+        raise PredictorError(
+            f"{name}[{bad}] is {targets[bad]}; finite numbers > 0 are expected, from {SMALLEST:g} to {LARGEST:g}"
+        )
     return targets
+
+
+def check_varied(space: Space, genomes: Genomes, values: Floats, name: str, hint: str) -> None:
+    """Refuse measurements from which nothing can be learnt.
+
+    Args:
+        space: the space.
+        genomes: (n, 1 + n_slots) different networks.
+        values: (n,) what was measured.
+        name: of the values.
+        hint: what to check where all values are equal.
+
+    Raises:
+        PredictorError: if all values are equal, or the networks differ in their resolution alone.
+    """
+    if is_constant(values):
+        raise PredictorError(f"{name} is {values[0]:g} for all {len(values)} networks: nothing can be learnt; {hint}")
+    if not np.ptp(genomes[:, 1:], axis=0).any():
+        raise PredictorError(
+            f"the {len(values)} networks differ in their resolution alone: nothing can be learnt of the other choices "
+            f"of {space.name}; measure random sub-nets"
+        )
 
 
 class Estimator(ABC):

@@ -16,7 +16,7 @@ import numpy as np
 from ofa_core.errors import PredictorError
 from ofa_core.space import Genomes, Space
 from predictors.design import d_optimal_rows, design_columns
-from predictors.estimator import Estimator, Floats
+from predictors.estimator import Estimator, Floats, as_targets, check_varied
 from predictors.features import physical
 from predictors.lut import LutPredictor
 from predictors.metrics import Metrics, mean_metrics, metrics_of
@@ -107,12 +107,9 @@ def learning_curves(
         confidence: of the intervals.
 
     Raises:
-        PredictorError: for fewer than 35 networks.
+        PredictorError: for fewer than 35 networks or 15 different ones, or values that are all equal.
     """
-    if len(genomes) < MIN_TEST + 3 * MIN_NETWORKS:
-        raise PredictorError(
-            f"{len(genomes)} measured networks; an evaluation takes at least {MIN_TEST + 3 * MIN_NETWORKS}"
-        )
+    _check_enough(space, genomes, latency_ms)
     order = np.random.default_rng(0).permutation(len(genomes))
     n_test = max(MIN_TEST, len(genomes) // 3)
     test, pool = order[:n_test], order[n_test:]
@@ -151,6 +148,20 @@ def learning_curves(
         for name, results in found.items():
             add(name, n, results)
     return rows
+
+
+def _check_enough(space: Space, genomes: Genomes, latency_ms: Floats) -> None:
+    as_targets(latency_ms, len(genomes), "latency_ms")
+    if len(genomes) < MIN_TEST + 3 * MIN_NETWORKS:
+        raise PredictorError(
+            f"{len(genomes)} measured networks; an evaluation takes at least {MIN_TEST + 3 * MIN_NETWORKS}"
+        )
+    different = len(np.unique(genomes, axis=0))
+    if different < 3 * MIN_NETWORKS:
+        raise PredictorError(
+            f"{different} different networks in {len(genomes)} rows; an evaluation takes at least {3 * MIN_NETWORKS}"
+        )
+    check_varied(space, genomes, latency_ms, "the measured value", "there is nothing to judge predictions by")
 
 
 def priors_of(table: Estimator | None, sources: Sequence[Estimator], space: Space) -> list[Estimator]:

@@ -160,7 +160,7 @@ class LutPredictor(Estimator):
         more += f" + {1e3 * c.per_mparam_ms:.1f} us a million parameters" if c.per_mparam_ms else ""
         return (
             f"sum of blocks x {c.scale:.3f}{more}, calibrated on {c.n_networks} whole networks, "
-            f"leave-one-out error {100 * c.loo_mape:.1f} %{filled}"
+            f"leave-one-out error {100 * c.loo_mape:.1f} %{filled}{'; ' if c.caution else ''}{c.caution}"
         )
 
     def block_ms(self, arch: Arch) -> Callable[[BlockSpec, int], float]:

@@ -24,8 +24,9 @@ from ofa_core.space import Genomes, Space
 from ofa_core.table import Context, LatencyTable
 from predictors.basis import AdditiveModel, Basis
 from predictors.boost import ResidualTrees, fit_residual_trees
+from predictors.coverage import extrapolation_note, shared_choices
 from predictors.dense_cache import DenseCache
-from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets
+from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets, check_varied
 from predictors.intervals import ConformalErrors
 from predictors.lut import LutPredictor
 from predictors.regime import Regime, follows_work, regime_of
@@ -182,20 +183,21 @@ class NetworkPredictor(Estimator):
             latency_ms: (n,) milliseconds per batch.
 
         Raises:
-            PredictorError: for too few networks, or numbers that are not finite and positive.
+            PredictorError: for too few networks, or numbers that are all equal or not finite and positive.
         """
         space = as_space(self.space)
         priors = [] if self.table is None else [table_prior(self.table, space)]
         return self._learn(space, archs, latency_ms, priors)
 
     def _learn(self, space: Space, archs: Archs, latency_ms: ArrayLike, priors: Sequence[Estimator]) -> Self:
+        if self.boost not in ("auto", "never"):
+            raise PredictorError(f"boost is {self.boost!r}; auto or never")
         every = as_genomes(archs, space)
         values = as_targets(latency_ms, len(every), "latency_ms")
         genomes, y = _once_each(every, values)
         if len(y) < MIN_NETWORKS:
             raise PredictorError(f"{len(y)} different networks; at least {MIN_NETWORKS} are needed")
-        if self.boost not in ("auto", "never"):
-            raise PredictorError(f"boost is {self.boost!r}; auto or never")
+        check_varied(space, genomes, y, "latency_ms", "are these measurements?")
         self.forget()
         self.priors_ = tuple(priors)
         usable = self._usable(space, np.unique(genomes[:, 0]))
@@ -286,6 +288,7 @@ class NetworkPredictor(Estimator):
         return (
             f"fitted to {self.n_networks_} whole networks, error on networks left out "
             f"{100 * self.errors_.mape:.1f} %; {self.regime_}"
+            f"{extrapolation_note(shared_choices(as_space(self.space), self.networks_))}"
         )
 
     def _point(self, genomes: Genomes) -> Floats:

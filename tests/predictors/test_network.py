@@ -141,7 +141,7 @@ def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
     assert len(model.priors_) == 3
     assert "sources used" in model.note
     with pytest.raises(PredictorError, match="tiny"):
-        as_source(NetworkPredictor(tiny_space).fit(tiny_space.sample_genomes(20, rng), np.ones(20)), space)
+        as_source(NetworkPredictor(tiny_space).fit(tiny_space.sample_genomes(20, rng), 1 + rng.random(20)), space)
     with pytest.raises(PredictorError, match="int"):
         as_source(3, space)  # type: ignore[arg-type]
 

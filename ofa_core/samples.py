@@ -1,0 +1,27 @@
+"""Checks of the numbers that a model is fitted to, before any arithmetic.
+
+Squares, ratios and fourth powers of the numbers are formed, so their magnitude is bounded. Numbers that are all equal
+say nothing about what they depend on: such a fit is refused, since its interval would be without width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["LARGEST", "SMALLEST", "implausible", "is_constant"]
+
+SMALLEST, LARGEST = 1e-9, 1e9
+EQUAL = 1e-9  # relative difference below which numbers count as equal
+
+
+def implausible(values: ArrayLike) -> int | None:
+    """Index of the first number that is not finite, or outside `SMALLEST` to `LARGEST`; None if all are sound."""
+    numbers = np.asarray(values, dtype=np.float64)
+    bad = np.flatnonzero(~((numbers >= SMALLEST) & (numbers <= LARGEST)))
+    return int(bad[0]) if len(bad) else None
+
+
+def is_constant(values: NDArray[np.float64]) -> bool:
+    """True if all numbers are equal, up to rounding."""
+    return bool(np.ptp(values) <= EQUAL * np.abs(values).max()) if len(values) else True

@@ -1,0 +1,119 @@
+"""Measurements from which nothing can be learnt: every fit answers them in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ofa_core.calibration import fit_calibration
+from ofa_core.errors import OfaError, PredictorError, TableError
+from ofa_core.space import Genomes, Space
+from predictors.accuracy import AccuracyPredictor
+from predictors.blocks import BlockPredictor
+from predictors.coverage import shared_choices
+from predictors.evaluation import learning_curves
+from predictors.network import NetworkPredictor
+from predictors.transfer import TransferPredictor
+
+N = 40
+Fit = Callable[[Genomes, Any], Any]
+
+
+@pytest.fixture
+def nets(tiny_space: Space) -> Genomes:
+    return np.unique(tiny_space.sample_genomes(2 * N, np.random.default_rng(0)), axis=0)[:N]
+
+
+@pytest.fixture(params=["auto", "quadratic", "rbf", "ridge", "cv", "network", "transfer", "curves"])
+def fit(request: pytest.FixtureRequest, tiny_space: Space, nets: Genomes) -> Fit:
+    """One of the fits of whole networks."""
+    rng = np.random.default_rng(1)
+
+    def transfer(genomes: Genomes, values: Any) -> Any:
+        other = NetworkPredictor(tiny_space).fit(nets, 1 + rng.random(len(nets)))
+        return TransferPredictor(tiny_space).fit(genomes, values, sources=[other])
+
+    others: dict[str, Fit] = {
+        "network": NetworkPredictor(tiny_space).fit,
+        "transfer": transfer,
+        "curves": lambda genomes, values: learning_curves("x", tiny_space, genomes, np.asarray(values), sizes=(10,)),
+    }
+    return others.get(request.param) or AccuracyPredictor(tiny_space, model=request.param).fit
+
+
+@pytest.mark.parametrize("values", [np.full(N, 10.57), np.full(N, 100.0), 10.57 + 1e-14 * np.arange(N)])
+def test_values_that_are_all_equal(fit: Fit, nets: Genomes, values: Any) -> None:
+    with pytest.raises(PredictorError, match=r"is 1[0-9.]+ for all 40 networks: nothing can be learnt; \S"):
+        fit(nets, values)
+
+
+def test_one_network_measured_many_times(fit: Fit, nets: Genomes) -> None:
+    values = 50 + np.random.default_rng(2).random(N)
+    with pytest.raises(PredictorError, match=r"^1 different"):
+        fit(nets[:1].repeat(N, axis=0), values)
+
+
+@pytest.mark.parametrize("values", [np.full(N, 1e308), np.geomspace(1e-300, 50, N)])
+def test_magnitudes_that_nobody_measures(fit: Fit, nets: Genomes, values: Any) -> None:
+    with pytest.raises(OfaError, match=r"e[-+]?\d+; finite numbers > 0 are expected, from 1e-09 to 1e\+09$"):
+        fit(nets, values)
+
+
+@pytest.mark.parametrize("fit", ["network", "auto"], indirect=True)
+def test_one_row(fit: Fit, nets: Genomes) -> None:
+    with pytest.raises(PredictorError, match=r"^1 different"):
+        fit(nets[:1], [5.0])
+
+
+def test_networks_that_differ_in_their_resolution_alone(space: Space) -> None:
+    genomes = space.sample_genomes(1, np.random.default_rng(0)).repeat(25, axis=0)
+    genomes[:, 0] = 128 + 4 * np.arange(25)
+    for model in (AccuracyPredictor(space), NetworkPredictor(space)):
+        with pytest.raises(PredictorError, match="differ in their resolution alone"):
+            model.fit(genomes, 50 + np.arange(25))
+
+
+def test_choices_that_all_networks_share_are_named(tiny_space: Space) -> None:
+    rng = np.random.default_rng(3)
+    genomes = np.unique(tiny_space.sample_genomes(200, rng), axis=0)
+    assert shared_choices(tiny_space, genomes) == ()
+    kernels, _ = divmod(genomes[:, 1:] - 1, len(tiny_space.expands))
+    only_5 = genomes[((genomes[:, 1:] == 0) | (kernels == 1)).all(axis=1)]
+    assert shared_choices(tiny_space, only_5) == ("kernel 5",)
+    values = 50 + rng.random(len(only_5))
+    for model in (AccuracyPredictor(tiny_space), NetworkPredictor(tiny_space)):
+        assert model.fit(only_5, values).note.endswith("; all networks have kernel 5: other choices are extrapolated")
+    of_two_stages = np.asarray(tiny_space.slot_stages) == 0
+    shallow = genomes[(genomes[:, 1:][:, of_two_stages] > 0).sum(axis=1) == 1]
+    assert shared_choices(tiny_space, shallow) == ("depth 1 in stage 1",)
+
+
+@pytest.mark.parametrize("model", ["gp", "cv"])
+def test_blocks_from_which_nothing_can_be_learnt(tiny_space: Space, model: str) -> None:
+    blocks = list(tiny_space.all_blocks())
+    with pytest.raises(PredictorError, match=rf"^all {len(blocks)} measured blocks take 2 ms"):
+        BlockPredictor(model).fit_blocks(blocks, [2.0] * len(blocks))
+    with pytest.raises(PredictorError, match=r"^1 measured blocks; at least 10"):
+        BlockPredictor(model).fit_blocks(blocks[:1] * 20, list(np.linspace(1, 2, 20)))
+    with pytest.raises(PredictorError, match=r"^a block latency is 1e\+300 ms"):
+        BlockPredictor(model).fit_blocks(blocks, [1e300, *[2.0] * (len(blocks) - 1)])
+
+
+@pytest.mark.parametrize("terms", [None, (), ("per_block", "per_mparam")])
+def test_a_calibration_that_follows_nothing_says_so(terms: tuple[str, ...] | None) -> None:
+    ones, various = np.ones(8), np.linspace(1, 2, 8)
+    for sums, truth in ((ones, ones), (ones, various), (various, ones), (various, various[::-1])):
+        caution = fit_calibration(sums, ones, ones, truth, terms).caution
+        assert caution.startswith("latencies of the 8 networks do not follow the sums (Spearman ")
+    assert fit_calibration(various, various, various, various, terms).caution == ""  # collinear, and sound
+
+
+@pytest.mark.parametrize("terms", [None, (), ("per_block", "per_mparam")])
+def test_a_calibration_of_impossible_magnitudes_is_refused(terms: tuple[str, ...] | None) -> None:
+    ones = np.ones(8)
+    for sums, truth in ((ones, 1e308 * ones), (1e308 * ones, ones), (ones, 10.0 ** np.linspace(-300, 300, 8))):
+        with pytest.raises(TableError, match=r"of a network is 1e[-+]30"):
+            fit_calibration(sums, ones, ones, truth, terms)
