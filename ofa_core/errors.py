@@ -5,6 +5,7 @@
     ├── SpaceError                 an unknown or impossible search space
     ├── FormatError                a file that cannot be read as what it should be
     ├── OutputError                a file that cannot be written, or not where it was asked for
+    ├── InUseError                 a file that another process is writing
     ├── TableError                 a latency table that contradicts itself or the question
     │   ├── MissingBlockError      blocks that the table has no latency for
     │   └── ContextMismatchError   measurements of different contexts in one place
@@ -21,6 +22,7 @@ __all__ = [
     "ArchError",
     "ContextMismatchError",
     "FormatError",
+    "InUseError",
     "InfeasibleConstraintError",
     "MissingBlockError",
     "MissingPackageError",
@@ -50,6 +52,10 @@ class FormatError(OfaError):
 
 class OutputError(OfaError):
     """A file that cannot be written, or not where it was asked for."""
+
+
+class InUseError(OfaError):
+    """A file that another process is writing."""
 
 
 class TableError(OfaError):

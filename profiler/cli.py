@@ -233,6 +233,7 @@ def _profile_one(
     from dataclasses import replace
 
     from ofa_core.atomic import check_file
+    from ofa_core.lock import only_one
     from ofa_core.measured_networks import networks_path
     from profiler import console
     from profiler.clusters import choose_cpus
@@ -247,8 +248,12 @@ def _profile_one(
     for file in (path, networks_path(path), journal_path(path)):
         check_file(file)
     err = _stderr()
-    device, runner = launch(target, job.backend, options)
-    with device, contextlib.closing(runner), tuned(device) if tune else contextlib.nullcontext("") as changed:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(only_one(path))
+        device, runner = launch(target, job.backend, options)
+        stack.enter_context(device)
+        stack.enter_context(contextlib.closing(runner))
+        changed = stack.enter_context(tuned(device)) if tune else ""
         for line in [*console.conditions_lines(device.conditions()), *filter(None, [changed])]:
             _say(err, f"{job.device}: {line}")
         pinned = choose_cpus(cpus, target.cpus, device.facts())
@@ -308,6 +313,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure whole sub-nets in new processes and compare them with the table."""
+    from ofa_core.lock import only_one
     from ofa_core.table import LatencyTable
     from predictors.lut import filled_table
     from profiler import console
@@ -325,17 +331,18 @@ def verify(
     budget_s = budget_s if budget_s is not None else max(MIN_NETWORKS_S, S_PER_NETWORK * (len(archs) + N_STATE))
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
-    device, runner = launch(the_target, table.context.backend, options)
-    with device, contextlib.closing(runner):
-        for line in console.conditions_lines(device.conditions()):
-            _say(err, f"{table.context.device}: {line}")
-        started = time.monotonic()
-        with console.progress_bar(err, "verify") as progress:
-            role = "reference" if candidates is not None else "verify"
-            supply = filled_table if fill else None
-            result = run_verify(
-                lut, the_space, archs, device, runner, settings, role=role, fill=supply, progress=progress
-            )
+    with only_one(lut):
+        device, runner = launch(the_target, table.context.backend, options)
+        with device, contextlib.closing(runner):
+            for line in console.conditions_lines(device.conditions()):
+                _say(err, f"{table.context.device}: {line}")
+            started = time.monotonic()
+            with console.progress_bar(err, "verify") as progress:
+                role = "reference" if candidates is not None else "verify"
+                supply = filled_table if fill else None
+                result = run_verify(
+                    lut, the_space, archs, device, runner, settings, role=role, fill=supply, progress=progress
+                )
     if as_json:
         sys.stdout.write(json.dumps(console.verification_record(result)) + "\n")
     else:

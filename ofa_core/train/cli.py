@@ -146,11 +146,11 @@ def accuracy_table(
     """Measure random sub-nets for `ofa-search --accuracy`; goes on where it was interrupted."""
     from ofa_core.train import commands
     from ofa_core.train.accuracy_table import merge
-    from ofa_core.train.distributed import any_rank
+    from ofa_core.train.distributed import alone, any_rank
 
     with _opened(weights, data, space, preprocessing, workers, device, held_out=images) as opened:
         process = opened.process
-        with _progress(process.is_root) as bar:
+        with alone(out, process), _progress(process.is_root) as bar:
             for done, wanted in commands.table_rows(opened, out, n, seed):
                 bar("sub-nets", done, wanted)
         any_rank(False, process)  # wait for all
@@ -308,9 +308,13 @@ def _as_table(settings: Any) -> dict[str, Any]:
 
 def _train(config: Config, out: Path, resume: bool, start_from: Path | None) -> None:
     from ofa_core.train import commands, run
-    from ofa_core.train.distributed import process_group
+    from ofa_core.train.distributed import alone, process_group
 
-    with process_group(config.run.device) as process, _training_events(process) as events:
+    with (
+        process_group(config.run.device) as process,
+        alone(out / run.SUPERNET_FILE, process),
+        _training_events(process) as events,
+    ):
         data = run.open_data(config)
         net = run.train_supernet(config, out, data, process, resume=resume, start_from=start_from, events=events)
         evaluator = data.evaluator(config, process)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ofa_core.errors import OfaError
+from ofa_core.lock import only_one
 
-__all__ = ["ALONE", "Process", "any_rank", "process_group", "sum_over_ranks", "wrapped"]
+__all__ = ["ALONE", "Process", "alone", "any_rank", "process_group", "sum_over_ranks", "wrapped"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ def process_group(device: str = "auto") -> Iterator[Process]:
         yield Process(distributed.get_rank(), distributed.get_world_size(), name)
     finally:
         distributed.destroy_process_group()
+
+
+def alone(path: Path, process: Process) -> AbstractContextManager[None]:
+    """The lock of what a command writes while it runs; the first of several processes holds it for all."""
+    return only_one(path) if process.is_root else nullcontext()
 
 
 def wrapped(net: nn.Module, process: Process) -> nn.Module:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from ofa_core.cli_app import run_app
+from ofa_core.lock import only_one
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.search.cli import app as search
 from ofa_core.spaces import tiny
-from ofa_core.table import LatencyTable
+from ofa_core.table import Context, Entry, LatencyTable
 from predictors.cli import app as predict
 from predictors.lut import load_lut
 from profiler.cli import main, parse_resolutions
@@ -52,9 +53,7 @@ def test_the_whole_round_on_this_machine(
     references = {r.arch.at(0) for r in rows if r.role == "reference"}
     assert not references & {r.arch.at(0) for r in rows if r.role == "verify"}
 
-    candidates = tmp_path / "candidates.json"
-    dicts = [{"arch": {"ks": [3] * 4, "e": [3] * 4, "d": [2, 1], "r": [28]}, "latency_ms": 1.0}]
-    candidates.write_text(json.dumps(dicts))
+    candidates = candidates_of(tmp_path)
     argv = ["verify", "--lut", str(out), "--candidates", str(candidates), "--budget-s", "3", "--json"]
     assert call(*argv, monkeypatch=monkeypatch) == 0
     record = json.loads(capsys.readouterr().out)
@@ -69,6 +68,31 @@ def test_the_whole_round_on_this_machine(
     back = tmp_path / "back.csv"
     assert call("convert", str(folder), str(back), monkeypatch=monkeypatch) == 0
     assert LatencyTable.read(back).resolutions(tiny()) == (28, 32)
+
+
+def test_a_table_that_another_command_is_at_work_on_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "t.csv"
+    blocks = {(None, block): Entry(0.01) for block in tiny().all_blocks((28, 32))}
+    LatencyTable(Context("local", "onnxruntime", statistic="mean@50.000us"), blocks).write(out)
+    before = out.read_bytes()
+    with only_one(out):
+        for argv in (
+            [*TINY, "--out", str(out)],
+            ["verify", "--lut", str(out), "--candidates", str(candidates_of(tmp_path)), "--space", "tiny"],
+        ):
+            assert call(*argv, monkeypatch=monkeypatch) == 1
+            told = capsys.readouterr().err
+            assert f"{out} is in use by process {os.getpid()}" in told
+    assert out.read_bytes() == before
+    assert {p.name for p in tmp_path.iterdir()} == {"t.csv", "candidates.json"}
+
+
+def candidates_of(folder: Path) -> Path:
+    path = folder / "candidates.json"
+    path.write_text(json.dumps([{"arch": {"ks": [3] * 4, "e": [3] * 4, "d": [2, 1], "r": [28]}, "latency_ms": 1.0}]))
+    return path
 
 
 def test_kill_9_then_the_same_command_loses_one_visit_at_most(tmp_path: Path) -> None:

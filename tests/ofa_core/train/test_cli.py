@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.torch
 from ofa_core.arch_json import write_arch  # noqa: E402
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.formats.checkpoint import Preprocessing, read_checkpoint, write_checkpoint, write_published  # noqa: E402
+from ofa_core.lock import only_one  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
 from ofa_core.train.cli import app  # noqa: E402
@@ -64,6 +66,20 @@ def test_evaluate_prints_a_table_of_subnets(capsys, weights, arch):
     head, row = out.splitlines()
     assert head.split()[:2] == ["sub-net", "top-1"]
     assert row.split()[-1] == "359"
+
+
+def test_a_second_command_on_one_output_is_refused(capsys, weights, tmp_path):
+    supernet, table = tmp_path / "run" / "supernet.pt", tmp_path / "acc.csv"
+    with only_one(supernet), only_one(table):
+        for words in (
+            ["--out", supernet.parent, "--epochs", 1],
+            ["accuracy-table", weights, "--out", table, "--n", 3, "--images", 64],
+        ):
+            code, out, err = run(capsys, *words)
+            assert (code, out) == (1, "")
+            assert f"is in use by process {os.getpid()}" in err
+    assert not table.exists()
+    assert not list(supernet.parent.iterdir())
 
 
 def test_accuracy_table(capsys, weights, tmp_path):
