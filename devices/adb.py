@@ -11,8 +11,6 @@ import contextlib
 import hashlib
 import posixpath
 import re
-import secrets
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,16 +28,29 @@ from devices.device import (
     DeviceStorageError,
     DeviceTimeoutError,
     DeviceUnreachableError,
+    LineTooLongError,
     checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.local import LocalChannel
-from devices.posix import BACKOFF_S, MISSING, command_line, kill_script, split_end_mark, started_group
+from devices.posix import (
+    BACKOFF_S,
+    MAX_PREFACE_BYTES,
+    MISSING,
+    command_line,
+    kill_script,
+    new_token,
+    split_end_mark,
+    started_group,
+)
+from devices.process import OutputTimeoutError
 from devices.target import Target
 
 __all__ = ["WORK_DIR", "AdbDevice", "open_target"]
 
-WORK_DIR = "/data/local/tmp/ofa-latency"
+PARENT = "/data/local/tmp"
+FOLDER = "ofa-latency"
+WORK_DIR = f"{PARENT}/{FOLDER}"
 _START_S = 30.0
 _PUSH_S = 300.0
 _UNSET = -1
@@ -51,7 +62,7 @@ class AdbDevice(ClosedAtExit):
     Args:
         serial: as adb lists it; or what chooses one of several with the same, `usb:1-2` or `transport_id:4`.
         name: what to call it.
-        work_dir: folder on the phone for programs and models; made, and removed at `close`.
+        parent_dir: folder on the phone in which ours is made, for programs and models; ours is removed at `close`.
         python: interpreter on the phone, if there is one.
         keep: leave the folder on the phone at `close`.
         backoff_s: pauses before each look whether the phone is back.
@@ -67,7 +78,7 @@ class AdbDevice(ClosedAtExit):
         serial: str,
         *,
         name: str = "",
-        work_dir: str | None = None,
+        parent_dir: str = PARENT,
         python: str | None = None,
         keep: bool = False,
         backoff_s: Sequence[float] = BACKOFF_S,
@@ -89,10 +100,10 @@ class AdbDevice(ClosedAtExit):
         self._is_lost = False
         self._is_closed = False
         self._local = TemporaryDirectory(prefix="ofa-adb-")
+        self._token = new_token()
         try:
             self._check_features()
-            self._token = secrets.token_hex(8)
-            self._boot_id, self._was_there = self._make_work_dir(work_dir or WORK_DIR)
+            self._was_there = self._make_work_dir(parent_dir)
         except DeviceError:
             self._local.cleanup()
             raise
@@ -105,14 +116,11 @@ class AdbDevice(ClosedAtExit):
         try:
             done = self._adb(self._shell(argv), timeout_s=timeout_s, input=input)
         except DeviceTimeoutError as error:
-            cause = error.__cause__
-            output = cause.stdout if isinstance(cause, subprocess.TimeoutExpired) else None
-            for line in (output or b"").decode("utf-8", "replace").splitlines():
-                if (group := started_group(line)) is not None:
-                    self._kill(group)
-                    break
+            group = _split_mark(error.stdout, self._token)[0] if isinstance(error, OutputTimeoutError) else None
+            if group is not None and group != MISSING:
+                self._kill(group)
             raise DeviceTimeoutError(f"{argv[0]} did not end within {timeout_s:g} s") from error
-        group, stdout = _split_mark(done.stdout)
+        group, stdout = _split_mark(done.stdout, self._token)
         stderr, has_ended = split_end_mark(done.stderr)
         if group == MISSING:
             raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no right")
@@ -130,17 +138,22 @@ class AdbDevice(ClosedAtExit):
         self._channels = [channel for channel in self._channels if not channel.is_over]
         inner = LocalChannel(["adb", *select(self.serial), *self._shell(argv)], self._local.name)
         deadline = time.monotonic() + _START_S
-        group: int | None = None
+        group, n_bytes = None, 0
         try:
             while group is None:
-                group = started_group(inner.read_line(max(0.0, deadline - time.monotonic())))
+                line = inner.read_line(max(0.0, deadline - time.monotonic()))
+                group, n_bytes = started_group(line, self._token), n_bytes + len(line) + 1
+                if group is None and n_bytes > MAX_PREFACE_BYTES:
+                    raise LineTooLongError(  # noqa: TRY301
+                        f"{self.name}: more than {MAX_PREFACE_BYTES} bytes came before {argv[0]} started"
+                    )
         except ChannelClosedError as error:
             rc, words = inner.wait(_START_S), inner.stderr_tail()
             inner.kill()
             if rc == 125:
                 raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: {self.work_dir} is gone") from error
             self._lost(words.encode())
-        except DeviceTimeoutError:
+        except (DeviceTimeoutError, LineTooLongError):
             inner.kill()
             raise
         if group == MISSING:
@@ -151,7 +164,7 @@ class AdbDevice(ClosedAtExit):
         return channel
 
     def _shell(self, argv: Sequence[str]) -> list[str]:
-        return ["shell", "-T", command_line(argv, self.work_dir, end_mark=True)]
+        return ["shell", "-T", command_line(argv, self.work_dir, self._token, end_mark=True)]
 
     def _adb(self, arguments: Sequence[str], *, timeout_s: float = _START_S, input: bytes | None = None) -> Completed:  # noqa: A002
         return adb([*select(self.serial), *arguments], timeout_s=timeout_s, input=input)
@@ -164,7 +177,7 @@ class AdbDevice(ClosedAtExit):
 
     def _kill(self, group: int) -> None:
         with contextlib.suppress(DeviceError):
-            if self._adb(["shell", "-T", kill_script([group])]).rc == 0:
+            if self._adb(["shell", "-T", kill_script([group], self._token)]).rc == 0:
                 self._stale.discard(group)
 
     # ---- files -----------------------------------------------------------------------------------------------------
@@ -268,18 +281,21 @@ class AdbDevice(ClosedAtExit):
         if b"shell_v2" not in done.stdout.split():
             raise DeviceUnreachableError(f"{self.name}: its adbd tells no exit codes; Android 7 or newer is needed")
 
-    def _make_work_dir(self, folder: str) -> tuple[str, bool]:
+    def _make_work_dir(self, parent: str) -> bool:
+        """Make the work directory below `parent` and take it over; True if it was there."""
         script = (
-            'cat /proc/sys/kernel/random/boot_id 2> /dev/null || echo; [ -d "$1" ] && echo yes || echo no; '
-            'mkdir -p -- "$1" && cd -- "$1" && echo "$2" > .owner && pwd'
+            'd=${1%/}/$3; [ -d "$d" ] && echo yes || echo no; '
+            'mkdir -p -- "$d" && cd -- "$d" && echo "$2" > .owner && pwd'
         )
-        done = self._script(script, folder, self._token)
+        done = self._script(script, parent, self._token, FOLDER)
         lines = done.stdout.decode("utf-8", "replace").splitlines()
-        if done.rc != 0 or len(lines) < 3:
+        if done.rc != 0 or len(lines) < 2:
             why = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.rc}"
-            raise DeviceStorageError(f"{self.name}: cannot make the folder {folder}: {why}")
+            raise DeviceStorageError(f"{self.name}: cannot make the folder {FOLDER} in {parent}: {why}")
+        if not lines[-1].startswith("/") or not lines[-1].endswith(f"/{FOLDER}"):  # it is removed at the end
+            raise DeviceStorageError(f"{self.name}: answers {lines[-1][:200]!r} when asked for the folder {FOLDER}")
         self.work_dir = lines[-1]
-        return lines[0], lines[1] == "yes"
+        return lines[0] == "yes"
 
     # ---- connection ------------------------------------------------------------------------------------------------
 
@@ -331,7 +347,7 @@ class AdbDevice(ClosedAtExit):
         self._present.clear()
         self._folders.clear()
         self._was_there = True
-        script = f'{kill_script(stale, self._boot_id)}; mkdir -p -- "$1"; echo "$2" > "$1/.owner"'
+        script = f'{kill_script(stale, self._token)}; mkdir -p -- "$1"; echo "$2" > "$1/.owner"'
         work_dir, self.work_dir = self.work_dir, "/"
         try:
             self._script(script, work_dir, self._token)
@@ -355,15 +371,17 @@ class AdbDevice(ClosedAtExit):
 def open_target(target: Target) -> AdbDevice:
     """Open the phone that a target names."""
     phone = find_phone(target.address)
-    return AdbDevice(phone.address, name=target.name, work_dir=target.work_dir, python=target.python, keep=target.keep)
+    return AdbDevice(
+        phone.address, name=target.name, parent_dir=target.work_dir or PARENT, python=target.python, keep=target.keep
+    )
 
 
-def _split_mark(stdout: bytes) -> tuple[int | None, bytes]:
+def _split_mark(stdout: bytes, token: str) -> tuple[int | None, bytes]:
     """Take the marker line off a program's output, and what comes before it."""
     rest = stdout
     while rest:
         line, _, rest = rest.partition(b"\n")
-        if (group := started_group(line.decode("utf-8", "replace"))) is not None:
+        if (group := started_group(line.decode("utf-8", "replace"), token)) is not None:
             return group, rest
     return None, stdout
 

@@ -10,11 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from devices.device import Completed, DeviceError, DeviceTimeoutError, DeviceUnreachableError, UnknownTargetError
+from devices.device import (
+    Completed,
+    DeviceError,
+    DeviceProcessError,
+    DeviceTimeoutError,
+    DeviceUnreachableError,
+    UnknownTargetError,
+)
+from devices.process import OutputTimeoutError, run_to_end
 
 __all__ = ["MODELS", "Phone", "adb", "find_phone", "is_network_address", "list_phones", "one_each", "select"]
 
@@ -87,15 +94,19 @@ def adb(
 
     Raises:
         DeviceUnreachableError: there is no adb.
-        DeviceTimeoutError: it does not answer; `__cause__` holds what it wrote so far.
+        DeviceProcessError: it writes without end.
+        OutputTimeoutError: it does not answer in time.
     """
     try:
-        done = subprocess.run(["adb", *arguments], input=input or b"", capture_output=True, timeout=timeout_s)
-    except FileNotFoundError as error:
-        raise DeviceUnreachableError("there is no adb on this machine: install it (Debian: apt install adb)") from error
-    except subprocess.TimeoutExpired as error:
-        raise DeviceTimeoutError(f"adb {' '.join(arguments)[:60]} did not end within {timeout_s:g} s") from error
-    return Completed(done.returncode, done.stdout, done.stderr)
+        return run_to_end(["adb", *arguments], timeout_s=timeout_s, input=input)
+    except DeviceProcessError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            advice = "there is no adb on this machine: install it (Debian: apt install adb)"
+            raise DeviceUnreachableError(advice) from error
+        raise
+    except OutputTimeoutError as error:
+        message = f"adb {' '.join(arguments)[:60]} did not end within {timeout_s:g} s"
+        raise OutputTimeoutError(message, error.stdout) from error
 
 
 def is_network_address(serial: str) -> bool:

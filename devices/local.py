@@ -7,7 +7,6 @@ import errno
 import os
 import selectors
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,11 +27,14 @@ from devices.device import (
     checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
+from devices.process import close_pipes, kill_group, run_to_end, spawn
 from devices.target import Target
 
 __all__ = ["LocalDevice", "open_target"]
 
 _TAIL_BYTES = 8192
+_MAX_STDERR_BYTES = 64 * 2**20
+_LOOK_S = 5.0  # between two looks at the size of stderr
 _READ_BYTES = 1 << 16
 _KILL_WAIT_S = 10.0
 _WRITE_TIMEOUT_S = 60.0
@@ -62,16 +64,7 @@ class LocalDevice(ClosedAtExit):
 
     def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
         """Run a program to its end; see `Device.run`."""
-        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
-        process = _spawn(argv, self.work_dir, stdin=stdin, stderr=subprocess.PIPE)
-        try:
-            stdout, stderr = process.communicate(input, timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise DeviceTimeoutError(f"{argv[0]} did not end within {timeout_s:g} s") from error
-        finally:
-            _kill_group(process)
-            _close_pipes(process)
-        return Completed(process.returncode, stdout, stderr)
+        return run_to_end(argv, timeout_s=timeout_s, input=input, work_dir=self.work_dir)
 
     def start(self, argv: Sequence[str]) -> LocalChannel:
         """Start a long-lived process; see `Device.start`."""
@@ -134,7 +127,7 @@ class LocalChannel:
         self._program = argv[0]
         self._stderr: IO[bytes] = tempfile.TemporaryFile(dir=work_dir)  # noqa: SIM115  lives as long as the channel
         try:
-            self._process = _spawn(argv, work_dir, stdin=subprocess.PIPE, stderr=self._stderr)
+            self._process = spawn(argv, work_dir, stdin=subprocess.PIPE, stderr=self._stderr)
         except DeviceProcessError:
             self._stderr.close()
             raise
@@ -169,13 +162,22 @@ class LocalChannel:
             self._scanned = len(self._buffer)
             if self.is_over:
                 raise ChannelClosedError(f"{self._program} was closed")
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+            left_s = max(0.0, deadline - time.monotonic())
+            if self._selector.select(min(left_s, _LOOK_S)):
+                self._fill()
+            elif left_s <= _LOOK_S:
                 raise DeviceTimeoutError(f"{self._program} wrote no line within {timeout_s:g} s")
-            self._fill()
+            self._bound_stderr()
         line = self._buffer[:end].decode("utf-8", "replace")
         del self._buffer[: end + 1]
         self._scanned = 0
         return line
+
+    def _bound_stderr(self) -> None:
+        """Free the disk space of a stderr that does not end; the last kilobytes stay unless it just grew so large."""
+        fd = self._stderr.fileno()
+        if os.fstat(fd).st_blocks * 512 > _MAX_STDERR_BYTES:
+            os.ftruncate(fd, 0)  # the process writes on at its own offset, after a hole
 
     def _wait_for_room(self, deadline: float) -> None:
         """Wait until the process may take more input; take over what it writes."""
@@ -200,13 +202,13 @@ class LocalChannel:
         """Kill the process's whole group and collect it."""
         if self.is_over:
             return
-        _kill_group(self._process)
+        kill_group(self._process)
         with contextlib.suppress(subprocess.TimeoutExpired):  # only a process stuck in the kernel outlives SIGKILL
             self._process.wait(_KILL_WAIT_S)
         self._tail = self.stderr_tail()
         self.is_over = True
         self._selector.close()
-        _close_pipes(self._process)
+        close_pipes(self._process)
         self._stderr.close()
 
     def wait(self, timeout_s: float) -> int:
@@ -229,30 +231,6 @@ def open_target(target: Target) -> LocalDevice:
     """Open this machine with the target's options."""
     parent = Path(target.work_dir).expanduser() if target.work_dir is not None else None
     return LocalDevice(parent, python=target.python, name=target.name if target.name != "local" else "")
-
-
-def _spawn(argv: Sequence[str], work_dir: str, *, stdin: int, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            list(argv), cwd=work_dir, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
-        )
-    except OSError as error:
-        raise DeviceProcessError(f"cannot start {argv[0]}: {error.strerror or error}") from error
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    # The group may outlive its leader. Its number cannot be taken by another group while a member lives.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_KILL_WAIT_S)
-
-
-def _close_pipes(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
 
 
 def _text(completed: Completed) -> str:

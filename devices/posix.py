@@ -1,8 +1,12 @@
 """Programs behind a remote POSIX shell (ssh, adb): one place that quotes, and one way to end what was started.
 
 A command line becomes one string that any login shell passes on unchanged. The remote side answers with a marker line
-first, which tells the number of its process group: both sshd and adbd give each command a session of its own, so
-killing that group ends the program and all its children. What a chatty login script prints before it is skipped.
+first, which holds a token of ours and the number of the process group: both sshd and adbd give each command a session
+of its own, so killing that group ends the program and all its children. What a chatty login script prints before the
+marker is skipped, up to `MAX_PREFACE_BYTES`.
+
+The number in the marker is what a device says, so it is never killed on its word: it must be above 1, and `kill_script`
+kills a group only if one of its processes has our token in its environment.
 """
 
 from __future__ import annotations
@@ -11,7 +15,16 @@ import re
 import shlex
 from collections.abc import Sequence
 
-__all__ = ["BACKOFF_S", "MISSING", "command_line", "kill_script", "split_end_mark", "started_group"]
+__all__ = [
+    "BACKOFF_S",
+    "MAX_PREFACE_BYTES",
+    "MISSING",
+    "command_line",
+    "kill_script",
+    "new_token",
+    "split_end_mark",
+    "started_group",
+]
 
 BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Pauses before each look whether a device that went away is back: two minutes, which a reboot takes."""
@@ -19,26 +32,50 @@ BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 MISSING = -1
 """What `started_group` says of a program that is not there."""
 
-_MARK = "@ofa-latency@"
+MAX_PREFACE_BYTES = 1 << 20
+"""Most output before the marker: what login scripts print."""
 
-# $1 is the work directory, the rest the program. The shell stays, so that a signal becomes the exit code 128 + number.
+MAX_GROUP = 2**31 - 1
+
+_MARK = "@ofa-latency@"
+_VARIABLE = "OFA_LATENCY_TOKEN"
+
+# $1 is the work directory, $2 the token, the rest the program. The shell stays, so that a signal becomes the exit code
+# 128 + number.
 _WRAPPER = f"""cd -- "$1" || exit 125
-shift
-command -v -- "$1" > /dev/null 2>&1 || {{ echo "{_MARK} missing"; exit 127; }}
-echo "{_MARK} $$"
+token=$2
+shift 2
+command -v -- "$1" > /dev/null 2>&1 || {{ echo "{_MARK} $token missing"; exit 127; }}
+echo "{_MARK} $token $$"
 "$@"
 rc=$?
 %s
 exit $rc"""
 _END_MARK = f'echo "{_MARK} end" >&2'
 
+# Field 5 of /proc/PID/stat is the process group; the name in field 2 may hold spaces and parentheses.
+_KILL = """for stat in /proc/[0-9]*/stat; do
+  read -r line < "$stat" || continue
+  set -- ${line##*) }
+  case " %s " in *" $3 "*) ;; *) continue ;; esac
+  tr '\\000' '\\n' < "${stat%%stat}environ" | grep -q '^%s=%s$' && [ "$3" -gt 1 ] && kill -KILL "-$3"
+done 2> /dev/null; true"""
 
-def command_line(argv: Sequence[str], work_dir: str, *, end_mark: bool = False) -> str:
+
+def new_token() -> str:
+    """Return a word that marks the processes of one session and that nobody can guess."""
+    import secrets
+
+    return secrets.token_hex(8)
+
+
+def command_line(argv: Sequence[str], work_dir: str, token: str, *, end_mark: bool = False) -> str:
     """Return the one string that runs `argv` in `work_dir`; each word is quoted once, so none of them is interpreted.
 
     Args:
         argv: the program and its arguments.
         work_dir: where it runs.
+        token: of the session; stands in the marker and in the environment of every process.
         end_mark: whether a last line of stderr shall say that the program has ended, see `split_end_mark`.
 
     Raises:
@@ -46,7 +83,10 @@ def command_line(argv: Sequence[str], work_dir: str, *, end_mark: bool = False) 
     """
     if not argv or any("\0" in word for word in argv):
         raise ValueError(f"{list(argv)!r} is no command line")
-    return shlex.join(["exec", "sh", "-c", _WRAPPER % (_END_MARK if end_mark else ":"), "ofa-latency", work_dir, *argv])
+    script = _WRAPPER % (_END_MARK if end_mark else ":")
+    return shlex.join(
+        ["exec", "env", f"{_VARIABLE}={token}", "sh", "-c", script, "ofa-latency", work_dir, token, *argv]
+    )
 
 
 def split_end_mark(stderr: bytes) -> tuple[bytes, bool]:
@@ -55,16 +95,23 @@ def split_end_mark(stderr: bytes) -> tuple[bytes, bool]:
     return (rest, True) if mark and not tail.strip() else (stderr, False)
 
 
-def started_group(line: str) -> int | None:
-    """Read one line of output: the process group, `MISSING`, or None for a line that is not the marker."""
-    found = re.fullmatch(rf"{_MARK} (\d+|missing)\r?", line)
+def started_group(line: str, token: str) -> int | None:
+    """Read one line of output: the process group, `MISSING`, or None for a line that is not the marker.
+
+    A marker with another token, or with a number that no group of ours can have, is not the marker.
+    """
+    found = re.fullmatch(rf"{_MARK} {token} ([0-9]{{1,10}}|missing)\r?", line)
     if not found:
         return None
-    return MISSING if found[1] == "missing" else int(found[1])
+    if found[1] == "missing":
+        return MISSING
+    return group if 1 < (group := int(found[1])) <= MAX_GROUP else None
 
 
-def kill_script(groups: Sequence[int], boot_id: str = "") -> str:
-    """Return a script that kills process groups, unless the machine was started anew since (`boot_id` differs)."""
-    numbers = " ".join(f"-{group}" for group in groups)
-    test = f'[ "$(cat /proc/sys/kernel/random/boot_id 2> /dev/null)" = {shlex.quote(boot_id)} ] && ' if boot_id else ""
-    return f"{test}kill -KILL {numbers} 2> /dev/null; true" if groups else "true"
+def kill_script(groups: Sequence[int], token: str) -> str:
+    """Return a script that kills those process groups that have a process with our token in its environment.
+
+    Neither a number that a device made up nor one that another program got since (after a restart, say) is killed.
+    """
+    numbers = " ".join(str(group) for group in groups if 1 < group <= MAX_GROUP)
+    return _KILL % (numbers, _VARIABLE, token) if numbers else "true"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import posixpath
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,10 +26,11 @@ from devices.device import (
     DeviceTimeoutError,
     DeviceUnreachableError,
     HostKeyError,
+    LineTooLongError,
     checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
-from devices.posix import BACKOFF_S, MISSING, command_line, kill_script, started_group
+from devices.posix import BACKOFF_S, MISSING, command_line, kill_script, new_token
 from devices.ssh_channel import SshChannel
 from devices.ssh_link import Host, NotWelcomeError, connect, resolve
 from devices.target import Target
@@ -37,6 +39,7 @@ __all__ = ["SshDevice", "open_target"]
 
 _START_S = 30.0
 _CHUNK_BYTES = 1 << 18
+_WORK_DIR = re.compile(r"/([^/\0]+/){0,64}ofa-latency-[A-Za-z0-9]{6}")
 _LOST = (paramiko.SSHException, EOFError, OSError)
 
 
@@ -74,6 +77,7 @@ class SshDevice(ClosedAtExit):
         self.runs_here = False
         self.work_dir = "/"
         self.n_reconnects = 0
+        self._token = new_token()
         self._keep = keep
         self._backoff_s = tuple(backoff_s)
         self._sleep = sleep
@@ -85,7 +89,7 @@ class SshDevice(ClosedAtExit):
         self._stale: set[int] = set()  # process groups that a broken connection may have left running
         self._folders: set[str] = set()
         self._is_closed = False
-        self.work_dir, self._boot_id = self._make_work_dir(parent_dir)
+        self.work_dir = self._make_work_dir(parent_dir)
 
     # ---- programs --------------------------------------------------------------------------------------------------
 
@@ -115,12 +119,15 @@ class SshDevice(ClosedAtExit):
         session = self._session()
         channel = SshChannel(session, argv[0], self._kill)
         try:
-            session.exec_command(command_line(argv, self.work_dir))
-            while (group := started_group(channel.read_line(_START_S))) is None:
-                pass  # what a login script prints
+            session.exec_command(command_line(argv, self.work_dir, self._token))
+            group = channel.read_group(self._token, _START_S)
         except _LOST as error:
             channel.hang_up()
             raise DeviceUnreachableError(f"{self.name}: the connection broke: {error}") from error
+        except (DeviceTimeoutError, LineTooLongError) as error:
+            channel.hang_up()
+            hint = "does a login script print without end, or wait for input?"
+            raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: {error}; {hint}") from error
         except DeviceProcessError as error:
             channel.hang_up()
             rc = channel.wait(_START_S)
@@ -137,7 +144,7 @@ class SshDevice(ClosedAtExit):
         self._stale.add(group)
         if self._is_up():
             with contextlib.suppress(DeviceError, *_LOST):
-                self._script(kill_script([group]))
+                self._script(kill_script([group], self._token))
                 self._stale.discard(group)
 
     # ---- files -----------------------------------------------------------------------------------------------------
@@ -251,19 +258,18 @@ class SshDevice(ClosedAtExit):
         completed = self.run(["sh", "-s", "--", *arguments], timeout_s=_START_S, input=script.encode())
         return completed.stdout.decode("utf-8", "replace")
 
-    def _make_work_dir(self, parent_dir: str | None) -> tuple[str, str]:
+    def _make_work_dir(self, parent_dir: str | None) -> str:
         # The folder's name comes last and ends in a line of its own, so that a chatty login script does no harm.
-        script = (
-            'cat /proc/sys/kernel/random/boot_id 2> /dev/null || echo; umask 077; cd -- "${1:-${TMPDIR:-/tmp}}" && '
-            'd=$(mktemp -d ofa-latency-XXXXXX) && cd "$d" && pwd -P'
-        )
+        script = 'umask 077; cd -- "${1:-${TMPDIR:-/tmp}}" && d=$(mktemp -d ofa-latency-XXXXXX) && cd "$d" && pwd -P'
         arguments = (parent_dir,) if parent_dir is not None else ()
         completed = self.run(["sh", "-s", "--", *arguments], timeout_s=_START_S, input=script.encode())
         lines = completed.stdout.decode("utf-8", "replace").splitlines()
-        if completed.rc != 0 or len(lines) < 2 or not lines[-1].startswith("/"):
+        if completed.rc != 0 or not lines:
             why = completed.stderr.decode("utf-8", "replace").strip() or f"exit code {completed.rc}"
             raise DeviceStorageError(f"{self.name}: cannot make a work directory: {why}")
-        return lines[-1], lines[-2]
+        if not _WORK_DIR.fullmatch(lines[-1]):  # it is removed at the end, so it must be one that we made
+            raise DeviceStorageError(f"{self.name}: answers {lines[-1][:200]!r} when asked for a new work directory")
+        return lines[-1]
 
     # ---- connection ------------------------------------------------------------------------------------------------
 
@@ -307,7 +313,7 @@ class SshDevice(ClosedAtExit):
                     waited = sum(self._backoff_s)
                     raise DeviceUnreachableError(f"{error} (tried {i} times in {waited:.0f} s)") from error
         self.n_reconnects += 1
-        command = f'mkdir -p -m 700 -- "$1"; {kill_script(sorted(self._stale), self._boot_id)}'
+        command = f'mkdir -p -m 700 -- "$1"; {kill_script(sorted(self._stale), self._token)}'
         work_dir, self.work_dir = self.work_dir, "/"
         try:
             self.run(["sh", "-c", command, "sh", work_dir], timeout_s=_START_S)

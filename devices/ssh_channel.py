@@ -12,17 +12,20 @@ import paramiko
 from devices.device import (
     MAX_LINE_BYTES,
     ChannelClosedError,
+    DeviceProcessError,
     DeviceTimeoutError,
     DeviceUnreachableError,
     LineTooLongError,
 )
+from devices.posix import MAX_PREFACE_BYTES, started_group
+from devices.process import MAX_OUTPUT_BYTES
 
 __all__ = ["SshChannel"]
 
 _TAIL_BYTES = 8192
 _READ_BYTES = 1 << 16
 _WRITE_TIMEOUT_S = 60.0
-_STATUS_WAIT_S = 5.0
+_MAX_TAKE_BYTES = 1 << 20  # at a time, so that a deadline is looked at
 
 
 class SshChannel:
@@ -60,11 +63,16 @@ class SshChannel:
 
     def read_line(self, timeout_s: float) -> str:
         """Return the next complete line of the process's stdout."""
+        return self._next_line(timeout_s, MAX_LINE_BYTES)
+
+    def _next_line(self, timeout_s: float, max_bytes: int) -> str:
         deadline = time.monotonic() + timeout_s
+        if not self.is_over:
+            self._take()  # what is here already needs no time
         while (end := self._out.find(b"\n", self._scanned)) < 0:
             self._scanned = len(self._out)
-            if self._scanned > MAX_LINE_BYTES:
-                raise LineTooLongError(f"{self._program} wrote a line of more than {MAX_LINE_BYTES} bytes")
+            if self._scanned > max_bytes:
+                raise LineTooLongError(f"{self._program} wrote a line of more than {max_bytes} bytes")
             try:
                 more = self._fill(deadline)
             except TimeoutError as error:
@@ -75,6 +83,22 @@ class SshChannel:
         del self._out[: end + 1]
         self._scanned = 0
         return line
+
+    def read_group(self, token: str, timeout_s: float) -> int:
+        """Skip what a login script prints, and return the process group of the marker, or `MISSING`.
+
+        Raises:
+            DeviceTimeoutError: there was no marker in time.
+            LineTooLongError: there was none in the first `MAX_PREFACE_BYTES`.
+            ChannelClosedError: the output ended.
+        """
+        deadline, n_left = time.monotonic() + timeout_s, MAX_PREFACE_BYTES
+        while n_left > 0:
+            line = self._next_line(max(0.0, deadline - time.monotonic()), n_left)
+            if (group := started_group(line, token)) is not None:
+                return group
+            n_left -= len(line) + 1
+        raise LineTooLongError(f"more than {MAX_PREFACE_BYTES} bytes came before {self._program} started")
 
     def feed(self, data: bytes, deadline: float) -> None:
         """Write all of the process's stdin and close it."""
@@ -89,7 +113,9 @@ class SshChannel:
         self._keep_err = MAX_LINE_BYTES
         try:
             while self._fill(deadline):
-                pass
+                if max(len(self._out), len(self._err)) > MAX_OUTPUT_BYTES:
+                    self.kill()
+                    raise DeviceProcessError(f"{self._program} wrote more than {MAX_OUTPUT_BYTES >> 20} MiB")
         except TimeoutError as error:
             raise DeviceTimeoutError(f"{self._program} has not ended") from error
         if self._is_lost():
@@ -153,6 +179,9 @@ class SshChannel:
         """Wait for output and take it; False when there will be no more."""
         if self.is_over:
             return False
+        if time.monotonic() > deadline and not self._session.eof_received:
+            self._take()
+            raise TimeoutError
         if self._take():
             return True
         if self._session.eof_received or self._session.closed:
@@ -164,16 +193,17 @@ class SshChannel:
 
     def _take(self) -> bool:
         """Take over what has come; whether there was anything."""
-        taken = False
-        while self._session.recv_ready():
-            self._out += self._session.recv(_READ_BYTES)
-            taken = True
-        while self._session.recv_stderr_ready():
-            self._err += self._session.recv_stderr(_READ_BYTES)
-            taken = True
+        n_taken = 0
+        while n_taken < _MAX_TAKE_BYTES and self._session.recv_ready():
+            self._out += (chunk := self._session.recv(_READ_BYTES))
+            n_taken += len(chunk)
+        n_out = n_taken
+        while n_taken - n_out < _MAX_TAKE_BYTES and self._session.recv_stderr_ready():
+            self._err += (chunk := self._session.recv_stderr(_READ_BYTES))
+            n_taken += len(chunk)
         if len(self._err) > 2 * self._keep_err:
             del self._err[: -self._keep_err]
-        return taken
+        return n_taken > 0
 
     def _raise_ended(self, what: str) -> None:
         if self._is_lost():

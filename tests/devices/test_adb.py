@@ -363,7 +363,7 @@ def test_a_session_leaves_the_folder_of_a_later_one_alone(phones) -> None:
         assert second.run(["pwd"], timeout_s=20).stdout.decode().strip() == WORK
     with AdbDevice(phones.serial(2)) as other:
         assert other.run(["ls", "/data/local/tmp"], timeout_s=20).stdout == b"ofa-latency\n"
-    with AdbDevice(phones.serial(2), work_dir="/data/local/tmp/elsewhere") as other:
+    with AdbDevice(phones.serial(2), parent_dir="/data/local/tmp/elsewhere") as other:
         assert other.run(["ls", "/data/local/tmp"], timeout_s=20).stdout == b"elsewhere\n"
 
 
@@ -384,7 +384,7 @@ def test_a_full_phone_is_noticed_before_and_while_files_go_there(phones, tmp_pat
 @pytest.mark.android
 def test_a_work_directory_that_cannot_be_made_or_is_gone(phones) -> None:
     with pytest.raises(DeviceStorageError, match="/proc/no"):
-        AdbDevice(phones.serial(1), work_dir="/proc/no/such")
+        AdbDevice(phones.serial(1), parent_dir="/proc/no/such")
     with AdbDevice(phones.serial(1)) as device:
         device.run(["rm", "-rf", WORK], timeout_s=20)
         with pytest.raises(DeviceProcessError, match="is gone"):
