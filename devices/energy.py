@@ -33,6 +33,7 @@ METER_NAME = "ofa-meter"
 # No device that is awake takes less, and none a thousand times as much from a battery: then it was milliamperes.
 LEAST_W = 0.05
 _START_S = 60.0  # until the first line: a Python that imports NVML, on a device that is busy
+_MAX_READINGS = 10_000  # that wait: one a second is usual
 _LATE_S = 15.0  # until the next reading
 
 _SCRIPT = r"""
@@ -111,21 +112,36 @@ def parse_reading(line: str) -> Reading:
     """
     time_s, kind, rest = (*line.split(maxsplit=2), "", "", "")[:3]
     try:
-        now = float(time_s)
+        now = _number(time_s)
         if kind == "uj" and rest:
             pairs = [word.partition("/")[::2] for word in rest.split()]
-            return Reading(now, tuple((int(value), int(limit)) for value, limit in pairs))
+            return Reading(now, tuple((_whole(value), _whole(limit)) for value, limit in pairs))
         if kind == "mw":
-            return Reading(now, watts=int(rest) / 1e3)
+            return Reading(now, watts=_whole(rest) / 1e3)
         if kind == "battery":
             status, current, voltage = rest.split()
-            return Reading(now, watts=_battery_watts(status, int(current), int(voltage)))
+            return Reading(now, watts=_battery_watts(status, _whole(current), _whole(voltage)))
         if kind == "dumpsys":
             found = {name.lower(): value for name, value in re.findall(r"(\w[\w ]*): *(-?\w+)", rest)}
-            return Reading(now, watts=_battery_watts(found["status"], int(found["current now"]), int(found["voltage"])))
+            return Reading(
+                now, watts=_battery_watts(found["status"], *(_whole(found[k]) for k in ("current now", "voltage")))
+            )
     except (ValueError, KeyError) as error:
         raise MeterError(f"the meter says {line[:80]!r}, which is no reading") from error
     raise MeterError(f"the meter says {line[:80]!r}, which is no reading")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e12:
+        raise ValueError(f"{value} is no time")
+    return value
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch("-?[0-9]{1,18}", text):
+        raise ValueError(f"{text[:20]!r} is no whole number")
+    return int(text)
 
 
 def _battery_watts(status: str, current: int, voltage: int) -> float:
@@ -218,7 +234,7 @@ class Meter:
     def drain(self) -> list[Reading]:
         """The readings that have come since the last call, without waiting."""
         out: list[Reading] = []
-        while True:
+        while len(out) < _MAX_READINGS:
             try:
                 line = self._channel.read_line(0)
             except DeviceTimeoutError:
@@ -226,6 +242,7 @@ class Meter:
             except ChannelClosedError as error:
                 raise MeterError(f"the meter ended: {error}") from error
             out.append(parse_reading(line))
+        raise MeterError(f"the meter gave {_MAX_READINGS} readings at once")
 
     def _line(self, timeout_s: float) -> str:
         try:

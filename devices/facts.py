@@ -135,7 +135,7 @@ def parse_facts(text: str, name: str) -> DeviceFacts:
         release = f"Android {android['ro.build.version.release']}"
     memory_kb = _first_int(_value(part.get("meminfo", []), "MemTotal", ":"))
     n_cores = sum(line.startswith("processor") for line in part.get("cpuinfo", []))
-    freqs = [khz / 1e3 for khz in map(_first_int, _by_cpu(part.get("max_freq", []))) if khz is not None]
+    freqs = [khz / 1e3 for khz in map(_first_int, _by_cpu(part.get("max_freq", []))) if khz is not None and khz > 0]
     return DeviceFacts(
         name=name,
         model=_model(part.get("cpuinfo", []), part.get("devicetree", []), android),
@@ -144,7 +144,7 @@ def parse_facts(text: str, name: str) -> DeviceFacts:
         os=release.strip('"') if release else None,
         kernel=" ".join(uname[:2]) or None,
         arch=uname[2] if len(uname) > 2 else None,
-        memory_bytes=memory_kb * 1024 if memory_kb is not None else None,
+        memory_bytes=memory_kb * 1024 if memory_kb is not None and 0 < memory_kb < _MAX_MEMORY_KB else None,
     )
 
 
@@ -205,14 +205,19 @@ def quiet_report(conditions: Conditions) -> list[str]:
     return advice
 
 
+_MAX_CHARS = 1 << 20
+_MAX_LINE_CHARS = 200
+_MAX_MEMORY_KB = 2**40
+
+
 def _sections(text: str) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in text[:_MAX_CHARS].splitlines():
         if line.startswith("@@ "):
             lines = parts.setdefault(line[3:].strip(), [])
         elif line.strip():
-            lines.append(line.strip())
+            lines.append(line.strip()[:_MAX_LINE_CHARS])
     return parts
 
 

@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_MAX_US = 1e12  # eleven days: what is beyond was no latency
+_MAX_RUNS = 10**9
+_MAX_US = 3.6e9  # an hour: what is beyond was no latency
 
 
 class BenchmarkOutputError(ValueError):
@@ -87,7 +88,7 @@ def parse_output(text: str) -> BenchmarkSummary:
                 std_us=last.get("std"),
                 first_us=first if first is not None else pairs[0].get("first"),
                 init_us=init,
-                n_runs=int(last["count"]),
+                n_runs=int(last["count"]) if last["count"] < _MAX_RUNS else None,
                 peak_memory_kb=peak,
             )
         )
@@ -122,7 +123,7 @@ def parse_result_file(data: bytes) -> BenchmarkSummary:
             std_us=_us(latency, 4),
             first_us=_us(latency, 9),
             init_us=_us(latency, 8),
-            n_runs=n_runs if isinstance(n_runs, int) and 0 < n_runs < 10**9 else None,
+            n_runs=n_runs if isinstance(n_runs, int) and 0 < n_runs < _MAX_RUNS else None,
             peak_memory_kb=round(peak_mb * 1024) if peak_mb is not None and 0 < peak_mb < 1e6 else None,
             source="result file",
         )
@@ -188,7 +189,7 @@ def _milliseconds(text: str, peak_kb: int | None) -> BenchmarkSummary:
     values: dict[str, float] = {}
     n_runs = None
     for label, value, runs in re.findall(
-        rf"([A-Z][a-z]+(?: [a-z]+| \([a-z]+\))):\s+({_NUMBER}) ms(?: \((\d+) runs\))?", text
+        rf"([A-Z][a-z]+(?: [a-z]+| \([a-z]+\))):\s+({_NUMBER}) ms(?: \((\d{{1,9}}) runs\))?", text
     ):
         values[label] = float(value) * 1e3
         if label == "Inference (avg)" and runs:

@@ -30,6 +30,7 @@ LOOP_S = 30.0  # of inference, and of rest
 SETTLE_S = 5.0  # before either
 VISIT_S = 0.5
 MAX_REPEATS = 2000  # of one visit, whose reply is one line
+MAX_READINGS = 1000  # of one rest; one a second is usual
 SIGMAS = 3.0  # by which inference has to stand out of the rest
 
 
@@ -109,6 +110,8 @@ def _rest(meter: Meter) -> Power:
     meter.drain()
     readings = [meter.wait()]
     while not _is_enough(readings):
+        if len(readings) > MAX_READINGS:
+            raise MeterError(f"the meter gave {len(readings)} readings, and its clock stands still")
         readings.append(meter.wait())
     return _settled(readings)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from devices.adb_client import list_phones, one_each
 from devices.device import DeviceError
 from devices.target import Target, open_device, read_aliases
+from profiler.replies import checked_word
 
 if TYPE_CHECKING:
     from devices.device import Device
@@ -84,7 +85,9 @@ def _runtimes(device: Device) -> str:
     try:
         done = device.run([device.python, "-c", _RUNTIMES], timeout_s=_SECONDS)
         record = json.loads(done.stdout)
-        runtimes = [f"{name} {version}" for name, version in record["runtimes"].items()]
-        return f"Python {record['python']}: {', '.join(runtimes) or 'no runtime (ofa-profile setup installs one)'}"
-    except (DeviceError, ValueError, KeyError, TypeError, AttributeError):
+        found = list(record["runtimes"].items())[:9]
+        runtimes = [f"{name} {checked_word(version, name)}" for name, version in found]
+        python = checked_word(record["python"], "python")
+        return f"Python {python}: {', '.join(runtimes) or 'no runtime (ofa-profile setup installs one)'}"
+    except (DeviceError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "no Python: the C agent (backend tflite) or --benchmark-binary"

@@ -19,6 +19,7 @@ from pathlib import Path
 from devices.device import Device, DeviceError
 from ofa_core.errors import OfaError
 from profiler.native.build import cache_folder
+from profiler.replies import checked_int, checked_word
 
 __all__ = [
     "BENCHMARK_URL",
@@ -96,8 +97,10 @@ def host_facts(device: Device, python: str) -> HostFacts:
     try:
         done = device.run([python, "-c", _PROBE], timeout_s=60)
         record = json.loads(done.stdout)
-        version, machine = tuple(map(int, record["python"])), str(record["machine"])
-    except (DeviceError, ValueError, KeyError, TypeError) as error:
+        major, minor = record["python"]
+        version = (checked_int(major, "version", 0, 999), checked_int(minor, "version", 0, 999))
+        machine = checked_word(record["machine"], "machine")
+    except (DeviceError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise OfaError(f"{device.name}: {python} is no Python there ({error}): name one with --python") from error
     if version < (3, 8):
         raise OfaError(f"{device.name}: Python {version[0]}.{version[1]} is too old, 3.8 or newer is needed")
@@ -105,10 +108,12 @@ def host_facts(device: Device, python: str) -> HostFacts:
     try:
         lines = device.run(query, timeout_s=60).stdout.decode("utf-8", "replace").splitlines()
         capability, _, gpu = lines[0].partition(",")
-        major, _, minor = capability.strip().partition(".")
-        return HostFacts((version[0], version[1]), machine, (int(major), int(minor)), gpu.strip())
+        numbers = re.fullmatch(r"([0-9]{1,2})\.([0-9]{1,2})", capability.strip())
+        if not numbers:
+            return HostFacts(version, machine)
+        return HostFacts(version, machine, (int(numbers[1]), int(numbers[2])), checked_word(gpu.strip(), "GPU"))
     except (DeviceError, ValueError, IndexError):
-        return HostFacts((version[0], version[1]), machine)
+        return HostFacts(version, machine)
 
 
 def packages_for(backend: str, facts: HostFacts, index_url: str | None = None) -> tuple[str, ...]:
@@ -182,6 +187,8 @@ def install(device: Device, plan: Provision, python: str) -> str:
     if done.rc != 0 or not lines:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.rc}"]
         raise OfaError(f"{device.name}: installing failed: {words[-1][:200]}")
+    if not lines[-1].startswith("/") or not lines[-1].endswith(f"/{plan.folder}/bin/python"):
+        raise OfaError(f"{device.name}: answers {lines[-1][:200]!r} when asked where the interpreter is")
     return lines[-1]
 
 

@@ -21,9 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
-
 from devices.device import (
     Channel,
     ChannelClosedError,
@@ -46,6 +43,7 @@ from profiler.jobs import (
     Visit,
 )
 from profiler.packing import PythonProgram
+from profiler.replies import read_error, read_hello, read_load, read_result
 
 __all__ = [
     "AgentCrashedError",
@@ -144,19 +142,11 @@ class AgentRunner:
                 error_message=error.error_message,
             ) from error
         if reply.get("protocol") != PROTOCOL:
-            self._break(AgentProtocolError(f"the agent speaks protocol {reply.get('protocol')}, not {PROTOCOL}"))
-        try:
-            cpus = reply["cpus"]
-            return Hello(
-                backend=str(reply["backend"]),
-                versions=dict(reply["versions"]),
-                python=str(reply["python"]),
-                machine=str(reply["machine"]),
-                system=str(reply["system"]),
-                n_cores=reply["n_cores"],
-                cpus=tuple(cpus) if cpus is not None else None,
-                clocks=dict(reply["clocks"]),
+            self._break(
+                AgentProtocolError(f"the agent speaks protocol {_short(str(reply.get('protocol')))}, not {PROTOCOL}")
             )
+        try:
+            return read_hello(reply, self._backend)
         except (KeyError, TypeError, ValueError) as error:
             self._misfit(job, reply, error)
 
@@ -175,7 +165,7 @@ class AgentRunner:
         job = _Job(request, model=model.name)
         reply = self._ask(job)
         try:
-            agent_handle, load_ns, settings = int(reply["handle"]), int(reply["load_ns"]), dict(reply["settings"])
+            agent_handle, load_ns, settings = read_load(reply)
         except (KeyError, TypeError, ValueError) as error:
             self._misfit(job, reply, error)
         self._n_handles += 1
@@ -319,28 +309,20 @@ class AgentRunner:
             self._break(AgentProtocolError(f"{job.what}: {_short(line)} is not {expected}", **job.context))
         if reply["ok"] is True:
             return reply
-        error = reply.get("error")
-        kind, text = (error.get("type"), error.get("message")) if isinstance(error, dict) else (None, None)
-        if not isinstance(kind, str) or not isinstance(text, str):
+        error = read_error(reply)
+        if error is None:
             self._break(
                 AgentProtocolError(f"{job.what}: {_short(line)} holds no error type and message", **job.context)
             )
+        kind, text = error
         first_line = _short(text.strip().partition("\n")[0], quote=False)
         message = f"{job.what}: {kind}: {first_line}"
         raise JobError(message, error_type=kind, error_message=text, **job.context)
 
     def _result(self, job: _Job, visit: Visit, reply: dict[str, Any]) -> Result:
         try:
-            switches = reply["switches"] if reply["switches"] is not None else [0] * visit.repeats
-            peak = reply["peak_rss_kb"]
-            return Result(
-                wall_ns=_column(reply["wall_ns"], visit.repeats),
-                cpu_ns=_column(reply["cpu_ns"], visit.repeats),
-                switches=_column(switches, visit.repeats),
-                peak_rss_kb=int(peak) if peak is not None else None,
-                inner=int(_column([reply.get("inner", 1)], 1)[0]),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            return read_result(reply, visit.repeats)
+        except (KeyError, TypeError, ValueError) as error:
             self._misfit(job, reply, error)
 
     def _misfit(self, job: _Job, reply: dict[str, Any], error: Exception) -> NoReturn:
@@ -365,13 +347,6 @@ class AgentRunner:
         if channel is not None:
             channel.kill()
         raise error from cause
-
-
-def _column(numbers: list[int], repeats: int) -> NDArray[np.int64]:
-    column = np.asarray(numbers, dtype=np.int64)
-    if column.shape != (repeats,) or (column < 0).any():
-        raise ValueError(f"{_short(str(numbers))} are not {repeats} non-negative integers")
-    return column
 
 
 def _short(text: str, limit: int = 120, *, quote: bool = True) -> str:

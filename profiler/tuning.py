@@ -6,15 +6,17 @@ So they are undone at the end, after Ctrl-C, when this program is killed, and wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from devices.device import Device, DeviceError
+from devices.device import Channel, Device, DeviceError
 
 __all__ = ["CPU_FOLDER", "tuned"]
 
 CPU_FOLDER = "/sys/devices/system/cpu"
 _SECONDS = 30.0
+_MAX_LINES = 100  # of complaints before the last one
 
 # $1: the folder of cpu0, cpu1, ... The signals that end a session must not end this.
 _SCRIPT = r"""
@@ -55,20 +57,25 @@ def tuned(device: Device, cpu_folder: str = CPU_FOLDER) -> Iterator[str]:
     """
     channel = device.start(["sh", "-c", _SCRIPT, "sh", cpu_folder])
     try:
-        words = channel.read_line(_SECONDS).split()
-        if len(words) != 3 or words[0] != "tuned":
-            raise DeviceError(f"{device.name}: tuning said {' '.join(words)!r}")
-        yield _summary(int(words[1]), words[2] == "yes")
+        line = channel.read_line(_SECONDS)
+        found = re.fullmatch(r"tuned ([0-9]{1,5}) (yes|no)\r?", line)
+        if not found:
+            raise DeviceError(f"{device.name}: tuning said {line[:80]!r}")
+        yield _summary(int(found[1]), found[2] == "yes")
     finally:
         try:
             channel.write_line("undo")
-            while channel.read_line(_SECONDS) != "undone":
-                pass
+            _wait_for_undone(channel)
         except DeviceError as error:
             raise DeviceError(
                 f"{device.name}: the connection broke before it said that its clocks are as they were ({error}); it "
                 "undoes that by itself, but do look"
             ) from error
+
+
+def _wait_for_undone(channel: Channel) -> None:
+    if not any(channel.read_line(_SECONDS) == "undone" for _ in range(_MAX_LINES)):
+        raise DeviceError(f"it printed {_MAX_LINES} other lines")
 
 
 def _summary(n_governors: int, has_fixed_mode: bool) -> str:

@@ -96,7 +96,25 @@ def test_a_battery_on_a_charger_tells_nothing(status: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "x", "1.0", "1.0 uj", "1.0 uj x/3", "1.0 mw", "1.0 battery 3", "1.0 dumpsys status: 3;", "x mw 5"]
+    "line",
+    [
+        "",
+        "x",
+        "1.0",
+        "1.0 uj",
+        "1.0 uj x/3",
+        "1.0 mw",
+        "1.0 battery 3",
+        "1.0 dumpsys status: 3;",
+        "x mw 5",
+        "nan mw 5",
+        "1e999 mw 5",
+        "-1 mw 5",
+        f"1.0 mw {'9' * 400}",
+        f"1.0 uj 5/{'9' * 30}",
+        "1.0 mw \u0665",
+        f"1.0 battery Discharging 4 {'9' * 400}",
+    ],
 )
 def test_garbage_is_no_reading(line: str) -> None:
     with pytest.raises(MeterError, match="which is no reading"):

@@ -98,6 +98,14 @@ def test_litert_in_milliseconds_as_the_last_resort() -> None:
         assert getattr(got, field) == pytest.approx(getattr(expected, field))
 
 
+def test_a_number_of_runs_that_cannot_be_is_not_known() -> None:
+    assert parse_output("INFO: count=1e999 first=1 curr=1 min=1 max=1 avg=13.5 std=0").n_runs is None
+    digits = "9" * 5000
+    assert parse_output(f"count={digits} avg=13.5 std=0").n_runs is None
+    with pytest.raises(BenchmarkOutputError, match="takes 3600000000000"):
+        parse_output("count=3 avg=3600000000000 std=0")
+
+
 def test_the_peak_of_the_classic_tool() -> None:
     text = CLASSIC + "INFO: Overall peak memory footprint (MB) via periodic monitoring: 33.25\n"
     assert parse_output(text).peak_memory_kb == 34048

@@ -138,6 +138,17 @@ def test_a_runner_that_is_not_open_says_so(models: list[Path]) -> None:
         lambda r: r.update(wall_ns=[-1, 1]),
         lambda r: r.update(switches="many"),
         lambda r: r.update(wall_ns=[2**70, 1]),
+        lambda r: r.update(wall_ns=[2**62, 1]),
+        lambda r: r.update(wall_ns=[0, 1]),
+        lambda r: r.update(wall_ns=[1.5, 1]),
+        lambda r: r.update(wall_ns=["12", "13"]),
+        lambda r: r.update(wall_ns=[True, True]),
+        lambda r: r.update(wall_ns={"0": 1, "1": 2}),
+        lambda r: r.update(cpu_ns=[2**62, 1]),
+        lambda r: r.update(switches=[2**40, 0]),
+        lambda r: r.update(peak_rss_kb=-1),
+        lambda r: r.update(peak_rss_kb=1e300),
+        lambda r: r.update(inner=0),
         lambda r: r.pop("peak_rss_kb"),
         lambda r: r.update(ok="yes"),
         lambda r: r.update(id=0),
@@ -163,6 +174,44 @@ def test_a_misshapen_reply_is_a_protocol_error(
     assert caught.value.model == "m0.onnx"
     assert len(str(caught.value)) < 400
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("op", "change"),
+    [
+        ("hello", {"backend": "other"}),
+        ("hello", {"versions": {}}),
+        ("hello", {"versions": {"onnxruntime": "=cmd|' /C calc'!A0"}}),
+        ("hello", {"versions": {"onnxruntime": "1\x1b[2J"}}),
+        ("hello", {"versions": {"onnxruntime": "1" * 201}}),
+        ("hello", {"versions": {"onnxruntime": 1}}),
+        ("hello", {"n_cores": 2**62}),
+        ("hello", {"cpus": [-1]}),
+        ("hello", {"cpus": 3}),
+        ("hello", {"machine": ""}),
+        ("hello", {"clocks": {"wall": ["x"]}}),
+        ("hello", {"protocol": "1" * 10_000}),
+        ("load", {"handle": -1}),
+        ("load", {"handle": "1"}),
+        ("load", {"load_ns": 2**62}),
+        ("load", {"settings": {"inner": 0}}),
+        ("load", {"settings": []}),
+    ],
+)
+def test_a_number_or_name_out_of_bounds_is_a_protocol_error(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch, op: str, change: dict[str, Any]
+) -> None:
+    honest = FakeAgent.answer
+
+    def answer(agent: FakeAgent, line: str) -> list[str]:
+        return [json.dumps({**json.loads(reply), **(change if json.loads(line)["op"] == op else {})})
+                for reply in honest(agent, line)]  # fmt: skip
+
+    monkeypatch.setattr(FakeAgent, "answer", answer)
+    with pytest.raises(AgentProtocolError) as caught:
+        opened(FakeDevice(), models)
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
