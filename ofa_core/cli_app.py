@@ -25,7 +25,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -40,6 +40,7 @@ __all__ = [
     "EXIT_UNSTABLE",
     "EXIT_USAGE",
     "DefaultGroup",
+    "ResolutionOption",
     "new_app",
     "out_file",
     "out_file_or_folder",
@@ -54,6 +55,11 @@ EXIT_KNOWN_ERROR = 1
 EXIT_USAGE = 2
 EXIT_UNSTABLE = 3
 EXIT_INTERRUPTED = 130
+
+ResolutionOption = Annotated[
+    int | None,
+    typer.Option("--resolution", metavar="PX", help="Input size in pixels, in place of the one that the file names."),
+]
 
 Errors = tuple[type[Exception], ...]
 
@@ -173,13 +179,13 @@ def parse_pixels(text: str, option: str = "--resolutions") -> tuple[int, ...]:
     return tuple(sorted(pixels))
 
 
-def out_file(text: str) -> Path:
-    """Read the name of a file to be written from a command line, as the `parser` of an option.
+def out_file(text: str | Path) -> Path:
+    """Read the name of a file to be written from a command line, as the `parser` of an option or of its default.
 
     Raises:
         typer.BadParameter: if no file can be written there, before anything else is done.
     """
-    if not text or text.endswith("/"):
+    if not text or str(text).endswith("/"):
         raise typer.BadParameter(f"{text!r} names no file")
     try:
         check_file(Path(text))
@@ -188,7 +194,7 @@ def out_file(text: str) -> Path:
     return Path(text)
 
 
-def out_folder(text: str) -> Path:
+def out_folder(text: str | Path) -> Path:
     """Read the name of a folder to be filled from a command line, as the `parser` of an option.
 
     Raises:
@@ -213,7 +219,7 @@ def to_folder(*names: str, help: str) -> Any:  # noqa: A002
     return typer.Option(*names, parser=out_folder, metavar="FOLDER", help=help)
 
 
-def out_file_or_folder(text: str) -> Path:
+def out_file_or_folder(text: str | Path) -> Path:
     """Read the name of a file, which has a suffix, or of a folder, which has none, that is to be written."""
     return out_file(text) if Path(text).suffix else out_folder(text)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_core.cli_app import new_app, run_app, to_file, to_folder
+from ofa_core.cli_app import ResolutionOption, new_app, run_app, to_file, to_folder
 from predictors.console import ROW_TITLES, row_texts, show_answer, show_rows
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def predict(
     ],
     lut: LutOption = None,
     space: SpaceOption = None,
+    resolution: ResolutionOption = None,
     blocks: Annotated[bool, typer.Option("--blocks", help="Also show what each layer takes.")] = False,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that a table lacks.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -57,7 +58,7 @@ def predict(
     from predictors.loading import default_luts
 
     paths = lut or default_luts()
-    where, parsed = _read(arch, space, paths)
+    where, parsed = _read(arch, space, paths, resolution)
     results = []
     for path in paths:
         try:
@@ -84,17 +85,17 @@ def predict(
         show_answer(answer, blocks=blocks)
 
 
-def _read(path: Path, space: str | None, paths: list[Path]) -> tuple[Space, Arch]:
+def _read(path: Path, space: str | None, paths: list[Path], resolution_px: int | None) -> tuple[Space, Arch]:
     from ofa_core.arch_json import arch_from_dict, read_arch_dict
     from ofa_core.formats.net_config import read_member
     from ofa_core.spaces import get_space
 
-    published = read_member(path, None if space is None else get_space(space))
+    published = read_member(path, None if space is None else get_space(space), resolution_px)
     if published is not None:
         return published
     record = read_arch_dict(path)
     where = _space_of(space, record, paths)
-    return where, arch_from_dict(record, where)
+    return where, arch_from_dict(record, where, resolution_px=resolution_px)
 
 
 def _space_of(name: str | None, record: dict[str, Any], paths: list[Path]) -> Space:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from devices.device import DeviceError
-from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, new_app, run_app, to_file
+from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, ResolutionOption, new_app, run_app, to_file
 from ofa_core.errors import OfaError
 from profiler.device_commands import devices, setup
 from profiler.file_commands import compare, convert
@@ -302,6 +302,7 @@ def verify(
     target: Annotated[str | None, typer.Option("--target", "-t", help="[default: the table's device]")] = None,
     space: Annotated[str | None, typer.Option("--space", "-s", help="[default: the only one the table covers]")] = None,
     resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
+    resolution: ResolutionOption = None,
     budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 6 per network, at least 40]")] = None,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: SeedOption = 1,
@@ -324,8 +325,10 @@ def verify(
 
     if (nets is not None) + bool(arch) + (candidates is not None) != 1:
         raise typer.BadParameter("one of --nets, --arch and --candidates is needed")
+    if resolution is not None and not arch:
+        raise typer.BadParameter("it is the input size of --arch", param_hint="--resolution")
     table = LatencyTable.read(lut)
-    the_space, archs = verify_archs(lut, table, space, nets, arch, candidates, resolutions, fill, seed)
+    the_space, archs = verify_archs(lut, table, space, nets, arch, candidates, resolutions, fill, seed, resolution)
     err = _stderr()
     the_target = target_of(table.context.device, target, partial(_say, err))
     budget_s = budget_s if budget_s is not None else max(MIN_NETWORKS_S, S_PER_NETWORK * (len(archs) + N_STATE))

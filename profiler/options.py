@@ -103,8 +103,9 @@ def verify_archs(
     resolutions: str | None,
     fill: bool,
     seed: int,
+    resolution_px: int | None = None,
 ) -> tuple[Space, list[Arch]]:
-    """The sub-nets that `verify` was asked to measure, and their space."""
+    """The sub-nets that `verify` was asked to measure, and their space; `resolution_px` is the input size of `arch`."""
     import numpy as np
 
     from ofa_core.arch_json import arch_from_dict, read_arch_dict, space_name_of
@@ -117,7 +118,8 @@ def verify_archs(
         records = read_candidates(candidates) if candidates else [read_arch_dict(path) for path in arch or ()]
         named = space or next(filter(None, map(space_name_of, records)), None) or only_space(table, networks)
         the_space = get_space(named)
-        return the_space, list(dict.fromkeys(arch_from_dict(record, the_space) for record in records))
+        archs = (arch_from_dict(record, the_space, resolution_px=resolution_px) for record in records)
+        return the_space, list(dict.fromkeys(archs))
     the_space = get_space(space or only_space(table, networks))
     pixels = table.input_sizes() if fill else table.resolutions(the_space)
     if resolutions:

@@ -225,12 +225,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def read_specialised(net_config: Path, weights: Path) -> tuple[SubNet, NetConfig]:
+def read_specialised(net_config: Path, weights: Path, resolution_px: int | None = None) -> tuple[SubNet, NetConfig]:
     """Read a network as the authors publish it: its `net.config` and its weights.
 
     Args:
         net_config: the file, or the folder that holds it.
         weights: its state dict.
+        resolution_px: the image size, in place of the files' own.
 
     Returns:
         The network in evaluation mode, and what the `net.config` says. Its preprocessing is in neither file.
@@ -238,7 +239,7 @@ def read_specialised(net_config: Path, weights: Path) -> tuple[SubNet, NetConfig
     Raises:
         FormatError: for files that are not readable or do not belong together.
     """
-    config = read_net_config(net_config)
+    config = read_net_config(net_config, resolution_px=resolution_px)
     net = SubNet(
         config.blocks, bn_eps=config.bn_eps, bn_momentum=config.bn_momentum, block_indices=config.block_indices
     )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_core.cli_app import new_app, out_file_or_folder, run_app, to_file, to_folder
+from ofa_core.cli_app import ResolutionOption, new_app, out_file_or_folder, run_app, to_file, to_folder
+from ofa_core.train.console import print_accuracies, progress, warn, warn_of_chance
 
 if TYPE_CHECKING:
     from ofa_core.train.commands import Opened
     from ofa_core.train.config import Config
     from ofa_core.train.distributed import Process
+    from ofa_core.train.evaluation import Accuracy
     from ofa_core.train.run import Events
 
 __all__ = ["app", "main"]
@@ -102,6 +104,7 @@ def evaluate(
     data: Data = "digits",
     arch: Annotated[list[Path] | None, typer.Option("--arch", help="arch.json of a sub-net; repeatable.")] = None,
     net_config: Annotated[Path | None, typer.Option(help="net.config of a published specialised net.")] = None,
+    resolution: ResolutionOption = None,
     space: SpaceName = None,
     preprocessing: How = None,
     workers: Workers = 0,
@@ -111,23 +114,29 @@ def evaluate(
     from ofa_core.nn.supernet import Supernet
     from ofa_core.train import commands
     from ofa_core.train.distributed import process_group
+    from ofa_core.train.evaluation import standard_archs
     from ofa_core.train.sources import open_sources
 
     if net_config is not None:
         with process_group(device) as process:
             how = commands.named_preprocessing(preprocessing, weights)
-            result = commands.evaluate_static(net_config, weights, how, open_sources(data)[1], workers, process)
-            _print_accuracies([(net_config.name, result)], process)
+            images = open_sources(data)[1]
+            result = commands.evaluate_static(net_config, weights, how, images, workers, process, resolution)
+            print_accuracies([(net_config.name, result)], images.labels, process)
         return
     with _opened(weights, data, space, preprocessing, workers, device) as opened:
         checkpoint, evaluator = opened.checkpoint, opened.evaluator
         if isinstance(checkpoint.net, Supernet):
-            archs = {str(p): commands.read_arch(p, checkpoint.space) for p in arch} if arch else None
+            archs = {str(p): commands.read_arch(p, checkpoint.space, resolution) for p in arch} if arch else None
+            if archs is None and resolution is not None:
+                archs = standard_archs(checkpoint.space, (resolution,))
             rows = [(n, a) for n, _, a in commands.evaluate_standard(checkpoint.net, evaluator, archs)]
         else:
             sub, own = commands.net_for(checkpoint, None, evaluator)
+            own = own if resolution is None else own.at(resolution)
+            checkpoint.space.validate(own)
             rows = [(str(own), evaluator.accuracy(sub, own))]
-        _print_accuracies(rows, opened.process)
+        print_accuracies(rows, evaluator.labels, opened.process)
 
 
 @app.command("accuracy-table")
@@ -150,9 +159,11 @@ def accuracy_table(
 
     with _opened(weights, data, space, preprocessing, workers, device, held_out=images) as opened:
         process = opened.process
-        with alone(out, process), _progress(process.is_root) as bar:
-            for done, wanted in commands.table_rows(opened, out, n, seed):
+        measured: list[Accuracy] = []
+        with alone(out, process), progress(process.is_root) as bar:
+            for done, wanted in commands.table_rows(opened, out, n, seed, measured.append):
                 bar("sub-nets", done, wanted)
+        warn_of_chance(measured, opened.data.train.labels[opened.data.held_out], process)
         any_rank(False, process)  # wait for all
         if process.is_root:
             sys.stdout.write(f"{merge(out, process.world)} sub-nets in {out}\n")
@@ -168,6 +179,7 @@ def finetune(
     lr: Annotated[float | None, typer.Option(help="Of one process.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2)] = None,
     config: ConfigFile = None,
+    resolution: ResolutionOption = None,
     space: SpaceName = None,
     preprocessing: How = None,
     workers: Workers = 0,
@@ -183,19 +195,20 @@ def finetune(
     base = _settings(config, data) if config is not None else None
     with _opened(weights, data, space, preprocessing, workers, device, base=base) as opened:
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
-        sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space), evaluator)
+        sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space, resolution), evaluator)
         before = evaluator.accuracy(sub, member)
         given = {k: v for k, v in {"lr": lr, "batch_size": batch_size}.items() if v is not None}
         phase = replace(phases.finetune(epochs), **given)  # type: ignore[arg-type]
         if opened.config.run.compile and process.is_root:
-            _warn("compiling the network before the first step: minutes on a CPU")
+            warn("compiling the network before the first step: minutes on a CPU")
         total = n_steps(phase, opened.data.loader(opened.config, phase, checkpoint.space, process))[1]
-        with _progress(process.is_root) as bar:
+        with progress(process.is_root) as bar:
             finetune_subnet(
                 sub, checkpoint.space, member, opened.config, phase, opened.data, process, out,
                 on_step=lambda step: bar("steps", step.index + 1, total),
             )  # fmt: skip
-        _print_accuracies([("before", before), (f"after {epochs} epochs", evaluator.accuracy(sub, member))], process)
+        after = evaluator.accuracy(sub, member)
+        print_accuracies([("before", before), (f"after {epochs} epochs", after)], evaluator.labels, process)
 
 
 @app.command()
@@ -204,6 +217,7 @@ def calibrate(
     weights: WeightsOption,
     data: Data = "digits",
     out: OutFile = Path("subnet.pt"),
+    resolution: ResolutionOption = None,
     space: SpaceName = None,
     preprocessing: How = None,
     workers: Workers = 0,
@@ -215,10 +229,10 @@ def calibrate(
 
     with _opened(weights, data, space, preprocessing, workers, device) as opened:
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
-        sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space), evaluator)
+        sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space, resolution), evaluator)
         if process.is_root:
             write_checkpoint(out, sub, checkpoint.space, checkpoint.preprocessing, member)
-        _print_accuracies([(str(member), evaluator.accuracy(sub, member))], process)
+        print_accuracies([(str(member), evaluator.accuracy(sub, member))], evaluator.labels, process)
 
 
 @app.command()
@@ -230,6 +244,7 @@ def export(
     arch: Annotated[Path | None, typer.Option(help="arch.json, where the checkpoint is a supernet.")] = None,
     data: Data = "digits",
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
+    resolution: ResolutionOption = None,
     space: SpaceName = None,
     preprocessing: How = None,
     workers: Workers = 0,
@@ -243,9 +258,11 @@ def export(
     from ofa_core.formats.net_config import write_net_config
     from ofa_core.train import commands
 
+    if resolution is not None and arch is None:
+        raise typer.BadParameter("it is the input size of --arch", param_hint="--resolution")
     with _opened(weights, data, space, preprocessing, workers, "cpu") as opened:
         checkpoint = opened.checkpoint
-        wanted = None if arch is None else commands.read_arch(arch, checkpoint.space)
+        wanted = None if arch is None else commands.read_arch(arch, checkpoint.space, resolution)
         sub, member = commands.net_for(checkpoint, wanted, opened.evaluator)
     if out.suffix == ".onnx":
         from profiler.export.to_onnx import arch_model, write_onnx
@@ -319,7 +336,7 @@ def _train(config: Config, out: Path, resume: bool, start_from: Path | None) -> 
         net = run.train_supernet(config, out, data, process, resume=resume, start_from=start_from, events=events)
         evaluator = data.evaluator(config, process)
         rows = [(name, a) for name, _, a in commands.evaluate_standard(net, evaluator)]
-        _print_accuracies(rows, process)
+        print_accuracies(rows, evaluator.labels, process)
         if process.is_root:
             sys.stdout.write(f"{out / run.SUPERNET_FILE}\n")
 
@@ -332,7 +349,7 @@ def _training_events(process: Process) -> Iterator[Events]:
     stopped: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     total = [1]
-    with _progress(process.is_root) as bar:
+    with progress(process.is_root) as bar:
 
         def start(phase: Any, step: int, n_steps: int) -> None:
             total[0] = n_steps
@@ -344,49 +361,11 @@ def _training_events(process: Process) -> Iterator[Events]:
                 step=lambda step: bar(
                     step.phase, step.index + 1, total[0], f"loss {step.loss:.3f} top-1 {step.top1:.1f} %"
                 ),
-                warn=_warn if process.is_root else lambda _: None,
+                warn=warn if process.is_root else lambda _: None,
                 stop=lambda: bool(stopped),
             )
         finally:
             signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _progress(shown: bool) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, one line per task; nothing where stderr is no terminal but a line per task's end."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(
-        *columns, TextColumn("{task.fields[note]}"), console=console, disable=not shown or not console.is_terminal
-    )
-    tasks: dict[str, Any] = {}
-
-    def update(name: str, done: int, wanted: int, note: str = "") -> None:
-        if name not in tasks:
-            tasks[name] = bar.add_task(name, total=wanted, note=note)
-        bar.update(tasks[name], completed=done, total=wanted, note=note)
-        if shown and not console.is_terminal and done >= wanted:
-            sys.stderr.write(f"{name}: {done} of {wanted} {note}".rstrip() + "\n")
-
-    with bar:
-        yield update
-
-
-def _warn(line: str) -> None:
-    sys.stderr.write(f"ofa-train: {line}\n")
-
-
-def _print_accuracies(rows: list[tuple[str, Any]], process: Process) -> None:
-    """A table on stdout: plain text, one sub-net per line."""
-    if not process.is_root:
-        return
-    width = max(len("sub-net"), *(len(name) for name, _ in rows))
-    sys.stdout.write(f"{'sub-net':{width}}  top-1 %  top-5 %    loss  images\n")
-    for name, a in rows:
-        sys.stdout.write(f"{name:{width}}  {a.top1:7.2f}  {a.top5:7.2f}  {a.loss:6.3f}  {a.n_images:6d}\n")
 
 
 def main() -> int:

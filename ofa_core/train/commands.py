@@ -179,28 +179,39 @@ def evaluate_standard(
 
 
 def evaluate_static(
-    net_config: Path, weights: Path, how: Preprocessing, source: Source, workers: int, process: Process
+    net_config: Path,
+    weights: Path,
+    how: Preprocessing,
+    source: Source,
+    workers: int,
+    process: Process,
+    resolution_px: int | None = None,
 ) -> Accuracy:
     """Accuracy of a published specialised net on a source.
 
     Raises:
-        OfaError: where the network has more classes than the images, and the images do not say which they are.
+        OfaError: where the network has more classes than the images, and the images do not say which they are; where
+            neither `resolution_px` nor the files name the input size.
     """
-    net, config = read_specialised(net_config, weights)
+    net, config = read_specialised(net_config, weights, resolution_px)
     index: NDArray[np.int64] | None = getattr(source, "imagenet1k_index", None)
     if index is None and len(source.classes) != config.n_classes:
         raise OfaError(f"the network has {config.n_classes} classes, the images have {len(source.classes)}")
-    px = config.resolution_px or 224
+    px = config.resolution_px
+    if px is None:
+        raise OfaError(f"{net_config} comes without an image size (run.config); give one, as by --resolution PX")
     indices = np.arange(len(source.labels))
     loader = Loader(source, indices, 64, (px,), how, workers=workers, rank=process.rank, world=process.world)
     net.to(process.device)
     return evaluate(net, loader.batches(), process, index)
 
 
-def table_rows(opened: Opened, out: Path, n_archs: int, seed: int) -> Iterator[tuple[int, int]]:
+def table_rows(
+    opened: Opened, out: Path, n_archs: int, seed: int, on_result: Callable[[Accuracy], object] = lambda _: None
+) -> Iterator[tuple[int, int]]:
     """Write an accuracy table: `n_archs` random sub-nets on the held-out training images.
 
-    Every process measures whole sub-nets of its share by itself.
+    Every process measures whole sub-nets of its share by itself, and gives each result to `on_result`.
 
     Yields:
         (done, wanted) of this process.
@@ -213,6 +224,7 @@ def table_rows(opened: Opened, out: Path, n_archs: int, seed: int) -> Iterator[t
 
     def top1_of(arch: Arch) -> tuple[float, int]:
         result = evaluator.accuracy(net, arch)
+        on_result(result)
         return result.top1, result.n_images
 
     archs = planned_archs(space, n_archs, seed)

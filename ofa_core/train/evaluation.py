@@ -21,7 +21,7 @@ from ofa_core.train.images import Augmentation
 from ofa_core.train.loading import Batch, Loader, Unreadable, rng_for
 from ofa_core.train.sources import Source
 
-__all__ = ["Accuracy", "Evaluator", "evaluate", "standard_archs"]
+__all__ = ["Accuracy", "Evaluator", "chance_top1", "evaluate", "is_chance", "standard_archs"]
 
 CALIBRATION_SEED = 937162211  # published (SUB_SEED)
 
@@ -76,6 +76,17 @@ def evaluate(
     return Accuracy(100 * hits / n, 100 * hits5 / n, loss / n, int(n))
 
 
+def chance_top1(labels: NDArray[np.integer]) -> float:
+    """Percent of the images that the most frequent class has: the top-1 of a network that always gives one answer."""
+    return 100.0 * float(np.bincount(labels).max()) / len(labels) if len(labels) else 0.0
+
+
+def is_chance(accuracy: Accuracy, chance: float) -> bool:
+    """Whether an accuracy is at chance or below it, or above it by no more than two standard errors."""
+    error = np.sqrt(chance * (100.0 - chance) / max(accuracy.n_images, 1))
+    return accuracy.n_images > 0 and accuracy.top1 <= chance + 2.0 * float(error)
+
+
 def _sums(logits: Tensor, labels: Tensor) -> Tensor:
     best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
     loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
@@ -126,6 +137,11 @@ class Evaluator:
     process: Process = ALONE
     unreadable: Unreadable = field(default_factory=Unreadable)
     _kept_batches: dict[tuple[str, int], list[Batch]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Classes of the evaluated images."""
+        return self.images.labels[self.indices]
 
     def accuracy(self, net: Supernet | SubNet, arch: Arch) -> Accuracy:
         """Accuracy of a sub-net of a supernet (calibrated first), or of a network as it is."""

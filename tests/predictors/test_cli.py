@@ -167,6 +167,61 @@ def test_a_published_net_config_is_an_architecture(bench, space, capsys):
     assert "luts/net.config: No such file" in capsys.readouterr().err
 
 
+def test_the_input_size_may_be_named_on_the_command_line(bench, space, capsys):
+    Path("short.json").write_text('{"ks":7,"e":6,"d":4}')
+    assert ofa_predict("short.json") == 1
+    assert "names no resolution (r, image_size, img_size or resolution); give one" in capsys.readouterr().err
+    assert ofa_predict("short.json", "--resolution", "160", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["arch"]["r"] == [160]
+    assert ofa_predict("a.json", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == answer
+    # It replaces the file's own; several of these are refused without it.
+    Path("two.json").write_text('{"ks":7,"e":6,"d":4,"r":224,"image_size":[160,192]}')
+    assert ofa_predict("two.json") == 1
+    assert "3 input sizes where one is expected (r 224; image_size 160, 192)" in capsys.readouterr().err
+    assert ofa_predict("two.json", "--resolution", "160", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == answer
+    assert ofa_predict("two.json", "--resolution", "161") == 1
+    assert "resolution 161 px: a multiple of 4" in capsys.readouterr().err
+
+
+def test_the_input_size_of_a_net_config_may_be_named_too(bench, space, capsys):
+    write_net_config(Path("net"), space, space.largest(224))
+    Path("net/run.config").write_text('{"image_size": [128, 160, 192, 224]}')
+    assert ofa_predict("net") == 1
+    assert "4 input sizes where one is expected (image_size 128, 160, 192, 224)" in capsys.readouterr().err
+    assert ofa_predict("net", "--resolution", "160", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert ofa_predict("a.json", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == answer
+
+
+def test_a_width_and_five_stages_name_the_space(bench, capsys):
+    for width, name in ((1.0, "mbv3-w1.0"), (1.2, "mbv3-w1.2")):
+        Path("w.json").write_text(json.dumps({"ks": 3, "e": 3, "d": [2] * 5, "r": 160, "w": width}))
+        assert ofa_predict("w.json", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["space"] == name
+    assert ofa_predict("w.json", "--space", "mbv3-w1.0") == 1
+    assert "w is 1.2, the width of mbv3-w1.2; the space is mbv3-w1.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"d": [2] * 5, "e": [0.35] * 18, "w": [0, 1, 2, 2, 2, 2], "image_size": 224}, "OFA-ResNet50"),
+        ({"name": "OFAMobileNetV3", "first_conv": {}, "blocks": []}, "a supernet, not one network; give"),
+        ({"name": "ResNets", "input_stem": [], "blocks": []}, "ResNets are not supported yet"),
+    ],
+)
+def test_networks_of_other_kinds_are_named_as_such(bench, capsys, content, message):
+    Path("other.json").write_text(json.dumps(content))
+    assert ofa_predict("other.json") == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [

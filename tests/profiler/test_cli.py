@@ -211,6 +211,26 @@ def test_a_few_networks_of_a_new_device_make_a_predictor_that_a_search_takes(
     assert record["latency"]["context"]["device"] == "fake"
 
 
+def test_an_architecture_without_an_input_size_is_measured_at_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ["--space", "tiny", "--resolutions", "28,32", "--processes", "3", "--target", "fake", "--backend", "sleep"]
+    assert call(*argv, "--budget-s", "1", "--out", "t.csv", monkeypatch=monkeypatch) == 0
+    Path("short.json").write_text('{"ks": 5, "e": 6, "d": 2}')
+    Path("two.json").write_text('{"ks": 3, "e": 6, "d": 2, "r": 28, "image_size": 32}')
+    verify = ["verify", "--lut", "t.csv", "--arch", "short.json", "--arch", "two.json", "--budget-s", "1"]
+    capsys.readouterr()
+    assert call(*verify, monkeypatch=monkeypatch) == 1
+    assert "names no resolution" in capsys.readouterr().err
+    assert call("verify", "--lut", "t.csv", "--arch", "two.json", monkeypatch=monkeypatch) == 1
+    assert "2 input sizes where one is expected (r 28; image_size 32)" in capsys.readouterr().err
+    assert call(*verify, "--resolution", "32", monkeypatch=monkeypatch) == 0
+    rows = read_networks(networks_path(Path("t.csv")))
+    verified = [row.arch for row in rows if row.role == "verify"]
+    assert verified == [tiny().uniform(5, 6, 2, 32), tiny().uniform(3, 6, 2, 32)]
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "word"),
     [
@@ -231,6 +251,7 @@ def test_a_few_networks_of_a_new_device_make_a_predictor_that_a_search_takes(
         (["--backend", "toaster", "--budget-s", "1"], 1, "toaster"),
         (["verify", "--lut", "none.csv", "--nets", "3"], 1, "none.csv"),
         (["verify", "--lut", "none.csv"], 2, "--nets"),
+        (["verify", "--lut", "none.csv", "--nets", "3", "--resolution", "32"], 2, "input size of --arch"),
         (["compare", "none.csv", "other.csv"], 1, "none.csv"),
         (["convert", "none.csv", "x.csv"], 1, "none.csv"),
     ],

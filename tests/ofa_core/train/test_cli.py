@@ -124,6 +124,55 @@ def test_export_of_net_config(capsys, weights, arch, tmp_path):
     assert out.splitlines()[1].split()[-1] == "359"
 
 
+def test_a_net_config_without_an_input_size_needs_one(capsys, weights, arch, tmp_path):
+    assert run(capsys, "export", weights, "--arch", arch, "--out", tmp_path / "net")[0] == 0
+    words = ["evaluate", tmp_path / "net/init", "--net-config", tmp_path / "net", "--preprocessing", "half"]
+    code, at_24, _ = run(capsys, *words)
+    assert code == 0
+    for content, message in (("{}", "without an image size"), ('{"image_size": [24, 32]}', "2 input sizes")):
+        (tmp_path / "net/run.config").write_text(content)
+        code, out, err = run(capsys, *words)
+        assert (code, out, message in err) == (1, "", True)
+        assert run(capsys, *words, "--resolution", 24)[:2] == (0, at_24)
+
+
+def test_the_input_size_of_a_sub_net_may_be_named(capsys, weights, arch, tmp_path):
+    (tmp_path / "short.json").write_text('{"ks": 3, "e": 3, "d": 1}')
+    code, out, _ = run(capsys, "evaluate", weights, "--arch", tmp_path / "short.json", "--resolution", 24)
+    assert code == 0
+    assert (
+        out.splitlines()[1].split()[1:]
+        == run(capsys, "evaluate", weights, "--arch", arch)[1].splitlines()[1].split()[1:]
+    )
+    code, out, _ = run(capsys, "evaluate", weights, "--resolution", 28)
+    assert code == 0
+    assert {row.split("-")[0] for row in out.splitlines()[1:]} == {"R28"}
+    for command in (["finetune"], ["calibrate"]):
+        code, _, err = run(capsys, *command, tmp_path / "short.json", "--weights", weights)
+        assert (code, "names no resolution" in err) == (1, True)
+    code, _, err = run(capsys, "export", weights, "--resolution", 24, "--out", tmp_path / "x.onnx")
+    assert (code, "input size of --arch" in err) == (2, True)
+
+
+def test_an_accuracy_at_chance_is_said_with_the_usual_causes(capsys, weights, arch, tmp_path):
+    said = "the accuracy is no better than chance (14.48 % top-1); usual causes: another --preprocessing or order"
+    code, _, err = run(capsys, "evaluate", weights, "--arch", arch)
+    assert (code, said in err, len(err.splitlines())) == (0, True, 1)
+    code, _, err = run(capsys, "calibrate", arch, "--weights", weights, "--out", tmp_path / "sub.pt")
+    assert (code, said in err) == (0, True)
+    code, _, err = run(capsys, "accuracy-table", weights, "--out", tmp_path / "a.csv", "--n", 3, "--images", 400)
+    assert code == 0
+    assert "3 of 3 accuracies are no better than chance" in err
+    assert run(capsys, "export", weights, "--arch", arch, "--out", tmp_path / "net")[0] == 0
+    words = ["evaluate", tmp_path / "net/init", "--net-config", tmp_path / "net", "--preprocessing", "half"]
+    code, _, err = run(capsys, *words)
+    assert (code, said in err) == (0, True)
+    code, _, err = run(capsys, "finetune", arch, "--weights", weights, "--epochs", 2, "--out", tmp_path / "good.pt")
+    assert (code, "1 of 2 accuracies are no better than chance" in err) == (0, True)
+    code, _, err = run(capsys, "evaluate", tmp_path / "good.pt")
+    assert (code, err) == (0, "")
+
+
 def test_a_published_supernet_needs_its_space_and_preprocessing(capsys, tmp_path):
     write_published(tmp_path / "p.pth", Supernet(tiny(), seed=1))
     code, _, err = run(capsys, "evaluate", tmp_path / "p.pth")
