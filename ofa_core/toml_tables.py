@@ -15,6 +15,8 @@ from ofa_core.errors import FormatError, OfaError
 
 __all__ = ["from_table", "read_toml"]
 
+MAX_SHOWN = 120  # characters of a value in a message
+
 T = TypeVar("T")
 
 
@@ -28,8 +30,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not TOML: {str(error)[:MAX_SHOWN]}") from error
 
 
 def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
@@ -46,9 +48,9 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
     for key, value in table.items():
         place = f"{where}.{key}" if where else key
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.5)
+            near = difflib.get_close_matches(str(key)[:MAX_SHOWN], known, 1, 0.5)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise OfaError(f"unknown key {place}; {hint}")
+            raise OfaError(f"unknown key {place if place.isprintable() else ascii(place):.{MAX_SHOWN}}; {hint}")
         values[key] = _converted(hints[key], value, place)
     try:
         return cls(**values)
@@ -60,24 +62,36 @@ def _converted(hint: Any, value: Any, place: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hasattr(hint, "__dataclass_fields__"):
         if not isinstance(value, Mapping):
-            raise OfaError(f"{place} is {value!r}; a table is expected")
+            raise OfaError(f"{place} is {_shown(value)}; a table is expected")
         return from_table(hint, value, place)
     if origin is Literal:
         if value not in arguments:
-            near = difflib.get_close_matches(str(value), map(str, arguments), 1, 0.5)
+            near = difflib.get_close_matches(_shown(value), map(str, arguments), 1, 0.5)
             hint_text = f"; did you mean {near[0]}?" if near else ""
-            raise OfaError(f"{place} is {value!r}; one of {', '.join(map(str, arguments))}{hint_text}")
+            raise OfaError(f"{place} is {_shown(value)}; one of {', '.join(map(str, arguments))}{hint_text}")
         return value
     if origin in (types.UnionType, typing.Union):
         return _converted(next(a for a in arguments if a is not type(None)), value, place)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise OfaError(f"{place} is {value!r}; a list is expected")
+            raise OfaError(f"{place} is {_shown(value)}; a list is expected")
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise OfaError(f"{place} has {len(value)} entries; {len(arguments)} are expected")
         return tuple(_converted(arguments[0], v, f"{place}[{i}]") for i, v in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise OfaError(f"{place} is {_shown(value)}; too large a number") from error
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise OfaError(f"{place} is {value!r}; {hint.__name__} is expected")
+        raise OfaError(f"{place} is {_shown(value)}; {hint.__name__} is expected")
     return value
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it: printable, and cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits; lists that are nested very deep
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
