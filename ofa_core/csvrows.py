@@ -1,18 +1,88 @@
-"""Rows and fields of the CSV files that this project writes, checked as they are read."""
+"""Rows and fields of CSV files, checked as they are read.
+
+Our own files have commas. Files of other tools may have semicolons or tabs instead; the header line shows it.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ofa_core.errors import FormatError, TableError
 
-__all__ = ["parse_int", "parse_ms", "read_csv_rows"]
+__all__ = ["csv_rows", "parse_int", "parse_ms", "read_csv_rows", "read_text", "separator_of"]
 
 MAX_FILE_BYTES = 256_000_000
+SEPARATORS = ",;\t"
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file of limited size; the path `-` is standard input.
+
+    Raises:
+        FormatError: if it cannot be read, is too large, or is no text.
+    """
+    name = "standard input" if str(path) == "-" else str(path)
+    try:
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        else:
+            with path.open("rb") as stream:
+                data = stream.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise FormatError(f"{name}: larger than {MAX_FILE_BYTES // 10**6} MB; split it")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise FormatError(f"{name}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{name}: not a text file in UTF-8") from error
+
+
+def separator_of(header: str) -> str:
+    """The separator of a CSV file: the one of comma, semicolon and tab that splits its header into most columns."""
+    return max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+
+
+def csv_rows(text: str, name: str, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The header of a CSV text, and its rows with their line numbers.
+
+    Args:
+        text: with a header line.
+        name: of the file, for errors.
+        required: columns that must be there.
+
+    Raises:
+        FormatError: for a header without these columns, or with one name twice; on reading on, for a row of another
+            length than the header.
+    """
+    try:
+        separator = separator_of("".join(text[:10_000].splitlines()[:1]))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        header = [title.strip() for title in next(reader, [])]
+    except csv.Error as error:
+        raise FormatError(f"{name}, line 1: {error}") from error
+    lacking = [title for title in required if title not in header]
+    if lacking:
+        raise FormatError(f"{name}: no column {', '.join(lacking[:4])}; has {', '.join(header[:40])[:200]!r}")
+    if len(set(header)) != len(header):
+        raise FormatError(f"{name}: a column name stands twice in the header")
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        try:
+            for row in reader:
+                if row and len(row) != len(header):
+                    where = f"{name}, line {reader.line_num}"
+                    raise FormatError(f"{where}: {len(row)} fields where the header has {len(header)}")
+                if row:
+                    yield reader.line_num, row
+        except csv.Error as error:
+            raise FormatError(f"{name}, line {reader.line_num}: {error}") from error
+
+    return header, rows()
 
 
 def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -21,31 +91,9 @@ def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, di
     Raises:
         FormatError: if the file cannot be read, has other columns, or has a row of another length.
     """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise FormatError(f"{path}: {size} bytes are too many for a table")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise FormatError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not a text file; a CSV table is expected") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        lacking = [name for name in required if name not in header]
-        if lacking:
-            raise FormatError(f"{path}: no column {', '.join(lacking[:4])}; has {', '.join(header[:40])[:200]!r}")
-        if len(set(header)) != len(header):
-            raise FormatError(f"{path}: a column name stands twice in the header")
-        for row in reader:
-            if len(row) != len(header):
-                raise FormatError(
-                    f"{path}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}"
-                )
-            yield reader.line_num, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise FormatError(f"{path}, line {reader.line_num}: {error}") from error
+    header, rows = csv_rows(read_text(path), str(path), required)
+    for line, row in rows:
+        yield line, dict(zip(header, row, strict=True))
 
 
 def parse_int(text: str, name: str, where: str) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from ofa_core.space import Space
 
-__all__ = ["Genomes", "crossover", "depths_of", "mutate", "sample"]
+__all__ = ["Genomes", "crossover", "depths_of", "encode_padded", "mutate", "padded_lists", "sample"]
 
 Genomes = NDArray[np.int16]
 
@@ -19,6 +19,51 @@ Genomes = NDArray[np.int16]
 def depths_of(space: Space, genomes: Genomes) -> NDArray[np.int64]:
     """(n, S) depths of (n, 1 + n_slots) genomes."""
     return np.add.reduceat(genomes[:, 1:] > 0, space.stage_starts, axis=1).astype(np.int64)
+
+
+def encode_padded(
+    space: Space,
+    kernels: NDArray[np.integer],
+    expands: NDArray[np.integer],
+    depths: NDArray[np.integer],
+    pixels: NDArray[np.integer],
+) -> tuple[Genomes, NDArray[np.bool_]]:
+    """Padded lists of many architectures as genomes; what stands in unused slots means nothing.
+
+    Args:
+        space: whose members they should be.
+        kernels: (n, n_slots) kernel sizes in pixels.
+        expands: (n, n_slots) expand ratios.
+        depths: (n, S) blocks of each stage.
+        pixels: (n,) legal input sizes.
+
+    Returns:
+        (n, 1 + n_slots) genomes, and (n,) where the row is a member of the space; other rows hold anything.
+    """
+    position = np.arange(space.n_slots) - np.asarray(space.stage_starts)[list(space.slot_stages)]
+    active = position < depths[:, list(space.slot_stages)]
+    kernel, kernel_known = _index_of(kernels, space.kernels)
+    expand, expand_known = _index_of(expands, space.expands)
+    member = (~active | (kernel_known & expand_known)).all(axis=1)
+    for s, stage in enumerate(space.stages):
+        member &= np.isin(depths[:, s], stage.depths)
+    return _assemble(space, pixels, depths, 1 + kernel * len(space.expands) + expand), member
+
+
+def padded_lists(space: Space, genomes: Genomes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The inverse of `encode_padded`: (n, n_slots) kernels and expand ratios, and (n, S) depths.
+
+    Unused slots hold the smallest choice.
+    """
+    kernel, expand = np.divmod(np.maximum(genomes[:, 1:].astype(np.int64) - 1, 0), len(space.expands))
+    return np.asarray(space.kernels)[kernel], np.asarray(space.expands)[expand], depths_of(space, genomes)
+
+
+def _index_of(values: NDArray[np.integer], choices: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The index of each value among ascending choices, and where it is one of them."""
+    known = np.asarray(choices)
+    index = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return index, known[index] == values
 
 
 def sample(space: Space, n: int, rng: np.random.Generator, resolutions: Sequence[int] | None = None) -> Genomes:

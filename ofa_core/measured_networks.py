@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
 
 from ofa_core.arch import Arch
-from ofa_core.arch_json import arch_from_dict, arch_to_dict
+from ofa_core.arch_columns import ARCH_COLUMNS, ArchColumns, arch_fields
+from ofa_core.arch_json import arch_from_dict
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
@@ -34,8 +34,9 @@ __all__ = [
 _ROLES = ("reference", "verify")
 _NUMBERS = ("sum_ms", "latency_ms", "median_ms", "p90_ms", "iqr_ms")
 NETWORK_COLUMNS = (
-    "schema", *CONTEXT_COLUMNS, "space", "ks", "e", "d", "r", "role", "n_blocks", *_NUMBERS, "n_samples", "n_processes"
+    "schema", *CONTEXT_COLUMNS, *ARCH_COLUMNS, "role", "n_blocks", *_NUMBERS, "n_samples", "n_processes"
 )  # fmt: skip
+_ARCHS = ArchColumns(lists=("ks", "e", "d", "r"))
 _ENERGY = ("energy_mj", "gross_mj", "idle_mj")
 _LATER_COLUMNS = (*_ENERGY, "energy_source")
 
@@ -143,14 +144,11 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
     later = _LATER_COLUMNS if any(net.energy_source for net in networks) else ()
     writer.writerow((*NETWORK_COLUMNS, *later))
     for net in networks:
-        record = arch_to_dict(net.arch, net.space)
         writer.writerow(
             [
                 TABLE_SCHEMA,
                 *(getattr(context, name) for name in CONTEXT_COLUMNS),
-                net.space.name,
-                *(json.dumps(record[name], separators=(",", ":")) for name in ("ks", "e", "d")),
-                net.arch.resolution_px,
+                *arch_fields(net.arch, net.space).values(),
                 net.role,
                 net.n_blocks,
                 *(_text(getattr(net, name)) for name in _NUMBERS),
@@ -193,9 +191,10 @@ def read_networks(path: Path, context: Context | None = None) -> list[Network]:
             raise FormatError(f"{where}: latency_ms must be a number > 0, and sum_ms one or empty")
         try:
             space = get_space(row["space"])
-            record = {name: json.loads(row[name]) for name in ("ks", "e", "d", "r")}
-            arch = arch_from_dict(record, space)
-        except (ValueError, RecursionError, OfaError) as error:
+            arch = arch_from_dict(_ARCHS.record(row, where), space)
+        except FormatError:
+            raise
+        except OfaError as error:
             raise FormatError(f"{where}: {error}") from error
         counts = [parse_int(row[name], name, where) for name in ("n_blocks", "n_samples", "n_processes")]
         networks.append(

@@ -358,13 +358,18 @@ class Space:
         return replace(self, n_classes=n_classes)
 
 
+def is_resolution(px: int) -> bool:
+    """True for an input size that networks of the family take."""
+    return px % 4 == 0 and MIN_RESOLUTION_PX <= px <= MAX_RESOLUTION_PX
+
+
 def check_resolution(resolution_px: int) -> None:
     """Refuse an input size that no network of the family takes.
 
     Raises:
         ArchError: unless it is a multiple of 4 from 16 to 1024.
     """
-    if resolution_px % 4 or not MIN_RESOLUTION_PX <= resolution_px <= MAX_RESOLUTION_PX:
+    if not is_resolution(resolution_px):
         raise ArchError(
             f"resolution {resolution_px} px: a multiple of 4 from {MIN_RESOLUTION_PX} to {MAX_RESOLUTION_PX}"
         )

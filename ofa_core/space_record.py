@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
+from ofa_core.arch_json import space_name_of
 from ofa_core.errors import FormatError, OfaError, SpaceError
 from ofa_core.space import Space, check_resolution
 from ofa_core.spaces import find_builtin, get_space
@@ -31,6 +32,7 @@ __all__ = [
     "space_fields",
     "space_from_dict",
     "space_of",
+    "space_of_record",
     "space_to_dict",
 ]
 
@@ -94,6 +96,21 @@ def space_of(values: Mapping[str, Any]) -> Space:
     if not isinstance(definition, str) or len(definition) > MAX_DEFINITION:
         raise FormatError(f"space_definition must be an object of at most {MAX_DEFINITION} characters")
     return _resolved(name, digest, definition)
+
+
+def space_of_record(record: Mapping[str, Any]) -> Space | None:
+    """The space that an architecture's dictionary names, or that of its width; None if it names none.
+
+    Raises:
+        SpaceError: as `space_of`.
+        ArchError: for an architecture of a family that is not supported, or a width that is none.
+    """
+    inner = record.get("arch")
+    for fields in (record, inner):
+        if isinstance(fields, Mapping) and fields.get("space_digest"):
+            return space_of(fields)
+    name = space_name_of(record)
+    return None if name is None else get_space(name)
 
 
 @lru_cache(maxsize=64)

@@ -309,8 +309,10 @@ def load_accuracy(spec: str | None, space: Space) -> Estimator | PublishedAccura
 
         return load_predictor(path)
     if suffix == ".csv":
-        from predictors.measured import measured_arrays
+        from ofa_core.measured_columns import TOP1
+        from ofa_core.measured_files import MeasuredFile
 
-        archs, top1 = measured_arrays(path, "top1", space)
-        return AccuracyPredictor(space).fit(archs, top1)
+        file = MeasuredFile.read(path)
+        rows = file.select(space, file.column(quantity=TOP1))
+        return AccuracyPredictor(space).fit(rows.genomes, rows.values)
     raise PredictorError(f"--accuracy {spec}: proxy:macs, a .pth, .npz, .predictor or .csv file is expected")

@@ -14,6 +14,8 @@ from predictors.console import ROW_TITLES, row_texts, show_answer, show_rows
 
 if TYPE_CHECKING:
     from ofa_core.arch import Arch
+    from ofa_core.measured_columns import ValueColumn
+    from ofa_core.measured_files import MeasuredFile
     from ofa_core.space import Genomes, Space
     from predictors.estimator import Estimator, Floats
     from predictors.lut import LutPredictor
@@ -182,7 +184,12 @@ SourceOption = Annotated[
 ]
 TableOption = Annotated[Path | None, typer.Option("--lut", help="The device's own latency table, as a start.")]
 ColumnOption = Annotated[
-    str | None, typer.Option("--column", help="The column to predict. Default: latency_ms, else top1.")
+    str | None,
+    typer.Option(
+        "--column",
+        help="Column to predict, as NAME, or NAME=UNIT where its name has no unit; UNIT is s, ms, us, ns, % or "
+        "fraction. [default: latency, else accuracy]",
+    ),
 ]
 
 
@@ -199,47 +206,52 @@ def fit(
     column: ColumnOption = None,
 ) -> None:
     """Fit a predictor to measured networks, with a table and other devices as a start."""
+    from ofa_core.measured_columns import TOP1
     from predictors.accuracy import AccuracyPredictor
     from predictors.loading import load_latency
-    from predictors.measured import measured_arrays, measured_context, read_measured
     from predictors.persistence import save_predictor
     from predictors.transfer import TransferPredictor
 
-    measured, lut = _networks_of(measured, lut)
-    where, column = _measured_space(measured, space, column)
-    archs, values = measured_arrays(measured, column, where)
+    file, lut = _networks_of(measured, lut)
+    values = _value_column(file, column)
+    where = _measured_space(file, space)
+    rows = file.select(where, values)
     predictor: Estimator
-    if column == "top1":
+    if values.quantity == TOP1:
         if source or lut:
             raise typer.BadParameter("sources and tables are for latency, not for top1", param_hint="--source")
-        predictor = AccuracyPredictor(where).fit(archs, values)
+        predictor = AccuracyPredictor(where).fit(rows.genomes, rows.values)
     else:
         sources = [load_latency(path, where, fill=True) for path in source or []]
-        context = measured_context(measured)
-        name = measured.stem if context is None else context.device
+        context = file.context()
+        name = file.path.stem if context is None else context.device
         predictor = TransferPredictor(where, table=lut, device=name, context=context)
-        predictor.fit(archs, values, sources=sources)
+        predictor.fit(rows.genomes, rows.values, sources=sources)
     save_predictor(out, predictor)
-    n_verify = sum(row.role == "verify" and row.space == where for row in read_measured(measured, column, where))
+    n_verify = rows.roles.count("verify")
     if n_verify:
-        typer.echo(f"{measured}: {n_verify} verify networks are learnt from, and are no test of {out}", err=True)
+        typer.echo(f"{file.path}: {n_verify} verify networks are learnt from, and are no test of {out}", err=True)
     typer.echo(f"{out}: {predictor.note}")
 
 
-def _networks_of(path: Path, lut: Path | None) -> tuple[Path, Path | None]:
+def _networks_of(path: Path, lut: Path | None) -> tuple[MeasuredFile, Path | None]:
     """A file of measured networks, and the table that goes with it: where a table was named, those beside it."""
     from ofa_core.errors import PredictorError
+    from ofa_core.measured_files import MeasuredFile
     from ofa_core.measured_networks import networks_path
-    from predictors.loading import is_table
 
-    if not is_table(path):
-        return path, lut
+    file = MeasuredFile.find(path)
+    if file is not None:
+        return file, lut
     if lut is not None and lut != path:
         raise typer.BadParameter(f"{path} is a table itself", param_hint="--lut")
     beside = networks_path(path)
     if path.is_dir() or not beside.is_file():
-        raise PredictorError(f"{path} has no {beside.name} beside it; name a file of measured networks")
-    return beside, path
+        raise PredictorError(
+            f"{path} lists no networks and has no {beside.name} beside it; name a CSV with space, ks, e, d, r and a "
+            "column of numbers, or one with a column of dictionaries"
+        )
+    return MeasuredFile.read(beside), path
 
 
 @app.command()
@@ -300,7 +312,6 @@ def evaluate(
     from ofa_core.html_page import plotly_script
     from predictors.evaluation import EvaluationRow, learning_curves, priors_of
     from predictors.loading import load_latency
-    from predictors.measured import measured_arrays
     from predictors.metrics import metrics_of
     from predictors.plots import Judged, draw_png, judge, write_page
     from predictors.transfer import TransferPredictor
@@ -318,13 +329,15 @@ def evaluate(
     rows: list[EvaluationRow] = []
     judged: list[Judged] = []
     for named in measured:
-        path, own_lut = _networks_of(named, lut)
-        where, name = _measured_space(path, space, column)
-        archs, values = measured_arrays(path, name, where)
-        genomes, device = where.encode(archs), path.stem.removesuffix(".networks")
+        file, own_lut = _networks_of(named, lut)
+        of_values = _value_column(file, column)
+        where = _measured_space(file, space)
+        networks = file.select(where, of_values)
+        genomes, values = networks.genomes, networks.values
+        device = file.path.stem.removesuffix(".networks")
         if predictor is not None:
             model = load_latency(predictor, where)
-            genomes, values = _unseen(model, predictor, path, genomes, values)
+            genomes, values = _unseen(model, predictor, file.path, genomes, values)
             y, low, high = model.predict(genomes, return_interval=True)
             rows.append(EvaluationRow(device, predictor.stem, 0, metrics_of(values, y, (low, high))))
         else:
@@ -372,23 +385,23 @@ def _unseen(model: Estimator, predictor: Path, path: Path, genomes: Genomes, val
     return genomes[~seen], values[~seen]
 
 
-def _measured_space(path: Path, name: str | None, column: str | None) -> tuple[Space, str]:
-    """The space of a file of measured networks and the column to predict."""
+def _measured_space(file: MeasuredFile, name: str | None) -> Space:
+    """`--space`, else the only space of a file of measured networks."""
     from ofa_core.spaces import get_space
-    from predictors.measured import header_of, read_measured
 
-    columns = header_of(path)
-    column = column or ("latency_ms" if "latency_ms" in columns or "top1" not in columns else "top1")
     if name is not None:
-        return get_space(name), column
-    if "space" not in columns:
-        raise typer.BadParameter(f"{path} has no column space; name one", param_hint="--space")
-    found = {row.space for row in read_measured(path, column)}
-    if len(found) > 1:
-        raise typer.BadParameter(
-            f"{path} has networks of {', '.join(sorted(s.name for s in found))}", param_hint="--space"
-        )
-    return found.pop(), column
+        return get_space(name)
+    if not file.spaces():
+        raise typer.BadParameter(f"{file.path} names no space; name one", param_hint="--space")
+    return file.only_space()
+
+
+def _value_column(file: MeasuredFile, wanted: str | None) -> ValueColumn:
+    """The column to predict; reports how a column of another tool is read."""
+    column = file.column(wanted)
+    if column.name != column.quantity:
+        typer.echo(f"{file.path}: {column.reading}", err=True)
+    return column
 
 
 def main() -> int:

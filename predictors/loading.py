@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from ofa_core.atomic import is_visible
 from ofa_core.errors import PredictorError
+from ofa_core.measured_columns import LATENCY
+from ofa_core.measured_files import MeasuredFile
 from ofa_core.space import Space
 from predictors.estimator import as_space
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from predictors.lut import LutPredictor
     from predictors.network import NetworkPredictor
 
-__all__ = ["default_luts", "is_table", "load_latency", "spaces_of"]
+__all__ = ["default_luts", "load_latency", "spaces_of"]
 
 
 def default_luts() -> list[Path]:
@@ -28,7 +30,8 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
 
     Args:
         path: a latency table (CSV, or YAML in any published dialect, a file or a folder); a `.predictor`; or a CSV of
-            measured networks (`space, ks, e, d, r, latency_ms`), to which a `NetworkPredictor` is fitted.
+            measured networks (`space, ks, e, d, r, latency_ms`, or another tool's: docs/formats.md), to which a
+            `NetworkPredictor` is fitted.
         space: the space of the architectures; None is the file's own, or the only one that a table covers.
         fill: supply blocks that a table lacks by regression.
 
@@ -53,34 +56,19 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
             mine, theirs = f"{found.name}{classes[0]}", f"{space.name}{classes[1]}"
             raise PredictorError(f"{path}: a predictor for {mine}; {theirs} is asked for")
         return predictor
-    if path.is_file() and _is_measured(path):
-        from predictors.measured import measured_arrays, measured_context, read_measured
+    file = MeasuredFile.find(path)
+    if file is not None:
         from predictors.network import NetworkPredictor
 
-        if space is None:
-            spaces = {row.space for row in read_measured(path, "latency_ms")}
-            if len(spaces) != 1:
-                names = ", ".join(sorted(s.name for s in spaces))
-                raise PredictorError(f"{path}: networks of {names}; say which with --space")
-            space = spaces.pop()
-        context = measured_context(path)
+        column = file.column(quantity=LATENCY)
+        space = file.only_space() if space is None else space
+        context = file.context()
+        rows = file.select(space, column)
         name = path.stem if context is None else context.device
-        networks = measured_arrays(path, "latency_ms", space)
-        return NetworkPredictor(space, device=name, context=context).fit(*networks)
+        return NetworkPredictor(space, device=name, context=context).fit(rows.genomes, rows.values)
     from predictors.lut import load_lut
 
     return load_lut(path, space, fill=fill)
-
-
-def is_table(path: Path) -> bool:
-    """Whether a path can only be that of a latency table: a folder, or a file that lists no networks.
-
-    Raises:
-        FormatError: if there is no such file.
-    """
-    from predictors.measured import header_of
-
-    return path.is_dir() or not {"ks", "e", "d", "r"} <= set(header_of(path))
 
 
 def spaces_of(path: Path) -> tuple[str, ...]:
@@ -91,18 +79,10 @@ def spaces_of(path: Path) -> tuple[str, ...]:
     """
     if path.suffix.lower() == ".predictor":
         return (as_space(load_latency(path).space).name,)
-    if path.is_file() and _is_measured(path):
-        from predictors.measured import read_measured
-
-        return tuple(sorted({row.space.name for row in read_measured(path, "latency_ms")}))
+    file = MeasuredFile.find(path)
+    if file is not None:
+        return tuple(space.name for space in file.spaces())
     from ofa_core import measured_networks
     from predictors.lut import read_lut
 
     return measured_networks.spaces_of(*read_lut(path))
-
-
-def _is_measured(path: Path) -> bool:
-    """Whether the first line is the header of a file of measured networks."""
-    from predictors.measured import header_of
-
-    return {"ks", "e", "d", "r", "latency_ms"} <= set(header_of(path))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ofa_core.cli_app import EXIT_UNSTABLE, out_file_or_folder
 from ofa_core.errors import OfaError
 from profiler.options import only_space
+
+if TYPE_CHECKING:
+    from ofa_core.measured_files import MeasuredFile
 
 __all__ = ["compare", "convert"]
 
@@ -31,7 +34,9 @@ def compare(
 
 
 def convert(
-    src: Annotated[Path, typer.Argument(help="A table: CSV, a published YAML file, or a folder of them.")],
+    src: Annotated[
+        Path, typer.Argument(help="A table (CSV, published YAML, or a folder of it), or a CSV of measured networks.")
+    ],
     dst: Annotated[
         Path,
         typer.Argument(
@@ -40,12 +45,25 @@ def convert(
             help="A .csv file, or a folder for OFA's <resolution>_lookup_table.yaml.",
         ),
     ],
-    space: Annotated[str | None, typer.Option("--space", "-s", help="Whose networks, for YAML output.")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", "-s", help="Space of the networks, for YAML output or measured networks.")
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(help="Column of measured networks, as NAME or NAME=UNIT. [default: latency and accuracy]"),
+    ] = None,
 ) -> None:
-    """Convert between our CSV tables and the published YAML ones."""
+    """Convert tables between CSV and the published YAML, and measured networks of other tools to our CSV."""
     from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml
+    from ofa_core.measured_files import MeasuredFile
     from ofa_core.spaces import get_space
 
+    file = MeasuredFile.find(src)
+    if file is not None:
+        _convert_networks(file, dst, space, column)
+        return
+    if column is not None:
+        raise typer.BadParameter(f"{src} lists no networks", param_hint="--column")
     unread: list[str] = []
     table = read_table(src, unread)
     if unread:
@@ -60,3 +78,24 @@ def convert(
         raise OfaError(f"{src} covers {the_space.name} completely at no resolution; nothing to write")
     write_ofa_yaml(table, dst, the_space, pixels)
     sys.stdout.write(f"{dst}: {', '.join(map(str, pixels))} px\n")
+
+
+def _convert_networks(file: MeasuredFile, dst: Path, space: str | None, column: str | None) -> None:
+    from ofa_core.measured_files import write_measured
+    from ofa_core.spaces import get_space
+
+    if dst.suffix.lower() != ".csv":
+        raise typer.BadParameter(f"{file.path} lists networks; a .csv file is expected, not {dst}", param_hint="DST")
+    columns = file.columns(column)
+    if space is None and not file.spaces():
+        raise typer.BadParameter(f"{file.path} names no space; name one", param_hint="--space")
+    the_space = file.only_space() if space is None else get_space(space)
+    n_rows, left_out = write_measured(dst, file, the_space, columns)
+    for one in columns:
+        if one.name != one.quantity:
+            typer.echo(f"{file.path}: {one.reading}", err=True)
+    if left_out:
+        typer.echo(f"{file.path}: columns left out: {', '.join(left_out)[:200]}", err=True)
+    if n_rows < len(file.rows):
+        typer.echo(f"{file.path}: {len(file.rows) - n_rows} rows of other spaces left out", err=True)
+    sys.stdout.write(f"{dst}\n")

@@ -1,4 +1,4 @@
-"""Text of a published latency table to plain numbers: YAML, JSON (a subset of it), or `key,ms` lines.
+"""Text of a published latency table to plain numbers: YAML, JSON (a subset of it), or `key,ms` or `key,mean,std` lines.
 
 The YAML is read from parser events: nothing is constructed, so that tags, anchors and aliases cannot do anything, and
 a key that stands twice is seen.
@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ofa_core.csvrows import SEPARATORS
 from ofa_core.errors import FormatError, TableError
 from ofa_core.formats.lut_keys import parse_key
+from ofa_core.measured_columns import unit_to_ms
 
 __all__ = ["is_key_csv", "read_records", "read_text"]
 
@@ -37,7 +39,7 @@ def read_text(path: Path, what: str) -> str:
 
 
 def read_records(path: Path) -> dict[str, dict[str, float]]:
-    """Read a file of `key: {mean, ...}`, `key: mean` or `key,mean` entries.
+    """Read a file of `key: {mean, ...}`, `key: mean`, `key,mean` or `key,mean,std` entries.
 
     Returns:
         key -> the numbers among `count`, `mean`, `std`, `var`; `mean` is always there.
@@ -80,19 +82,64 @@ def _number(text: str, what: str) -> float:
 
 
 def is_key_csv(text: str) -> bool:
-    """Whether a text (or its beginning) is `key,ms` lines, with or without a header."""
+    """True for a text (or its beginning) of `key,ms` or `key,mean,std` lines, with or without a header."""
+    return _key_separator(text) is not None
+
+
+def _key_separator(text: str) -> str | None:
     lines = [line for line in text[:2000].splitlines() if line.strip()][:2]
-    return any("," in line and parse_key(line.rpartition(",")[0].strip('" \t')) is not None for line in lines)
+    for mark in SEPARATORS:
+        if any(mark in line and parse_key(_fields(line, mark)[0]) is not None for line in lines):
+            return mark
+    return None
 
 
-def _csv_pairs(text: str, path: Path) -> Iterator[tuple[str, str]]:
+def _fields(line: str, mark: str) -> list[str]:
+    return [field.strip(' "\t') for field in line.strip().split(mark)]
+
+
+def _csv_pairs(text: str, path: Path) -> Iterator[tuple[str, str | Mapping[str, str]]]:
+    mark = _key_separator(text) or ","
+    names: dict[str, tuple[int, float]] | None = None
     for number, line in enumerate(text.splitlines(), start=1):
-        key, comma, value = line.strip().rpartition(",")
-        if not line.strip() or (number == 1 and parse_key(key.strip('" ')) is None):
+        if not line.strip():
             continue
-        if not comma:
-            raise FormatError(f"{path}, line {number}: {line[:60]!r} is no `key,ms` pair")
-        yield key.strip('" \t'), value.strip()
+        fields = _fields(line, mark)
+        if names is None:
+            headed = parse_key(fields[0]) is None
+            names = _value_columns(fields if headed else ["key", "mean", *fields[2:]], path, headed=headed)
+            n_fields = len(fields)
+            if headed:
+                continue
+        if len(fields) != n_fields or n_fields < 2:
+            raise FormatError(f"{path}, line {number}: {line[:60]!r} is no `key,ms` or `key,mean,std` line")
+        where = f"{path}, line {number}"
+        yield fields[0], {name: _scaled(fields[i], factor, where) for name, (i, factor) in names.items()}
+
+
+def _value_columns(header: list[str], path: Path, *, headed: bool) -> dict[str, tuple[int, float]]:
+    """Where `mean`, `std`, `var` and `count` stand, with the factors that make them milliseconds."""
+    if not headed and len(header) > 2:
+        raise FormatError(f"{path}: {len(header)} columns without a header; key,mean,std is expected as its first line")
+    found: dict[str, tuple[int, float]] = {}
+    for i, title in enumerate(header[1:], 1):
+        factor = unit_to_ms(title)
+        kind = next((kind for kind in ("std", "var", "count") if kind in title.lower()), "mean")
+        if kind == "mean" and "mean" not in title.lower() and factor is None:
+            raise FormatError(
+                f"{path}: column {title[:40]!r} names no unit; name it mean (milliseconds) or, for example, latency_us"
+            )
+        if kind in found:
+            raise FormatError(f"{path}: two columns of {kind} in {', '.join(header)[:100]!r}; one is expected")
+        factor = 1.0 if factor is None or kind == "count" else factor
+        found[kind] = i, factor**2 if kind == "var" else factor
+    if "mean" not in found:
+        raise FormatError(f"{path}: no column mean in {', '.join(header)[:100]!r}")
+    return found
+
+
+def _scaled(text: str, factor: float, where: str) -> str:
+    return text if factor == 1 else repr(_number(text, where) * factor)
 
 
 def _yaml_pairs(text: str, path: Path) -> Iterator[tuple[str, str | Mapping[str, str]]]:

@@ -14,6 +14,7 @@ from in_process import run_command
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.formats.net_config import net_config_of
 from ofa_core.formats.yaml_tables import write_ofa_yaml
+from ofa_core.measured_files import MeasuredFile
 from ofa_core.measured_networks import read_networks, write_networks
 from ofa_core.spaces import proxyless, tiny
 from ofa_core.table import Context, Entry, LatencyTable
@@ -156,20 +157,21 @@ def _write_predictors(folder: Path) -> None:
     from predictors.accuracy import AccuracyPredictor
     from predictors.loading import load_latency
     from predictors.lut import load_lut
-    from predictors.measured import measured_arrays, measured_context
     from predictors.network import NetworkPredictor
     from predictors.persistence import save_predictor
     from predictors.transfer import TransferPredictor
 
     space, nets = tiny(), folder / "nets.csv"
-    archs, values = measured_arrays(nets, "latency_ms", space)
-    lut, context = load_lut(folder / "table.csv", space), measured_context(nets)
+    file, top1 = MeasuredFile.read(nets), MeasuredFile.read(folder / "top1.csv")
+    rows, accuracies = file.select(space, file.column()), top1.select(space, top1.column())
+    archs, values = rows.genomes, rows.values
+    lut, context = load_lut(folder / "table.csv", space), file.context()
     save_predictor(folder / "table.predictor", lut)
     save_predictor(folder / "network.predictor", NetworkPredictor(space, context=context).fit(archs, values))
     transfer = TransferPredictor(space, table=folder / "table.csv", context=context)
     sources = [load_latency(folder / "other.csv", space)]
     save_predictor(folder / "transfer.predictor", transfer.fit(archs[:12], values[:12], sources=sources))
-    accuracy = AccuracyPredictor(space).fit(*measured_arrays(folder / "top1.csv", "top1", space))
+    accuracy = AccuracyPredictor(space).fit(accuracies.genomes, accuracies.values)
     save_predictor(folder / "accuracy.predictor", accuracy)
 
 

@@ -201,6 +201,38 @@ def test_key_ms_lines(tmp_path: Path, header: str) -> None:
     }
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_key_mean_std_tables(tmp_path: Path, mark: str) -> None:
+    for header, scale in (("key,mean,std,count", 1.0), ("key,latency (us),std (us)", 1e-3), ("layer,mean_s", 1e3)):
+        names = header.split(",")
+        rows = [
+            names,
+            *([key, "4", "2", "7"][: len(names)] for key in (PROXYLESS_KEY, PROXYLESS_KEY.replace("5", "3"))),
+        ]
+        path = write(tmp_path / "latency.csv", "".join(f"{mark.join(row)}\n" for row in rows))
+        first, second = read_table(path).entries.values()
+        assert first == second
+        assert first.latency_ms == pytest.approx(4 * scale)
+        assert first.iqr_ms == (None if len(names) < 3 else pytest.approx(2 * 1.349 * scale))
+        assert first.n_samples == (7 if len(names) == 4 else 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"key,latency\n{PROXYLESS_KEY},1\n", "column 'latency' names no unit"),
+        (f"{PROXYLESS_KEY},1,2\n", "3 columns without a header; key,mean,std is expected"),
+        (f"key,std\n{PROXYLESS_KEY},1\n", "no column mean"),
+        (f"key,mean,ms\n{PROXYLESS_KEY},1,2\n", "two columns of mean"),
+        (f"key,mean,std\n{PROXYLESS_KEY},1\n", "line 2: .* is no `key,ms` or `key,mean,std` line"),
+        (f"key;mean\n{PROXYLESS_KEY};1,5\n", "mean of .* is '1,5'; a number is expected"),
+    ],
+)
+def test_key_tables_that_are_not_clear(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        read_table(write(tmp_path / "latency.csv", text))
+
+
 def test_the_kind_shows_in_the_content_not_in_the_name(tmp_path: Path) -> None:
     ours = synthetic(tiny(), [24])
     ours.write(tmp_path / "ours.yaml")

@@ -1,0 +1,230 @@
+"""Users' files of measured networks: CSV with architectures and a column of latency or accuracy (docs/formats.md).
+
+A `.networks.csv` is such a file too. A file is read once; what is asked of it afterwards comes from memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.arch_columns import ArchColumns, arch_fields
+from ofa_core.arch_lists import Record, encode_records
+from ofa_core.atomic import write_text
+from ofa_core.csvrows import csv_rows, parse_ms, read_text
+from ofa_core.errors import ContextMismatchError, FormatError, OfaError
+from ofa_core.genomes import Genomes
+from ofa_core.measured_columns import LATENCY, TOP1, Quantity, ValueColumn, find_column, recognised_column
+from ofa_core.space import Space
+from ofa_core.space_record import space_of_record
+from ofa_core.table import CONTEXT_COLUMNS, Context, parse_context
+
+__all__ = ["MeasuredFile", "MeasuredRows", "write_measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRows:
+    """Measured networks of one space.
+
+    Attributes:
+        genomes: (n, 1 + n_slots).
+        values: (n,) milliseconds or percent.
+        roles: the `role` of each in a `.networks.csv`; empty elsewhere.
+        indices: their rows in the file, from 0.
+    """
+
+    genomes: Genomes
+    values: NDArray[np.float64]
+    roles: tuple[str, ...]
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredFile:
+    """A CSV file of measured networks.
+
+        file = MeasuredFile.read(Path("phone.csv"))
+        rows = file.select(file.only_space(), file.column())
+
+    Attributes:
+        path: where it is.
+        header: its column names.
+        rows: line number and fields of each row, at least one.
+        archs: the columns of the architectures.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[int, list[str]], ...]
+    archs: ArchColumns
+
+    @classmethod
+    def read(cls, path: Path) -> MeasuredFile:
+        """Read a file.
+
+        Raises:
+            FormatError: for a file that cannot be read, has no rows, or no architectures.
+        """
+        header, rows = csv_rows(read_text(path), str(path))
+        all_rows = tuple(rows)
+        first = all_rows[0][1] if all_rows else [""] * len(header)
+        archs = ArchColumns.of(header, dict(zip(header, first, strict=True)), str(path))
+        if not all_rows:
+            raise FormatError(f"{path}: no rows")
+        return cls(path, tuple(header), all_rows, archs)
+
+    @classmethod
+    def find(cls, path: Path) -> MeasuredFile | None:
+        """Read a file if it lists networks; None for a folder, a latency table, or another file.
+
+        Raises:
+            FormatError: for a file that cannot be read, or that lists networks and is damaged.
+        """
+        if path.is_dir():
+            return None
+        text = read_text(path)
+        try:
+            header, rows = csv_rows(text[:100_000], str(path))
+            first = dict(zip(header, next(rows, (0, [""] * len(header)))[1], strict=True))
+        except FormatError:
+            header, first = text[:10_000].partition("\n")[0].strip().split(","), {}
+        if ArchColumns.find(header, first) is None:
+            return None
+        return cls.read(path)
+
+    def column(self, wanted: str | None = None, quantity: Quantity | None = None) -> ValueColumn:
+        """The column of measured values; arguments and errors are those of `find_column`."""
+        return find_column(self.header, wanted, quantity, str(self.path))
+
+    def columns(self, wanted: str | None = None) -> list[ValueColumn]:
+        """The column that is asked for, else one of each quantity that there is.
+
+        Raises:
+            FormatError: as `column`.
+        """
+        if wanted is not None:
+            return [self.column(wanted)]
+        both = (recognised_column(self.header, quantity, str(self.path)) for quantity in (LATENCY, TOP1))
+        return [column for column in both if column is not None] or [self.column()]
+
+    def spaces(self) -> tuple[Space, ...]:
+        """The spaces that the rows name, sorted by name.
+
+        Raises:
+            FormatError: for a row that names an unknown one.
+        """
+        found = {space for _, space in self._records() if space is not None}
+        return tuple(sorted(found, key=lambda space: space.name))
+
+    def only_space(self) -> Space:
+        """The space of all rows.
+
+        Raises:
+            FormatError: if they name none, or several.
+        """
+        found = self.spaces()
+        if len(found) != 1:
+            names = ", ".join(space.name for space in found)
+            said = f"networks of {names}" if names else "no column space, and no architecture names one"
+            raise FormatError(f"{self.path}: {said}; name one with --space")
+        return found[0]
+
+    def select(self, space: Space, column: ValueColumn) -> MeasuredRows:
+        """The networks of one space and what was measured; rows without a named space count as of this one.
+
+        Raises:
+            FormatError: for a row that cannot be read, with its line and value, or a file without rows of the space.
+        """
+        where_value = self.header.index(column.name)
+        where_role = self.header.index("role") if "role" in self.header else None
+        records: list[Record] = []
+        values: list[float] = []
+        roles: list[str] = []
+        indices: list[int] = []
+        for i, ((record, named), (_, fields)) in enumerate(zip(self._records(), self.rows, strict=True)):
+            if named is not None and named != space:
+                continue
+            indices.append(i)
+            records.append(record)
+            values.append(_value(fields[where_value], column, record[0]))
+            roles.append("" if where_role is None else fields[where_role])
+        if not records:
+            others = ", ".join(other.name for other in self.spaces())
+            raise FormatError(f"{self.path}: no row of space {space.name}; its rows are of {others}")
+        if column.quantity == TOP1 and column.factor == 1 and max(values) <= 1:
+            raise FormatError(
+                f"{self.path}: {column.name} is at most {max(values):g} as percent; "
+                f"if these are fractions, say --column '{column.name}=fraction'"
+            )
+        return MeasuredRows(encode_records(records, space), np.array(values), tuple(roles), tuple(indices))
+
+    def context(self) -> Context | None:
+        """How the networks were measured; None where the file has not all of a table's context columns.
+
+        Raises:
+            ContextMismatchError: for rows of different contexts, or of different batch sizes.
+        """
+        rows = [(f"{self.path}, line {line}", self._row(fields)) for line, fields in self.rows]
+        if not set(CONTEXT_COLUMNS) <= set(self.header):
+            sizes = list(dict.fromkeys(row.get("batch_size", "") for _, row in rows))
+            if len(sizes) > 1:
+                listed = ", ".join(sizes)[:60]
+                raise ContextMismatchError(f"{self.path}: batch sizes {listed}; one file is of one batch size")
+            return None
+        contexts = list(dict.fromkeys(parse_context(row, where) for where, row in rows))
+        if len(contexts) > 1:
+            differences = "; ".join(contexts[0].differences(contexts[1]))
+            raise ContextMismatchError(f"{self.path}: rows of different contexts: {differences[:300]}")
+        return contexts[0]
+
+    def _row(self, fields: list[str]) -> dict[str, str]:
+        return dict(zip(self.header, fields, strict=True))
+
+    def _records(self) -> Iterator[tuple[Record, Space | None]]:
+        """The architecture of each row, and the space that it names."""
+        for line, fields in self.rows:
+            where = f"{self.path}, line {line}"
+            record = self.archs.record(self._row(fields), where)
+            try:
+                yield (where, record), space_of_record(record)
+            except OfaError as error:
+                raise FormatError(f"{where}: {error}") from error
+
+
+def write_measured(path: Path, file: MeasuredFile, space: Space, columns: list[ValueColumn]) -> tuple[int, list[str]]:
+    """Write networks of one space in our form: `space, ks, e, d, r`, role and context as far as known, values.
+
+    Returns:
+        The rows that were written, and the columns of the file that are left out.
+
+    Raises:
+        FormatError: as `MeasuredFile.select`.
+    """
+    selected = {column.quantity: file.select(space, column) for column in columns}
+    one = next(iter(selected.values()))
+    kept = [name for name in ("role", *CONTEXT_COLUMNS) if name in file.header]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for i, (arch, index) in enumerate(zip(space.decode(one.genomes), one.indices, strict=True)):
+        row, fields = arch_fields(arch, space), file.rows[index][1]
+        row |= {name: fields[file.header.index(name)] for name in kept}
+        row |= {name: repr(float(rows.values[i])) for name, rows in selected.items()}
+        if i == 0:
+            writer.writerow(row)
+        writer.writerow(row.values())
+    write_text(path, out.getvalue())
+    read = {"space", *kept, *(column.name for column in columns), *file.archs.lists, file.archs.whole}
+    return len(one.indices), [name for name in file.header if name not in read]
+
+
+def _value(text: str, column: ValueColumn, where: str) -> float:
+    value = parse_ms(text.strip(), column.name, where)
+    if not value:
+        raise FormatError(f"{where}: {column.name} is {text[:40]!r}; a number > 0 is expected")
+    return column.checked(value, where)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ofa_core.arch import Arch
+from ofa_core.arch_json import arch_to_dict
+from ofa_core.errors import FormatError, OfaError
+from ofa_core.measured_columns import LATENCY, TOP1
+from ofa_core.measured_files import MeasuredFile, write_measured
+from ofa_core.space import Space
+from ofa_core.spaces import mobilenet_v3, tiny
+
+SPACE = mobilenet_v3(1.0)
+HEADER = "Sub-network,Latency (ms),Top-1 Acc (%)"
+
+
+def some_archs(space: Space = SPACE, n: int = 6) -> list[Arch]:
+    return space.decode(space.sample_genomes(n, np.random.default_rng(4)))
+
+
+def dictionary_csv(archs: list[Arch], header: str = HEADER, size: str = "r", points: float = 1) -> str:
+    lines = [header]
+    for i, arch in enumerate(archs):
+        record = arch_to_dict(arch, SPACE)
+        record[size] = record.pop("r")
+        lines.append(f'"{record}",{22.2 + i},{points * (76.4 + i / 8)}')
+    return "\n".join(lines) + "\n"
+
+
+def test_a_column_of_dictionaries_with_two_measured_values(tmp_path: Path) -> None:
+    archs, path = some_archs(), tmp_path / "results.csv"
+    for size in ("r", "image_size"):
+        path.write_text(dictionary_csv(archs, size=size))
+        file = MeasuredFile.read(path)
+        assert file.spaces() == ()
+        for quantity, values in ((LATENCY, [22.2 + i for i in range(6)]), (TOP1, [76.4 + i / 8 for i in range(6)])):
+            rows = file.select(SPACE, file.column(quantity=quantity))
+            assert SPACE.decode(rows.genomes) == archs
+            assert rows.values == pytest.approx(values)
+    with pytest.raises(FormatError, match="no architecture names one; name one with --space"):
+        file.only_space()
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_separators_and_lists_of_other_tools(tmp_path: Path, mark: str) -> None:
+    archs, path = some_archs(), tmp_path / "a.csv"
+    lines = [mark.join(["space", "ks", "e", "d", "image_size", "latency_us"])]
+    for i, arch in enumerate(archs):
+        record = arch_to_dict(arch, SPACE)
+        lists = [" ".join(map(str, record[name])) for name in ("ks", "e", "d")]
+        lines.append(mark.join([SPACE.name, *lists, str(arch.resolution_px), str(1000 * (i + 1))]))
+    path.write_text("\n".join(lines))
+    file = MeasuredFile.read(path)
+    assert file.only_space() == SPACE
+    rows = file.select(SPACE, file.column())
+    assert SPACE.decode(rows.genomes) == archs
+    assert rows.values == pytest.approx([1, 2, 3, 4, 5, 6])
+
+
+def test_values_that_cannot_be_meant(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+
+    def message(text: str, wanted: str | None = None) -> str:
+        path.write_text(text)
+        file = MeasuredFile.read(path)
+        with pytest.raises(OfaError) as caught:
+            file.select(SPACE, file.column(wanted))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    good = dictionary_csv(some_archs())
+    assert "line 2: Latency (ms) is '0'; a number > 0 is expected" in message(good.replace(",22.2,", ",0,"))
+    assert "line 2: Latency (ms) is ''; a number > 0 is expected" in message(good.replace(",22.2,", ",,"))
+    assert "line 2: Latency (ms) is '22,2'; a number" in message(good.replace(",22.2,", ',"22,2",'))
+    fractions = dictionary_csv(some_archs(), points=0.01)
+    assert "is at most 0.77025 as percent" in message(fractions, "top1")
+    assert "if these are fractions, say --column 'acc=fraction'" in message(
+        dictionary_csv(some_archs(), "arch,x,acc", points=0.01), "acc=%"
+    )
+    percent = dictionary_csv(some_archs(), "arch,latency_ms,top1_fraction")
+    assert "line 2: top1_fraction is 76.4 as a fraction; at most 100 %" in message(percent, "top1_fraction")
+
+
+def test_a_file_without_architectures_says_what_is_expected(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("network,latency_ms\nresnet50,3\n")
+    assert MeasuredFile.find(path) is None
+    with pytest.raises(FormatError, match=r"columns ks, e, d and r are expected, .* has 'network, latency_ms'"):
+        MeasuredFile.read(path)
+    path.write_text(dictionary_csv(some_archs(), "a,b,latency_ms").replace(",22.2,", ",\"{'ks': 3, 'e': 3, 'd': 2}\","))
+    with pytest.raises(FormatError, match="several columns hold architectures: 'a', 'b'"):
+        MeasuredFile.read(path)
+    path.write_text("ks,e,d,r,latency_ms\n")
+    with pytest.raises(FormatError, match="no rows"):
+        MeasuredFile.read(path)
+    path.write_text("ks,e,d,latency_ms\n3,3,2,1.5\n")
+    file = MeasuredFile.read(path)
+    with pytest.raises(FormatError, match="line 2: the architecture names no resolution"):
+        file.select(SPACE, file.column())
+
+
+def test_rows_of_several_spaces_are_selected_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('space,ks,e,d,r,top1\ntiny,3,3,1,24,50\n"mbv3-w1.0",3,3,2,160,70\ntiny,5,3,1,24,55\n')
+    file = MeasuredFile.read(path)
+    assert file.spaces() == (SPACE, tiny())
+    rows = file.select(tiny(), file.column())
+    assert rows.values.tolist() == [50, 55]
+    assert rows.indices == (0, 2)
+    with pytest.raises(FormatError, match=r"networks of mbv3-w1.0, tiny; name one with --space"):
+        file.only_space()
+    with pytest.raises(FormatError, match=r"no row of space mbv3-w1.2; its rows are of mbv3-w1.0, tiny"):
+        file.select(mobilenet_v3(1.2), file.column())
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    archs, source, copy = some_archs(), tmp_path / "a.csv", tmp_path / "b.csv"
+    source.write_text(dictionary_csv(archs, "config,latency (s),acc (fraction)", points=0.01))
+    file = MeasuredFile.read(source)
+    assert write_measured(copy, file, SPACE, file.columns()) == (6, [])
+    again = MeasuredFile.read(copy)
+    assert again.header == ("space", "ks", "e", "d", "r", "latency_ms", "top1")
+    assert again.only_space() == SPACE
+    for quantity in (LATENCY, TOP1):
+        old, new = (
+            file.select(SPACE, file.column(quantity=quantity)),
+            again.select(SPACE, again.column(quantity=quantity)),
+        )
+        assert np.array_equal(old.genomes, new.genomes)
+        assert new.values == pytest.approx(old.values)
