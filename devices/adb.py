@@ -14,7 +14,6 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from devices.adb_channel import AdbChannel
@@ -44,6 +43,7 @@ from devices.posix import (
     started_group,
 )
 from devices.process import OutputTimeoutError
+from devices.session_folder import SessionFolder
 from devices.target import Target
 
 __all__ = ["WORK_DIR", "AdbDevice", "open_target"]
@@ -99,13 +99,13 @@ class AdbDevice(ClosedAtExit):
         self._free_bytes = _UNSET
         self._is_lost = False
         self._is_closed = False
-        self._local = TemporaryDirectory(prefix="ofa-adb-")
+        self._local = SessionFolder("adb")
         self._token = new_token()
         try:
             self._check_features()
             self._was_there = self._make_work_dir(parent_dir)
         except DeviceError:
-            self._local.cleanup()
+            self._local.close()
             raise
 
     # ---- programs --------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class AdbDevice(ClosedAtExit):
         """Start a long-lived process; see `Device.start`."""
         self._connected()
         self._channels = [channel for channel in self._channels if not channel.is_over]
-        inner = LocalChannel(["adb", *select(self.serial), *self._shell(argv)], self._local.name)
+        inner = LocalChannel(["adb", *select(self.serial), *self._shell(argv)], str(self._local.path))
         deadline = time.monotonic() + _START_S
         group, n_bytes = None, 0
         try:
@@ -365,7 +365,7 @@ class AdbDevice(ClosedAtExit):
             if not self._keep and self.work_dir != "/":
                 self._script('[ "$(cat .owner)" = "$2" ] && cd / && rm -rf -- "$1"', self.work_dir, self._token)
         self._is_closed = True
-        self._local.cleanup()
+        self._local.close()
 
 
 def open_target(target: Target) -> AdbDevice:

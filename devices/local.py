@@ -28,6 +28,7 @@ from devices.device import (
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.process import close_pipes, kill_group, run_to_end, spawn
+from devices.session_folder import SessionFolder
 from devices.target import Target
 
 __all__ = ["LocalDevice", "open_target"]
@@ -58,9 +59,10 @@ class LocalDevice(ClosedAtExit):
         self.runs_here = True
         self._channels: list[LocalChannel] = []
         try:
-            self.work_dir = tempfile.mkdtemp(prefix="ofa-latency-", dir=parent_dir)  # mode 0700
+            self._folder = SessionFolder("local", parent_dir)
         except OSError as error:
             raise DeviceStorageError(f"cannot make a work directory: {error}") from error
+        self.work_dir = str(self._folder.path)
 
     def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
         """Run a program to its end; see `Device.run`."""
@@ -117,7 +119,7 @@ class LocalDevice(ClosedAtExit):
         for channel in self._channels:
             channel.kill()
         self._channels = []
-        shutil.rmtree(self.work_dir, ignore_errors=True)
+        self._folder.close()
 
 
 class LocalChannel:

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 
 __all__ = [
     "BACKOFF_S",
+    "HOLD_WORK_DIR",
+    "MAKE_WORK_DIR",
     "MAX_PREFACE_BYTES",
     "MISSING",
     "command_line",
@@ -60,6 +62,23 @@ _KILL = """for stat in /proc/[0-9]*/stat; do
   case " %s " in *" $3 "*) ;; *) continue ;; esac
   tr '\\000' '\\n' < "${stat%%stat}environ" | grep -q '^%s=%s$' && [ "$3" -gt 1 ] && kill -KILL "-$3"
 done 2> /dev/null; true"""
+
+
+# $1: the parent folder, if any. Folders whose session's process is gone are removed first; those of other users and
+# those that were to be kept (without the file .session) stay. The new folder's name comes last, on a line of its own,
+# so that a chatty login script does no harm.
+MAKE_WORK_DIR = f"""umask 077; cd -- "${{1:-${{TMPDIR:-/tmp}}}}" || exit
+for d in ofa-latency-??????; do
+  [ -d "$d" ] && [ ! -h "$d" ] && [ -O "$d" ] && [ -r /proc/self/environ ] || continue
+  pid= token=
+  read -r pid token < "$d/.session"
+  case "$pid:$token" in *[!0-9a-f:]* | :* | *:) continue ;; esac
+  tr '\\000' '\\n' < "/proc/$pid/environ" | grep -qx "{_VARIABLE}=$token" || rm -rf -- "./$d"
+done 2> /dev/null
+d=$(mktemp -d ofa-latency-XXXXXX) && cd "$d" && pwd -P"""
+
+HOLD_WORK_DIR = f'echo "$$ ${_VARIABLE}" > .session && echo held && exec cat > /dev/null'
+"""Lives as long as its session: `MAKE_WORK_DIR` of a later session removes the folder when it is gone."""
 
 
 def new_token() -> str:

@@ -30,7 +30,7 @@ from devices.device import (
     checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
-from devices.posix import BACKOFF_S, MISSING, command_line, kill_script, new_token
+from devices.posix import BACKOFF_S, HOLD_WORK_DIR, MAKE_WORK_DIR, MISSING, command_line, kill_script, new_token
 from devices.ssh_channel import SshChannel
 from devices.ssh_link import Host, NotWelcomeError, connect, resolve
 from devices.target import Target
@@ -89,7 +89,12 @@ class SshDevice(ClosedAtExit):
         self._stale: set[int] = set()  # process groups that a broken connection may have left running
         self._folders: set[str] = set()
         self._is_closed = False
-        self.work_dir = self._make_work_dir(parent_dir)
+        try:
+            self.work_dir = self._make_work_dir(parent_dir)
+            self._hold_work_dir()
+        except BaseException:
+            self._drop()
+            raise
 
     # ---- programs --------------------------------------------------------------------------------------------------
 
@@ -259,10 +264,8 @@ class SshDevice(ClosedAtExit):
         return completed.stdout.decode("utf-8", "replace")
 
     def _make_work_dir(self, parent_dir: str | None) -> str:
-        # The folder's name comes last and ends in a line of its own, so that a chatty login script does no harm.
-        script = 'umask 077; cd -- "${1:-${TMPDIR:-/tmp}}" && d=$(mktemp -d ofa-latency-XXXXXX) && cd "$d" && pwd -P'
         arguments = (parent_dir,) if parent_dir is not None else ()
-        completed = self.run(["sh", "-s", "--", *arguments], timeout_s=_START_S, input=script.encode())
+        completed = self.run(["sh", "-s", "--", *arguments], timeout_s=_START_S, input=MAKE_WORK_DIR.encode())
         lines = completed.stdout.decode("utf-8", "replace").splitlines()
         if completed.rc != 0 or not lines:
             why = completed.stderr.decode("utf-8", "replace").strip() or f"exit code {completed.rc}"
@@ -270,6 +273,10 @@ class SshDevice(ClosedAtExit):
         if not _WORK_DIR.fullmatch(lines[-1]):  # it is removed at the end, so it must be one that we made
             raise DeviceStorageError(f"{self.name}: answers {lines[-1][:200]!r} when asked for a new work directory")
         return lines[-1]
+
+    def _hold_work_dir(self) -> None:
+        """Start the process whose end tells later sessions that this one is dead."""
+        self.start(["sh", "-c", HOLD_WORK_DIR]).read_line(_START_S)
 
     # ---- connection ------------------------------------------------------------------------------------------------
 
@@ -320,6 +327,7 @@ class SshDevice(ClosedAtExit):
         finally:
             self.work_dir = work_dir
         self._stale.clear()
+        self._hold_work_dir()
 
     def _drop(self) -> None:
         client, self._client, self._sftp = self._client, None, None
@@ -343,8 +351,9 @@ class SshDevice(ClosedAtExit):
         for channel in self._channels:
             channel.kill()
         with contextlib.suppress(DeviceError, *_LOST):
-            if not self._keep and self.work_dir != "/":
-                self.run(["sh", "-c", 'cd / && rm -rf -- "$1"', "sh", self.work_dir], timeout_s=_START_S)
+            if self.work_dir != "/":
+                script = "rm -f .session" if self._keep else 'cd / && rm -rf -- "$1"'
+                self.run(["sh", "-c", script, "sh", self.work_dir], timeout_s=_START_S)
         self._is_closed = True
         self._drop()
 

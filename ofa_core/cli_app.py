@@ -22,8 +22,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,13 +131,25 @@ def run_app(
             something went wrong, so that `--help` need not import what it names.
 
     Returns:
-        0 done, 1 known error, 2 usage, 130 interrupted, or what the app asked for with `typer.Exit`. A reader that
-        closed the pipe early (`| head`) ends the program quietly with 1, as it does others.
+        0 done, 1 known error, 2 usage, 130 interrupted, 143 or 129 ended by SIGTERM or SIGHUP, or what the app asked
+        for with `typer.Exit`. A reader that closed the pipe early (`| head`) ends the program quietly with 1, as it
+        does others.
     """
+    received: list[int] = []
+    with _signals_as_interrupts(received):
+        code = _run(app, sys.argv[1:] if argv is None else argv, prog, errors)
+    if received:
+        return 128 + received[0]
+    return code
+
+
+def _run(app: typer.Typer, argv: Sequence[str], prog: str, errors: Errors | Callable[[], Errors]) -> int:
     try:
-        app(args=sys.argv[1:] if argv is None else list(argv), prog_name=prog)
+        app(args=list(argv), prog_name=prog)
         sys.stdout.flush()
     except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # typer's word for a KeyboardInterrupt, which it swallows
+            sys.stderr.write(f"{prog}: interrupted\n")
         return end.code if isinstance(end.code, int) else EXIT_KNOWN_ERROR if end.code else 0
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted\n")
@@ -154,6 +169,35 @@ def run_app(
         reason = error.strerror or str(error) or type(error).__name__
         return _fail(prog, f"{error.filename}: {reason}" if error.filename else reason)
     return 0
+
+
+@contextmanager
+def _signals_as_interrupts(received: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, so that it cleans up; note them in `received`.
+
+    One that is ignored (nohup) stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pid = os.getpid()
+
+    def interrupt(number: int, _: object) -> None:
+        if os.getpid() != pid:  # a forked worker: it ends as it would have ended
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)}
+    changed = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def parse_pixels(text: str, option: str = "--resolutions") -> tuple[int, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from devices.device import Completed, Device, DeviceProcessError, DeviceStorageError, DeviceTimeoutError
+from devices.session_folder import SessionFolder
 from profiler.benchmark_output import BenchmarkOutputError, BenchmarkSummary, parse_output, parse_result_file
 from profiler.jobs import AgentCrashedError, AgentTimeoutError, Hello, JobError, Result, RunnerError, Visit
 
@@ -151,7 +151,7 @@ class BenchmarkRunner:
     def _summary(self, done: Completed, result_file: str) -> BenchmarkSummary:
         """From the result file if the program writes one, else from what it printed."""
         if self._writes_result:
-            with tempfile.TemporaryDirectory() as folder:
+            with SessionFolder("result") as folder:
                 local = Path(folder, "result.pb")
                 try:
                     self._device.pull(result_file, local)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from devices.device import Device
+from devices.session_folder import SessionFolder
 
 __all__ = ["PythonProgram", "build_pyz"]
 
@@ -55,7 +55,7 @@ class PythonProgram:
 
     def __call__(self, device: Device) -> list[str]:
         """Push the packed agent and return the command line; raises what `Device.push` does."""
-        with tempfile.TemporaryDirectory() as folder:
+        with SessionFolder("agent") as folder:
             device.push(build_pyz(Path(folder, _REMOTE)), _REMOTE)
         python = self.python if self.python is not None else device.python
         return [python, f"{device.work_dir}/{_REMOTE}", "--backend", self.backend]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +13,7 @@ import numpy as np
 from devices.device import Device
 from devices.energy import MeterError
 from devices.facts import Conditions
+from devices.session_folder import SessionFolder
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.measured_networks import Network, networks_path, read_networks, write_networks
@@ -239,7 +239,7 @@ def _measure_energy(
     state = Progress("energy", done=len(chosen) - len(todo), total=len(chosen))
     started = options.clock()
     with (
-        tempfile.TemporaryDirectory(prefix="ofa-models-") as folder,
+        SessionFolder("models") as folder,
         Journal(journal_file, _header(job, plan, context)) as journal,
         closing(open_meter(device, job.backend, options)) as meter,
     ):
@@ -298,7 +298,7 @@ def measure_plan(
     """
     hello = runner.open()
     context = job.context(hello.backend_version)
-    with tempfile.TemporaryDirectory(prefix="ofa-models-") as folder:
+    with SessionFolder("models") as folder:
         models = _models(job, Path(folder))
         with Journal(journal_file, _header(job, plan, context), fresh=fresh) as journal:
             Session(plan, runner, models, journal, job.settings, progress, heat=heat).run()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from scipy import stats
 
 from devices.device import Device
 from devices.facts import Conditions
+from devices.session_folder import SessionFolder
 from ofa_core.arch import Arch
 from ofa_core.calibration import MIN_NETWORKS, Calibration, spearman
 from ofa_core.errors import ContextMismatchError, OfaError
@@ -277,7 +277,7 @@ def measure_again(
     if job is None:
         job = job_of(context, networks[0].space, sorted({item.arch.resolution_px for item in networks}), settings)
     plan = make_plan([], networks, np.random.default_rng(settings.seed), memory_bytes=2**62)
-    with tempfile.TemporaryDirectory(prefix="ofa-verify-") as folder:
+    with SessionFolder("verify") as folder:
         measured, here, failures = measure_plan(
             job, plan, runner, Path(folder, "journal.jsonl"), clock=clock, ref_ns=ref_ns, progress=progress
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -193,6 +194,43 @@ def test_close_removes_the_work_directory_unless_it_is_kept(sshd, tmp_path: Path
         assert work.exists() == keep
         with pytest.raises(DeviceUnreachableError, match="is closed"):
             device.run(["true"], timeout_s=1)
+
+
+def test_a_killed_sessions_folder_goes_when_the_next_connects(sshd, tmp_path: Path) -> None:
+    program = (
+        "import sys, time\nfrom devices.ssh import SshDevice\nfrom devices.ssh_link import resolve\n"
+        "print(SshDevice(resolve('box'), parent_dir=sys.argv[1]).work_dir, flush=True)\ntime.sleep(600)\n"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    left = Path(killed.stdout.readline().strip())
+    (left / "model").write_bytes(b"x")
+    others = tmp_path / "ofa-latency-AbCdEf"  # without a session's file: kept, or another program's
+    others.mkdir()
+    with SshDevice(resolve("box"), parent_dir=str(tmp_path)) as alive:
+        assert left.exists()  # its session lives
+        killed.kill()
+        killed.communicate()
+        deadline = time.monotonic() + 20
+        while left.exists() and time.monotonic() < deadline:  # sshd has to notice
+            with SshDevice(resolve("box"), parent_dir=str(tmp_path), keep=True) as second:
+                kept = Path(second.work_dir)
+        assert not left.exists()
+        assert Path(alive.work_dir).exists()
+    with SshDevice(resolve("box"), parent_dir=str(tmp_path)):
+        assert kept.exists()
+        assert others.exists()
+
+
+def test_a_session_that_connects_again_holds_its_folder_again(sshd, device: SshDevice, tmp_path: Path) -> None:
+    sshd.cut()
+    deadline = time.monotonic() + 20
+    while device.n_reconnects == 0 and time.monotonic() < deadline:
+        with contextlib.suppress(DeviceUnreachableError):
+            device.run(["true"], timeout_s=20)
+    work = Path(device.work_dir)
+    with SshDevice(resolve("box"), parent_dir=str(work.parent)):
+        assert work.exists()
 
 
 def test_a_work_directory_that_cannot_be_made_is_named(sshd) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,9 +124,62 @@ def test_the_caller_lists_further_known_errors(capsys: pytest.CaptureFixture[str
 
 def test_interrupts_and_asked_for_codes(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(["fail", "interrupt"], capsys)
-    assert (code, out) == (130, "")
-    assert "Traceback" not in err
+    assert (code, out, err) == (130, "", "prog: interrupted\n")
     assert run(["fail", "unstable"], capsys)[0] == 3
+
+
+SLEEPER = """
+import sys, time
+from ofa_core.cli_app import new_app, run_app
+app = new_app("x")
+@app.callback()
+def default():
+    try:
+        print("started", flush=True)
+        time.sleep(600)
+    finally:
+        print("cleaned up", flush=True)
+sys.exit(run_app(app, [], prog="prog"))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_clean_up_and_end_in_one_line(number: signal.Signals, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "cleaned up\n", "prog: interrupted\n")
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignore + SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[0] == "cleaned up\n"
+    assert process.returncode == 143
+
+
+def test_a_forked_worker_ends_by_the_signal_itself() -> None:
+    fork = SLEEPER.replace(
+        "        time.sleep(600)",
+        """
+        import os, signal
+        if (pid := os.fork()) == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(1)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)""",
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", fork], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "started\n-15\ncleaned up\n", "")
 
 
 @pytest.mark.parametrize(
