@@ -32,7 +32,8 @@ from devices.device import (
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.posix import BACKOFF_S, HOLD_WORK_DIR, MAKE_WORK_DIR, MISSING, command_line, kill_script, new_token
 from devices.ssh_channel import SshChannel
-from devices.ssh_link import Host, NotWelcomeError, connect, resolve
+from devices.ssh_config import Host, resolve
+from devices.ssh_link import NotWelcomeError, connect
 from devices.target import Target
 
 __all__ = ["SshDevice", "open_target"]

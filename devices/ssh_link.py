@@ -1,4 +1,4 @@
-"""Who is behind an ssh target, and a connection to it: ~/.ssh/config, keys and agent, a host key that must be known.
+"""A connection to a host behind ssh: keys and agent, and a host key that must be known.
 
 No password is ever asked for or sent. A host key that is not in known_hosts is refused with its fingerprint and the
 way to accept it; one that changed is refused outright.
@@ -9,154 +9,85 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
+import shlex
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import paramiko
 
-from devices.device import DeviceUnreachableError, HostKeyError, UnknownTargetError
+from devices.device import DeviceUnreachableError, HostKeyError
+from devices.ssh_config import Host
+from devices.ssh_proxy import ProxySocket, open_proxy
 
-__all__ = ["Host", "connect", "parse_address", "resolve"]
+__all__ = ["connect"]
 
 CONNECT_TIMEOUT_S = 15.0
+PROXY_TIMEOUT_S = 45.0  # several connections, one after another
 KEEP_ALIVE_S = 10
 PEER_DEAD_S = 30  # without an acknowledgement of what was sent, keep-alives included, the connection counts as broken
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
-    """A host after ~/.ssh/config had its say.
-
-    Attributes:
-        alias: as the user called it.
-        name: to connect to.
-        port: TCP port.
-        user: to log in as.
-        keys: private key files to offer; empty for the usual ones.
-        only_keys: whether other keys of the agent are not to be offered (`IdentitiesOnly`).
-        proxy: command whose stdin and stdout are the connection; None for TCP.
-        known_hosts: files with host keys.
-    """
-
-    alias: str
-    name: str
-    port: int
-    user: str
-    keys: tuple[str, ...]
-    only_keys: bool
-    proxy: str | None
-    known_hosts: tuple[Path, ...]
-
-    @property
-    def key_name(self) -> str:
-        """The name in known_hosts files."""
-        return self.name if self.port == 22 else f"[{self.name}]:{self.port}"
-
-    @property
-    def command(self) -> str:
-        """The ssh command that a person would type."""
-        port = "" if self.port == 22 else f"-p {self.port} "
-        return f"ssh {port}{self.user}@{self.name}"
-
-
-def parse_address(address: str) -> tuple[str | None, str, int | None]:
-    """Read `[user@]host[:port]`, the host an IPv6 address in brackets if need be.
-
-    Returns:
-        user, host and port; None where the address does not say.
-
-    Raises:
-        UnknownTargetError: anything else.
-    """
-    user, at, rest = address.rpartition("@")
-    host, port = rest, ""
-    if rest.startswith("["):
-        host, bracket, tail = rest[1:].partition("]")
-        port = tail.removeprefix(":") if bracket else "?"
-    elif rest.count(":") == 1:
-        host, _, port = rest.partition(":")
-    good_port = not port or (port.isascii() and port.isdecimal() and 0 < int(port) < 65536)
-    if not host or (at and not user) or not good_port or host.startswith("-") or user.startswith("-"):
-        raise UnknownTargetError(f"ssh:{address} is not of the form ssh:[USER@]HOST[:PORT]")
-    return user or None, host, int(port) if port else None
-
-
-def resolve(address: str, home: Path | None = None) -> Host:
-    """Look an address up in `~/.ssh/config` (below `home`, by default the user's).
-
-    Raises:
-        UnknownTargetError: the address has another form.
-        DeviceUnreachableError: the configuration cannot be read.
-    """
-    user, alias, port = parse_address(address)
-    home = home if home is not None else Path("~").expanduser()
-    config = paramiko.SSHConfig()
-    file = home / ".ssh" / "config"
-    try:
-        if file.exists():
-            config = paramiko.SSHConfig.from_path(str(file))
-        entry = config.lookup(alias)
-    except (OSError, ValueError, paramiko.SSHException) as error:
-        raise DeviceUnreachableError(f"cannot read {file}: {error}") from error
-    known = entry.get("userknownhostsfile", "").split() or [str(home / ".ssh" / "known_hosts")]
-    name = entry.get("hostname", alias)
-    port = port or int(entry.get("port", 22))
-    proxy = entry.get("proxycommand")
-    if proxy is None and entry.get("proxyjump", "none") != "none":
-        proxy = f"ssh -W [{name}]:{port} {entry['proxyjump']}"
-    return Host(
-        alias=alias,
-        name=name,
-        port=port,
-        user=user or entry.get("user") or _login_name(),
-        keys=tuple(entry.get("identityfile", ())),
-        only_keys=entry.get("identitiesonly", "no").lower() == "yes",
-        proxy=None if proxy == "none" else proxy,
-        known_hosts=(*(Path(k).expanduser() for k in known), Path("/etc/ssh/ssh_known_hosts")),
-    )
-
-
 def connect(host: Host) -> paramiko.SSHClient:
-    """Open an authenticated connection whose peer is who it was.
+    """Open an authenticated connection to a host whose key is known.
 
     Raises:
         HostKeyError: the host's key is unknown, or has changed.
         DeviceUnreachableError: no answer, or no key of ours is accepted; `retry` on it says whether time may help.
     """
     client = paramiko.SSHClient()
-    client.set_missing_host_key_policy(_Refuse(host))
-    for file in host.known_hosts:
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
-            client.load_system_host_keys(str(file))
-    present = [key for key in host.keys if Path(key).exists()]
+    known = _known_hosts(host)
+    for kind, key in (known.lookup(host.key_name) or {}).items():
+        client.get_host_keys().add(host.key_name, kind, key)
+    client.set_missing_host_key_policy(_Refuse(host, known))
+    present = [key for key in host.keys if Path(key).exists() and not key.endswith(".pub")]
+    sock: socket.socket | None = None
     try:
-        client.connect(
-            host.name,
-            host.port,
-            username=host.user,
-            key_filename=present,  # type: ignore[arg-type]  # a list is documented, and works
-            look_for_keys=not present,
-            allow_agent=not host.only_keys,
-            timeout=CONNECT_TIMEOUT_S,
-            banner_timeout=CONNECT_TIMEOUT_S,
-            auth_timeout=CONNECT_TIMEOUT_S,
-            sock=paramiko.ProxyCommand(host.proxy) if host.proxy else None,
+        sock = (
+            open_proxy(host.proxy)
+            if host.proxy
+            else socket.create_connection((host.name, host.port), CONNECT_TIMEOUT_S)
         )
-    except HostKeyError:
+        with contextlib.closing(paramiko.Agent()) as agent:
+            client.connect(
+                host.key_name,  # only looked up in known_hosts: the connection is there
+                username=host.user,
+                pkey=_agent_key(host, agent) if host.only_keys else None,
+                key_filename=present,  # type: ignore[arg-type]  # a list is documented, and works
+                look_for_keys=False,
+                allow_agent=not host.only_keys,
+                banner_timeout=PROXY_TIMEOUT_S if host.proxy else CONNECT_TIMEOUT_S,
+                auth_timeout=CONNECT_TIMEOUT_S,
+                sock=sock,
+            )
+    except (HostKeyError, paramiko.SSHException, OSError, EOFError) as error:
         client.close()
-        raise
-    except (paramiko.SSHException, OSError, EOFError) as error:
-        client.close()
-        _explain(host, error)
+        if sock is not None:
+            sock.close()
+        _explain(host, error, sock)
     transport = client.get_transport()
     assert transport is not None
     transport.set_keepalive(KEEP_ALIVE_S)
-    if isinstance(transport.sock, socket.socket) and hasattr(socket, "TCP_USER_TIMEOUT"):
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_DEAD_S * 1000)
+    if not host.proxy and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_DEAD_S * 1000)
     return client
+
+
+def _known_hosts(host: Host) -> paramiko.HostKeys:
+    known = paramiko.HostKeys()
+    for file in host.known_hosts:
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+            known.load(str(file))
+    return known
+
+
+def _agent_key(host: Host, agent: paramiko.Agent) -> paramiko.AgentKey | None:
+    """The agent's key of one of the host's key files: with `IdentitiesOnly`, others are not offered."""
+    wanted = set()
+    for path in (Path(key if key.endswith(".pub") else f"{key}.pub") for key in host.keys):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            wanted.add(base64.b64decode(path.read_text().split()[1]))
+    return next((key for key in agent.get_keys() if key.asbytes() in wanted), None)
 
 
 class NotWelcomeError(DeviceUnreachableError):
@@ -166,23 +97,28 @@ class NotWelcomeError(DeviceUnreachableError):
 class _Refuse(paramiko.MissingHostKeyPolicy):
     """Refuses hosts whose key is in no known_hosts file, and says how to accept it."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, known: paramiko.HostKeys) -> None:
         self._host = host
+        self._known = known
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        if self._host.key_alias is None and self._known.check(self._host.name, key):
+            return  # known without the port, as ssh accepts it too
         raise HostKeyError(
             f"the key of {self._host.key_name} is not known: {key.get_name()} {_fingerprint(key)}; compare it with "
             f"`ssh-keygen -lf` of the key file on that machine, then accept it by running `{self._host.command}` once"
         )
 
 
-def _explain(host: Host, error: Exception) -> NoReturn:
+def _explain(host: Host, error: Exception, sock: socket.socket | None) -> NoReturn:
     where = f"{host.user}@{host.key_name}"
+    if isinstance(error, HostKeyError):
+        raise error
     if isinstance(error, paramiko.BadHostKeyException):
         raise HostKeyError(
             f"the key of {host.key_name} HAS CHANGED: it shows {error.key.get_name()} {_fingerprint(error.key)}, known "
             f"is {error.expected_key.get_name()} {_fingerprint(error.expected_key)}; refused. If the machine was "
-            f"really set up anew, remove the old key with `ssh-keygen -R '{host.key_name}'`"
+            f"really set up anew, remove the old key with `{_forget(host)}`"
         ) from error
     if isinstance(error, paramiko.PasswordRequiredException):
         raise NotWelcomeError(f"{where}: a private key is encrypted; load it with ssh-add first") from error
@@ -190,9 +126,20 @@ def _explain(host: Host, error: Exception) -> NoReturn:
         raise NotWelcomeError(
             f"{where}: no key of ours is accepted ({error}); add one with `ssh-copy-id`, or name it in ~/.ssh/config"
         ) from error
+    if isinstance(sock, ProxySocket):
+        through = shlex.join(sock.command)
+        raise DeviceUnreachableError(
+            f"{where}: no connection through `{through}`: {sock.words or _text(error)}"
+        ) from error
     if isinstance(error, TimeoutError):
         raise DeviceUnreachableError(f"{where}: no answer within {CONNECT_TIMEOUT_S:g} s") from error
     raise DeviceUnreachableError(f"{where}: {_text(error)}") from error
+
+
+def _forget(host: Host) -> str:
+    """The command that removes the host's key, from the first of the user's files that is there."""
+    file = next((file for file in host.known_hosts if file.exists()), None)
+    return shlex.join(["ssh-keygen", "-R", host.key_name, *(["-f", str(file)] if file else [])])
 
 
 def _fingerprint(key: paramiko.PKey) -> str:
@@ -204,12 +151,3 @@ def _text(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
-
-
-def _login_name() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return os.environ.get("USER", "root")

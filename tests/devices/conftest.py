@@ -41,6 +41,10 @@ class Sshd:
         kind, text = (self.folder / f"{key}.pub").read_text().split()[:2]
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {kind} {text}\n")
 
+    def log_text(self) -> str:
+        """What it has said so far."""
+        return (self.folder / "log").read_text()
+
     def cut(self) -> None:
         """Kill the processes that serve the connections, as a broken network would end them."""
         for pid in self.sessions():
@@ -51,6 +55,25 @@ class Sshd:
         """Process numbers of the connections' servers."""
         children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True).stdout
         return [int(pid) for pid in children.split()]
+
+
+SSH = """#!/bin/sh
+# The real ssh, for which HOME is the user's home: ssh looks into the password file only, so HOME is mounted there, for
+# ssh alone. It finds the hosts of HOME/hosts, too.
+exec unshare --mount sh -c 'home=$(getent passwd "$(id -u)" | cut -d: -f6)
+  mount --bind "$HOME" "$home" && if [ -f "$HOME/hosts" ]; then mount --bind "$HOME/hosts" /etc/hosts; fi
+  exec {real} "$@"' sh "$@"
+"""
+
+
+def _install_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.which("ssh")
+    if real is None or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("there is no ssh here, or nobody may mount a home for it")
+    folder.mkdir()
+    (folder / "ssh").write_text(SSH.format(real=real))
+    (folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
 @pytest.fixture
@@ -93,10 +116,11 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     server.write_known_hosts()
     (home / ".ssh" / "config").write_text(
         f"Host box\n  HostName 127.0.0.1\n  Port {port}\n  User root\n  IdentityFile {folder / 'user'}\n"
-        "  IdentitiesOnly yes\n"
+        f"  IdentitiesOnly yes\nHost *\n  UserKnownHostsFile {server.known_hosts}\n"
     )
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    _install_ssh(tmp_path / "bin", monkeypatch)
     try:
         _wait_for(port, folder / "log")
         yield server

@@ -19,7 +19,7 @@ from devices.device import (
 from devices.fake import FakeDevice
 from devices.local import LocalDevice
 from devices.ssh import SshDevice
-from devices.ssh_link import resolve
+from devices.ssh_config import resolve
 
 
 def _ssh(parent: Path, request: pytest.FixtureRequest) -> Device:

@@ -258,7 +258,7 @@ def _meter_of_a_pushed_battery(device, tmp_path: Path) -> None:
 
 def test_the_meter_of_a_host_behind_ssh(sshd, tmp_path: Path) -> None:
     from devices.ssh import SshDevice
-    from devices.ssh_link import resolve
+    from devices.ssh_config import resolve
 
     with SshDevice(resolve("box"), parent_dir=str(tmp_path)) as device:
         _meter_of_a_pushed_battery(device, tmp_path)
