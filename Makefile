@@ -2,14 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 TEST_VENV ?= .venv-test
-# Tests want torch; any release from 2.1 works. On a machine without a GPU the CPU build is much smaller.
+# Tests want torch; any release from 2.10 works. On a machine without a GPU the CPU build is much smaller.
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
 DEMO_DIR ?= demo
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install check test demo bench clean
+.PHONY: install check audit test demo bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
@@ -26,11 +26,20 @@ $(TEST_VENV)/.installed: pyproject.toml requirements-test.txt
 
 install: $(VENV)/.installed  ## the commands, in .venv
 
-check: $(TEST_VENV)/.installed  ## lint, format, types, import rules
+check: $(TEST_VENV)/.installed  ## lint, format, types, import rules, security
 	$(TEST_VENV)/bin/ruff check .
 	$(TEST_VENV)/bin/ruff format --check .
 	$(TEST_VENV)/bin/mypy
 	$(TEST_VENV)/bin/lint-imports
+	$(TEST_VENV)/bin/bandit --quiet --recursive --configfile pyproject.toml devices ofa_core predictors profiler tools benchmarks examples experiments
+	$(TEST_VENV)/bin/python tools/check_versions.py
+
+# Asks an advisory service, so it needs the network and is no part of `check`, which compares with a list that is kept here.
+# --strict: a package that the service does not know, or a service that does not answer, is an error.
+audit: $(TEST_VENV)/.installed  ## known vulnerabilities of all that is installed, as of today
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'
+	.venv-audit/bin/pip-audit --strict --skip-editable --progress-spinner off --path $$($(TEST_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 test: check  ## everything that guards main
 	$(TEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
@@ -44,4 +53,4 @@ bench: $(TEST_VENV)/.installed  ## ratios against peers and limits; some need $$
 	if [ -n "$$OFA_REFERENCE_DATA" ]; then PYTHONPATH=. $(TEST_VENV)/bin/python benchmarks/prediction.py "$$OFA_REFERENCE_DATA"; fi
 
 clean:
-	rm -rf $(VENV) $(TEST_VENV) $(DEMO_DIR) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(TEST_VENV) .venv-audit $(DEMO_DIR) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

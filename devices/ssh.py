@@ -125,7 +125,7 @@ class SshDevice(ClosedAtExit):
         session = self._session()
         channel = SshChannel(session, argv[0], self._kill)
         try:
-            session.exec_command(command_line(argv, self.work_dir, self._token))
+            session.exec_command(command_line(argv, self.work_dir, self._token))  # nosec B601 # each word is quoted
             group = channel.read_group(self._token, _START_S)
         except _LOST as error:
             channel.hang_up()

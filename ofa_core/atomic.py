@@ -182,7 +182,7 @@ def _check_parent(path: Path, parent: Path) -> None:
 def _remedy(path: Path, error: OSError) -> str:
     if error.errno not in _FULL:
         return ""
-    temporary = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  (named, not written to)
+    temporary = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  # nosec B108 # named, not written to
     if path.is_relative_to(temporary):
         return f"; free some space in {temporary}, or set TMPDIR to another folder"
     return "; free some space there, or choose another folder, and run the same command again"

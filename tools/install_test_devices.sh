@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what the tests of devices need: adb, sshd, qemu, a cross compiler, a real adbd (unpacked, not installed), and
+# Install what the tests need: adb, sshd, qemu, strace, a cross compiler, a real adbd (unpacked, not installed), and
 # an aarch64 C library with the LiteRT runtime. As root on Debian, without questions; quick when all is there.
 #
 #   tools/install_test_devices.sh [PYTHON]      PYTHON has pip; python3 by default
@@ -13,7 +13,7 @@ set -eu
 
 python=${1:-python3}
 cache=${OFA_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ofa-latency/test-devices}
-packages="adb openssh-server openssh-client qemu-user-static gcc g++-aarch64-linux-gnu iproute2 procps"
+packages="adb openssh-server openssh-client qemu-user-static gcc g++-aarch64-linux-gnu iproute2 procps strace"
 adbd="adbd android-libbase android-liblog android-libcutils android-libboringssl libc6 libstdc++6 libgcc-s1 \
 libprotobuf32t64 libbrotli1 liblz4-1 libzstd1 zlib1g libsystemd0 libcap2 libbsd0 libmd0 libxxhash0"
 aarch64="libc6 libstdc++6 libgcc-s1 zlib1g"

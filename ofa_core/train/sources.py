@@ -25,6 +25,7 @@ __all__ = [
     "open_sources",
 ]
 
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # whatever the name: the decoders of others are not reached
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 KINDS = ("imagefolder", "cifar10", "npz", "digits")
 
@@ -61,7 +62,7 @@ class Source(Protocol):
 
 def _decode(stream: Path | io.BytesIO, name: str) -> Image.Image:
     try:
-        with Image.open(stream) as image:
+        with Image.open(stream, formats=FORMATS) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableImageError(f"{name}: {error}") from error
