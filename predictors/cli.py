@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, run_app, to_file, to_folder
-from predictors.console import ROW_TITLES, row_texts, show_answer, show_rows
+from predictors.console import ROW_TITLES, row_texts, show_rows
 
 if TYPE_CHECKING:
-    from ofa_core.arch import Arch
+    from ofa_core.arch_lists import ArchList
     from ofa_core.measured_columns import ValueColumn
     from ofa_core.measured_files import MeasuredFile
     from ofa_core.space import Genomes, Space
+    from predictors.answers import TableAnswer
     from predictors.estimator import Estimator, Floats
-    from predictors.lut import LutPredictor
 
 __all__ = ["app", "main"]
 
@@ -43,7 +43,8 @@ def predict(
     arch: Annotated[
         Path,
         typer.Argument(
-            help="The architecture: JSON with ks, e, d, r, or a published net.config with its run.config.",
+            help="The architecture: JSON with ks, e, d, r, or a published net.config with its run.config. Or many: a "
+            "JSON list, JSON lines, a search's archive, or a CSV file; - is standard input.",
             show_default=False,
         ),
     ],
@@ -52,63 +53,73 @@ def predict(
     resolution: ResolutionOption = None,
     blocks: Annotated[bool, typer.Option("--blocks", help="Also show what each layer takes.")] = False,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that a table lacks.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each architecture.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each architecture and table.")] = False,
 ) -> None:
-    """Predict one architecture."""
-    from ofa_core.arch_json import arch_to_dict
+    """Predict one architecture, or many."""
     from ofa_core.errors import OfaError
+    from predictors import console
+    from predictors.answers import answer_by, answers_of
     from predictors.loading import default_luts
 
+    if as_json and as_csv:
+        raise typer.BadParameter("choose one of --json and --csv", param_hint="--csv")
     paths = lut or default_luts()
-    where, parsed = _read(arch, space, paths, resolution)
-    results = []
+    nets = _read(arch, space, paths, resolution)
+    if blocks and (nets.is_list or as_csv):
+        raise typer.BadParameter("the layers of one architecture are shown, not in CSV", param_hint="--blocks")
+    tables: list[TableAnswer] = []
     for path in paths:
         try:
-            results.append(_one(path, where, parsed, fill=fill, blocks=blocks))
+            tables.append(answer_by(path, nets.space, nets.genomes, fill=fill))
         except OfaError as error:
             if lut:
                 raise
             typer.echo(f"ofa-predict: {path} left out: {error}", err=True)
-    if not results:
+    for table in tables:
+        typer.echo(f"{table.lut}: {table.note}", err=True)
+    if not tables:
         typer.echo(
             "ofa-predict: no latency: there is no table for it. Measure one with ofa-profile, or name one with --lut.",
             err=True,
         )
-    answer: dict[str, Any] = {
-        "space": where.name,
-        "arch": arch_to_dict(parsed, where),
-        "mmacs": where.macs(parsed) / 1e6,
-        "params_m": where.params(parsed) / 1e6,
-        "predictions": results,
-    }
-    if as_json:
-        typer.echo(json.dumps(answer))
+    answers = answers_of(nets.space, nets.genomes, tables)
+    if as_csv:
+        console.write_csv(answers)
+    elif nets.is_list:
+        console.write_json_lines(answers) if as_json else console.show_list(answers)
     else:
-        show_answer(answer, blocks=blocks)
+        answer = next(answers.records())
+        if blocks:
+            for row, table in zip(answer["predictions"], tables, strict=True):
+                row["blocks"] = _blocks(table, nets)
+        typer.echo(json.dumps(answer)) if as_json else console.show_answer(answer, blocks=blocks)
 
 
-def _read(path: Path, space: str | None, paths: list[Path], resolution_px: int | None) -> tuple[Space, Arch]:
-    from ofa_core.arch_json import arch_from_dict, read_arch_dict
+def _read(path: Path, space: str | None, paths: list[Path], resolution_px: int | None) -> ArchList:
+    from ofa_core.arch_lists import ArchList, read_arch_list
     from ofa_core.formats.net_config import read_member
     from ofa_core.spaces import get_space
 
-    published = read_member(path, None if space is None else get_space(space), resolution_px)
-    if published is not None:
-        return published
-    record = read_arch_dict(path)
-    where = _space_of(space, record, paths)
-    return where, arch_from_dict(record, where, resolution_px=resolution_px)
+    named = None if space is None else get_space(space)
+    if str(path) != "-":
+        published = read_member(path, named, resolution_px)
+        if published is not None:
+            found, arch = published
+            return ArchList(found, found.encode([arch]), is_list=False)
+    return read_arch_list(
+        path,
+        lambda said: named or said or _covered_space(paths),
+        named=named is not None,
+        resolution_px=resolution_px,
+    )
 
 
-def _space_of(name: str | None, record: dict[str, Any], paths: list[Path]) -> Space:
-    """`--space`, else the file's, else the only one that the tables cover, else a usage error."""
-    from ofa_core.arch_json import space_name_of
+def _covered_space(paths: list[Path]) -> Space:
+    """The only space that the tables cover; a usage error where there is none or more."""
     from ofa_core.spaces import SPACE_NAMES, get_space
     from predictors.loading import spaces_of
 
-    named = name or space_name_of(record)
-    if named is not None:
-        return get_space(named)
     covered: dict[str, None] = {}
     for path in paths:
         covered.update(dict.fromkeys(spaces_of(path)))
@@ -118,46 +129,14 @@ def _space_of(name: str | None, record: dict[str, Any], paths: list[Path]) -> Sp
     raise typer.BadParameter(f"the architecture names no space; {which}", param_hint="--space")
 
 
-def _one(path: Path, space: Space, arch: Arch, *, fill: bool, blocks: bool) -> dict[str, Any]:
-    from ofa_core.errors import MissingBlockError
-    from predictors.loading import load_latency
-
-    predictor = load_latency(path, space, fill=fill)
-    try:
-        y, low, high = (float(values[0]) for values in predictor.predict([arch], return_interval=True))
-    except MissingBlockError as error:
-        raise MissingBlockError(f"{path}: {error}; --fill estimates what is missing") from error
-    table, context = predictor.lut, predictor.context
-    result: dict[str, Any] = {
-        "lut": str(path),
-        "device": predictor.label if context is None else context.device,
-        "latency_ms": y,
-        "low_ms": None if low != low else low,
-        "high_ms": None if high != high else high,
-        "calibrated": predictor.calibrated,
-        "n_filled": len(table.filled_blocks(arch)) if table else 0,
-        **_energy(table, arch),
-    }
-    typer.echo(f"{path}: {predictor.note}", err=True)
-    if blocks:
-        result["blocks"] = _blocks(table, space, arch) if table else []
-        if not table:
-            typer.echo(f"{path}: knows whole networks only, so there is nothing to say of single layers", err=True)
-    return result
-
-
-def _energy(predictor: LutPredictor | None, arch: Arch) -> dict[str, float | None]:
-    """Millijoules per batch above idle, and their 90 % interval; None where the table has no energy beside it."""
-    if predictor is None or predictor.energy_ is None:
-        return {"energy_mj": None, "energy_low_mj": None, "energy_high_mj": None}
-    mj, margin = float(predictor.energy_mj([arch])[0]), predictor.energy_.margin()
-    return {"energy_mj": mj, "energy_low_mj": mj / margin, "energy_high_mj": mj * margin}
-
-
-def _blocks(predictor: LutPredictor, space: Space, arch: Arch) -> list[dict[str, Any]]:
+def _blocks(answer: TableAnswer, nets: ArchList) -> list[dict[str, Any]]:
+    if answer.table is None:
+        typer.echo(f"{answer.lut}: predicts whole networks only; per-layer latencies are not available", err=True)
+        return []
+    (arch,) = nets.space.decode(nets.genomes)
     rows = []
-    for block in space.blocks(arch):
-        entry = predictor.table.find(block, arch.resolution_px)
+    for block in nets.space.blocks(arch):
+        entry = answer.table.table.find(block, arch.resolution_px)
         assert entry is not None
         rows.append(
             {

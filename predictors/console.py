@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-__all__ = ["ROW_TITLES", "row_texts", "show_answer", "show_rows"]
+if TYPE_CHECKING:
+    from predictors.answers import Answers
 
+__all__ = ["ROW_TITLES", "row_texts", "show_answer", "show_list", "show_rows", "write_csv", "write_json_lines"]
+
+MAX_DRAWN = 200  # networks of a drawn table
 ROW_TITLES = ("device", "model", "N", "Spearman", "Kendall", "MAPE %", "RMSPE %", "in 5 %", "in 10 %", "coverage %")
 
 
@@ -42,11 +49,9 @@ def show_answer(answer: dict[str, Any], *, blocks: bool) -> None:
     columns = ("device", "latency ms", "90 % interval", *(["energy mJ"] if energy else []), "file", "estimated blocks")
     rows = [
         (
-            row["device"],
-            f"{row['latency_ms']:.3f}",
-            "unknown" if row["low_ms"] is None else f"{row['low_ms']:.3f} to {row['high_ms']:.3f}",
+            *_latency_texts(row),
             *([_energy_text(row)] if energy else []),
-            f"{row['lut']}{'' if row['calibrated'] else ' (sum, not calibrated)'}",
+            _file_text(row),
             str(row["n_filled"]),
         )
         for row in answer["predictions"]
@@ -63,6 +68,59 @@ def show_answer(answer: dict[str, Any], *, blocks: bool) -> None:
                 for b in row["blocks"]
             ]
             _table(console, Table, ("block", "M MACs", "latency ms"), parts)
+
+
+def show_list(answers: Answers) -> None:
+    """Print a line for each network and table; on a terminal a short list is a drawn table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    energy = any(table.has_energy for table in answers.tables)
+    counts = ("net", "px", "depths", "M MACs", "M parameters")
+    latency = ("device", "latency ms", "90 % interval", *(["energy mJ"] if energy else []), "file")
+    titles = (*counts, *(latency if answers.tables else ()))
+    if len(answers.genomes) <= MAX_DRAWN:
+        _table(Console(highlight=False), Table, titles, list(_list_rows(answers, energy=energy)))
+        return
+    sys.stdout.write("\t".join(titles) + "\n")
+    sys.stdout.writelines("\t".join(row) + "\n" for row in _list_rows(answers, energy=energy))
+
+
+def _list_rows(answers: Answers, *, energy: bool) -> Iterator[tuple[str, ...]]:
+    from ofa_core.genomes import depths_of
+
+    depths = depths_of(answers.space, answers.genomes)
+    for i, px in enumerate(answers.genomes[:, 0].tolist()):
+        counts = (f"{answers.mmacs[i]:.1f}", f"{answers.params_m[i]:.2f}")
+        network = (str(i + 1), str(px), "-".join(map(str, depths[i].tolist())), *counts)
+        for table in answers.tables:
+            row = table.record(i)
+            yield (*network, *_latency_texts(row), *([_energy_text(row)] if energy else []), _file_text(row))
+        if not answers.tables:
+            yield network
+
+
+def write_json_lines(answers: Answers) -> None:
+    """Print a JSON object for each network, in the form of `--json`."""
+    sys.stdout.writelines(json.dumps(record) + "\n" for record in answers.records())
+
+
+def write_csv(answers: Answers) -> None:
+    """Print a CSV row for each network and table."""
+    from predictors.answers import CSV_COLUMNS
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows(answers.rows())
+
+
+def _latency_texts(row: dict[str, Any]) -> tuple[str, str, str]:
+    interval = "unknown" if row["low_ms"] is None else f"{row['low_ms']:.3f} to {row['high_ms']:.3f}"
+    return row["device"], f"{row['latency_ms']:.3f}", interval
+
+
+def _file_text(row: dict[str, Any]) -> str:
+    return f"{row['lut']}{'' if row['calibrated'] else ' (sum, not calibrated)'}"
 
 
 def _energy_text(row: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
@@ -168,11 +169,18 @@ class LutPredictor(Estimator):
         self.predict([arch])
         return self.table_.latency_ms
 
-    def filled_blocks(self, arch: Arch) -> list[BlockSpec]:
-        """The layers of `arch` whose latency is an estimate (asks for them to be estimated if need be)."""
-        self._point(as_space(self.space).encode([arch]))
-        entries = [(block, self.table_.find(block, arch.resolution_px)) for block in as_space(self.space).blocks(arch)]
-        return [block for block, entry in entries if entry is not None and entry.status == "filled"]
+    def filled_counts(self, genomes: Genomes) -> NDArray[np.int64]:
+        """(n,) layers of networks whose latency is an estimate (asks for them to be estimated if need be)."""
+        self._point(genomes)
+        if not any(entry.status == "filled" for entry in self.table_.entries.values()):
+            return np.zeros(len(genomes), dtype=np.int64)
+
+        def is_filled(block: BlockSpec, px: int) -> float:
+            entry = self.table_.find(block, px)
+            return float(entry is not None and entry.status == "filled")
+
+        pixels = np.unique(genomes[:, 0]).tolist()
+        return DenseTable.build(as_space(self.space), pixels, is_filled).sum(genomes).astype(np.int64)
 
     def sum_ms(self, genomes: Genomes) -> Floats:
         """The plain sums of (n, 1 + n_slots) genomes, not calibrated."""

@@ -295,7 +295,12 @@ def _stability(result: Any) -> int:
 def verify(
     lut: LutOption,
     nets: Annotated[int | None, typer.Option(min=1, help="Measure this many random sub-nets.")] = None,
-    arch: Annotated[list[Path] | None, typer.Option(help="Measure this architecture file. Repeatable.")] = None,
+    arch: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Measure the architectures of this file: one, a list, CSV, or - for standard input. Repeatable."
+        ),
+    ] = None,
     candidates: Annotated[
         Path | None, typer.Option(help="Measure a candidates.json, and refit the table's calibration with it.")
     ] = None,

@@ -108,18 +108,25 @@ def verify_archs(
     """The sub-nets that `verify` was asked to measure, and their space; `resolution_px` is the input size of `arch`."""
     import numpy as np
 
-    from ofa_core.arch_json import arch_from_dict, read_arch_dict, space_name_of
+    from ofa_core.arch_lists import read_arch_list
+    from ofa_core.space_record import require_space
     from ofa_core.spaces import get_space
     from profiler.plan import reference_archs
-    from profiler.verify import load_calibration, read_candidates
+    from profiler.verify import load_calibration
 
     networks = load_calibration(lut, table)[1]
     if nets is None:
-        records = read_candidates(candidates) if candidates else [read_arch_dict(path) for path in arch or ()]
-        named = space or next(filter(None, map(space_name_of, records)), None) or only_space(table, networks)
-        the_space = get_space(named)
-        archs = (arch_from_dict(record, the_space, resolution_px=resolution_px) for record in records)
-        return the_space, list(dict.fromkeys(archs))
+        named = None if space is None else get_space(space)
+
+        def choose(said: Space | None) -> Space:
+            return named or said or get_space(only_space(table, networks))
+
+        paths = [candidates] if candidates else arch or []
+        found = [read_arch_list(p, choose, named=named is not None, resolution_px=resolution_px) for p in paths]
+        for path, other in zip(paths, found, strict=True):
+            require_space(other.space, found[0].space, path)
+        the_space = found[0].space
+        return the_space, list(dict.fromkeys(the_space.decode(np.concatenate([nets.genomes for nets in found]))))
     the_space = get_space(space or only_space(table, networks))
     pixels = table.input_sizes() if fill else table.resolutions(the_space)
     if resolutions:

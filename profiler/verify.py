@@ -11,12 +11,10 @@ and it is taken out of the sub-nets' latencies, which so are given for the state
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -44,7 +42,6 @@ __all__ = [
     "job_of",
     "load_calibration",
     "measure_again",
-    "read_candidates",
     "verify",
 ]
 
@@ -168,21 +165,6 @@ def load_calibration(path: Path, table: LatencyTable) -> tuple[Calibration | Non
     beside = networks_path(path)
     networks = read_networks(beside, table.context) if beside.exists() else []
     return calibration_of(networks, table), networks
-
-
-def read_candidates(path: Path) -> list[dict[str, Any]]:
-    """Read a candidates.json of ofa-search: dictionaries with an `arch` each.
-
-    Raises:
-        OfaError: it is none.
-    """
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise OfaError(f"{path}: not JSON: {error}") from error
-    if not isinstance(data, list) or not all(isinstance(item, dict) and "arch" in item for item in data) or not data:
-        raise OfaError(f'{path}: a list of {{"arch": {{...}}, ...}} is expected, as ofa-search writes it')
-    return data
 
 
 def verify(

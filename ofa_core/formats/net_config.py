@@ -20,6 +20,7 @@ from ofa_core.arch import Arch
 from ofa_core.arch_json import read_arch_dict, resolution_of
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec, make_divisible
+from ofa_core.csvrows import read_text as read_csv_text
 from ofa_core.errors import ArchError, FormatError, OfaError
 from ofa_core.formats.config_layers import fraction, parse_conv, parse_head, parse_residual_block, shown
 from ofa_core.space import Space, check_resolution
@@ -149,7 +150,7 @@ def read_member(path: Path, space: Space | None = None, resolution_px: int | Non
         FormatError: for a damaged file.
         ArchError: if no space has such a network, or `space` has not, naming the layer; or nothing says the image size.
     """
-    if not path.is_dir() and not _is_net_config(read_arch_dict(path)):
+    if not path.is_dir() and not _is_net_config(path):
         return None
     config = read_net_config(path, resolution_px=resolution_px)
     found = find_space(config) if space is None else space.with_classes(config.n_classes)
@@ -178,8 +179,10 @@ def _resized(blocks: tuple[BlockSpec, ...], resolution_px: int) -> tuple[BlockSp
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _is_net_config(record: Mapping[str, Any]) -> bool:
-    return "first_conv" in record or "input_stem" in record  # the stem of MobileNetV3 and ProxylessNAS, or of ResNets
+def _is_net_config(path: Path) -> bool:
+    """True for a file of one dictionary with the stem of MobileNetV3 and ProxylessNAS, or of ResNets."""
+    text = read_csv_text(path)
+    return text.lstrip().startswith("{") and ("first_conv" in text or "input_stem" in text)
 
 
 def read_net_config(path: Path, run_config: Path | None = None, *, resolution_px: int | None = None) -> NetConfig:

@@ -71,8 +71,10 @@ def test_fill_supplies_and_counts(space, make_table, make_networks):
     assert ((low < y) & (y < high)).all()
     assert predictor.n_filled > 0
     assert predictor.resolutions == space.resolutions
-    assert len(predictor.filled_blocks(space.largest(192))) > 5
-    assert predictor.filled_blocks(space.largest(160)) == []
+    counts = predictor.filled_counts(space.encode([space.largest(192), space.largest(160)]))
+    entries = [predictor.table.find(block, 192) for block in space.blocks(space.largest(192))]
+    assert counts.tolist() == [sum(entry is not None and entry.status == "filled" for entry in entries), 0]
+    assert counts[0] > 5
     assert LutPredictor(space, fill=True).fit(table).n_filled == predictor.n_filled
 
 

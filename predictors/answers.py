@@ -1,0 +1,181 @@
+"""What `ofa-predict` answers for networks, one or a hundred thousand: counts, and latencies by each table.
+
+Everything is computed for many networks at once, in arrays; a dictionary of a network is made when it is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.dense import DenseTable
+from ofa_core.errors import MissingBlockError
+from ofa_core.genomes import padded_lists
+from ofa_core.space import Genomes, Space
+from predictors.estimator import Floats
+from predictors.loading import load_latency
+from predictors.lut import LutPredictor
+
+__all__ = ["CSV_COLUMNS", "Answers", "TableAnswer", "answer_by", "answers_of"]
+
+CHUNK = 8192
+_LIST_COLUMNS = ("ks", "e", "d")
+_NUMBERS = ("latency_ms", "low_ms", "high_ms")
+_ENERGIES = ("energy_mj", "energy_low_mj", "energy_high_mj")
+# A prediction is no measurement: `predicted_ms` is not taken for one where the file is read again.
+CSV_COLUMNS = (
+    "net", "space", "ks", "e", "d", "r", "mmacs", "params_m",
+    "lut", "device", "predicted_ms", "low_ms", "high_ms", "calibrated", "n_filled", *_ENERGIES,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TableAnswer:
+    """What one table, or another file of `--lut`, says of n networks.
+
+    Attributes:
+        lut: the file.
+        device: its device.
+        calibrated: True if whole networks correct it.
+        note: how good it is, for people.
+        latency_ms: (n,) milliseconds per batch.
+        low_ms: (n,) lower end of the 90 % interval; NaN where unknown, as below.
+        high_ms: (n,) upper end.
+        n_filled: (n,) layers whose latency is an estimate.
+        energy_mj: (n,) millijoules per batch above idle.
+        energy_margin: factor of its 90 % interval.
+        table: the table; None for a file that knows whole networks alone.
+    """
+
+    lut: str
+    device: str
+    calibrated: bool
+    note: str
+    latency_ms: Floats
+    low_ms: Floats
+    high_ms: Floats
+    n_filled: NDArray[np.int64]
+    energy_mj: Floats
+    energy_margin: float
+    table: LutPredictor | None
+
+    @property
+    def has_energy(self) -> bool:
+        """True if energy is known beside the table."""
+        return not bool(np.isnan(self.energy_mj).all())
+
+    def record(self, i: int) -> dict[str, Any]:
+        """The answer for network i, in the form of `--json`."""
+        energy = float(self.energy_mj[i])
+        energies = (energy, energy / self.energy_margin, energy * self.energy_margin)
+        return {
+            "lut": self.lut,
+            "device": self.device,
+            **{name: _known(getattr(self, name)[i]) for name in _NUMBERS},
+            "calibrated": self.calibrated,
+            "n_filled": int(self.n_filled[i]),
+            **dict(zip(_ENERGIES, map(_known, energies), strict=True)),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is known of n networks.
+
+    Attributes:
+        space: their space.
+        genomes: (n, 1 + n_slots).
+        mmacs: (n,) millions of multiply-accumulates.
+        params_m: (n,) millions of parameters.
+        tables: one answer for each table.
+    """
+
+    space: Space
+    genomes: Genomes
+    mmacs: Floats
+    params_m: Floats
+    tables: tuple[TableAnswer, ...]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One dictionary for each network, in the form of `--json`."""
+        for i, lists in enumerate(self._lists()):
+            yield {
+                "space": self.space.name,
+                "arch": {"wid": None, **lists, "r": [int(self.genomes[i, 0])]},
+                "mmacs": float(self.mmacs[i]),
+                "params_m": float(self.params_m[i]),
+                "predictions": [table.record(i) for table in self.tables],
+            }
+
+    def rows(self) -> Iterator[list[Any]]:
+        """The fields of `CSV_COLUMNS`, one row for each network and table; without tables, one for each network."""
+        for i, lists in enumerate(self._lists()):
+            texts = ["[" + ",".join(map(str, lists[name])) + "]" for name in _LIST_COLUMNS]
+            counts = [repr(float(self.mmacs[i])), repr(float(self.params_m[i]))]
+            network = [i + 1, self.space.name, *texts, int(self.genomes[i, 0]), *counts]
+            for table in self.tables:
+                yield [*network, *("" if v is None else v for v in table.record(i).values())]
+            if not self.tables:
+                yield [*network, *[""] * (len(CSV_COLUMNS) - len(network))]
+
+    def _lists(self) -> Iterator[dict[str, list[int]]]:
+        for start in range(0, len(self.genomes), CHUNK):
+            arrays = padded_lists(self.space, self.genomes[start : start + CHUNK])
+            for lists in zip(*(array.tolist() for array in arrays), strict=True):
+                yield dict(zip(_LIST_COLUMNS, lists, strict=True))
+
+
+def answers_of(space: Space, genomes: Genomes, tables: list[TableAnswer]) -> Answers:
+    """Count the networks, and put the answers of the tables beside."""
+    pixels = np.unique(genomes[:, 0]).tolist()
+    macs = DenseTable.build(space, pixels, lambda block, _: float(block.macs))
+    params = DenseTable.build(space, pixels, lambda block, _: float(block.params))
+    return Answers(space, genomes, macs.sum(genomes) / 1e6, params.sum(genomes) / 1e6, tuple(tables))
+
+
+def answer_by(path: Path, space: Space, genomes: Genomes, *, fill: bool) -> TableAnswer:
+    """Predict networks by one file.
+
+    Args:
+        path: what `load_latency` reads.
+        space: of the networks.
+        genomes: (n, 1 + n_slots).
+        fill: estimate blocks that a table lacks.
+
+    Raises:
+        MissingBlockError: if the table lacks a block of a network.
+    """
+    predictor = load_latency(path, space, fill=fill)
+    chunks = [genomes[start : start + CHUNK] for start in range(0, len(genomes), CHUNK)]
+    try:
+        parts = [predictor.predict(chunk, return_interval=True) for chunk in chunks]
+    except MissingBlockError as error:
+        raise MissingBlockError(f"{path}: {error}; --fill estimates what is missing") from error
+    latency_ms, low_ms, high_ms = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    table, context = predictor.lut, predictor.context
+    energy_mj, margin = np.full(len(genomes), np.nan), 1.0
+    if table is not None and table.energy_ is not None:
+        energy_mj = np.concatenate([table.energy_mj(chunk) for chunk in chunks])
+        margin = table.energy_.margin()
+    return TableAnswer(
+        lut=str(path),
+        device=predictor.label if context is None else context.device,
+        calibrated=predictor.calibrated,
+        note=predictor.note,
+        latency_ms=latency_ms,
+        low_ms=low_ms,
+        high_ms=high_ms,
+        n_filled=np.zeros(len(genomes), dtype=np.int64) if table is None else table.filled_counts(genomes),
+        energy_mj=energy_mj,
+        energy_margin=margin,
+        table=table,
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
