@@ -269,5 +269,7 @@ def out_file_or_folder(text: str | Path) -> Path:
 
 
 def _fail(prog: str, message: str) -> int:
-    sys.stderr.write(f"{prog}: {' '.join(message.split())}\n")
+    """Print an error as one line, in which nothing is left that a terminal would obey."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
+    sys.stderr.write(f"{prog}: {line}\n")
     return EXIT_KNOWN_ERROR

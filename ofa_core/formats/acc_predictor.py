@@ -234,17 +234,13 @@ def _read_npz(path: Path, space: Space | None) -> PublishedAccuracyPredictor:
 def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
     with needed_for(f"reading {path} (a .npz made from it does not)", extra="torch"):
         import torch
-    from pickle import UnpicklingError
 
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, KeyError, EOFError, OSError, AttributeError, UnpicklingError) as error:
-        raise FormatError(f"{path}: no file of torch weights: {type(error).__name__}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise FormatError(f"{path}: holds a {type(state).__name__}; named weights are expected")
-    return {str(name): value.detach().to(torch.float32).numpy() for name, value in state.items()}
+        from ofa_core.formats.state_dicts import state_in
+        from ofa_core.formats.torch_files import read_torch
+    state = state_in(read_torch(path), str(path))
+    if all(name.startswith("module.") for name in state):  # as torch's parallel wrappers write it
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return {name: value.detach().to(torch.float32).numpy() for name, value in state.items()}
 
 
 def _from_state(

@@ -6,14 +6,15 @@ The public code has several spellings of one layout (public code, `load_state_di
     legacy    blocks.1.mobile_inverted_conv.depth_conv.bn.bn.weight     (the files that were released)
     plain     blocks.1.conv.depth_conv.bn.weight                        (specialised nets: no elastic wrappers)
 
-Reading accepts all of them, mixed too. Every key is accounted for: one that is missing, left over, doubled or of
-another shape is an error that names it, since a checkpoint that is filled in by halves still gives plausible numbers.
+Reading accepts all of them, mixed too, in the wrappers of other trainers (`state_dicts.py`). Every key is accounted
+for: one that is missing, left over, doubled or of another shape is an error that names it, since a checkpoint that is
+filled in by halves still gives plausible numbers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from torch import Tensor
 from ofa_core.arch import Arch
 from ofa_core.errors import FormatError
 from ofa_core.formats.net_config import NetConfig, read_net_config
+from ofa_core.formats.state_dicts import find_states, is_counter, key_of, listed, state_in, without_prefix
 from ofa_core.formats.torch_files import read_torch, write_torch
 from ofa_core.nn.initial import bn_eps
 from ofa_core.nn.subnet import SubNet
@@ -182,23 +184,64 @@ def load_published(net: Supernet | SubNet, state: Mapping[str, Tensor], source: 
         FormatError: naming the keys that are missing, left over or doubled, or the first one of another shape.
     """
     given: dict[str, Tensor] = {}
-    for name, tensor in state.items():
+    for name, tensor in without_prefix(state, source).items():
         if _canonical(name) in given:
-            raise FormatError(f"{source}: {name} is there twice, in two spellings")
+            raise FormatError(f"{source}: {listed([name])} is there twice, in two spellings")
         given[_canonical(name)] = tensor
     wanted = {_canonical(name): key for key, name in published_names(net).items()}
-    for what, keys in (("is missing", wanted.keys() - given.keys()), ("has no place", given.keys() - wanted.keys())):
-        if keys:
-            raise FormatError(f"{source}: {_some(sorted(keys))} {what}; is it a checkpoint of this network?")
+    _check_names(net, wanted, given, source)
     own = net.state_dict()
-    for name, key in wanted.items():
+    for name in given:
+        key = wanted[name]
         if given[name].shape != own[key].shape:
             raise FormatError(
                 f"{source}: {name} is {tuple(given[name].shape)}, this network has {tuple(own[key].shape)}"
             )
     with torch.no_grad():
         for name, key in wanted.items():
-            own[key].copy_(given[name])
+            if name in given:
+                own[key].copy_(given[name])
+            else:
+                own[key].zero_()  # a counter of batches
+
+
+def _check_names(net: Supernet | SubNet, wanted: Mapping[str, str], given: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights of another network, naming what is missing and what is left over."""
+    missing = sorted(name for name in wanted.keys() - given.keys() if not is_counter(name))
+    left_over = sorted(given.keys() - wanted.keys())
+    if isinstance(net, Supernet) and any(map(_is_matrix, missing)) and not any(map(_is_matrix, given)):
+        raise FormatError(f"{source}: no kernel matrices: {_fixed_kernels(net.space, given)}")
+    parts = []
+    if missing:
+        parts.append(f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    if left_over:
+        parts.append(f"{listed(left_over)} {'has' if len(left_over) == 1 else 'have'} no place")
+    if parts:
+        raise FormatError(f"{source}: {', and '.join(parts)}; is it a checkpoint of this network?")
+
+
+def _is_matrix(name: str) -> bool:
+    return name.endswith("_matrix")
+
+
+def _fixed_kernels(space: Space, given: Mapping[str, Tensor]) -> str:
+    """What to do with a supernet whose kernels were never transformed, by the kernels that it has."""
+    kernels: dict[int, set[int]] = {}
+    for slot, stage in enumerate(space.slot_stages):
+        weight = given.get(f"blocks.{slot + 1}.conv.depth_conv.conv.weight")
+        if weight is not None and weight.ndim == 4:
+            kernels.setdefault(stage, set()).add(weight.shape[-1])
+    if {len(sizes) for sizes in kernels.values()} != {1}:
+        return f"a supernet of {space.name} has them for the kernels {', '.join(map(str, space.kernels))}"
+    sizes = {stage + 1: next(iter(sizes)) for stage, sizes in kernels.items()}
+    if len(set(sizes.values())) == 1:
+        k = next(iter(sizes.values()))
+        return (
+            f"a supernet whose kernels are fixed at {k}; give its space as a TOML file with [space], "
+            f'name = "{space.name}" and kernels = [{k}]'
+        )
+    shown = ", ".join(f"{k} in stage {stage}" for stage, k in sizes.items())
+    return f"a supernet with fixed kernels ({shown}); kernels that differ between the stages are not supported yet"
 
 
 def to_published(net: Supernet | SubNet, spelling: Spelling = "current") -> dict[str, Tensor]:
@@ -213,16 +256,16 @@ def write_published(path: Path, net: Supernet | SubNet, spelling: Spelling = "cu
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a file of weights: `{"state_dict": ...}` or the bare dictionary.
+    """Read a file of weights: the bare dictionary, or one inside whatever a trainer wraps it in.
+
+    Args:
+        path: the file, or `FILE#KEY` where it holds several sets of weights.
 
     Raises:
-        FormatError: for a file that is none.
+        FormatError: for a file that has none, or several.
     """
-    content = read_torch(path)
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise FormatError(f"{path}: no state dict; it needs names and tensors, or those under 'state_dict'")
-    return state
+    file, key = key_of(path)
+    return state_in(read_torch(file), str(file), key)
 
 
 def read_specialised(net_config: Path, weights: Path, resolution_px: int | None = None) -> tuple[SubNet, NetConfig]:
@@ -288,7 +331,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         FormatError: for another file; a published one is named as such, since its space and preprocessing are unknown.
     """
-    return checkpoint_from_dict(read_torch(path), str(path))
+    return checkpoint_from_dict(read_torch(key_of(path)[0]), str(path))
 
 
 def read_space_of(path: Path) -> Space:
@@ -302,7 +345,9 @@ def read_space_of(path: Path) -> Space:
 
 def _space_in(content: Any, source: str) -> Space:
     if not isinstance(content, dict) or "schema" not in content:
-        hint = "; it looks like a published state dict: name its space and preprocessing" if _is_state(content) else ""
+        hint = (
+            "; it looks like a published state dict: name its space and preprocessing" if find_states(content) else ""
+        )
         raise FormatError(f"{source}: not a checkpoint of this project{hint}")
     if content["schema"] != SCHEMA:
         raise FormatError(f"{source}: schema {content['schema']}, this version reads {SCHEMA}")
@@ -334,15 +379,3 @@ def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
         net = SubNet(space.blocks(arch), bn_eps=bn_eps(space))
     load_published(net, state, source)
     return Checkpoint(net.eval(), space, arch, preprocessing)
-
-
-def _is_state(content: object) -> bool:
-    return isinstance(content, dict) and (
-        "state_dict" in content or any(isinstance(v, Tensor) for v in content.values())
-    )
-
-
-def _some(keys: Iterable[str], shown: int = 3) -> str:
-    keys = list(keys)
-    more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
-    return ", ".join(keys[:shown]) + more

@@ -1,12 +1,20 @@
-"""Files of torch: plain values and tensors, read without running anything, written whole or not at all."""
+"""Files of torch: plain values and tensors, read without running anything, written whole or not at all.
+
+Trainers store figures beside the weights, often as numpy scalars (`best_acc`), or their options (argparse). These types
+are harmless and allowed; every other one is refused by torch, and named.
+"""
 
 from __future__ import annotations
 
+import argparse
 import io
 import pickle
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ofa_core.atomic import write_bytes
@@ -19,6 +27,7 @@ _DAMAGE = (
     RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
     OverflowError, MemoryError,
 )  # fmt: skip
+_SCALAR_TYPES = "?bBhHiIlLqQefdgFDSU"
 
 
 def read_torch(path: Path) -> Any:
@@ -28,12 +37,38 @@ def read_torch(path: Path) -> Any:
         FormatError: for a file that is missing or damaged, or that holds more than plain values and tensors.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on how the file was written
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
     except _DAMAGE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise FormatError(f"{path}: not a readable checkpoint ({reason})") from error
+        raise FormatError(f"{path}: not a readable checkpoint: {_reason(error)}") from error
+
+
+def _harmless() -> list[Any]:
+    """What a file may hold besides: numpy scalars, as numpy 1 and 2 write them, and the options of argparse."""
+    scalar = np.float64(0).__reduce__()[0]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [*names, np.dtype, *{type(np.dtype(code)) for code in _SCALAR_TYPES}, argparse.Namespace]
+
+
+def _reason(error: Exception) -> str:
+    """Why torch could not read a file, in one line: its own text is a page long and coloured."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error).strip() or type(error).__name__)
+    refused = re.search(r"GLOBAL (\S{1,100})", text)
+    if refused and "not an allowed global" in text:
+        return (
+            f"it holds a {_printable(refused[1])}, which might run code and is not read; save the weights alone, by "
+            "torch.save(net.state_dict(), FILE)"
+        )
+    text = text.rpartition("WeightsUnpickler error: ")[2].splitlines()[0]
+    text = _printable(" ".join(text.split()))
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def write_torch(path: Path, content: dict[str, Any]) -> None:

@@ -224,6 +224,21 @@ sys.exit(run_app(app, [], prog="prog"))
     assert error == ""
 
 
+def test_an_error_is_one_line_that_a_terminal_prints_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    app = new_app("x")
+
+    @app.callback()
+    def default() -> None:
+        raise OfaError("key \x1b[31mred\x07\x9b2J\r\n  next \u202eline")
+
+    assert run_app(app, [], prog="prog") == 1
+    assert capsys.readouterr().err == "prog: key \\x1b[31mred\\x07\\x9b2J next \\u202eline\n"
+
+
+def test_the_default_of_an_output_file_is_taken_like_a_word() -> None:
+    assert out_file(Path("new.csv")) == out_file("new.csv") == Path("new.csv")
+
+
 @pytest.mark.parametrize("text", ["", ".", "/", "folder", "new/", "/dev/null", "file/below"])
 def test_what_can_be_no_file_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.chdir(tmp_path)

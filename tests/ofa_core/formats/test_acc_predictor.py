@@ -298,7 +298,7 @@ def test_a_damaged_npz_is_one_clear_error(tmp_path: Path, seed: int) -> None:
 def test_files_of_torch_that_are_no_predictor(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     for name, content, message in (
-        ("list", [1, 2], "holds a list"),
+        ("list", [1, 2], "no state dict; it needs names and tensors"),
         ("names", {"conv.weight": torch.zeros(3)}, "0.weight or layers.0.0.weight is expected"),
         ("nan", {"0.weight": torch.full((1, 128), float("nan")), "0.bias": torch.zeros(1)}, "not finite"),
         ("shape", {"0.weight": torch.zeros(1, 99), "0.bias": torch.zeros(1)}, "99 inputs; mbv3-w1.2 takes 120"),
@@ -308,8 +308,26 @@ def test_files_of_torch_that_are_no_predictor(tmp_path: Path) -> None:
         with pytest.raises(OfaError, match=message):
             read_acc_predictor(tmp_path / name)
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(FormatError, match="no file of torch weights"):
+    with pytest.raises(FormatError, match="not a readable checkpoint"):
         read_acc_predictor(tmp_path / "text")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("wrap", ["module.", "model", "state_dict", "beside"])
+def test_a_predictor_in_the_wrappers_of_a_trainer(tmp_path: Path, wrap: str) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    state = {"0.weight": torch.tensor(rng.normal(size=(1, 128)), dtype=torch.float32), "0.bias": torch.zeros(1)}
+    torch.save(state, tmp_path / "plain.pth")
+    wrapped: dict[str, Any] = {wrap: state, "best_loss": np.float64(0.1)}
+    if wrap == "module.":
+        wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+    elif wrap == "beside":
+        wrapped = {"model": {"state_dict": state}, "optimizer": {"exp_avg.weight": torch.zeros(1)}}
+    torch.save(wrapped, tmp_path / "wrapped.pth")
+    plain, other = (read_acc_predictor(tmp_path / f"{name}.pth") for name in ("plain", "wrapped"))
+    genomes = plain.space.sample_genomes(5, rng, (224,))
+    assert np.array_equal(plain.predict(genomes), other.predict(genomes))
 
 
 @pytest.mark.torch
@@ -321,6 +339,6 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"0.weight": Bomb()}, tmp_path / "p.pth")
-    with pytest.raises(FormatError, match="no file of torch weights"):
+    with pytest.raises(FormatError, match="not a readable checkpoint"):
         read_acc_predictor(tmp_path / "p.pth")
     assert not (tmp_path / "ran").exists()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
@@ -182,6 +185,29 @@ def test_a_published_supernet_needs_its_space_and_preprocessing(capsys, tmp_path
     assert (code, "name its search space with --space" in err) == (1, True)
     code, _, err = run(capsys, "evaluate", tmp_path / "p.pth", "--preprocessing", "haf", "--space", "tiny")
     assert (code, "preprocessing 'haf': one of" in err) == (1, True)
+
+
+def test_a_supernet_in_the_wrappers_of_another_trainer(capsys, weights, arch, tmp_path):
+    state = torch.load(weights, weights_only=True)["state_dict"]
+    named = {f"module.{name}": tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    best = np.float64(76.4)
+    torch.save({"model": named, "best_acc": best, "args": argparse.Namespace(lr=best)}, tmp_path / "other.pth")
+    named_space = ["--space", "tiny", "--preprocessing", "half"]
+    code, out, err = run(capsys, "evaluate", tmp_path / "other.pth", "--arch", arch, *named_space)
+    assert code == 0, err
+    assert out == run(capsys, "evaluate", weights, "--arch", arch)[1]
+    torch.save({"state_dict": state, "state_dict_ema": named}, tmp_path / "two.pth")
+    code, _, err = run(capsys, "evaluate", tmp_path / "two.pth", "--arch", arch, *named_space)
+    assert (code, "choose one as FILE#KEY" in err, len(err.splitlines())) == (1, True, 1)
+    assert run(capsys, "evaluate", f"{tmp_path}/two.pth#state_dict_ema", "--arch", arch, *named_space)[1] == out
+
+
+def test_a_supernet_of_fixed_kernels_is_said_to_be_one(capsys, arch, tmp_path):
+    write_published(tmp_path / "fixed.pth", Supernet(replace(tiny(), kernels=(3,)), seed=1))
+    words = ["evaluate", tmp_path / "fixed.pth", "--arch", arch, "--preprocessing", "half", "--space"]
+    code, _, err = run(capsys, *words, "tiny")
+    assert code == 1
+    assert 'kernels are fixed at 3; give its space as a TOML file with [space], name = "tiny" and kernels = [3]' in err
 
 
 @pytest.mark.parametrize(
