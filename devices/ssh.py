@@ -30,7 +30,9 @@ from devices.device import (
     checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
+from devices.known_hosts import PARAMIKO_ERRORS
 from devices.posix import BACKOFF_S, HOLD_WORK_DIR, MAKE_WORK_DIR, MISSING, command_line, kill_script, new_token
+from devices.sftp import QUIET_S, bounded, fetch, open_sftp, transfer_s
 from devices.ssh_channel import SshChannel
 from devices.ssh_config import Host, resolve
 from devices.ssh_link import NotWelcomeError, connect
@@ -41,7 +43,6 @@ __all__ = ["SshDevice", "open_target"]
 _START_S = 30.0
 _CHUNK_BYTES = 1 << 18
 _WORK_DIR = re.compile(r"/([^/\0]+/){0,64}ofa-latency-[A-Za-z0-9]{6}")
-_LOST = (paramiko.SSHException, EOFError, OSError)
 
 
 class SshDevice(ClosedAtExit):
@@ -125,9 +126,11 @@ class SshDevice(ClosedAtExit):
         session = self._session()
         channel = SshChannel(session, argv[0], self._kill)
         try:
-            session.exec_command(command_line(argv, self.work_dir, self._token))  # nosec B601 # each word is quoted
+            with bounded(session.get_transport(), _START_S, f"{self.name}: starting {argv[0]}"):
+                # Each word is quoted.
+                session.exec_command(command_line(argv, self.work_dir, self._token))  # nosec B601
             group = channel.read_group(self._token, _START_S)
-        except _LOST as error:
+        except PARAMIKO_ERRORS as error:
             channel.hang_up()
             raise DeviceUnreachableError(f"{self.name}: the connection broke: {error}") from error
         except (DeviceTimeoutError, LineTooLongError) as error:
@@ -149,7 +152,7 @@ class SshDevice(ClosedAtExit):
         """Kill a process group over a channel of its own; over a broken connection, once there is another."""
         self._stale.add(group)
         if self._is_up():
-            with contextlib.suppress(DeviceError, *_LOST):
+            with contextlib.suppress(DeviceError, *PARAMIKO_ERRORS):
                 self._script(kill_script([group], self._token))
                 self._stale.discard(group)
 
@@ -172,9 +175,11 @@ class SshDevice(ClosedAtExit):
             try:
                 self._connected()
                 if self._earlier.pop(path, None) != digest or self._sha256(path) != digest:
-                    self._upload(data, path, digest)
+                    with self._bounded(len(data), f"{self.name}: putting {local.name}"):
+                        self._upload(data, path, digest)
                 break
-            except _LOST as error:
+            except PARAMIKO_ERRORS as error:
+                self._drop_sftp(error)
                 if self._is_up():
                     why = getattr(error, "strerror", None) or str(error) or "failure"
                     hint = f" ({self._free_text(path)})" if "No such" not in why else ""
@@ -189,9 +194,11 @@ class SshDevice(ClosedAtExit):
         temporary = local.with_name(f".{local.name}.part")
         self._connected()
         try:
-            self._files().get(path, str(temporary))
+            with self._bounded(1 << 20, f"{self.name}: fetching {remote}"):
+                temporary.write_bytes(fetch(self._files(), path))
             temporary.replace(local)
-        except _LOST as error:
+        except PARAMIKO_ERRORS as error:
+            self._drop_sftp(error)
             if not self._is_up():
                 raise DeviceUnreachableError(f"{self.name}: the connection broke: {error}") from error
             why = getattr(error, "strerror", None) or str(error)
@@ -246,9 +253,28 @@ class SshDevice(ClosedAtExit):
 
     def _files(self) -> paramiko.SFTPClient:
         if self._sftp is None:
-            assert self._client is not None
-            self._sftp = self._client.open_sftp()
+            try:
+                self._sftp = open_sftp(self._transport())
+            except PARAMIKO_ERRORS as error:
+                if not self._is_up():
+                    raise
+                raise DeviceStorageError(
+                    f"{self.name}: its sftp server does not answer as one ({str(error) or type(error).__name__}); "
+                    "is it installed, and does a login script (~/.bashrc) print something?"
+                ) from error
         return self._sftp
+
+    def _bounded(self, n_bytes: int, what: str) -> contextlib.AbstractContextManager[None]:
+        return bounded(self._transport(), transfer_s(n_bytes), what)
+
+    def _drop_sftp(self, error: Exception) -> None:
+        """Close the session after an error, as what is under way in it is unknown; a silent server is told as such."""
+        files, self._sftp = self._sftp, None
+        if files is not None:
+            with contextlib.suppress(*PARAMIKO_ERRORS):
+                files.close()
+        if isinstance(error, TimeoutError) and self._is_up():
+            raise DeviceTimeoutError(f"{self.name}: its sftp server said nothing for {QUIET_S:.0f} s") from error
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
@@ -281,6 +307,12 @@ class SshDevice(ClosedAtExit):
 
     # ---- connection ------------------------------------------------------------------------------------------------
 
+    def _transport(self) -> paramiko.Transport:
+        transport = self._client.get_transport() if self._client is not None else None
+        if transport is None:
+            raise EOFError("no connection")
+        return transport
+
     def _is_up(self) -> bool:
         transport = self._client.get_transport() if self._client is not None else None
         return transport is not None and transport.is_active()
@@ -293,7 +325,7 @@ class SshDevice(ClosedAtExit):
             try:
                 if transport is not None:
                     return transport.open_session(timeout=_START_S)
-            except _LOST as error:
+            except PARAMIKO_ERRORS as error:
                 if self._is_up() or attempt == 2:
                     raise DeviceUnreachableError(f"{self.name}: cannot open a channel: {error}") from error
         raise DeviceUnreachableError(f"{self.name}: the connection broke twice")
@@ -341,7 +373,7 @@ class SshDevice(ClosedAtExit):
             channel.hang_up()
         self._channels = []
         if client is not None:
-            with contextlib.suppress(*_LOST):
+            with contextlib.suppress(*PARAMIKO_ERRORS):
                 client.close()
 
     def close(self) -> None:
@@ -351,7 +383,7 @@ class SshDevice(ClosedAtExit):
         self._backoff_s = (0.0,)
         for channel in self._channels:
             channel.kill()
-        with contextlib.suppress(DeviceError, *_LOST):
+        with contextlib.suppress(DeviceError, *PARAMIKO_ERRORS):
             if self.work_dir != "/":
                 script = "rm -f .session" if self._keep else 'cd / && rm -rf -- "$1"'
                 self.run(["sh", "-c", script, "sh", self.work_dir], timeout_s=_START_S)

@@ -17,6 +17,7 @@ from devices.device import (
     DeviceUnreachableError,
     LineTooLongError,
 )
+from devices.known_hosts import PARAMIKO_ERRORS
 from devices.posix import MAX_PREFACE_BYTES, started_group
 from devices.process import MAX_OUTPUT_BYTES
 
@@ -105,7 +106,7 @@ class SshChannel:
         self._keep_err = MAX_LINE_BYTES
         with contextlib.suppress(ChannelClosedError):  # a program need not read its input
             self._send(data, deadline, 0.0)
-            with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+            with contextlib.suppress(*PARAMIKO_ERRORS):
                 self._session.shutdown_write()
 
     def read_all(self, deadline: float) -> tuple[bytes, bytes]:
@@ -134,7 +135,7 @@ class SshChannel:
     def hang_up(self) -> None:
         """Close the channel without a kill."""
         if not self.is_over:
-            with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+            with contextlib.suppress(*PARAMIKO_ERRORS):
                 self._take()
                 self._session.close()
             self.is_over = True
@@ -170,7 +171,7 @@ class SshChannel:
                     ) from error
                 self._take()
                 continue
-            except (OSError, EOFError, paramiko.SSHException):  # paramiko tells a broken connection in all three ways
+            except PARAMIKO_ERRORS:
                 self._raise_ended("takes no more input")
             if n_sent == 0 or self._session.exit_status_ready():
                 self._raise_ended("takes no more input")

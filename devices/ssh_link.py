@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import logging
 import shlex
 import socket
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import NoReturn
 import paramiko
 
 from devices.device import DeviceUnreachableError, HostKeyError
+from devices.known_hosts import KnownHosts, read_known_hosts
 from devices.ssh_config import Host
 from devices.ssh_proxy import ProxySocket, open_proxy
 
@@ -35,10 +37,13 @@ def connect(host: Host) -> paramiko.SSHClient:
         HostKeyError: the host's key is unknown, or has changed.
         DeviceUnreachableError: no answer, or no key of ours is accepted; `retry` on it says whether time may help.
     """
+    logger = logging.getLogger("paramiko")
+    if not logger.hasHandlers():  # its words, tracebacks among them, would go to stderr; what matters is raised
+        logger.addHandler(logging.NullHandler())
     client = paramiko.SSHClient()
-    known = _known_hosts(host)
-    for kind, key in (known.lookup(host.key_name) or {}).items():
-        client.get_host_keys().add(host.key_name, kind, key)
+    known = read_known_hosts(host.known_hosts)
+    for key in reversed(known.keys_of(host.key_name)):  # of each type, the first is the one that counts
+        client.get_host_keys().add(host.key_name, key.get_name(), key)
     client.set_missing_host_key_policy(_Refuse(host, known))
     present = [key for key in host.keys if Path(key).exists() and not key.endswith(".pub")]
     sock: socket.socket | None = None
@@ -58,27 +63,20 @@ def connect(host: Host) -> paramiko.SSHClient:
                 allow_agent=not host.only_keys,
                 banner_timeout=PROXY_TIMEOUT_S if host.proxy else CONNECT_TIMEOUT_S,
                 auth_timeout=CONNECT_TIMEOUT_S,
+                timeout=PROXY_TIMEOUT_S if host.proxy else CONNECT_TIMEOUT_S,
                 sock=sock,
             )
-    except (HostKeyError, paramiko.SSHException, OSError, EOFError) as error:
+    except Exception as error:  # what a hostile packet makes paramiko raise, also in its own thread
         client.close()
         if sock is not None:
             sock.close()
-        _explain(host, error, sock)
+        _explain(host, error, sock, known)
     transport = client.get_transport()
     assert transport is not None
     transport.set_keepalive(KEEP_ALIVE_S)
     if not host.proxy and hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_DEAD_S * 1000)
     return client
-
-
-def _known_hosts(host: Host) -> paramiko.HostKeys:
-    known = paramiko.HostKeys()
-    for file in host.known_hosts:
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
-            known.load(str(file))
-    return known
 
 
 def _agent_key(host: Host, agent: paramiko.Agent) -> paramiko.AgentKey | None:
@@ -97,12 +95,14 @@ class NotWelcomeError(DeviceUnreachableError):
 class _Refuse(paramiko.MissingHostKeyPolicy):
     """Refuses hosts whose key is in no known_hosts file, and says how to accept it."""
 
-    def __init__(self, host: Host, known: paramiko.HostKeys) -> None:
+    def __init__(self, host: Host, known: KnownHosts) -> None:
         self._host = host
         self._known = known
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-        if self._host.key_alias is None and self._known.check(self._host.name, key):
+        if key.asbytes() in self._known.revoked:
+            raise _revoked_error(self._host, key)
+        if self._host.key_alias is None and key in self._known.keys_of(self._host.name):
             return  # known without the port, as ssh accepts it too
         raise HostKeyError(
             f"the key of {self._host.key_name} is not known: {key.get_name()} {_fingerprint(key)}; compare it with "
@@ -110,11 +110,20 @@ class _Refuse(paramiko.MissingHostKeyPolicy):
         )
 
 
-def _explain(host: Host, error: Exception, sock: socket.socket | None) -> NoReturn:
+def _revoked_error(host: Host, key: paramiko.PKey) -> HostKeyError:
+    return HostKeyError(
+        f"the key of {host.key_name} is REVOKED: {key.get_name()} {_fingerprint(key)} is marked @revoked in "
+        "known_hosts; refused"
+    )
+
+
+def _explain(host: Host, error: Exception, sock: socket.socket | None, known: KnownHosts) -> NoReturn:
     where = f"{host.user}@{host.key_name}"
     if isinstance(error, HostKeyError):
         raise error
     if isinstance(error, paramiko.BadHostKeyException):
+        if error.key.asbytes() in known.revoked:
+            raise _revoked_error(host, error.key) from error
         raise HostKeyError(
             f"the key of {host.key_name} HAS CHANGED: it shows {error.key.get_name()} {_fingerprint(error.key)}, known "
             f"is {error.expected_key.get_name()} {_fingerprint(error.expected_key)}; refused. If the machine was "
@@ -133,6 +142,9 @@ def _explain(host: Host, error: Exception, sock: socket.socket | None) -> NoRetu
         ) from error
     if isinstance(error, TimeoutError):
         raise DeviceUnreachableError(f"{where}: no answer within {CONNECT_TIMEOUT_S:g} s") from error
+    if isinstance(error, paramiko.SSHException) and "No existing session" in str(error):
+        message = f"{where}: the ssh handshake did not end within {CONNECT_TIMEOUT_S:g} s"
+        raise DeviceUnreachableError(message) from error
     raise DeviceUnreachableError(f"{where}: {_text(error)}") from error
 
 

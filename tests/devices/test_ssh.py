@@ -199,7 +199,7 @@ def test_close_removes_the_work_directory_unless_it_is_kept(sshd, tmp_path: Path
 
 def test_a_killed_sessions_folder_goes_when_the_next_connects(sshd, tmp_path: Path) -> None:
     program = (
-        "import sys, time\nfrom devices.ssh import SshDevice\nfrom devices.ssh_link import resolve\n"
+        "import sys, time\nfrom devices.ssh import SshDevice\nfrom devices.ssh_config import resolve\n"
         "print(SshDevice(resolve('box'), parent_dir=sys.argv[1]).work_dir, flush=True)\ntime.sleep(600)\n"
     )
     killed = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,91 @@
+"""Host keys of known_hosts files (sshd(8)), read so that no line of them is an error.
+
+A marker at the start of a line is followed: a key marked `@revoked` is refused for every host, and `@cert-authority`
+lines are skipped, since hosts are known by their keys only. So are lines that hold no key, or one of an unknown type.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+from paramiko.hostkeys import HostKeyEntry
+
+__all__ = ["PARAMIKO_ERRORS", "KnownHosts", "read_known_hosts"]
+
+# paramiko reads what a peer sends with few checks of its own: beside its documented errors come those of Python.
+PARAMIKO_ERRORS = (
+    paramiko.SSHException,
+    paramiko.SFTPError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    struct.error,
+)
+"""What paramiko raises for anything that a host or a file may hold."""
+
+_MAX_FILE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class KnownHosts:
+    """What known_hosts files say.
+
+    Attributes:
+        entries: lines with a key and no marker, in order.
+        revoked: keys that are marked `@revoked`, as bytes.
+    """
+
+    entries: tuple[HostKeyEntry, ...]
+    revoked: frozenset[bytes]
+
+    def keys_of(self, name: str) -> list[paramiko.PKey]:
+        """Return the keys that a host is known by and that are not revoked; the name is `host` or `[host]:port`."""
+        keys = [entry.key for entry in self.entries if any(_is_name(text, name) for text in entry.hostnames)]
+        return [key for key in keys if key.asbytes() not in self.revoked]
+
+
+def read_known_hosts(files: Iterable[Path]) -> KnownHosts:
+    """Read known_hosts files in the order of their importance; those that cannot be read are skipped."""
+    lines = [line for file in files for line in _entries(file)]
+    return KnownHosts(
+        tuple(entry for marker, entry in lines if not marker),
+        frozenset(entry.key.asbytes() for marker, entry in lines if marker == "@revoked"),
+    )
+
+
+def _entries(file: Path) -> Iterator[tuple[str, HostKeyEntry]]:
+    try:
+        with file.open("rb") as stream:
+            lines = stream.read(_MAX_FILE_BYTES).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        marker = words.pop(0) if words and words[0].startswith("@") else ""
+        if len(words) < 3 or words[0].startswith("#"):
+            continue
+        try:
+            entry = HostKeyEntry.from_line(" ".join(words[:3]), number)
+        except Exception:  # noqa: S112  some of paramiko's own for lines, and any of the key library's for keys
+            continue
+        if entry is not None:
+            yield marker, entry
+
+
+def _is_name(pattern: str, name: str) -> bool:
+    """True if a name of a line, which may be hashed, is the host's."""
+    if not pattern.startswith("|1|"):
+        return pattern == name
+    try:
+        return paramiko.HostKeys.hash_host(name, pattern) == pattern
+    except PARAMIKO_ERRORS:
+        return False
