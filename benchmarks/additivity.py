@@ -19,7 +19,7 @@ import numpy as np
 
 from ofa_core.calibration import fit_calibration, spearman
 from ofa_core.measured_networks import networks_path, read_networks
-from ofa_core.spaces import get_space
+from ofa_core.space_record import space_of
 from profiler.journal import JournalState, VisitRecord, read_journal
 from profiler.measurement import Clock, estimate, reference_probe_ns, samples_of
 from profiler.plan import BlockItem, NetworkItem
@@ -77,7 +77,7 @@ def main() -> None:
     table = Path(sys.argv[1])
     state = read_journal(journal_path(table))
     ids = state.header["items"]
-    space = get_space(state.header["space"])
+    space = space_of(state.header)
     index = {name: i for i, name in enumerate(ids)}
     nets = [n for n in read_networks(networks_path(table)) if NetworkItem(n.space, n.arch).id in index]
     net_items = [index[NetworkItem(n.space, n.arch).id] for n in nets]

@@ -62,9 +62,11 @@ def arch_from_dict(data: Mapping[str, Any], space: Space, *, resolution_px: int 
 
     Raises:
         ArchError: naming the field, its value and what would be right.
+        SpaceError: for an architecture of another space, naming what differs; another number of classes is none.
     """
     outer, data = data, _inner(data)
     _check_family(data)
+    _check_space(outer, space)
     missing = [name for name in ("ks", "e", "d") if name not in data]
     if missing:
         raise ArchError(f"an architecture has ks, e, d and r; this one has no {', '.join(missing)}")
@@ -176,8 +178,12 @@ def read_arch_dict(path: Path) -> dict[str, Any]:
 
 
 def write_arch(path: Path, arch: Arch, space: Space) -> None:
-    """Write `arch.json`: the OFA dict plus `schema` and `space` (docs/formats.md)."""
-    record = {"schema": ARCH_SCHEMA, "space": space.name, **arch_to_dict(arch, space)}
+    """Write `arch.json`: the OFA dict plus `schema` and the space (docs/formats.md)."""
+    from ofa_core.space_record import space_fields
+
+    named = space_fields(space)
+    name = named.pop("space")
+    record = {"schema": ARCH_SCHEMA, "space": name, **arch_to_dict(arch, space), **named}
     write_text(path, json.dumps(record) + "\n")
 
 
@@ -252,6 +258,18 @@ def _width_of(data: Mapping[str, Any]) -> float | None:
     if len(widths) > 1:
         raise ArchError(f"{', '.join(f'{field} is {w:g}' for w, field in widths.items())}; one width is expected")
     return next(iter(widths), None)
+
+
+def _check_space(record: Mapping[str, Any], space: Space) -> None:
+    from ofa_core.space_record import SPACE_FIELDS, require_space, space_of_record
+    from ofa_core.spaces import find_builtin
+
+    holder = next((r for r in (record, _inner(record)) if r.get("space") is not None), None)
+    if holder is None or (not holder.get(SPACE_FIELDS[1]) and find_builtin(str(holder["space"])) is None):
+        return  # a label of somebody else
+    found = space_of_record(record)
+    if found is not None:
+        require_space(found.with_classes(space.n_classes), space, "the architecture")
 
 
 def _check_width(data: Mapping[str, Any], space: Space) -> None:

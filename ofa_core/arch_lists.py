@@ -56,7 +56,7 @@ def read_arch_list(
     Args:
         path: the file; `-` is standard input.
         choose: gives the space for the one that the file names, or None where it names none.
-        named: the user named the space, so names in the file do not count.
+        named: the user named the space; an architecture of another one is refused by its reader.
         resolution_px: the input size, in place of the file's own.
 
     Raises:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.arch_columns import ArchColumns, arch_fields
+from ofa_core.arch_json import resolution_of
 from ofa_core.arch_lists import Record, encode_records
 from ofa_core.atomic import write_text
 from ofa_core.csvrows import csv_rows, parse_ms, read_text
@@ -22,7 +24,7 @@ from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.genomes import Genomes
 from ofa_core.measured_columns import LATENCY, TOP1, Quantity, ValueColumn, find_column, recognised_column
 from ofa_core.space import Space
-from ofa_core.space_record import space_of_record
+from ofa_core.space_record import SPACE_FIELDS, described_differences, space_columns, space_of_record
 from ofa_core.table import CONTEXT_COLUMNS, Context, parse_context
 
 __all__ = ["MeasuredFile", "MeasuredRows", "write_measured"]
@@ -155,8 +157,10 @@ class MeasuredFile:
             values.append(_value(fields[where_value], column, record[0]))
             roles.append("" if where_role is None else fields[where_role])
         if not records:
-            others = ", ".join(other.name for other in self.spaces())
-            raise FormatError(f"{self.path}: no row of space {space.name}; its rows are of {others}")
+            others = self.spaces()
+            how = f" ({described_differences(others[0], space)})" if len(others) == 1 else ""
+            names = ", ".join(other.name for other in others)
+            raise FormatError(f"{self.path}: no row of space {space.name}; its rows are of {names}{how}")
         if column.quantity == TOP1 and column.factor == 1 and max(values) <= 1:
             raise FormatError(
                 f"{self.path}: {column.name} is at most {max(values):g} as percent; "
@@ -188,13 +192,17 @@ class MeasuredFile:
 
     def _records(self) -> Iterator[tuple[Record, Space | None]]:
         """The architecture of each row, and the space that it names."""
+        untold = {"top1", "n_images"} <= set(self.header) and "space_digest" not in self.header
         for line, fields in self.rows:
             where = f"{self.path}, line {line}"
             record = self.archs.record(self._row(fields), where)
             try:
-                yield (where, record), space_of_record(record)
+                named = space_of_record(record)
+                if named is not None and untold:
+                    _check_trained(record, named)
             except OfaError as error:
                 raise FormatError(f"{where}: {error}") from error
+            yield (where, record), named
 
 
 def write_measured(path: Path, file: MeasuredFile, space: Space, columns: list[ValueColumn]) -> tuple[int, list[str]]:
@@ -215,12 +223,27 @@ def write_measured(path: Path, file: MeasuredFile, space: Space, columns: list[V
         row, fields = arch_fields(arch, space), file.rows[index][1]
         row |= {name: fields[file.header.index(name)] for name in kept}
         row |= {name: repr(float(rows.values[i])) for name, rows in selected.items()}
+        row |= space_columns(space)
         if i == 0:
             writer.writerow(row)
         writer.writerow(row.values())
     write_text(path, out.getvalue())
-    read = {"space", *kept, *(column.name for column in columns), *file.archs.lists, file.archs.whole}
+    read = {*SPACE_FIELDS, *kept, *(column.name for column in columns), *file.archs.lists, file.archs.whole}
     return len(one.indices), [name for name in file.header if name not in read]
+
+
+def _check_trained(record: Mapping[str, Any], space: Space) -> None:
+    """Refuse a row of an accuracy table of version 0.1.0 whose space cannot be the built-in one that it names.
+
+    Raises:
+        FormatError: for an image size that a supernet of this space is not trained at.
+    """
+    px = resolution_of(record)
+    if px is not None and px not in space.resolutions:
+        raise FormatError(
+            f"{space.name} is not trained at {px} px, and the file does not say what its space is (no space_digest); "
+            "write it again with ofa-train accuracy-table"
+        )
 
 
 def _value(text: str, column: ValueColumn, where: str) -> float:

@@ -17,7 +17,7 @@ from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError
 from ofa_core.space import Space
-from ofa_core.spaces import get_space
+from ofa_core.space_record import space_columns, space_of
 from ofa_core.table import CONTEXT_COLUMNS, MAX_TEXT, TABLE_SCHEMA, Context, LatencyTable, parse_context
 
 __all__ = [
@@ -38,7 +38,8 @@ NETWORK_COLUMNS = (
 )  # fmt: skip
 _ARCHS = ArchColumns(lists=("ks", "e", "d", "r"))
 _ENERGY = ("energy_mj", "gross_mj", "idle_mj")
-_LATER_COLUMNS = (*_ENERGY, "energy_source")
+_ENERGY_COLUMNS = (*_ENERGY, "energy_source")
+_SPACE_COLUMNS = ("space_digest", "space_definition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,12 @@ def calibration_of(
     return fit_calibration(sums, layers, mparams, truth, terms)
 
 
-def spaces_of(table: LatencyTable, networks: Sequence[Network] = ()) -> tuple[str, ...]:
-    """Names of the spaces that a table is for: those it covers; which one of them, its whole networks may tell."""
-    covered = table.spaces()
-    named = {net.space.name for net in networks}
-    if len(covered) != 1 and len(named) == 1 and (not covered or named <= set(covered)):
-        return tuple(named)
+def spaces_of(table: LatencyTable, networks: Sequence[Network] = ()) -> tuple[Space, ...]:
+    """The spaces that a table is for: those it covers; only that of its whole networks, if they are of one."""
+    named = tuple(dict.fromkeys(net.space for net in networks))
+    covered = tuple(dict.fromkeys((*table.spaces(), *(space for space in named if table.resolutions(space)))))
+    if len(named) == 1 and (not covered or named[0] in covered):
+        return named
     return covered
 
 
@@ -141,9 +142,10 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
     """Write the file; it appears whole or not at all. The columns of energy are there where any was measured."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    later = _LATER_COLUMNS if any(net.energy_source for net in networks) else ()
-    writer.writerow((*NETWORK_COLUMNS, *later))
+    energy = _ENERGY_COLUMNS if any(net.energy_source for net in networks) else ()
+    writer.writerow((*NETWORK_COLUMNS, *energy, *_SPACE_COLUMNS))
     for net in networks:
+        space = space_columns(net.space)
         writer.writerow(
             [
                 TABLE_SCHEMA,
@@ -154,7 +156,8 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
                 *(_text(getattr(net, name)) for name in _NUMBERS),
                 net.n_samples,
                 net.n_processes,
-                *([*(_text(getattr(net, name)) for name in _ENERGY), net.energy_source] if later else []),
+                *([*(_text(getattr(net, name)) for name in _ENERGY), net.energy_source] if energy else []),
+                *(space[name] for name in _SPACE_COLUMNS),
             ]
         )
     write_text(path, out.getvalue())
@@ -190,7 +193,7 @@ def read_networks(path: Path, context: Context | None = None) -> list[Network]:
         if sum_ms == 0 or not latency_ms:
             raise FormatError(f"{where}: latency_ms must be a number > 0, and sum_ms one or empty")
         try:
-            space = get_space(row["space"])
+            space = space_of(row)
             arch = arch_from_dict(_ARCHS.record(row, where), space)
         except FormatError:
             raise

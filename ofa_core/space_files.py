@@ -14,11 +14,11 @@ from typing import Any
 from ofa_core.blocks import Act
 from ofa_core.errors import FormatError, OfaError, SpaceError
 from ofa_core.space import Space, Stage
-from ofa_core.space_record import check_space, labelled
+from ofa_core.space_record import check_space, labelled, space_to_dict
 from ofa_core.spaces import get_space
 from ofa_core.toml_tables import from_table, read_toml
 
-__all__ = ["SPACE_FILES", "SpaceConfig", "build_space", "read_space", "space_from"]
+__all__ = ["SPACE_FILES", "SpaceConfig", "build_space", "read_space", "space_from", "space_table"]
 
 SPACE_FILES = (".toml", ".pt", ".pth")
 # Images whose number of classes needs no look at them.
@@ -117,6 +117,27 @@ def space_from(text: str) -> Space:
         raise SpaceError(f"{error}, or a .toml file, or a supernet.pt") from error
 
 
+def read_space_table(path: Path) -> dict[str, Any]:
+    """The table `[space]` of a TOML file, not checked further.
+
+    Raises:
+        SpaceError: where there is none.
+        FormatError: for a file that is not TOML.
+    """
+    described = read_toml(path).get("space")
+    if not isinstance(described, dict):
+        raise SpaceError(f"{path}: no table [space]; it describes a search space (docs/formats.md)")
+    return described
+
+
+def space_table(text: str) -> dict[str, Any]:
+    """What a user means, as the table `[space]` of a run's settings; arguments and errors are those of `space_from`."""
+    if Path(text).suffix.lower() == ".toml":
+        return read_space_table(Path(text))
+    space = space_from(text)
+    return {"name": text} if Path(text).suffix.lower() not in SPACE_FILES else space_to_dict(space)
+
+
 def read_space(path: Path) -> Space:
     """The space of a TOML file.
 
@@ -125,9 +146,7 @@ def read_space(path: Path) -> Space:
         FormatError: for a file that is not TOML.
     """
     table = read_toml(path)
-    described = table.get("space")
-    if not isinstance(described, Mapping):
-        raise SpaceError(f"{path}: no table [space]; it describes a search space (docs/formats.md)")
+    described = read_space_table(path)
     try:
         config = from_table(SpaceConfig, described, "space")
         n_classes = config.n_classes if config.n_classes is not None else _n_classes(table)

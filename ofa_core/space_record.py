@@ -107,7 +107,7 @@ def space_of_record(record: Mapping[str, Any]) -> Space | None:
     """
     inner = record.get("arch")
     for fields in (record, inner):
-        if isinstance(fields, Mapping) and fields.get("space_digest"):
+        if isinstance(fields, Mapping) and (fields.get("space_digest") or fields.get("space_definition")):
             return space_of(fields)
     name = space_name_of(record)
     return None if name is None else get_space(name)

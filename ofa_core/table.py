@@ -217,9 +217,9 @@ class LatencyTable:
         """The resolutions whose first layer is in the table, ascending, whatever else is there."""
         return tuple(sorted({block.in_px for _, block in self.entries if block.op == "first_conv"}))
 
-    def spaces(self) -> tuple[str, ...]:
-        """Names of the spaces that the table covers completely at one resolution or more."""
-        return tuple(name for name in SPACE_NAMES if self.resolutions(get_space(name)))
+    def spaces(self) -> tuple[Space, ...]:
+        """The built-in spaces that the table covers completely at one resolution or more."""
+        return tuple(space for space in map(get_space, SPACE_NAMES) if self.resolutions(space))
 
     def sum_ms(self, space: Space, archs: Sequence[Arch]) -> NDArray[np.float64]:
         """The sum of the blocks' latencies.

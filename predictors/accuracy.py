@@ -17,6 +17,8 @@ from ofa_core.calibration import conformal_quantile
 from ofa_core.dense import DenseTable
 from ofa_core.errors import PredictorError
 from ofa_core.space import Genomes, Space
+from ofa_core.space_record import described_differences, require_space
+from ofa_core.spaces import get_space
 from predictors.coverage import extrapolation_note, shared_choices
 from predictors.estimator import (
     Archs,
@@ -284,13 +286,16 @@ def load_accuracy(spec: str | None, space: Space) -> Estimator | PublishedAccura
     Raises:
         PredictorError: if there is no built-in one for this space, or `spec` is nothing of the kind.
         FormatError: for a file that cannot be read.
+        SpaceError: for a `.predictor` of another space.
     """
     if spec is None:
         from predictors.builtin import BUILTIN_SPACE, BuiltinAccuracy
 
-        if space.name != BUILTIN_SPACE:
+        builtin = get_space(BUILTIN_SPACE)
+        if space != builtin:
+            how = f"; {described_differences(space, builtin)}" if space.name.startswith(BUILTIN_SPACE) else ""
             raise PredictorError(
-                f"there is no built-in accuracy model for {space.name} (only for {BUILTIN_SPACE}); "
+                f"there is no built-in accuracy model for {space.name} (only for {BUILTIN_SPACE}{how}); "
                 f"give a file with --accuracy, or rank by size with --accuracy proxy:macs"
             )
         return BuiltinAccuracy(space)
@@ -307,7 +312,9 @@ def load_accuracy(spec: str | None, space: Space) -> Estimator | PublishedAccura
     if suffix == ".predictor":
         from predictors.persistence import load_predictor
 
-        return load_predictor(path)
+        predictor = load_predictor(path)
+        require_space(as_space(predictor.space), space, path)
+        return predictor
     if suffix == ".csv":
         from ofa_core.measured_columns import TOP1
         from ofa_core.measured_files import MeasuredFile

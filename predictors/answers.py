@@ -17,6 +17,7 @@ from ofa_core.dense import DenseTable
 from ofa_core.errors import MissingBlockError
 from ofa_core.genomes import padded_lists
 from ofa_core.space import Genomes, Space
+from ofa_core.space_record import space_columns, space_fields
 from predictors.estimator import Floats
 from predictors.loading import load_latency
 from predictors.lut import LutPredictor
@@ -31,6 +32,7 @@ _ENERGIES = ("energy_mj", "energy_low_mj", "energy_high_mj")
 CSV_COLUMNS = (
     "net", "space", "ks", "e", "d", "r", "mmacs", "params_m",
     "lut", "device", "predicted_ms", "low_ms", "high_ms", "calibrated", "n_filled", *_ENERGIES,
+    "space_digest", "space_definition",
 )  # fmt: skip
 
 
@@ -103,6 +105,7 @@ class Answers:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One dictionary for each network, in the form of `--json`."""
+        named = {name: value for name, value in space_fields(self.space).items() if name != "space"}
         for i, lists in enumerate(self._lists()):
             yield {
                 "space": self.space.name,
@@ -110,18 +113,21 @@ class Answers:
                 "mmacs": float(self.mmacs[i]),
                 "params_m": float(self.params_m[i]),
                 "predictions": [table.record(i) for table in self.tables],
+                **named,
             }
 
     def rows(self) -> Iterator[list[Any]]:
         """The fields of `CSV_COLUMNS`, one row for each network and table; without tables, one for each network."""
+        columns = space_columns(self.space)
+        named = [columns["space_digest"], columns["space_definition"]]
         for i, lists in enumerate(self._lists()):
             texts = ["[" + ",".join(map(str, lists[name])) + "]" for name in _LIST_COLUMNS]
             counts = [repr(float(self.mmacs[i])), repr(float(self.params_m[i]))]
             network = [i + 1, self.space.name, *texts, int(self.genomes[i, 0]), *counts]
             for table in self.tables:
-                yield [*network, *("" if v is None else v for v in table.record(i).values())]
+                yield [*network, *("" if v is None else v for v in table.record(i).values()), *named]
             if not self.tables:
-                yield [*network, *[""] * (len(CSV_COLUMNS) - len(network))]
+                yield [*network, *[""] * (len(CSV_COLUMNS) - len(network) - len(named)), *named]
 
     def _lists(self) -> Iterator[dict[str, list[int]]]:
         for start in range(0, len(self.genomes), CHUNK):

@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike
 from ofa_core.calibration import conformal_quantile
 from ofa_core.errors import PredictorError
 from ofa_core.space import Genomes, Space
+from ofa_core.space_record import require_space
+from ofa_core.spaces import get_space
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space, check_resolutions
 from predictors.quadratic import QuadraticForm
 
@@ -86,8 +88,7 @@ class BuiltinAccuracy(Estimator):
         )
 
     def _genomes(self, archs: Archs) -> Genomes:
-        if as_space(self.space).name != BUILTIN_SPACE:
-            raise PredictorError(f"the built-in accuracy model is for {BUILTIN_SPACE}, not {as_space(self.space).name}")
+        require_space(as_space(self.space), get_space(BUILTIN_SPACE), "the network of the built-in accuracy model")
         return super()._genomes(archs)
 
     def _point(self, genomes: Genomes) -> Floats:

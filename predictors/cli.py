@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, run_app, to_file, to_folder
+from ofa_core.cli_options import SpaceOption
 from predictors.console import ROW_TITLES, row_texts, show_rows
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ LutOption = Annotated[
     typer.Option(
         "--lut", help="A latency table (CSV or published YAML) or a .predictor; may repeat. Default: ./luts/*.csv"
     ),
-]
-SpaceOption = Annotated[
-    str | None, typer.Option("--space", help="Space of the architecture, such as mbv3-w1.0. Default: the file's.")
 ]
 
 
@@ -99,9 +97,9 @@ def predict(
 def _read(path: Path, space: str | None, paths: list[Path], resolution_px: int | None) -> ArchList:
     from ofa_core.arch_lists import ArchList, read_arch_list
     from ofa_core.formats.net_config import read_member
-    from ofa_core.spaces import get_space
+    from ofa_core.space_files import space_from
 
-    named = None if space is None else get_space(space)
+    named = None if space is None else space_from(space)
     if str(path) != "-":
         published = read_member(path, named, resolution_px)
         if published is not None:
@@ -117,15 +115,14 @@ def _read(path: Path, space: str | None, paths: list[Path], resolution_px: int |
 
 def _covered_space(paths: list[Path]) -> Space:
     """The only space that the tables cover; a usage error where there is none or more."""
-    from ofa_core.spaces import SPACE_NAMES, get_space
+    from ofa_core.spaces import SPACE_NAMES
     from predictors.loading import spaces_of
 
-    covered: dict[str, None] = {}
-    for path in paths:
-        covered.update(dict.fromkeys(spaces_of(path)))
+    covered = tuple(dict.fromkeys(space for path in paths for space in spaces_of(path)))
     if len(covered) == 1:
-        return get_space(next(iter(covered)))
-    which = f"the tables cover {', '.join(covered)}" if covered else f"known spaces are {', '.join(SPACE_NAMES)}"
+        return covered[0]
+    names = ", ".join(space.name for space in covered) or ", ".join(SPACE_NAMES)
+    which = f"the tables cover {names}" if covered else f"known spaces are {names}"
     raise typer.BadParameter(f"the architecture names no space; {which}", param_hint="--space")
 
 
@@ -366,10 +363,10 @@ def _unseen(model: Estimator, predictor: Path, path: Path, genomes: Genomes, val
 
 def _measured_space(file: MeasuredFile, name: str | None) -> Space:
     """`--space`, else the only space of a file of measured networks."""
-    from ofa_core.spaces import get_space
+    from ofa_core.space_files import space_from
 
     if name is not None:
-        return get_space(name)
+        return space_from(name)
     if not file.spaces():
         raise typer.BadParameter(f"{file.path} names no space; name one", param_hint="--space")
     return file.only_space()

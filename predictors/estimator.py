@@ -59,7 +59,8 @@ def as_genomes(archs: Archs, space: Space) -> Genomes:
 
     Raises:
         ArchError: for what is no member of `space`.
-        PredictorError: for the dict of another space, or a genome with codes that `space` does not have.
+        SpaceError: for the dict of another space.
+        PredictorError: for a genome with codes that `space` does not have.
     """
     if isinstance(archs, Arch | Mapping):
         archs = [archs]
@@ -68,10 +69,6 @@ def as_genomes(archs: Archs, space: Space) -> Genomes:
         if genomes.size and (genomes.min() < 0 or genomes[:, 1:].max() > space.n_codes):
             raise PredictorError(f"a genome holds a code outside 0..{space.n_codes}, all that {space.name} has")
         return genomes
-    for arch in archs:
-        named = arch.get("space") if isinstance(arch, Mapping) else None
-        if named is not None and named != space.name:
-            raise PredictorError(f"an architecture of space {named}; this predictor is for {space.name}")
     return space.genomes(archs)
 
 

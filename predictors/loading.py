@@ -10,6 +10,7 @@ from ofa_core.errors import PredictorError
 from ofa_core.measured_columns import LATENCY
 from ofa_core.measured_files import MeasuredFile
 from ofa_core.space import Space
+from ofa_core.space_record import require_space
 from predictors.estimator import as_space
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
 
     Raises:
         FormatError: for a file that is none of these.
-        PredictorError: if the space is not given and not clear, or a predictor is of another one or predicts accuracy.
+        PredictorError: if the space is not given and not clear, or a predictor predicts accuracy.
+        SpaceError: for a predictor of another space.
     """
     if path.suffix.lower() == ".predictor":
         from predictors.lut import LutPredictor
@@ -50,11 +52,8 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
         predictor = load_predictor(path)
         if not isinstance(predictor, LutPredictor | NetworkPredictor):
             raise PredictorError(f"{path}: a predictor of accuracy; one of latency is expected")
-        found = as_space(predictor.space)
-        if space is not None and found != space:
-            classes = [f" with {s.n_classes} classes" if found.name == space.name else "" for s in (found, space)]
-            mine, theirs = f"{found.name}{classes[0]}", f"{space.name}{classes[1]}"
-            raise PredictorError(f"{path}: a predictor for {mine}; {theirs} is asked for")
+        if space is not None:
+            require_space(as_space(predictor.space), space, path)
         return predictor
     file = MeasuredFile.find(path)
     if file is not None:
@@ -71,17 +70,17 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
     return load_lut(path, space, fill=fill)
 
 
-def spaces_of(path: Path) -> tuple[str, ...]:
-    """Names of the spaces that a latency file can answer for.
+def spaces_of(path: Path) -> tuple[Space, ...]:
+    """The spaces that a latency file can answer for.
 
     Raises:
         FormatError: for a file that is no table, predictor or list of measured networks.
     """
     if path.suffix.lower() == ".predictor":
-        return (as_space(load_latency(path).space).name,)
+        return (as_space(load_latency(path).space),)
     file = MeasuredFile.find(path)
     if file is not None:
-        return tuple(space.name for space in file.spaces())
+        return file.spaces()
     from ofa_core import measured_networks
     from predictors.lut import read_lut
 

@@ -275,11 +275,11 @@ def space_of_table(table: LatencyTable, networks: Sequence[Network] = ()) -> Spa
     Raises:
         PredictorError: if there is no such space, or more than one.
     """
-    names = spaces_of(table, networks)
-    if len(names) == 1:
-        return as_space(names[0])
-    if names:
-        raise PredictorError(f"the table covers {', '.join(names)}; say which with --space")
+    spaces = spaces_of(table, networks)
+    if len(spaces) == 1:
+        return spaces[0]
+    if spaces:
+        raise PredictorError(f"the table covers {', '.join(space.name for space in spaces)}; say which with --space")
     raise PredictorError("the table covers no known space completely; name one with --space, and --fill what it lacks")
 
 

@@ -25,7 +25,7 @@ from ofa_core.calibration import Calibration
 from ofa_core.energy import EnergyModel
 from ofa_core.errors import FormatError, OfaError, PredictorError
 from ofa_core.space import Space
-from ofa_core.spaces import get_space
+from ofa_core.space_record import space_fields, space_of
 from ofa_core.table import Context, LatencyTable
 from predictors.accuracy import AccuracyPredictor, KernelMean, MacsProxy
 from predictors.basis import AdditiveModel
@@ -68,7 +68,7 @@ def save_predictor(path: Path, predictor: Estimator) -> None:
     """Write a fitted predictor; the file appears whole or not at all.
 
     Raises:
-        PredictorError: if it is not fitted, or its space has no name that could be written down.
+        PredictorError: if it is not fitted.
     """
     packed = _pack(predictor)
     out = io.BytesIO()
@@ -103,7 +103,7 @@ def _store(archive: zipfile.ZipFile, prefix: str, packed: _Packed) -> None:
     manifest = {
         "schema": PREDICTOR_SCHEMA,
         "kind": packed.kind,
-        "space": packed.space.name,
+        **space_fields(packed.space),
         "n_classes": packed.space.n_classes,
         "facts": packed.facts,
         "files": sorted(packed.files),
@@ -133,7 +133,9 @@ def _fetch(archive: zipfile.ZipFile, prefix: str, depth: int) -> _Packed:
         arrays = {name: stored[name] for name in stored.files}
     files = {name: archive.read(f"{prefix}{name}") for name in manifest["files"]}
     inner = [_fetch(archive, f"{prefix}source{i}/", depth + 1) for i in range(int(manifest["n_inner"]))]
-    space = get_space(manifest["space"]).with_classes(int(manifest["n_classes"]))
+    space = space_of(manifest)
+    if not manifest.get("space_digest"):
+        space = space.with_classes(int(manifest["n_classes"]))
     return _Packed(manifest["kind"], space, manifest["facts"], arrays, files, inner)
 
 
@@ -144,8 +146,6 @@ def _pack(predictor: Estimator) -> _Packed:
     if not predictor.fitted:
         raise PredictorError(f"this {type(predictor).__name__} is not fitted; there is nothing to save")
     space = as_space(predictor.space)
-    if get_space(space.name).with_classes(space.n_classes) != space:
-        raise PredictorError(f"the space {space.name} is not the one of that name; it cannot be saved")
     for kind, (cls, pack, _) in _KINDS.items():
         if type(predictor) is cls:
             packed: _Packed = pack(predictor, _Packed(kind, space))

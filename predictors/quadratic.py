@@ -110,15 +110,15 @@ def _code_tables(space: Space) -> tuple[Floats, Floats]:
 
 
 @lru_cache(maxsize=8)
-def _macs_table(space: Space) -> DenseTable:
-    return DenseTable.build(space, [space.resolutions[-1]], lambda block, _px: float(block.macs))
+def _macs_table(space: Space, px: int) -> DenseTable:
+    return DenseTable.build(space, [px], lambda block, _px: float(block.macs))
 
 
 def log_macs(space: Space, genomes: Genomes) -> Floats:
     """(n,) log of the MACs that each sub-net has at the space's largest resolution, whatever its own is."""
     there = genomes.copy()
     there[:, 0] = space.resolutions[-1]
-    return np.asarray(np.log(_macs_table(space).sum(there)))
+    return np.asarray(np.log(_macs_table(space, space.resolutions[-1]).sum(there)))
 
 
 def _ordinals(space: Space, genomes: Genomes) -> Floats:

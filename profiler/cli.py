@@ -18,6 +18,7 @@ import typer
 
 from devices.device import DeviceError
 from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, ResolutionOption, new_app, run_app, to_file
+from ofa_core.cli_options import SPACE_HELP, SpaceOption
 from ofa_core.errors import OfaError
 from profiler.device_commands import devices, setup
 from profiler.file_commands import compare, convert
@@ -29,7 +30,6 @@ from profiler.options import (
     LutOption,
     PythonOption,
     SeedOption,
-    SpaceOption,
     TargetOption,
     check_choice,
     check_cpus,
@@ -65,7 +65,7 @@ UNSTABLE_MEDIAN = 0.05  # median half width of the intervals
 @app.callback()
 def profile(
     target: TargetOption = ["local"],  # noqa: B006 (typer copies it)
-    space: SpaceOption = "mbv3-w1.0",
+    space: Annotated[str, typer.Option("--space", "-s", help=SPACE_HELP)] = "mbv3-w1.0",
     resolutions: Annotated[
         str | None, typer.Option("--resolutions", "-r", help="Input sizes, such as 160,192,224 or 128-224:16.")
     ] = None,
@@ -126,14 +126,14 @@ def profile(
     ] = False,
 ) -> None:
     """Measure the building blocks of a space on a device and write the table."""
-    from ofa_core.spaces import get_space
+    from ofa_core.space_files import space_from
     from profiler.console import progress_rows
     from profiler.fleet import measure_all, stoppable
     from profiler.launch import Launch, default_backend, expand_targets
     from profiler.profiling import Job
     from profiler.session import Settings
 
-    the_space = get_space(space)
+    the_space = space_from(space)
     pixels = parse_resolutions(resolutions, the_space)
     check_choice(graph_form, ("fused", "literal"), "--graph-form")
     check_choice(plan, ("all", "active"), "--plan")
@@ -305,7 +305,7 @@ def verify(
         Path | None, typer.Option(help="Measure a candidates.json, and refit the table's calibration with it.")
     ] = None,
     target: Annotated[str | None, typer.Option("--target", "-t", help="[default: the table's device]")] = None,
-    space: Annotated[str | None, typer.Option("--space", "-s", help="[default: the only one the table covers]")] = None,
+    space: SpaceOption = None,
     resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
     resolution: ResolutionOption = None,
     budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 6 per network, at least 40]")] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_core.cli_app import EXIT_UNSTABLE, out_file_or_folder
+from ofa_core.cli_options import SpaceOption
 from ofa_core.errors import OfaError
 from profiler.options import only_space
 
@@ -45,9 +46,7 @@ def convert(
             help="A .csv file, or a folder for OFA's <resolution>_lookup_table.yaml.",
         ),
     ],
-    space: Annotated[
-        str | None, typer.Option("--space", "-s", help="Space of the networks, for YAML output or measured networks.")
-    ] = None,
+    space: SpaceOption = None,
     column: Annotated[
         str | None,
         typer.Option(help="Column of measured networks, as NAME or NAME=UNIT. [default: latency and accuracy]"),
@@ -56,7 +55,7 @@ def convert(
     """Convert tables between CSV and the published YAML, and measured networks of other tools to our CSV."""
     from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml
     from ofa_core.measured_files import MeasuredFile
-    from ofa_core.spaces import get_space
+    from ofa_core.space_files import space_from
 
     file = MeasuredFile.find(src)
     if file is not None:
@@ -72,7 +71,7 @@ def convert(
         table.write(dst)
         sys.stdout.write(f"{dst}\n")
         return
-    the_space = get_space(space or only_space(table))
+    the_space = only_space(table) if space is None else space_from(space)
     pixels = table.resolutions(the_space)
     if not pixels:
         raise OfaError(f"{src} covers {the_space.name} completely at no resolution; nothing to write")
@@ -82,14 +81,14 @@ def convert(
 
 def _convert_networks(file: MeasuredFile, dst: Path, space: str | None, column: str | None) -> None:
     from ofa_core.measured_files import write_measured
-    from ofa_core.spaces import get_space
+    from ofa_core.space_files import space_from
 
     if dst.suffix.lower() != ".csv":
         raise typer.BadParameter(f"{file.path} lists networks; a .csv file is expected, not {dst}", param_hint="DST")
     columns = file.columns(column)
     if space is None and not file.spaces():
         raise typer.BadParameter(f"{file.path} names no space; name one", param_hint="--space")
-    the_space = file.only_space() if space is None else get_space(space)
+    the_space = file.only_space() if space is None else space_from(space)
     n_rows, left_out = write_measured(dst, file, the_space, columns)
     for one in columns:
         if one.name != one.quantity:

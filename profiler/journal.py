@@ -27,6 +27,7 @@ from statistics import median
 from typing import IO, Any
 
 from ofa_core.errors import ContextMismatchError, FormatError
+from ofa_core.space_record import SPACE_FIELDS, described_differences, space_of
 
 __all__ = ["EnergyRecord", "Journal", "VisitRecord", "read_journal"]
 
@@ -290,6 +291,11 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     out = []
+    if isinstance(old.get("space"), str) and isinstance(new.get("space"), str):
+        before, now = space_of(old), space_of(new)
+        if before != now:
+            out.append(f"space {before.name}, now {now.name}: {described_differences(before, now)}")
+        old, new = ({key: value for key, value in header.items() if key not in SPACE_FIELDS} for header in (old, new))
     for name in sorted({*old, *new}):
         a, b = old.get(name), new.get(name)
         if a != b:

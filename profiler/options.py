@@ -25,7 +25,6 @@ __all__ = [
     "LutOption",
     "PythonOption",
     "SeedOption",
-    "SpaceOption",
     "TargetOption",
     "check_choice",
     "check_cpus",
@@ -43,7 +42,6 @@ TargetOption = Annotated[
         "--target", "-t", help="Device: local, ssh:USER@HOST, adb:SERIAL, adb:pixel2, adb:* or an alias. Repeatable."
     ),
 ]
-SpaceOption = Annotated[str, typer.Option("--space", "-s", help="Search space, such as mbv3-w1.0 or proxyless-w1.3.")]
 LutOption = Annotated[Path, typer.Option("--lut", help="Latency table (CSV) that ofa-profile wrote.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all random orders and choices.")]
 PythonOption = Annotated[str | None, typer.Option(help="Interpreter on the device.")]
@@ -109,17 +107,17 @@ def verify_archs(
     import numpy as np
 
     from ofa_core.arch_lists import read_arch_list
+    from ofa_core.space_files import space_from
     from ofa_core.space_record import require_space
-    from ofa_core.spaces import get_space
     from profiler.plan import reference_archs
     from profiler.verify import load_calibration
 
     networks = load_calibration(lut, table)[1]
     if nets is None:
-        named = None if space is None else get_space(space)
+        named = None if space is None else space_from(space)
 
         def choose(said: Space | None) -> Space:
-            return named or said or get_space(only_space(table, networks))
+            return named or said or only_space(table, networks)
 
         paths = [candidates] if candidates else arch or []
         found = [read_arch_list(p, choose, named=named is not None, resolution_px=resolution_px) for p in paths]
@@ -127,7 +125,7 @@ def verify_archs(
             require_space(other.space, found[0].space, path)
         the_space = found[0].space
         return the_space, list(dict.fromkeys(the_space.decode(np.concatenate([nets.genomes for nets in found]))))
-    the_space = get_space(space or only_space(table, networks))
+    the_space = only_space(table, networks) if space is None else space_from(space)
     pixels = table.input_sizes() if fill else table.resolutions(the_space)
     if resolutions:
         pixels = parse_resolutions(resolutions, the_space)
@@ -137,12 +135,12 @@ def verify_archs(
     return the_space, reference_archs(the_space, pixels, nets, np.random.default_rng([seed, 2]), avoid=known)
 
 
-def only_space(table: LatencyTable, networks: Sequence[Network] = ()) -> str:
-    """Name of the space that a table is for, where only one can be meant."""
+def only_space(table: LatencyTable, networks: Sequence[Network] = ()) -> Space:
+    """The space that a table is for, where only one can be meant."""
     from ofa_core.measured_networks import spaces_of
 
-    names = spaces_of(table, networks)
-    if len(names) != 1:
-        covered = ", ".join(names) or "none completely"
+    spaces = spaces_of(table, networks)
+    if len(spaces) != 1:
+        covered = ", ".join(space.name for space in spaces) or "no built-in space completely"
         raise typer.BadParameter(f"the table covers {covered}; name one", param_hint="--space")
-    return str(names[0])
+    return spaces[0]

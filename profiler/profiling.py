@@ -18,6 +18,7 @@ from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.measured_networks import Network, networks_path, read_networks, write_networks
 from ofa_core.space import Space
+from ofa_core.space_record import space_fields
 from ofa_core.table import CONTEXT_COLUMNS, Context, LatencyTable, parse_context, read_csv_rows, statistic_name
 from profiler.cooling import Cooling
 from profiler.energy import N_NETWORKS, EnergyOptions, duration_s, measure_energy, open_meter
@@ -321,7 +322,7 @@ def _header(job: Job, plan: Plan, context: Context) -> dict[str, Any]:
     del described["statistic"], described["clock"]
     return {
         "context": described,
-        "space": job.space.name,
+        **space_fields(job.space),
         "resolutions": list(job.resolutions),
         "settings": settings,
         "items": [item.id for item in plan.items],

@@ -26,11 +26,13 @@ from ofa_core.atomic import atomic_path
 from ofa_core.errors import FormatError, PredictorError
 from ofa_core.extras import needed_for
 from ofa_core.space import Space
-from ofa_core.spaces import get_space
+from ofa_core.space_record import SPACE_FIELDS, described_differences, require_space, space_columns, space_of
+from ofa_core.spaces import find_builtin, get_space
 
 __all__ = ["PublishedAccuracyPredictor", "convert_acc_predictor", "read_acc_predictor"]
 
 SCHEMA = 1
+AUTHORS_LABEL = "accuracy predictor of the OFA authors"
 MAX_FILE_BYTES = 64_000_000
 CHUNK = 512  # rows whose hidden activations stay in the second-level cache
 KNOWN_BIAS_W10 = 5.87  # percentage points above the top-1 that DyNAS-T recorded for 1,759 sub-nets of mbv3-w1.0
@@ -57,7 +59,7 @@ class PublishedAccuracyPredictor:
     resolutions: tuple[int, ...]
     weights: tuple[NDArray[np.float32], ...] = field(repr=False)
     biases: tuple[NDArray[np.float32], ...] = field(repr=False)
-    label: str = "accuracy predictor of the OFA authors"
+    label: str = AUTHORS_LABEL
 
     def __post_init__(self) -> None:
         n_inputs = _n_slot_inputs(self.space) + len(self.resolutions)
@@ -154,7 +156,7 @@ class PublishedAccuracyPredictor:
         """Write it as `.npz`, to be read without torch; the file appears whole or not at all."""
         arrays: dict[str, Any] = {
             "schema": SCHEMA,
-            "space": self.space.name,
+            **space_columns(self.space),
             "resolutions": np.asarray(self.resolutions),
             "label": self.label,
         }
@@ -223,12 +225,17 @@ def _read_npz(path: Path, space: Space | None) -> PublishedAccuracyPredictor:
             n_layers = sum(name.startswith("weight") for name in data.files)
             weights = [data[f"weight{i}"] for i in range(n_layers)]
             biases = [data[f"bias{i}"] for i in range(n_layers)]
-            name, label = str(data["space"]), str(data["label"])
+            label = str(data["label"])
+            own = space_of({name: str(data[name]) for name in SPACE_FIELDS if name in data.files})
             resolutions = tuple(int(px) for px in data["resolutions"])
     except (KeyError, ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise FormatError(f"{path}: no accuracy predictor of ours: {str(error)[:200]!r}") from error
     _check_layers(weights, biases, path)
-    return PublishedAccuracyPredictor(space or get_space(name), resolutions, tuple(weights), tuple(biases), label)
+    if space is not None:
+        if label != AUTHORS_LABEL:
+            require_space(own, space, path)
+        _check_published_space(space, label, path)
+    return PublishedAccuracyPredictor(space or own, resolutions, tuple(weights), tuple(biases), label)
 
 
 def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -278,10 +285,22 @@ def _from_state(
         )
     order = _input_order(space, n_resolutions, resolutions_first=not of_tutorial)
     weights[0] = weights[0][order]
-    label = "accuracy predictor of the OFA authors" if of_tutorial else "ofa/nas accuracy predictor"
+    label = AUTHORS_LABEL if of_tutorial else "ofa/nas accuracy predictor"
+    _check_published_space(space, label, path)
     return PublishedAccuracyPredictor(
         space, tuple(known), tuple(np.ascontiguousarray(w) for w in weights), tuple(biases), label
     )
+
+
+def _check_published_space(space: Space, label: str, path: Path) -> None:
+    """Refuse the authors' predictor for a space that is not theirs: it would give ImageNet accuracies for it."""
+    theirs = find_builtin(space.name)
+    if label == AUTHORS_LABEL and (theirs is None or theirs != space):
+        how = "" if theirs is None else f" ({described_differences(space, theirs)})"
+        raise PredictorError(
+            f"{path}: fitted to the published spaces, and {space.name} is none of them{how}; give your own supernet's "
+            "accuracies (ofa-train accuracy-table), or rank by size with --accuracy proxy:macs"
+        )
 
 
 def _input_order(space: Space, n_resolutions: int, resolutions_first: bool) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder
+from ofa_core.cli_options import SpaceOption
 from ofa_core.errors import OfaError
 from profiler.options import AgentOption, BenchmarkOption, LibraryOption, PythonOption
 
@@ -53,9 +54,7 @@ def search(
     max_latency_ms: Annotated[
         float, typer.Option("--max-latency-ms", help="The limit, in milliseconds per batch.", show_default=False)
     ],
-    space: Annotated[
-        str | None, typer.Option("--space", "-s", help="Search space.  [default: the one that the table covers]")
-    ] = None,
+    space: SpaceOption = None,
     resolutions: Annotated[
         str | None,
         typer.Option("--resolutions", "-r", help="Such as 160,192,224 or 128-224:16.  [default: all that are known]"),
@@ -207,13 +206,14 @@ class _Session:
 def _task(lut: Path, space: str | None, accuracy: str | None, resolutions: str | None, fill: bool) -> _Task:
     from ofa_core.search.console import say
     from ofa_core.search.run import choose_resolutions
-    from ofa_core.spaces import get_space
+    from ofa_core.space_files import space_from
     from predictors.accuracy import load_accuracy
+    from predictors.estimator import as_space
     from predictors.loading import load_latency
 
     pixels = None if resolutions is None else parse_pixels(resolutions)
-    latency = load_latency(lut, None if space is None else get_space(space), fill=fill)
-    found = latency.space if not isinstance(latency.space, str) else get_space(latency.space)
+    latency = load_latency(lut, None if space is None else space_from(space), fill=fill)
+    found = as_space(latency.space)
     if not latency.resolutions:
         raise OfaError(f"{lut} covers {found.name} completely at no resolution; --fill estimates what is missing")
     model = load_accuracy(accuracy, found)

@@ -16,7 +16,7 @@ from ofa_core.errors import FormatError, OfaError
 from ofa_core.measured_networks import read_networks
 from ofa_core.search.record import check_record
 from ofa_core.space import Space
-from ofa_core.spaces import get_space
+from ofa_core.space_record import space_of
 
 __all__ = ["Front", "Layer", "Point", "SearchFolder", "read_folder"]
 
@@ -133,7 +133,10 @@ def read_folder(folder: Path) -> SearchFolder:
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise FormatError(f"{folder / 'search.json'}: not a search of schema {SCHEMA}")
     check_record(record, str(folder / "search.json"))
-    space = get_space(record["space"])
+    try:
+        space = space_of(record)
+    except OfaError as error:
+        raise FormatError(f"{folder / 'search.json'}: {error}") from error
     reference, verified = _networks(folder, record)
     return SearchFolder(
         record,

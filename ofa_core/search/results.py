@@ -29,6 +29,7 @@ from ofa_core.search.loop import LoopResult, Trial
 from ofa_core.search.problem import Candidate
 from ofa_core.search.run import SearchResult
 from ofa_core.space import Space
+from ofa_core.space_record import space_columns, space_fields
 
 __all__ = ["RESULTS_SCHEMA", "candidate_record", "summary", "write_results"]
 
@@ -58,7 +59,7 @@ def write_results(
         (folder / name).unlink(missing_ok=True)
     write_arch(folder / "arch.json", arch, space)
     write_text(folder / "ofa.json", json.dumps(arch_to_dict(arch, space)) + "\n")
-    records = [candidate_record(c, space) for c in result.candidates]
+    records = [{**candidate_record(c, space), **space_fields(space)} for c in result.candidates]
     write_text(folder / "candidates.json", json.dumps(records, indent=1) + "\n")
     _write_csv(folder / "pareto.csv", _front_rows(result))
     if block_ms is not None:
@@ -83,6 +84,7 @@ def summary(result: SearchResult, loop: LoopResult | None = None) -> dict[str, A
         "resolutions": list(result.resolutions),
         "seed": result.seed,
         "measured": None if loop is None else _loop_record(loop),
+        **{name: value for name, value in space_fields(result.space).items() if name != "space"},
     }
 
 
@@ -115,6 +117,7 @@ def _arch_columns(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _front_rows(result: SearchResult) -> Iterable[dict[str, Any]]:
     front = result.front
+    digest = _digest_columns(result.space)
     for arch, ms, top1 in zip(result.space.decode(front.genomes), front.costs, front.values, strict=True):
         yield {
             "schema": RESULTS_SCHEMA,
@@ -122,6 +125,7 @@ def _front_rows(result: SearchResult) -> Iterable[dict[str, Any]]:
             "latency_ms": float(ms),
             "top1": float(top1),
             **_arch_columns(arch_to_dict(arch, result.space)),
+            **digest,
         }
 
 
@@ -164,7 +168,12 @@ def _trial_row(trial: Trial, space: Space, loop: LoopResult) -> dict[str, Any]:
         "latency_ms": measured.latency_ms,
         "low_ms": measured.low_ms,
         "high_ms": measured.high_ms,
+        **_digest_columns(space),
     }
+
+
+def _digest_columns(space: Space) -> dict[str, str]:
+    return {name: value for name, value in space_columns(space).items() if name != "space"}
 
 
 def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

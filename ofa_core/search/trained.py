@@ -25,16 +25,16 @@ class Trained:
         space: of the search.
 
     Raises:
-        OfaError: if it is no supernet of the space, or the images or the preprocessing are not to be had.
+        OfaError: if it is no supernet, or the images or the preprocessing are not to be had.
+        SpaceError: for a supernet of another space; another number of classes is none.
     """
 
     def __init__(self, weights: Path, data: str, preprocessing: str | None, space: Space) -> None:
-        opened = open_checkpoint(weights, data, ALONE, space=space.name, preprocessing=preprocessing, workers=0)
+        opened = open_checkpoint(weights, data, ALONE, space=space, preprocessing=preprocessing, workers=0)
         self.checkpoint, self.evaluator = opened.checkpoint, opened.evaluator
-        mine = self.checkpoint.space
-        if not isinstance(self.checkpoint.net, Supernet) or mine.with_classes(space.n_classes) != space:
-            holds = "a supernet" if isinstance(self.checkpoint.net, Supernet) else "one sub-net"
-            raise OfaError(f"{weights} holds {holds} of {mine.name}; a supernet of {space.name} is expected")
+        if not isinstance(self.checkpoint.net, Supernet):
+            mine = self.checkpoint.space.name
+            raise OfaError(f"{weights} holds one sub-net of {mine}; a supernet of {space.name} is expected")
 
     def layers_of(self, arch: Arch) -> list[list[FoldedLayer]]:
         """For each block of a sub-net, calibrated, its layers as `folded_layers` gives them."""

@@ -20,10 +20,12 @@ from ofa_core.arch_json import arch_to_dict
 from ofa_core.atomic import write_text
 from ofa_core.errors import FormatError
 from ofa_core.space import Space
+from ofa_core.space_record import require_space, space_columns, space_of
 
 __all__ = ["COLUMNS", "merge", "planned_archs", "read_rows", "shard_path", "write_table"]
 
-COLUMNS = ("space", "ks", "e", "d", "r", "top1", "n_images", "schema")
+_OLD_COLUMNS = ("space", "ks", "e", "d", "r", "top1", "n_images", "schema")  # of version 0.1.0
+COLUMNS = (*_OLD_COLUMNS, "space_digest", "space_definition")
 SCHEMA = 1
 
 
@@ -51,7 +53,7 @@ def row_of(space: Space, arch: Arch, top1: float, n_images: int) -> dict[str, st
     """A row: the public form of the architecture (unused slots hold the smallest choice), top-1 in percent."""
     data = arch_to_dict(arch, space)
     return {
-        "space": space.name,
+        **space_columns(space),
         "ks": json.dumps(data["ks"]),
         "e": json.dumps(data["e"]),
         "d": json.dumps(data["d"]),
@@ -73,7 +75,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
     rows = list(csv.DictReader(io.StringIO(whole)))
-    if whole and tuple(next(csv.reader([whole.splitlines()[0]]))) != COLUMNS:
+    if whole and tuple(next(csv.reader([whole.splitlines()[0]]))) not in (COLUMNS, _OLD_COLUMNS):
         raise FormatError(f"{path}: not an accuracy table; its first line is {','.join(COLUMNS)}")
     return rows
 
@@ -93,7 +95,7 @@ def write_table(
 
     Args:
         path: the table; several processes write `shard_path`s beside it.
-        space: whose name is written.
+        space: their space.
         archs: all sub-nets, the same on every process.
         top1_of: measures one: top-1 in percent, number of images.
         rank: this process.
@@ -101,10 +103,15 @@ def write_table(
 
     Yields:
         (done, wanted) after each row.
+
+    Raises:
+        SpaceError: for a file that holds sub-nets of another space.
     """
     own = sorted(archs[rank::world], key=lambda arch: arch.resolution_px)
     target = shard_path(path, rank, world)
     rows = read_rows(target)
+    for row in rows[:1]:
+        require_space(space_of(row), space, target)
     known = {_key(row) for row in rows}
     write_text(target, _csv(rows))  # without a torn last line
     with target.open("a", newline="") as stream:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, out_file_or_folder, run_app, to_file, to_folder
+from ofa_core.cli_options import SpaceOption
 from ofa_core.train.console import print_accuracies, progress, warn, warn_of_chance
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ Data = Annotated[str, typer.Option("--data", help="digits, imagefolder:PATH, cif
 Weights = Annotated[Path, typer.Argument(help="Checkpoint of ofa-train or published state dict.", show_default=False)]
 WeightsOption = Annotated[Path, typer.Option("--weights", help="The supernet's checkpoint.", show_default=False)]
 ArchFile = Annotated[Path, typer.Argument(help="arch.json.", show_default=False)]
-SpaceName = Annotated[str | None, typer.Option("--space", help="Search space of a published state dict.")]
 How = Annotated[
     str | None, typer.Option("--preprocessing", help="imagenet, half or half-crop, where the file does not say.")
 ]
@@ -66,7 +66,7 @@ def supernet(
     data: Annotated[str | None, typer.Option("--data", help="Default: that of --config, else digits.")] = None,
     config: ConfigFile = None,
     out: OutFolder = Path("runs/supernet"),
-    space: SpaceName = None,
+    space: SpaceOption = None,
     recipe: Annotated[str | None, typer.Option(help="progressive, joint or sandwich.")] = None,
     epochs: Annotated[float | None, typer.Option(help="All phases together; default as published.")] = None,
     start_from: Annotated[
@@ -80,9 +80,11 @@ def supernet(
     """Train a supernet through all phases. Under torchrun: one process per device."""
     from dataclasses import replace
 
+    from ofa_core.space_files import space_table
+
     settings = _settings(config, data or "digits")
     overrides: dict[str, dict[str, Any]] = {
-        "space": {"name": space},
+        "space": {} if space is None else space_table(space),
         "data": {"source": data, "workers": workers},
         "recipe": {"name": recipe, "epochs": epochs},
         "run": {"device": device, "seed": seed},
@@ -105,7 +107,7 @@ def evaluate(
     arch: Annotated[list[Path] | None, typer.Option("--arch", help="arch.json of a sub-net; repeatable.")] = None,
     net_config: Annotated[Path | None, typer.Option(help="net.config of a published specialised net.")] = None,
     resolution: ResolutionOption = None,
-    space: SpaceName = None,
+    space: SpaceOption = None,
     preprocessing: How = None,
     workers: Workers = 0,
     device: Device = "auto",
@@ -125,6 +127,7 @@ def evaluate(
             print_accuracies([(net_config.name, result)], images.labels, process)
         return
     with _opened(weights, data, space, preprocessing, workers, device) as opened:
+        commands.check_labels(opened)
         checkpoint, evaluator = opened.checkpoint, opened.evaluator
         if isinstance(checkpoint.net, Supernet):
             archs = {str(p): commands.read_arch(p, checkpoint.space, resolution) for p in arch} if arch else None
@@ -147,7 +150,7 @@ def accuracy_table(
     n: Annotated[int, typer.Option("--n", min=1, help="Random sub-nets (paper: 16,000).")] = 1000,
     images: Annotated[int, typer.Option(min=1, help="Held-out training images (paper: 10,000).")] = 10_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    space: SpaceName = None,
+    space: SpaceOption = None,
     preprocessing: How = None,
     workers: Workers = 0,
     device: Device = "auto",
@@ -158,6 +161,7 @@ def accuracy_table(
     from ofa_core.train.distributed import alone, any_rank
 
     with _opened(weights, data, space, preprocessing, workers, device, held_out=images) as opened:
+        commands.check_labels(opened)
         process = opened.process
         measured: list[Accuracy] = []
         with alone(out, process), progress(process.is_root) as bar:
@@ -180,7 +184,7 @@ def finetune(
     batch_size: Annotated[int | None, typer.Option(min=2)] = None,
     config: ConfigFile = None,
     resolution: ResolutionOption = None,
-    space: SpaceName = None,
+    space: SpaceOption = None,
     preprocessing: How = None,
     workers: Workers = 0,
     device: Device = "auto",
@@ -194,6 +198,7 @@ def finetune(
 
     base = _settings(config, data) if config is not None else None
     with _opened(weights, data, space, preprocessing, workers, device, base=base) as opened:
+        commands.check_labels(opened)
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
         sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space, resolution), evaluator)
         before = evaluator.accuracy(sub, member)
@@ -218,7 +223,7 @@ def calibrate(
     data: Data = "digits",
     out: OutFile = Path("subnet.pt"),
     resolution: ResolutionOption = None,
-    space: SpaceName = None,
+    space: SpaceOption = None,
     preprocessing: How = None,
     workers: Workers = 0,
     device: Device = "auto",
@@ -245,7 +250,7 @@ def export(
     data: Data = "digits",
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
     resolution: ResolutionOption = None,
-    space: SpaceName = None,
+    space: SpaceOption = None,
     preprocessing: How = None,
     workers: Workers = 0,
 ) -> None:
@@ -292,14 +297,21 @@ def _opened(
     held_out: int | None = None,
 ) -> Iterator[Opened]:
     """A checkpoint and images, in this process among those of torchrun."""
+    from ofa_core.space_files import space_from
     from ofa_core.train.commands import open_checkpoint
     from ofa_core.train.distributed import process_group
 
     with process_group(device) as process:
         yield open_checkpoint(
-            weights, data, process,
-            space=space, preprocessing=preprocessing, workers=workers, base=base, held_out=held_out,
-        )  # fmt: skip
+            weights,
+            data,
+            process,
+            space=None if space is None else space_from(space),
+            preprocessing=preprocessing,
+            workers=workers,
+            base=base,
+            held_out=held_out,
+        )
 
 
 def _block_weights(sub: Any) -> Any:

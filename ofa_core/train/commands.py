@@ -24,7 +24,7 @@ from ofa_core.formats.checkpoint import (
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
-from ofa_core.spaces import get_space
+from ofa_core.space_record import require_space
 from ofa_core.train.accuracy_table import planned_archs, write_table
 from ofa_core.train.config import Config, DataConfig, embedded
 from ofa_core.train.distributed import Process
@@ -37,6 +37,7 @@ from ofa_core.train.sources import Source
 __all__ = [
     "NAMED_PREPROCESSING",
     "Opened",
+    "check_labels",
     "evaluate_standard",
     "evaluate_static",
     "load_weights",
@@ -68,29 +69,34 @@ def named_preprocessing(name: str | None, weights: Path) -> Preprocessing:
 
 
 def load_weights(
-    path: Path, space: str | None, preprocessing: str | None, n_classes: Callable[[], int] | None = None
+    path: Path, space: Space | None, preprocessing: str | None, n_classes: Callable[[], int] | None = None
 ) -> Checkpoint:
     """A checkpoint of this project, or a published supernet whose space and preprocessing are named.
 
     Args:
         path: the file.
-        space: name of the space, for a published file.
+        space: the space that is expected; a published file does not say it.
         preprocessing: name of it, for a published file.
         n_classes: outputs of a published file's classifier; None is the space's own.
 
     Raises:
         FormatError: for a file that is neither.
         OfaError: where something that the file does not say was not named.
+        SpaceError: for a checkpoint of another space; another number of classes is none.
     """
     try:
-        return read_checkpoint(path)
+        read = read_checkpoint(path)
     except FormatError as error:
         if "published state dict" not in str(error):
             raise
+    else:
+        if space is not None:
+            require_space(read.space.with_classes(space.n_classes), space, path)
+        return read
     how = named_preprocessing(preprocessing, path)
     if space is None:
         raise OfaError(f"{path} is a published state dict; name its search space with --space")
-    member = get_space(space) if n_classes is None else get_space(space).with_classes(n_classes())
+    member = space if n_classes is None else space.with_classes(n_classes())
     net = Supernet(member)
     load_published(net, read_state_dict(path), str(path))
     return Checkpoint(net.eval(), member, None, how)
@@ -120,7 +126,7 @@ def open_checkpoint(
     source: str,
     process: Process,
     *,
-    space: str | None,
+    space: Space | None,
     preprocessing: str | None,
     workers: int,
     base: Config | None = None,
@@ -132,7 +138,7 @@ def open_checkpoint(
         weights: see `load_weights`, as are `space` and `preprocessing`.
         source: the images; a published classifier has as many outputs as they have classes.
         process: this process among all.
-        space: name of the space, for a published file.
+        space: see `load_weights`, as is `preprocessing`.
         preprocessing: name of it, for a published file.
         workers: processes that decode.
         base: other settings; None is what suits the images.
@@ -146,6 +152,17 @@ def open_checkpoint(
     checkpoint.net.to(process.device)
     config = replace(config, preprocessing=checkpoint.preprocessing)
     return Opened(checkpoint, config, data(), data().evaluator(config, process), process)
+
+
+def check_labels(opened: Opened) -> None:
+    """Refuse images whose labels are not those of the network, before anything is learnt or judged by them.
+
+    Raises:
+        OfaError: naming both numbers of classes.
+    """
+    mine, theirs = opened.checkpoint.space.n_classes, len(opened.data.val.classes)
+    if mine != theirs:
+        raise OfaError(f"the network has {mine} classes, the images of {opened.config.data.source} have {theirs}")
 
 
 def read_arch(path: Path, space: Space, resolution_px: int | None = None) -> Arch:

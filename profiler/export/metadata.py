@@ -10,6 +10,7 @@ from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.blocks import BlockSpec
 from ofa_core.space import Space
+from ofa_core.space_record import space_columns
 
 __all__ = ["EXPORT_SCHEMA", "arch_metadata", "block_metadata"]
 
@@ -25,8 +26,9 @@ def block_metadata(block: BlockSpec, graph_form: str, *, trained: bool) -> dict[
 
 
 def arch_metadata(space: Space, arch: Arch, graph_form: str, *, trained: bool) -> dict[str, str]:
-    """What a net's file says about itself: keys `schema`, `space`, `arch` (OFA dict), `graph_form`, `weights`."""
-    what = {"space": space.name, "arch": json.dumps(arch_to_dict(arch, space))}
+    """What a net's file says about itself: keys `schema`, `space...`, `arch` (OFA dict), `graph_form`, `weights`."""
+    space_keys = {name: value for name, value in space_columns(space).items() if value}
+    what = {**space_keys, "arch": json.dumps(arch_to_dict(arch, space))}
     return _metadata(what, graph_form, trained)
 
 

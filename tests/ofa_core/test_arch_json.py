@@ -231,7 +231,7 @@ def test_a_written_file_reads_back(seed: int) -> None:
         path = Path(folder) / "arch.json"
         write_arch(path, draw(space, seed), space)
         record = read_arch_dict(path)
-    assert list(record) == ["schema", "space", "wid", "ks", "e", "d", "r"]
+    assert list(record) == ["schema", "space", "wid", "ks", "e", "d", "r", "space_digest"]
     assert (record["schema"], record["space"]) == (ARCH_SCHEMA, "tiny")
     assert arch_from_dict(record, space) == draw(space, seed)
 

@@ -157,7 +157,12 @@ def test_one_bad_network_is_named_by_its_place(tmp_path: Path, text: str, messag
     assert "\n" not in str(caught.value)
 
 
-def test_a_named_space_goes_before_the_names_in_the_file(tmp_path: Path) -> None:
+def test_a_named_space_must_be_that_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "nets.json"
+    path.write_text(json.dumps([good(space="mbv3-w1.0"), good(space="somebody's label"), good()]))
+    assert len(read_arch_list(path, lambda _: SPACE, named=True).genomes) == 3
     path.write_text(json.dumps([good(space="mbv3-w1.0"), good(space="mbv3-w1.2")]))
-    assert len(read_arch_list(path, lambda _: SPACE, named=True).genomes) == 2
+    with pytest.raises(
+        FormatError, match=r"item 2: .* is of space mbv3-w1\.2, not mbv3-w1\.0: stem channels 24, not 16"
+    ):
+        read_arch_list(path, lambda _: SPACE, named=True)

@@ -122,7 +122,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     file = MeasuredFile.read(source)
     assert write_measured(copy, file, SPACE, file.columns()) == (6, [])
     again = MeasuredFile.read(copy)
-    assert again.header == ("space", "ks", "e", "d", "r", "latency_ms", "top1")
+    assert again.header == ("space", "ks", "e", "d", "r", "latency_ms", "top1", "space_digest", "space_definition")
     assert again.only_space() == SPACE
     for quantity in (LATENCY, TOP1):
         old, new = (

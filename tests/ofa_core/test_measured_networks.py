@@ -154,6 +154,6 @@ def test_networks_tell_the_space_of_a_table_that_covers_none() -> None:
     part = LatencyTable(CONTEXT, {(None, block): Entry(1.0) for block in space.all_blocks()[:5]})
     network = Network(space, space.largest(), "reference", 10, None, 1.0)
     assert spaces_of(part) == ()
-    assert spaces_of(part, [network]) == ("tiny",)
+    assert spaces_of(part, [network]) == (tiny(),)
     whole = LatencyTable(CONTEXT, {(None, block): Entry(1.0) for block in space.all_blocks()})
-    assert spaces_of(whole, [replace(network, space=mobilenet_v3())]) == ("tiny",)
+    assert spaces_of(whole, [replace(network, space=mobilenet_v3())]) == (tiny(),)

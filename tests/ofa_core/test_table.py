@@ -200,7 +200,7 @@ def test_the_sum_is_the_sum_of_the_walk(table: LatencyTable) -> None:
 
 
 def test_a_table_knows_its_spaces_and_resolutions(table: LatencyTable) -> None:
-    assert table.spaces() == ("tiny",)
+    assert table.spaces() == (tiny(),)
     assert table.resolutions(tiny()) == (24, 28)
     assert table.resolutions(mobilenet_v3()) == ()
     assert repr(table) == f"<LatencyTable synthetic unknown {len(table)} blocks>"

@@ -39,8 +39,8 @@ def bench(tmp_path: Path, monkeypatch, space, make_table, make_networks):
 def test_json_has_exactly_the_contract(bench, space, make_table, capsys):
     assert ofa_predict("a.json", "--json") == 0
     answer = json.loads(capsys.readouterr().out)
-    assert list(answer) == ["space", "arch", "mmacs", "params_m", "predictions"]
-    assert answer["space"] == "mbv3-w1.0"
+    assert list(answer) == ["space", "arch", "mmacs", "params_m", "predictions", "space_digest"]
+    assert (answer["space"], answer["space_digest"]) == ("mbv3-w1.0", space.digest)
     assert answer["mmacs"] == pytest.approx(space.macs(space.largest(160)) / 1e6)
     assert answer["arch"]["r"] == [160]
     (row,) = answer["predictions"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ofa_core.arch_json import arch_to_dict
-from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError
+from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError, SpaceError
 from ofa_core.space import Space
 from predictors.accuracy import AccuracyPredictor, MacsProxy
 from predictors.builtin import BuiltinAccuracy
@@ -194,7 +194,7 @@ def test_wrong_input_is_refused(case, space, tiny_space, genomes):
         model.predict(genomes.astype(np.float64))
     with pytest.raises(ArchError):
         model.predict([tiny_space.largest()])
-    with pytest.raises(PredictorError, match=r"mbv3-w1\.2"):
+    with pytest.raises(SpaceError, match=r"mbv3-w1\.2"):
         model.predict([{**arch_to_dict(space.largest(160), space), "space": "mbv3-w1.2"}])
     if case.learns and isinstance(model, NetworkPredictor | AccuracyPredictor):
         for bad in (np.nan, np.inf, -1.0, 0.0):

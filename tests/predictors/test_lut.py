@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofa_core.errors import MissingBlockError, PredictorError
+from ofa_core.errors import MissingBlockError, PredictorError, SpaceError
 from ofa_core.measured_networks import networks_path, write_networks
 from ofa_core.spaces import mobilenet_v3
 from predictors.lut import LutPredictor, load_lut, space_of_table
@@ -148,7 +148,7 @@ def test_genomes_of_another_space_are_refused(space, make_table):
         predictor.predict(genomes)
     with pytest.raises(PredictorError, match="not fitted"):
         LutPredictor(space).predict(genomes)
-    with pytest.raises(PredictorError, match=r"mbv3-w1\.2"):
+    with pytest.raises(SpaceError, match=r"mbv3-w1\.2"):
         predictor.predict([{"space": "mbv3-w1.2", "ks": 3, "e": 3, "d": 2, "r": 160}])
 
 

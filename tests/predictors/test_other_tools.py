@@ -98,7 +98,7 @@ def test_convert_writes_our_form(results: Path, space, capsys) -> None:
     assert convert(results, "folder", "--space", space.name) == 2
     assert convert(results, "ours.csv", "--space", space.name) == 0
     assert "column 'Top-1 Acc (%)' read as accuracy in percent" in capsys.readouterr().err
-    assert Path("ours.csv").read_text().startswith("space,ks,e,d,r,latency_ms,top1\n")
+    assert Path("ours.csv").read_text().startswith("space,ks,e,d,r,latency_ms,top1,space_digest,space_definition\n")
     assert ofa_predict("fit", "ours.csv", "--out", "x.predictor") == 0
     assert convert("ours.csv", "accuracy.csv", "--column", "top1") == 0
     assert "columns left out: latency_ms" in capsys.readouterr().err

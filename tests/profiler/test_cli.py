@@ -39,7 +39,7 @@ def test_the_whole_round_on_this_machine(
     assert captured.out == f"{out}\n"
     assert "calibration on 24 networks" in captured.err
     table = LatencyTable.read(out)
-    assert table.spaces() == ("tiny",)
+    assert table.spaces() == (tiny(),)
     assert table.resolutions(tiny()) == (28, 32)
     assert table.context.backend == "onnxruntime"
     assert all(0 < (e.latency_ms or 0) < 100 for e in table.entries.values())

@@ -69,7 +69,7 @@ def test_golden_sums_of_the_note10_table(note10: LatencyTable) -> None:
 @pytest.mark.reference
 def test_the_note10_folder_covers_one_space_at_its_thirteen_resolutions(note10: LatencyTable) -> None:
     assert note10.context.device == "note10"
-    assert note10.spaces() == ("mbv3-w1.2",)
+    assert note10.spaces() == (get_space("mbv3-w1.2"),)
     assert note10.resolutions(mobilenet_v3(1.2)) == (160, 164, 172, 176, 180, 184, 192, 196, 204, 208, 216, 220, 224)
     assert len(note10) == 13 * 96
     entry = note10.find(mobilenet_v3(1.2).blocks(mobilenet_v3(1.2).smallest(192))[0], 192)

@@ -30,7 +30,7 @@ def test_everything_can_be_read_back(tmp_path: Path, small: Space, stand_ins: An
     for name in ("arch.json", "ofa.json"):
         assert arch_from_dict(read_arch_dict(folder / name), small) == best.arch
     candidates = json.loads((folder / "candidates.json").read_text())
-    assert list(candidates[0]) == ["arch", "latency_ms", "low_ms", "high_ms", "top1"]
+    assert list(candidates[0]) == ["arch", "latency_ms", "low_ms", "high_ms", "top1", "space", "space_digest"]
     assert [arch_from_dict(c["arch"], small) for c in candidates] == [c.arch for c in result.candidates]
     record = json.loads((folder / "search.json").read_text())
     assert record["schema"] == 1
