@@ -13,7 +13,8 @@ set -eu
 
 python=${1:-python3}
 cache=${OFA_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ofa-latency/test-devices}
-packages="adb openssh-server openssh-client qemu-user-static gcc g++-aarch64-linux-gnu iproute2 procps strace"
+packages="adb openssh-server openssh-client qemu-user-static gcc g++-aarch64-linux-gnu gcc-arm-linux-gnueabi \
+gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross iproute2 procps strace"
 adbd="adbd android-libbase android-liblog android-libcutils android-libboringssl libc6 libstdc++6 libgcc-s1 \
 libprotobuf32t64 libbrotli1 liblz4-1 libzstd1 zlib1g libsystemd0 libcap2 libbsd0 libmd0 libxxhash0"
 aarch64="libc6 libstdc++6 libgcc-s1 zlib1g"

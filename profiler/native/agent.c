@@ -6,6 +6,9 @@
 // libLiteRt.so is opened at run time, so building needs no LiteRT: cc -O2 -o ofa-agent agent.c -ldl. The declarations
 // below follow the C headers of LiteRT 2.x (litert/c/litert_*.h).
 
+#ifdef OFA_BIONIC
+#include "bionic/libc.h"
+#else
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -20,6 +23,7 @@
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
+#endif
 
 // ---- LiteRT --------------------------------------------------------------------------------------------------------
 
