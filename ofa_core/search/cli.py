@@ -107,10 +107,7 @@ def search(
     ] = None,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal answers.")] = 0,
-    out: Annotated[
-        Path,
-        to_folder("--out", "-o", help="Folder for the answer, its network and its report."),
-    ] = Path("search"),
+    out: Annotated[Path, to_folder("--out", "-o", help="Folder for the answer, network and report.")] = Path("search"),
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Leave out the report, and the searches that fill its front.")
     ] = False,
@@ -119,7 +116,7 @@ def search(
     """Search."""
     from ofa_core.search.console import answer_lines, say
     from ofa_core.search.results import summary, write_results
-    from ofa_core.search.steps import limits_of, make_searcher, try_report, with_front
+    from ofa_core.search.steps import limits_of, make_searcher, try_report, warn_of_idle_limits, with_front
     from profiler.launch import Launch
 
     if weights is None and (data or preprocessing):
@@ -133,6 +130,7 @@ def search(
             raise typer.BadParameter("images are needed to set batch norm statistics with", param_hint="--data")
         trained = Trained(weights, data, preprocessing, task.space)
     constraints = limits_of(task.space, task.pixels, max_mmacs, max_params_m) + _energy_limit(task, max_energy_mj)
+    warn_of_idle_limits(task.space, task.pixels, task.latency, max_latency_ms, constraints)
     run = make_searcher(task.space, task.accuracy, task.pixels, constraints, confidence, seed)
     loop = None
     if measure is not None:

@@ -8,6 +8,7 @@ whole-net regression) the same descent gives a good bound instead.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -17,9 +18,10 @@ from ofa_core.search.descent import neighbours
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.space import Genomes, Space
 
-__all__ = ["cheapest", "check_feasible", "every_genome"]
+__all__ = ["cheapest", "check_feasible", "every_genome", "largest_value"]
 
 MAX_ROUNDS = 200
+OTHER_UNIT = 20  # a limit this many times below the smallest value is probably meant in another unit
 
 
 def cheapest(space: Space, resolutions: tuple[int, ...], constraint: Constraint) -> Genomes:
@@ -46,6 +48,12 @@ def cheapest(space: Space, resolutions: tuple[int, ...], constraint: Constraint)
     return found
 
 
+def largest_value(space: Space, resolution_px: int, constraint: Constraint) -> float:
+    """The largest value of a limited quantity at a resolution; exact where it adds up over blocks."""
+    negative = replace(constraint, quantity=lambda genomes: -constraint.quantity(genomes))
+    return float(constraint.quantity(cheapest(space, (resolution_px,), negative))[0])
+
+
 def check_feasible(problem: Problem) -> Genomes:
     """A feasible architecture for each resolution that has one.
 
@@ -61,9 +69,11 @@ def check_feasible(problem: Problem) -> Genomes:
         costs = constraint.quantity(found)
         if costs.min() > constraint.limit:
             at = problem.resolutions[int(np.argmin(costs))]
+            far = costs.min() > OTHER_UNIT * constraint.limit
+            hint = "; is the limit, or the file it is compared with, in another unit?" if far else ""
             raise InfeasibleConstraintError(
                 f"no sub-net of {problem.space.name} has {constraint.name} <= {constraint.limit:g}; "
-                f"the smallest is {costs.min():.4g}, at {at} px",
+                f"the smallest is {costs.min():.4g}, at {at} px{hint}",
                 nearest=float(costs.min()),
             )
         starts.append(found)

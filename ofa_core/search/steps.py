@@ -8,12 +8,14 @@ from pathlib import Path
 from ofa_core.arch import Arch
 from ofa_core.errors import OfaError
 from ofa_core.search.console import progress, say
+from ofa_core.search.exact import largest_value
 from ofa_core.search.problem import AccuracyPredictor, Constraint, LatencyPredictor, block_quantity
-from ofa_core.search.run import SearchResult, fill_front, search
+from ofa_core.search.run import SearchResult, fill_front, latency_constraint, search
 from ofa_core.space import Space
 
-__all__ = ["Searcher", "limits_of", "make_searcher", "try_report", "with_front"]
+__all__ = ["Searcher", "limits_of", "make_searcher", "try_report", "warn_of_idle_limits", "with_front"]
 
+_UNITS = {"mmacs": "millions", "params_m": "millions", "energy_mj": "millijoules"}
 Searcher = Callable[[LatencyPredictor, float, Sequence[Arch]], SearchResult]
 
 
@@ -57,6 +59,22 @@ def make_searcher(
             )
 
     return run
+
+
+def warn_of_idle_limits(
+    space: Space, pixels: Sequence[int], latency: LatencyPredictor, limit_ms: float, others: Sequence[Constraint]
+) -> None:
+    """Say which limits every sub-net meets: an answer that they did not shape is probably not the one asked for."""
+    for limit in (latency_constraint(latency, limit_ms), *others):
+        largest = largest_value(space, max(pixels), limit)
+        if largest > limit.limit:
+            continue
+        said = f"the limit of {limit.limit:g} ms" if limit.name == "latency_ms" else f"{limit.name} <= {limit.limit:g}"
+        if limit.name == "latency_ms":
+            found = f"the slowest sub-net takes {largest:.4g} ms; is the table in another unit than milliseconds?"
+        else:
+            found = f"the largest sub-net has {largest:.4g}; is the limit in another unit than {_UNITS[limit.name]}?"
+        say(f"{said} excludes no sub-net: {found}")
 
 
 def with_front(result: SearchResult, latency: LatencyPredictor, accuracy: AccuracyPredictor) -> SearchResult:

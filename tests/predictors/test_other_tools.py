@@ -102,4 +102,4 @@ def test_convert_writes_our_form(results: Path, space, capsys) -> None:
     assert ofa_predict("fit", "ours.csv", "--out", "x.predictor") == 0
     assert convert("ours.csv", "accuracy.csv", "--column", "top1") == 0
     assert "columns left out: latency_ms" in capsys.readouterr().err
-    assert Path("accuracy.csv").read_text().startswith("space,ks,e,d,r,top1\n")
+    assert Path("accuracy.csv").read_text().startswith("space,ks,e,d,r,top1,space_digest,space_definition\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -235,6 +236,53 @@ def test_the_summary_for_people(lut: Path, tmp_path: Path, call: Any) -> None:
         "seed 0",
     ):
         assert words in text
+
+
+def in_seconds(lut: Path) -> Path:
+    """The same table and networks in another unit, which no file says."""
+    table = LatencyTable.read(lut)
+    entries = {key: replace(entry, latency_ms=(entry.latency_ms or 0) / 1000) for key, entry in table.entries.items()}
+    path = lut.with_name("seconds.csv")
+    LatencyTable(table.context, entries).write(path)
+    networks = [
+        replace(net, latency_ms=net.latency_ms / 1000, sum_ms=(net.sum_ms or 0) / 1000)
+        for net in read_networks(networks_path(lut))
+    ]
+    write_networks(networks_path(path), table.context, networks)
+    return path
+
+
+@pytest.mark.parametrize("form", ["table", "networks", "predictor"])
+def test_a_limit_that_excludes_nothing_is_told(lut: Path, small: Space, tmp_path: Path, call: Any, form: str) -> None:
+    seconds = in_seconds(lut)
+    slowest_ms = LutPredictor(small).fit(LatencyTable.read(seconds)).predict([small.largest()])[0]
+    source = {"table": seconds, "networks": networks_path(seconds), "predictor": tmp_path / "p.predictor"}[form]
+    if form == "predictor":
+        networks = [(net.arch, net.latency_ms) for net in read_networks(networks_path(seconds))]
+        archs, values = zip(*networks, strict=True)
+        save_predictor(source, NetworkPredictor(small).fit(list(archs), list(values)))
+    argv = ("-a", "proxy:macs", "-o", tmp_path / "o", "--no-report", "--space", "tiny")
+    code, _, err = call("--lut", source, "--max-latency-ms", 0.05, *argv)
+    found = re.search(r"limit of 0\.05 ms excludes no sub-net: the slowest sub-net takes (\S+) ms; is the table", err)
+    assert code == 0
+    assert found is not None
+    assert float(found[1]) == pytest.approx(slowest_ms * BIAS, rel=0.1)
+
+    code, _, err = call("--lut", source, "--max-latency-ms", slowest_ms * BIAS * 0.6, *argv)
+    assert (code, "excludes no sub-net" in err) == (0, False)
+    code, _, err = call("--lut", source, "--max-latency-ms", 1e-9, *argv)
+    assert (code, "in another unit?" in err) == (1, True)
+    code, _, err = call("--lut", source, "--max-latency-ms", slowest_ms / 15, *argv)
+    assert "in another unit?" not in err
+
+
+def test_other_limits_that_exclude_nothing_are_told_too(lut: Path, tmp_path: Path, call: Any) -> None:
+    argv = ("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", tmp_path / "o", "--no-report")
+    _, _, err = call(*argv, "--max-mmacs", 5e6, "--max-params-m", 0.02)
+    assert "mmacs <= 5e+06 excludes no sub-net: the largest sub-net has" in err
+    assert "than millions?" in err
+    assert "params_m" not in err
+    assert "slowest" not in err
 
 
 def test_limits_resolutions_and_confidence(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
