@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ofa_core.arch_columns import ArchColumns
-from ofa_core.arch_json import ARCH_SCHEMA, arch_from_dict
+from ofa_core.arch_json import ARCH_SCHEMA, RESOLUTION_FIELDS, arch_from_dict
 from ofa_core.csvrows import csv_rows, read_text
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.genomes import Genomes, encode_padded
@@ -23,12 +24,12 @@ from ofa_core.literals import parse_value
 from ofa_core.space import Space, is_resolution
 from ofa_core.space_record import SPACE_FIELDS, space_of_record
 
-__all__ = ["ArchList", "Record", "encode_records", "read_arch_list", "read_records"]
+__all__ = ["ArchList", "Record", "encode_records", "named_space", "read_arch_list", "read_records"]
 
 CHUNK = 4096
 MAX_VALUE = 999  # of a list that is encoded with others; larger ones are refused one by one
 MAX_DOCUMENT_BYTES = 64_000_000
-_UNNAMED_FIELDS = {"schema", "wid", "ks", "e", "d", "r"}
+_PLAIN_FIELDS = {"schema", "wid", "ks", "e", "d", *RESOLUTION_FIELDS, *SPACE_FIELDS}
 
 Record = tuple[str, Mapping[str, Any]]  # where it is, for errors; and what is there
 
@@ -102,6 +103,14 @@ def read_records(path: Path) -> tuple[bool, Iterator[Record]]:
     return False, _records([(name, items)])
 
 
+def named_space(record: Mapping[str, Any]) -> Space | None:
+    """The space that a dictionary names, as `space_of_record`; dictionaries of one list name the same few spaces."""
+    fields = [record.get(name) for name in SPACE_FIELDS]
+    if _is_plain(record) and all(text is None or isinstance(text, str) for text in fields):
+        return _space_of_fields(*fields)
+    return space_of_record(record)
+
+
 def encode_records(records: Iterable[Record], space: Space, *, resolution_px: int | None = None) -> Genomes:
     """Encode the dictionaries of architectures, in any dialect.
 
@@ -142,9 +151,9 @@ def _encode_chunk(chunk: list[Record], space: Space, resolution_px: int | None) 
 
 def _padded_px(record: Mapping[str, Any], space: Space, resolution_px: int | None) -> int | None:
     """The input size of a dictionary with padded lists of whole numbers and nothing else; None for other forms."""
-    if not record.keys() <= {*_UNNAMED_FIELDS, *SPACE_FIELDS} or record.get("wid") is not None:
+    if not _is_plain(record):
         return None
-    if record.get("space", space.name) != space.name or ("space_digest" in record and space_of_record(record) != space):
+    if record.get("space", space.name) != space.name or (record.get("space_digest") and named_space(record) != space):
         return None
     for name, n in (("ks", space.n_slots), ("e", space.n_slots), ("d", len(space.stages))):
         values = record.get(name)
@@ -152,10 +161,11 @@ def _padded_px(record: Mapping[str, Any], space: Space, resolution_px: int | Non
             return None
         if max(map(abs, values)) > MAX_VALUE:
             return None
-    px = record.get("r") if resolution_px is None else resolution_px
-    if type(px) is list and len(px) == 1:
-        px = px[0]
-    return px if type(px) is int and is_resolution(px) else None
+    if resolution_px is not None:
+        return resolution_px if is_resolution(resolution_px) else None
+    sizes = [record[name] for name in RESOLUTION_FIELDS if record.get(name) is not None]
+    px = sizes[0][0] if len(sizes) == 1 and type(sizes[0]) is list and len(sizes[0]) == 1 else sizes and sizes[0]
+    return px if len(sizes) == 1 and type(px) is int and is_resolution(px) else None
 
 
 def _records(items: Iterable[tuple[str, Any]]) -> Iterator[Record]:
@@ -196,14 +206,21 @@ def _of_one_space(records: Iterable[Record], wanted: Space | None) -> Iterator[R
 
 
 def _said(record: Record) -> Space | None:
-    """The space that a dictionary names, if any."""
     where, data = record
-    if data.keys() <= _UNNAMED_FIELDS and data.get("wid") is None:
-        return None
     try:
-        return space_of_record(data)
+        return named_space(data)
     except OfaError as error:
         raise FormatError(f"{where}: {error}") from error
+
+
+def _is_plain(record: Mapping[str, Any]) -> bool:
+    """True for a dictionary that holds nothing besides lists, an input size and the names of its space."""
+    return record.keys() <= _PLAIN_FIELDS and record.get("wid") is None
+
+
+@lru_cache(maxsize=64)
+def _space_of_fields(*fields: str | None) -> Space | None:
+    return space_of_record({name: text for name, text in zip(SPACE_FIELDS, fields, strict=True) if text is not None})
 
 
 def _is_whole(line: str) -> bool:

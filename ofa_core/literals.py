@@ -17,6 +17,8 @@ from ofa_core.errors import FormatError
 
 __all__ = ["parse_value"]
 
+_WORD = re.compile(r"'(\w*)'", re.ASCII)
+_NONE = re.compile(r'(?<!["\w])None(?!["\w])')
 # What numpy and torch print around numbers: np.int64(3), np.float32(0.5), array([3, 5]), tensor([7]).
 _WRAPPER = re.compile(r"array|tensor|bool_?|(u?int|float)\d{1,3}")
 
@@ -32,7 +34,7 @@ def parse_value(text: str, source: str) -> Any:
         FormatError: for text that is neither, or has a key twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_without_repeats)
+        return _DECODER.decode(_as_json(text))
     except _RepeatedKeyError as error:
         raise FormatError(f"{source}: {error}") from error
     except (ValueError, RecursionError) as json_error:
@@ -47,6 +49,17 @@ def parse_value(text: str, source: str) -> Any:
 
 class _RepeatedKeyError(Exception):
     """A dictionary with two values for one key."""
+
+
+def _as_json(text: str) -> str:
+    """Rewrite a plain Python dictionary, with single words for strings, as JSON, which is read ten times as fast.
+
+    Any other text is returned as it is.
+    """
+    if "'" not in text or '"' in text or "\\" in text:
+        return text
+    quoted = _WORD.sub(r'"\1"', text)
+    return text if "'" in quoted else _NONE.sub("null", quoted)
 
 
 def _literal(text: str) -> Any:
@@ -78,3 +91,6 @@ def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
         repeated = next(key for i, key in enumerate(keys) if key in keys[:i])
         raise _RepeatedKeyError(f"{repr(repeated)[:60]} is given twice; one value of it is expected")
     return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats)

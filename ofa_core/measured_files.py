@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from ofa_core.arch_columns import ArchColumns, arch_fields
 from ofa_core.arch_json import resolution_of
-from ofa_core.arch_lists import Record, encode_records
+from ofa_core.arch_lists import Record, encode_records, named_space
 from ofa_core.atomic import write_text
 from ofa_core.csvrows import csv_rows, parse_ms, read_text
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.genomes import Genomes
 from ofa_core.measured_columns import LATENCY, TOP1, Quantity, ValueColumn, find_column, recognised_column
 from ofa_core.space import Space
-from ofa_core.space_record import SPACE_FIELDS, described_differences, space_columns, space_of_record
+from ofa_core.space_record import SPACE_FIELDS, described_differences, space_columns
 from ofa_core.table import CONTEXT_COLUMNS, Context, parse_context
 
 __all__ = ["MeasuredFile", "MeasuredRows", "write_measured"]
@@ -197,7 +197,7 @@ class MeasuredFile:
             where = f"{self.path}, line {line}"
             record = self.archs.record(self._row(fields), where)
             try:
-                named = space_of_record(record)
+                named = named_space(record)
                 if named is not None and untold:
                     _check_trained(record, named)
             except OfaError as error:
