@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -78,14 +79,21 @@ def _converted(hint: Any, value: Any, place: str) -> Any:
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise OfaError(f"{place} has {len(value)} entries; {len(arguments)} are expected")
         return tuple(_converted(arguments[0], v, f"{place}[{i}]") for i, v in enumerate(value))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise OfaError(f"{place} is {_shown(value)}; too large a number") from error
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, place)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise OfaError(f"{place} is {_shown(value)}; {hint.__name__} is expected")
     return value
+
+
+def _finite(value: float, place: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise OfaError(f"{place} is {_shown(value)}; too large a number") from error
+    if not math.isfinite(number):
+        raise OfaError(f"{place} is {number}; a finite number is expected")
+    return number
 
 
 def _shown(value: object) -> str:

@@ -14,7 +14,7 @@ filled in by halves still gives plausible numbers.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +25,9 @@ from torch import Tensor
 from ofa_core.arch import Arch
 from ofa_core.errors import FormatError
 from ofa_core.formats.net_config import NetConfig, read_net_config
+from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.formats.state_dicts import find_states, is_counter, key_of, listed, state_in, without_prefix
-from ofa_core.formats.torch_files import read_torch, write_torch
+from ofa_core.formats.torch_files import first_nonfinite, read_torch, write_torch
 from ofa_core.nn.initial import bn_eps
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import N_FIXED, Supernet
@@ -63,46 +64,6 @@ _INNER = {
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """How images become inputs of a network; a checkpoint is worth nothing without it.
-
-    A real ImageNet checkpoint loses 23 points of top-1 under another normalisation, without any error. So it is stored
-    with the weights, and asked for where it is unknown.
-
-    Attributes:
-        mean: per colour, of pixels scaled to 0..1.
-        std: per colour.
-        resize: `direct` scales the image to the input size; `crop` scales its shorter side to ceil(size / 0.875) and
-            takes the centre, as the public code validates.
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resize: Literal["direct", "crop"] = "crop"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"mean": list(self.mean), "std": list(self.std), "resize": self.resize}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of `to_dict`.
-
-        Raises:
-            FormatError: for values that are none.
-        """
-        try:
-            mean, std, resize = tuple(map(float, values["mean"])), tuple(map(float, values["std"])), values["resize"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"preprocessing needs mean, std and resize, not {dict(values)}") from error
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or resize not in ("direct", "crop"):
-            raise FormatError(
-                f"preprocessing needs three means, three positive stds and direct or crop, not {dict(values)}"
-            )
-        return cls((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), resize)
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """A network as read from this project's file.
 
@@ -111,12 +72,14 @@ class Checkpoint:
         space: its search space.
         arch: the architecture of a sub-net; None for a supernet.
         preprocessing: what its images need.
+        classes: names of the outputs, in order; None where the file does not hold them.
     """
 
     net: Supernet | SubNet
     space: Space
     arch: Arch | None
     preprocessing: Preprocessing
+    classes: tuple[str, ...] | None = None
 
 
 def published_names(net: Supernet | SubNet, spelling: Spelling = "current") -> dict[str, str]:
@@ -190,6 +153,9 @@ def load_published(net: Supernet | SubNet, state: Mapping[str, Tensor], source: 
         given[_canonical(name)] = tensor
     wanted = {_canonical(name): key for key, name in published_names(net).items()}
     _check_names(net, wanted, given, source)
+    broken = first_nonfinite(given)
+    if broken is not None:
+        raise FormatError(f"{source}: {broken} holds nan or inf; training went wrong before the file was written")
     own = net.state_dict()
     for name in given:
         key = wanted[name]
@@ -252,7 +218,7 @@ def to_published(net: Supernet | SubNet, spelling: Spelling = "current") -> dict
 
 def write_published(path: Path, net: Supernet | SubNet, spelling: Spelling = "current") -> None:
     """Write `{"state_dict": ...}`, the form of the released files."""
-    write_torch(path, {"state_dict": to_published(net, spelling)})
+    write_torch(path, {"state_dict": _checked(to_published(net, spelling))})
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -294,7 +260,12 @@ def read_specialised(net_config: Path, weights: Path, resolution_px: int | None 
 
 
 def write_checkpoint(
-    path: Path, net: Supernet | SubNet, space: Space, preprocessing: Preprocessing, arch: Arch | None = None
+    path: Path,
+    net: Supernet | SubNet,
+    space: Space,
+    preprocessing: Preprocessing,
+    arch: Arch | None = None,
+    classes: Sequence[str] | None = None,
 ) -> None:
     """Write a network with all that is needed to use it.
 
@@ -304,16 +275,25 @@ def write_checkpoint(
         space: its search space.
         preprocessing: what its images need.
         arch: the sub-net's architecture.
+        classes: names of the outputs, in order; None where they are unknown.
+
+    Raises:
+        FormatError: for weights that hold nan or inf.
     """
-    write_torch(path, checkpoint_dict(net, space, preprocessing, arch))
+    write_torch(path, checkpoint_dict(net, space, preprocessing, arch, classes))
 
 
 def checkpoint_dict(
-    net: Supernet | SubNet, space: Space, preprocessing: Preprocessing, arch: Arch | None = None
+    net: Supernet | SubNet,
+    space: Space,
+    preprocessing: Preprocessing,
+    arch: Arch | None = None,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The content of a checkpoint: plain values, and tensors under published names."""
+    """The content of a checkpoint: plain values, and tensors under published names; see `write_checkpoint`."""
     if isinstance(net, SubNet) and arch is None:
         raise FormatError("a sub-net's checkpoint needs its architecture")
+    named = {} if classes is None else {"classes": list(classes)}
     return {
         "schema": SCHEMA,
         "kind": "supernet" if isinstance(net, Supernet) else "subnet",
@@ -321,8 +301,17 @@ def checkpoint_dict(
         "space_digest": space.digest,
         "arch": None if arch is None else asdict(arch),
         "preprocessing": preprocessing.to_dict(),
-        "state_dict": to_published(net),
+        **named,
+        "state_dict": _checked(to_published(net)),
     }
+
+
+def _checked(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors; weights that are not finite are never written, nor read."""
+    name = first_nonfinite(state)
+    if name is not None:
+        raise FormatError(f"{name} holds nan or inf: the training that gave these weights went wrong")
+    return state
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -378,4 +367,14 @@ def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
         space.validate(arch)
         net = SubNet(space.blocks(arch), bn_eps=bn_eps(space))
     load_published(net, state, source)
-    return Checkpoint(net.eval(), space, arch, preprocessing)
+    return Checkpoint(net.eval(), space, arch, preprocessing, _classes_in(content, space, source))
+
+
+def _classes_in(content: Mapping[str, Any], space: Space, source: str) -> tuple[str, ...] | None:
+    """The names of the outputs; files of version 0.1.0 have none."""
+    names = content.get("classes")
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(names) != space.n_classes:
+        raise FormatError(f"{source}: classes are no list of {space.n_classes} names")
+    return tuple(names)

@@ -11,16 +11,18 @@ import io
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ofa_core.atomic import write_bytes
 from ofa_core.errors import FormatError
 
-__all__ = ["read_torch", "write_torch"]
+__all__ = ["first_nonfinite", "read_torch", "write_torch"]
 
 # What torch.load raises for a damaged file depends on where the damage is.
 _DAMAGE = (
@@ -69,6 +71,11 @@ def _reason(error: Exception) -> str:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def first_nonfinite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor that holds nan or inf; None if all are finite."""
+    return next((name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()), None)
 
 
 def write_torch(path: Path, content: dict[str, Any]) -> None:

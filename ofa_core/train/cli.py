@@ -127,7 +127,6 @@ def evaluate(
             print_accuracies([(net_config.name, result)], images.labels, process)
         return
     with _opened(weights, data, space, preprocessing, workers, device) as opened:
-        commands.check_labels(opened)
         checkpoint, evaluator = opened.checkpoint, opened.evaluator
         if isinstance(checkpoint.net, Supernet):
             archs = {str(p): commands.read_arch(p, checkpoint.space, resolution) for p in arch} if arch else None
@@ -161,7 +160,6 @@ def accuracy_table(
     from ofa_core.train.distributed import alone, any_rank
 
     with _opened(weights, data, space, preprocessing, workers, device, held_out=images) as opened:
-        commands.check_labels(opened)
         process = opened.process
         measured: list[Accuracy] = []
         with alone(out, process), progress(process.is_root) as bar:
@@ -198,7 +196,6 @@ def finetune(
 
     base = _settings(config, data) if config is not None else None
     with _opened(weights, data, space, preprocessing, workers, device, base=base) as opened:
-        commands.check_labels(opened)
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
         sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space, resolution), evaluator)
         before = evaluator.accuracy(sub, member)
@@ -236,7 +233,7 @@ def calibrate(
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
         sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space, resolution), evaluator)
         if process.is_root:
-            write_checkpoint(out, sub, checkpoint.space, checkpoint.preprocessing, member)
+            write_checkpoint(out, sub, checkpoint.space, checkpoint.preprocessing, member, opened.data.train.classes)
         print_accuracies([(str(member), evaluator.accuracy(sub, member))], evaluator.labels, process)
 
 
@@ -265,7 +262,7 @@ def export(
 
     if resolution is not None and arch is None:
         raise typer.BadParameter("it is the input size of --arch", param_hint="--resolution")
-    with _opened(weights, data, space, preprocessing, workers, "cpu") as opened:
+    with _opened(weights, data, space, preprocessing, workers, "cpu", check_labels=False) as opened:
         checkpoint = opened.checkpoint
         wanted = None if arch is None else commands.read_arch(arch, checkpoint.space, resolution)
         sub, member = commands.net_for(checkpoint, wanted, opened.evaluator)
@@ -295,14 +292,15 @@ def _opened(
     *,
     base: Config | None = None,
     held_out: int | None = None,
+    check_labels: bool = True,
 ) -> Iterator[Opened]:
-    """A checkpoint and images, in this process among those of torchrun."""
+    """A checkpoint and images, in this process among those of torchrun; says in the end which could not be read."""
     from ofa_core.space_files import space_from
     from ofa_core.train.commands import open_checkpoint
     from ofa_core.train.distributed import process_group
 
     with process_group(device) as process:
-        yield open_checkpoint(
+        opened = open_checkpoint(
             weights,
             data,
             process,
@@ -311,7 +309,11 @@ def _opened(
             workers=workers,
             base=base,
             held_out=held_out,
+            check_labels=check_labels,
         )
+        yield opened
+        if opened.data.unreadable.names and process.is_root:
+            warn(f"{opened.data.unreadable.summary()}, and left out")
 
 
 def _block_weights(sub: Any) -> Any:
@@ -339,12 +341,13 @@ def _train(config: Config, out: Path, resume: bool, start_from: Path | None) -> 
     from ofa_core.train import commands, run
     from ofa_core.train.distributed import alone, process_group
 
+    data = run.open_data(config)
+    run.recipe_of(config, data)  # what is wrong with the settings is told before a folder is made
     with (
         process_group(config.run.device) as process,
         alone(out / run.SUPERNET_FILE, process),
         _training_events(process) as events,
     ):
-        data = run.open_data(config)
         net = run.train_supernet(config, out, data, process, resume=resume, start_from=start_from, events=events)
         evaluator = data.evaluator(config, process)
         rows = [(name, a) for name, _, a in commands.evaluate_standard(net, evaluator)]

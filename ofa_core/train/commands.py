@@ -29,6 +29,7 @@ from ofa_core.train.accuracy_table import planned_archs, write_table
 from ofa_core.train.config import Config, DataConfig, embedded
 from ofa_core.train.distributed import Process
 from ofa_core.train.evaluation import Accuracy, Evaluator, evaluate, standard_archs
+from ofa_core.train.identity import class_difference
 from ofa_core.train.images import IMAGENET
 from ofa_core.train.loading import Loader
 from ofa_core.train.run import Data, open_data
@@ -37,7 +38,7 @@ from ofa_core.train.sources import Source
 __all__ = [
     "NAMED_PREPROCESSING",
     "Opened",
-    "check_labels",
+    "check_classes",
     "evaluate_standard",
     "evaluate_static",
     "load_weights",
@@ -131,6 +132,7 @@ def open_checkpoint(
     workers: int,
     base: Config | None = None,
     held_out: int | None = None,
+    check_labels: bool = True,
 ) -> Opened:
     """A checkpoint and images to use it with.
 
@@ -143,26 +145,35 @@ def open_checkpoint(
         workers: processes that decode.
         base: other settings; None is what suits the images.
         held_out: training images to set aside; None is the number in the settings.
+        check_labels: False for a command that takes a sub-net as it is, without images.
+
+    Raises:
+        OfaError: for images of other classes than the checkpoint's.
     """
     config = base or (embedded() if source == "digits" else Config(data=DataConfig(source)))
     changes = {} if held_out is None else {"held_out": held_out}
     config = replace(config, data=replace(config.data, source=source, workers=workers, **changes))
     data = cache(lambda: open_data(config))
     checkpoint = load_weights(weights, space, preprocessing, lambda: len(data().val.classes))
+    if check_labels or isinstance(checkpoint.net, Supernet):  # whose sub-nets are calibrated on the images
+        check_classes(checkpoint, data().val.classes, weights, source)
     checkpoint.net.to(process.device)
     config = replace(config, preprocessing=checkpoint.preprocessing)
     return Opened(checkpoint, config, data(), data().evaluator(config, process), process)
 
 
-def check_labels(opened: Opened) -> None:
-    """Refuse images whose labels are not those of the network, before anything is learnt or judged by them.
+def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], weights: Path, source: str) -> None:
+    """Refuse images of other classes than a checkpoint's; by number alone where the file holds no names.
 
     Raises:
-        OfaError: naming both numbers of classes.
+        OfaError: with the difference.
     """
-    mine, theirs = opened.checkpoint.space.n_classes, len(opened.data.val.classes)
-    if mine != theirs:
-        raise OfaError(f"the network has {mine} classes, the images of {opened.config.data.source} have {theirs}")
+    if checkpoint.classes is None and checkpoint.space.n_classes != len(classes):
+        own = checkpoint.space.n_classes
+        raise OfaError(f"{weights} has {own} classes, the images of {source} have {len(classes)}: name its images")
+    if checkpoint.classes is not None and checkpoint.classes != classes:
+        difference = class_difference(checkpoint.classes, classes)
+        raise OfaError(f"{weights} was trained on other classes than those of {source}: {difference}; name its images")
 
 
 def read_arch(path: Path, space: Space, resolution_px: int | None = None) -> Arch:
@@ -220,7 +231,7 @@ def evaluate_static(
     indices = np.arange(len(source.labels))
     loader = Loader(source, indices, 64, (px,), how, workers=workers, rank=process.rank, world=process.world)
     net.to(process.device)
-    return evaluate(net, loader.batches(), process, index)
+    return evaluate(net, loader.batches(), process, index, loader.unreadable)
 
 
 def table_rows(

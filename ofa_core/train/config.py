@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from ofa_core.space import Space
 from ofa_core.space_files import SpaceConfig, build_space
 from ofa_core.toml_tables import from_table, read_toml
 from ofa_core.train.images import IMAGENET, Augmentation
+from ofa_core.train.limits import check_limits
 from ofa_core.train.phases import RECIPES, Phase, scaled
 
 __all__ = [
@@ -24,7 +26,7 @@ __all__ = [
     "build_space",
     "embedded",
 ]
-__all__ += ["comparable", "differences", "from_table", "read_config"]
+__all__ += ["comparable", "differences", "from_table", "read_config", "without_rates"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class DataConfig:
     held_out: int = 10_000
     n_calibration: int = 2000
     eval_batch_size: int = 200
+
+    def __post_init__(self) -> None:
+        limits = {"workers": (0, 1024), "held_out": (0, inf), "n_calibration": (2, inf), "eval_batch_size": (1, inf)}
+        check_limits(self, limits, "data.")
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ class RecipeConfig:
     accumulate: int = 1
     keep_squeezed: bool = False
 
+    def __post_init__(self) -> None:
+        limits = {"epochs": (0, inf), "lr_scale": (1e-9, 1e9), "batch_size": (2, inf), "kd_ratio": (0, inf)}
+        check_limits(self, {**limits, "accumulate": (1, inf)}, "recipe.")
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -93,6 +103,9 @@ class RunConfig:
     checkpoint_s: float = 300.0
     compile: bool = False
     fast_gradients: bool = True
+
+    def __post_init__(self) -> None:
+        check_limits(self, {"seed": (0, 2**63 - 1), "checkpoint_s": (0, inf)}, "run.")
 
 
 @dataclass(frozen=True)
@@ -170,6 +183,14 @@ def comparable(config: Config) -> dict[str, Any]:
     fixed = replace(config, run=replace(config.run, checkpoint_s=0.0), data=replace(config.data, workers=0))
     plain: dict[str, Any] = _plain(fixed.to_dict())
     return plain
+
+
+def without_rates(settings: dict[str, Any]) -> dict[str, Any]:
+    """Comparable settings without learning rates and precision, which may change when a run goes on."""
+    recipe = {k: v for k, v in settings["recipe"].items() if k != "lr_scale"}
+    run = {k: v for k, v in settings["run"].items() if k != "amp"}
+    phases = [{k: v for k, v in phase.items() if k not in ("lr", "warmup_lr")} for phase in settings["phase"]]
+    return {**settings, "recipe": recipe, "run": run, "phase": phases}
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ofa_core.arch import Arch
+from ofa_core.errors import OfaError
 from ofa_core.formats.checkpoint import Preprocessing
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet, extract
@@ -49,6 +50,7 @@ def evaluate(
     batches: Iterable[Batch],
     process: Process = ALONE,
     class_index: NDArray[np.int64] | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Accuracy:
     """Accuracy of a plain network over batches, summed over all processes.
 
@@ -57,6 +59,10 @@ def evaluate(
         batches: this process's share.
         process: this process among all.
         class_index: (classes of the data,) output of the network for each class; None where they are the same.
+        unreadable: images that were left out, named where there were no others.
+
+    Raises:
+        OfaError: without any image.
     """
     was_training = net.training
     net.eval()
@@ -72,7 +78,8 @@ def evaluate(
         total += _sums(logits, labels)
     net.train(was_training)
     hits, hits5, loss, n = sum_over_ranks(total, process).tolist()
-    n = max(n, 1)
+    if not n:
+        raise OfaError(f"no accuracy: not one image could be read{'' if unreadable is None else _because(unreadable)}")
     return Accuracy(100 * hits / n, 100 * hits5 / n, loss / n, int(n))
 
 
@@ -85,6 +92,10 @@ def is_chance(accuracy: Accuracy, chance: float) -> bool:
     """Whether an accuracy is at chance or below it, or above it by no more than two standard errors."""
     error = np.sqrt(chance * (100.0 - chance) / max(accuracy.n_images, 1))
     return accuracy.n_images > 0 and accuracy.top1 <= chance + 2.0 * float(error)
+
+
+def _because(unreadable: Unreadable) -> str:
+    return f"; {unreadable.summary()}" if unreadable.names else ""
 
 
 def _sums(logits: Tensor, labels: Tensor) -> Tensor:
@@ -146,14 +157,17 @@ class Evaluator:
     def accuracy(self, net: Supernet | SubNet, arch: Arch) -> Accuracy:
         """Accuracy of a sub-net of a supernet (calibrated first), or of a network as it is."""
         sub = self.calibrated(net, arch) if isinstance(net, Supernet) else net
-        return evaluate(sub, self.batches(arch.resolution_px), self.process)
+        batches = self.batches(arch.resolution_px)
+        return evaluate(sub, batches, self.process, unreadable=self.unreadable)
 
     def calibrated(self, net: Supernet | SubNet, arch: Arch) -> SubNet:
         """A calibrated copy of a sub-net, or the given network calibrated in place."""
         sub = extract(net, arch) if isinstance(net, Supernet) else net
         device = torch.device(self.process.device)
-        images = (b.images.to(device) for b in self._calibration_batches(arch.resolution_px) if len(b.labels) > 1)
-        calibrate(sub, images, all_ranks=self.process.world > 1)
+        batches = [b for b in self._calibration_batches(arch.resolution_px) if len(b.labels) > 1]
+        if not batches and self.process.world == 1:
+            raise OfaError(f"batch norm calibration needs images, and got none{_because(self.unreadable)}")
+        calibrate(sub, (b.images.to(device) for b in batches), all_ranks=self.process.world > 1)
         return sub.eval()
 
     def batches(self, px: int) -> list[Batch]:

@@ -18,6 +18,7 @@ from ofa_core.nn.subnet import SubNet
 from ofa_core.space import Space
 from ofa_core.train.config import Config
 from ofa_core.train.distributed import Process, wrapped
+from ofa_core.train.divergence import check_finite
 from ofa_core.train.loop import Step, make_optimizer, train_phase
 from ofa_core.train.phases import Phase
 from ofa_core.train.run import Data
@@ -56,6 +57,7 @@ def finetune_subnet(
 
     Raises:
         OfaError: if it shall be compiled and cannot be (on a CPU: no C++ compiler).
+        DivergedError: if loss or weights are no longer finite, or the loss grows without end; nothing is written.
     """
     net.to(process.device)
     last = net.layers[-1]
@@ -85,7 +87,8 @@ def finetune_subnet(
         if isinstance(error, BackendCompilerFailed):
             raise OfaError(f"compile = true: torch cannot compile here ({str(error).splitlines()[0]})") from error
         raise
+    check_finite(net)
     net.eval()
     if process.is_root:
-        write_checkpoint(out, net, space, config.preprocessing, arch)
+        write_checkpoint(out, net, space, config.preprocessing, arch, data.train.classes)
     return net

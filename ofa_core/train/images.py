@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from ofa_core.errors import OfaError
 from ofa_core.formats.checkpoint import Preprocessing
+from ofa_core.train.limits import check_limits
 
 __all__ = ["IMAGENET", "Augmentation", "augment", "normalise", "resize_for_evaluation"]
 
@@ -33,6 +35,14 @@ class Augmentation:
     flip: bool = True
     brightness: float = 32 / 255
     saturation: float = 0.5
+
+    def __post_init__(self) -> None:
+        limits = {"scale": (1e-6, 1), "ratio": (1e-3, 1e3), "brightness": (0, 1), "saturation": (0, 1)}
+        check_limits(self, limits, "augmentation.")
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise OfaError(f"augmentation.{name} is {low:g} to {high:g}; the smaller number comes first")
 
 
 def augment(image: Image.Image, px: int, how: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -56,6 +56,12 @@ class Unreadable:
         self.names.update((reason.split(": ")[0], reason) for reason in fresh)
         return fresh
 
+    def summary(self) -> str:
+        """Their number and the first three, in words."""
+        names = list(self.names.values())
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"{len(names)} images cannot be decoded ({'; '.join(names[:3])}{more})"
+
 
 def rng_for(*key: int) -> np.random.Generator:
     """A private generator for a tuple of non-negative integers."""

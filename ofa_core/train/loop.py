@@ -17,10 +17,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ofa_core.arch import Arch
+from ofa_core.errors import OfaError
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
 from ofa_core.train.distributed import ALONE, Process, sum_over_ranks
+from ofa_core.train.divergence import LossWatch
 from ofa_core.train.loading import Batch, Loader, rng_for
 from ofa_core.train.losses import step_loss
 from ofa_core.train.phases import Phase, restricted
@@ -182,6 +184,10 @@ def train_phase(
 
     Yields:
         One `Step` per step.
+
+    Raises:
+        DivergedError: for a loss that is not finite or grows without end, before it changes the weights.
+        OfaError: for a batch of which fewer than two images can be read.
     """
     net = model.module if isinstance(model, DistributedDataParallel) else model
     part = restricted(net.space, phase) if isinstance(net, Supernet) else None
@@ -192,12 +198,14 @@ def train_phase(
     scaler = torch.amp.GradScaler() if amp == "fp16" and device.type == "cuda" else None
     keep_zeros = phase.unused == "decay"
     restore_zero_gradients(optimizer, keep_zeros=keep_zeros)
+    watch = LossWatch(phase, len(loader.source.classes), total)
     step = start
     while step < total:
         epoch, first = divmod(step, loader.n_batches)
         for batch in loader.batches(epoch, first):
             if step >= total:
                 break
+            _check_batch(batch, loader, phase, step)
             torch.manual_seed(int(rng_for(seed, 4, phase_index, step, process.rank).integers(2**62)))  # dropout
             lr = learning_rate(phase, step, warmup, total, process.world)
             for group in optimizer.param_groups:
@@ -210,14 +218,24 @@ def train_phase(
             loss, top1 = train_step(
                 model, moved, archs, phase, teacher, scale=1 / phase.accumulate, amp=autocast, scaler=scaler
             )
+            totals = sum_over_ranks(torch.tensor([loss, top1, 1.0, len(batch.labels)], dtype=torch.float64), process)
+            mean_loss, mean_top1 = (totals[:2] / totals[2]).tolist()
+            watch.check(step, mean_loss, lr)
             if (step + 1) % phase.accumulate == 0:
                 _update(optimizer, scaler)
             step += 1
-            totals = sum_over_ranks(torch.tensor([loss, top1, 1.0, len(batch.labels)], dtype=torch.float64), process)
-            mean_loss, mean_top1 = (totals[:2] / totals[2]).tolist()
             yield Step(phase.name, step - 1, batch.px, lr, mean_loss, mean_top1, int(totals[3]))
             if after_step(step):
                 return
+
+
+def _check_batch(batch: Batch, loader: Loader, phase: Phase, step: int) -> None:
+    """Refuse a batch of fewer than two images: batch norm has no statistics of one."""
+    if len(batch.labels) < 2:
+        raise OfaError(
+            f"step {step} in phase {phase.name} has {len(batch.labels)} readable images of {loader.batch_size}: "
+            f"{loader.unreadable.summary()}"
+        )
 
 
 def _update(optimizer: torch.optim.SGD, scaler: torch.amp.GradScaler | None) -> None:

@@ -6,10 +6,12 @@ Figures: public code `train_ofa_net.py`, and the paper's section 4.1 for the ful
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 from ofa_core.errors import OfaError
 from ofa_core.space import Space
+from ofa_core.train.limits import check_limits
 
 __all__ = [
     "RECIPES",
@@ -25,6 +27,22 @@ __all__ = [
 Sampling = Literal["random", "sandwich"]
 TeacherMode = Literal["train", "eval"]
 Unused = Literal["decay", "skip"]
+
+
+LIMITS = {
+    "epochs": (0, inf),
+    "lr": (0, inf),
+    "warmup_epochs": (0, inf),
+    "warmup_lr": (0, inf),
+    "subnets_per_step": (1, inf),
+    "kd_ratio": (0, inf),
+    "batch_size": (2, inf),
+    "accumulate": (1, inf),
+    "momentum": (0, 0.999),
+    "weight_decay": (0, 1),
+    "label_smoothing": (0, 0.999),
+    "dropout": (0, 0.999),
+}
 
 
 @dataclass(frozen=True)
@@ -78,16 +96,7 @@ class Phase:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for what, value, least in (
-            ("epochs", self.epochs, 0),
-            ("lr", self.lr, 0),
-            ("subnets_per_step", self.subnets_per_step, 1),
-            ("batch_size", self.batch_size, 2),
-            ("accumulate", self.accumulate, 1),
-            ("kd_ratio", self.kd_ratio, 0),
-        ):
-            if value < least:
-                raise OfaError(f"phase {self.name}: {what} is {value}, at least {least}")
+        check_limits(self, LIMITS, f"phase {self.name}: ")
         if self.sampling == "sandwich" and self.subnets_per_step < 2:
             raise OfaError(f"phase {self.name}: a sandwich needs 2 sub-nets per step or more")
 

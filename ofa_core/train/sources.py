@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +60,17 @@ class Source(Protocol):
         """What people call the image."""
         ...
 
+    def key(self, index: int) -> str:
+        """What tells the image from others of the source, wherever the source lies."""
+        ...
+
 
 def _decode(stream: Path | io.BytesIO, name: str) -> Image.Image:
     try:
         with Image.open(stream, formats=FORMATS) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableImageError(f"{name}: {error}") from error
+    except Exception as error:  # decoders of a dozen formats raise whatever the damage leads to
+        raise UnreadableImageError(f"{name}: {str(error) or type(error).__name__}") from error
 
 
 class FolderSource:
@@ -78,7 +83,8 @@ class FolderSource:
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
             raise OfaError(f"{root}: no such folder")
-        folders = sorted(p for p in root.iterdir() if p.is_dir())
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        self._root = root
         files = [(p, label) for label, folder in enumerate(folders) for p in sorted(folder.rglob("*"))]
         self._files = [(p, label) for p, label in files if p.suffix.lower() in SUFFIXES]
         if not self._files:
@@ -93,6 +99,10 @@ class FolderSource:
     def name(self, index: int) -> str:
         """The path."""
         return str(self._files[index][0])
+
+    def key(self, index: int) -> str:
+        """The path below the folder."""
+        return self._files[index][0].relative_to(self._root).as_posix()
 
 
 class NpzSource:
@@ -112,6 +122,11 @@ class NpzSource:
                 self.imagenet1k_index = file.get("imagenet1k_index")
         except (OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
             raise FormatError(f"{path}: no npz of images with data, offsets, labels, classes ({error})") from error
+        n, ends = len(self.labels), self._offsets.astype(np.int64)
+        if ends.shape != (n + 1,) or len(self._names) != n or (np.diff(ends, prepend=0) < 0).any():
+            raise FormatError(f"{path}: {ends.shape} offsets and {len(self._names)} names of {n} images")
+        if ends[-1] > self._data.nbytes:
+            raise FormatError(f"{path}: images to byte {ends[-1]}, and {self._data.nbytes} bytes of data")
         self._path = path
 
     def load(self, index: int) -> Image.Image:
@@ -122,6 +137,10 @@ class NpzSource:
     def name(self, index: int) -> str:
         """The file and the image's name in it."""
         return f"{self._path.name}:{self._names[index]}"
+
+    def key(self, index: int) -> str:
+        """The image's name and size."""
+        return f"{self._names[index]} {self._offsets[index + 1] - self._offsets[index]}"
 
 
 @dataclass(frozen=True)
@@ -148,6 +167,10 @@ class ArraySource:
         """Title and index."""
         return f"{self.title}[{index}]"
 
+    def key(self, index: int) -> str:
+        """A checksum of the pixels."""
+        return f"{zlib.crc32(self.images[index].tobytes()):08x}"
+
 
 class DatasetSource:
     """Any torch dataset that gives (PIL image or (h, w, 3) bytes, label).
@@ -172,6 +195,10 @@ class DatasetSource:
     def name(self, index: int) -> str:
         """The index."""
         return f"{type(self._dataset).__name__}[{index}]"
+
+    def key(self, index: int) -> str:
+        """The index."""
+        return str(index)
 
 
 def digits_sources() -> tuple[ArraySource, ArraySource]:
@@ -231,7 +258,7 @@ def open_sources(spec: str) -> tuple[Source, Source]:
             or `npz:TRAIN,VAL`.
 
     Raises:
-        OfaError: for another kind, or files that are not there.
+        OfaError: for another kind, files that are not there, a class without images, or images that are all unreadable.
         FormatError: for files that are something else.
     """
     kind, _, where = spec.partition(":")
@@ -249,4 +276,36 @@ def open_sources(spec: str) -> tuple[Source, Source]:
     if sources[0].classes != sources[1].classes:
         odd = set(sources[0].classes) ^ set(sources[1].classes)
         raise OfaError(f"data {spec!r}: training and validation have different classes: {', '.join(sorted(odd)[:5])}")
+    for part, source in zip(("training", "validation"), sources, strict=True):
+        _check_labels(source, f"data {spec!r}: {part}")
+        _check_readable(source, f"data {spec!r}: {part}")
     return sources
+
+
+def _check_readable(source: Source, where: str) -> None:
+    """Refuse images of which none can be decoded; the first readable one ends the search."""
+    reason = "there are none"
+    for index in range(len(source.labels)):
+        try:
+            source.load(index)
+        except UnreadableImageError as error:
+            reason = reason if index else str(error)
+        else:
+            return
+    raise OfaError(f"{where} has {len(source.labels)} images, and none can be read ({reason})")
+
+
+def _check_labels(source: Source, where: str) -> None:
+    """Refuse labels of no class, and classes of no image."""
+    n_classes = len(source.classes)
+    if len(source.labels) and not (source.labels.min() >= 0 and source.labels.max() < n_classes):
+        raise FormatError(f"{where}: labels {source.labels.min()} to {source.labels.max()} of {n_classes} classes")
+    if isinstance(source, ArraySource):
+        return  # the classes of a known data set, of which a part may be used
+    counts = np.bincount(source.labels, minlength=n_classes)
+    empty = [name for name, count in zip(source.classes, counts, strict=True) if not count]
+    if empty:
+        raise OfaError(
+            f"{where} has no image of {len(empty)} of {n_classes} classes: {', '.join(empty[:5])}; "
+            "add images, or remove the class from both parts"
+        )

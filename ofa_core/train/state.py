@@ -10,7 +10,7 @@ from typing import Any
 from ofa_core.errors import FormatError, OutputError
 from ofa_core.formats.torch_files import read_torch, write_torch
 
-__all__ = ["SCHEMA", "load_latest", "save_state"]
+__all__ = ["SCHEMA", "load_latest", "newest", "save_state"]
 
 SCHEMA = 1
 KEPT = 2
@@ -20,6 +20,11 @@ _NAME = re.compile(r"run-(\d{10})\.pt")
 def _files(folder: Path) -> list[Path]:
     """Checkpoints of a folder, newest first."""
     return sorted((p for p in folder.glob("run-*.pt") if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint of a folder; None without any."""
+    return next(iter(_files(folder)), None)
 
 
 def save_state(folder: Path, n_steps: int, content: dict[str, Any]) -> Path:
@@ -54,7 +59,8 @@ def load_latest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | N
         try:
             content = read_torch(path)
         except FormatError as error:
-            warn(f"{error}; the one before it is used")
+            reason = str(error).removeprefix(f"{path}: ")
+            warn(f"{path}: damaged checkpoint, the one before it is used ({reason})")
             continue
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             raise FormatError(f"{path}: not a checkpoint of schema {SCHEMA}, which this version reads")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("torch", reason="needs torch")
@@ -7,6 +9,7 @@ pytestmark = pytest.mark.torch
 
 from ofa_core.errors import OfaError, SpaceError  # noqa: E402
 from ofa_core.train.config import Config, SpaceConfig, build_phases, build_space, embedded, read_config  # noqa: E402
+from ofa_core.train.phases import Phase  # noqa: E402
 
 WHOLE = """
 [space]
@@ -91,6 +94,58 @@ def test_mistakes_are_named(tmp_path, text, message):
     with pytest.raises(OfaError, match=message) as error:
         read_config(write(tmp_path, text))
     assert "c.toml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[recipe]\nlr_scale = nan", "recipe.lr_scale is nan"),
+        ("[recipe]\nlr_scale = inf", "recipe.lr_scale is inf"),
+        ("[recipe]\nlr_scale = 0", "recipe.lr_scale is 0.0"),
+        ("[recipe]\nlr_scale = -1.5", "recipe.lr_scale is -1.5"),
+        ("[recipe]\nepochs = nan", "recipe.epochs is nan"),
+        ("[recipe]\nepochs = -2", "recipe.epochs is -2.0"),
+        ("[recipe]\nkd_ratio = -inf", "recipe.kd_ratio is -inf"),
+        ("[recipe]\nbatch_size = 1", "recipe.batch_size is 1"),
+        ("[recipe]\naccumulate = 0", "recipe.accumulate is 0"),
+        ("[data]\nn_calibration = 0", "data.n_calibration is 0"),
+        ("[data]\nworkers = -1", "data.workers is -1"),
+        ("[data]\neval_batch_size = 0", "data.eval_batch_size is 0"),
+        ("[run]\nseed = -1", "run.seed is -1"),
+        ("[run]\ncheckpoint_s = nan", "run.checkpoint_s is nan"),
+        ("[augmentation]\nscale = [0.5, nan]", "augmentation.scale[1] is nan"),
+        ("[augmentation]\nscale = [0.9, 0.1]", "the smaller number comes first"),
+        ("[augmentation]\nbrightness = 3", "augmentation.brightness is 3.0"),
+        ("[preprocessing]\nmean = [0, 0, 0]\nstd = [1, 0, 1]", "three positive stds"),
+        ("[preprocessing]\nmean = [0, nan, 0]\nstd = [1, 1, 1]", "preprocessing.mean[1] is nan"),
+        *(
+            (f"[[phase]]\nname = 'a'\nepochs = 1\nlr = 0.1\n{name} = {value}", f"{name} is {shown}")
+            for name, value, shown in (
+                ("warmup_lr", "nan", "nan"),
+                ("momentum", "1.5", "1.5"),
+                ("weight_decay", "-1", "-1.0"),
+                ("label_smoothing", "1", "1.0"),
+                ("dropout", "2", "2.0"),
+                ("warmup_epochs", "-1", "-1.0"),
+            )
+        ),
+    ],
+)
+def test_numbers_out_of_range_are_named(tmp_path, text, place):
+    with pytest.raises(OfaError) as error:
+        read_config(write(tmp_path, text))
+    assert place in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
+def test_numbers_given_in_code_are_checked_too(bad):
+    with pytest.raises(OfaError, match=r"recipe\.lr_scale is"):
+        replace(embedded().recipe, lr_scale=bad)
+    with pytest.raises(OfaError, match="phase x: lr is"):
+        Phase("x", 1, bad)
+    with pytest.raises(OfaError, match="phase x: epochs is"):
+        Phase("x", bad, 0.1)
 
 
 def test_strides_that_do_not_fit():
