@@ -26,7 +26,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +36,7 @@ from typer.core import TyperGroup
 from ofa_core.atomic import check_file, check_folder
 from ofa_core.errors import OfaError, OutputError
 from ofa_core.extras import missing_package
+from ofa_core.terminal import plain_streams, shown
 
 __all__ = [
     "EXIT_INTERRUPTED",
@@ -136,8 +137,14 @@ def run_app(
         does others.
     """
     received: list[int] = []
-    with _signals_as_interrupts(received):
-        code = _run(app, sys.argv[1:] if argv is None else argv, prog, errors)
+    words = sys.argv[1:] if argv is None else list(argv)
+    for word in words:
+        if shown(word) != word or "\n" in word or "\t" in word:
+            return _usage(prog, f"{word[:200]!r} holds control characters or bytes that are no text; rename the file")
+    # Help is our own text, and may be coloured.
+    plain = nullcontext() if {"-h", "--help"}.intersection(words) else plain_streams()
+    with _signals_as_interrupts(received), plain:
+        code = _run(app, words, prog, errors)
     if received:
         return 128 + received[0]
     return code
@@ -269,7 +276,10 @@ def out_file_or_folder(text: str | Path) -> Path:
 
 
 def _fail(prog: str, message: str) -> int:
-    """Print an error as one line, in which nothing is left that a terminal would obey."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
-    sys.stderr.write(f"{prog}: {line}\n")
+    sys.stderr.write(f"{prog}: {shown(' '.join(message.split()))}\n")
     return EXIT_KNOWN_ERROR
+
+
+def _usage(prog: str, message: str) -> int:
+    _fail(prog, message)
+    return EXIT_USAGE

@@ -8,16 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ofa_core.errors import FormatError, TableError
 
-__all__ = ["csv_rows", "parse_int", "parse_ms", "read_csv_rows", "read_text", "separator_of"]
+__all__ = ["csv_rows", "parse_int", "parse_ms", "read_csv_rows", "read_text", "safe_cells", "separator_of"]
 
 MAX_FILE_BYTES = 256_000_000
 SEPARATORS = ",;\t"
+_FORMULA = re.compile(r"'*[=+@-]")  # what a spreadsheet computes, and what we have made of that
 
 
 def read_text(path: Path) -> str:
@@ -78,11 +80,21 @@ def csv_rows(text: str, name: str, required: Sequence[str] = ()) -> tuple[list[s
                     where = f"{name}, line {reader.line_num}"
                     raise FormatError(f"{where}: {len(row)} fields where the header has {len(header)}")
                 if row:
-                    yield reader.line_num, row
+                    yield reader.line_num, [_plain(field) for field in row]
         except csv.Error as error:
             raise FormatError(f"{name}, line {reader.line_num}: {error}") from error
 
     return header, rows()
+
+
+def safe_cells(values: Iterable[object]) -> list[object]:
+    """Return the cells of a row to be written, none of which a spreadsheet takes for a formula; numbers stay."""
+    return [f"'{v}" if isinstance(v, str) and _FORMULA.match(v) else v for v in values]
+
+
+def _plain(field: str) -> str:
+    """Undo `safe_cells`."""
+    return field[1:] if field[:1] == "'" and _FORMULA.match(field) else field
 
 
 def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

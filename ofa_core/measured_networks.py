@@ -14,7 +14,7 @@ from ofa_core.arch_columns import ARCH_COLUMNS, ArchColumns, arch_fields
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
-from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
+from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows, safe_cells
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError
 from ofa_core.space import Space
 from ofa_core.space_record import space_columns, space_of
@@ -149,14 +149,15 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
         writer.writerow(
             [
                 TABLE_SCHEMA,
-                *(getattr(context, name) for name in CONTEXT_COLUMNS),
+                *safe_cells(getattr(context, name) for name in CONTEXT_COLUMNS),
                 *arch_fields(net.arch, net.space).values(),
                 net.role,
                 net.n_blocks,
                 *(_text(getattr(net, name)) for name in _NUMBERS),
                 net.n_samples,
                 net.n_processes,
-                *([*(_text(getattr(net, name)) for name in _ENERGY), net.energy_source] if energy else []),
+                *(_text(getattr(net, name)) for name in _ENERGY if energy),
+                *safe_cells([net.energy_source] if energy else []),
                 *(space[name] for name in _SPACE_COLUMNS),
             ]
         )

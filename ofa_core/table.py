@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ofa_core.arch import Arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
-from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
+from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows, safe_cells
 from ofa_core.dense import DenseTable
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError, TableError
 from ofa_core.space import Space
@@ -297,7 +297,7 @@ class LatencyTable:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow((*COLUMNS, *later))
-        context = [getattr(self.context, name) for name in CONTEXT_COLUMNS]
+        context = safe_cells(getattr(self.context, name) for name in CONTEXT_COLUMNS)
         for (resolution_px, block), entry in self.entries.items():
             key = [_text(getattr(block, name)) for name in _BLOCK_COLUMNS]
             values = [_text(getattr(entry, name)) for name in (*_VALUE_COLUMNS, *later)]

@@ -32,18 +32,20 @@ def row_texts(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def show_rows(records: list[dict[str, Any]]) -> None:
     """Print an evaluation."""
-    from rich.console import Console
     from rich.table import Table
 
-    _table(Console(highlight=False), Table, ROW_TITLES, row_texts(records))
+    from ofa_core.terminal import console as plain_console
+
+    _table(plain_console(), Table, ROW_TITLES, row_texts(records))
 
 
 def show_answer(answer: dict[str, Any], *, blocks: bool) -> None:
     """Print a prediction, in the form of `--json`; with `blocks`, also each table's layers."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from ofa_core.terminal import console as plain_console
+
+    console = plain_console()
     head = f"{answer['space']}  {answer['mmacs']:.1f} M MACs  {answer['params_m']:.2f} M parameters"
     energy = any(row["energy_mj"] is not None for row in answer["predictions"])
     columns = ("device", "latency ms", "90 % interval", *(["energy mJ"] if energy else []), "file", "estimated blocks")
@@ -72,15 +74,16 @@ def show_answer(answer: dict[str, Any], *, blocks: bool) -> None:
 
 def show_list(answers: Answers) -> None:
     """Print a line for each network and table; on a terminal a short list is a drawn table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from ofa_core.terminal import console as plain_console
 
     energy = any(table.has_energy for table in answers.tables)
     counts = ("net", "px", "depths", "M MACs", "M parameters")
     latency = ("device", "latency ms", "90 % interval", *(["energy mJ"] if energy else []), "file")
     titles = (*counts, *(latency if answers.tables else ()))
     if len(answers.genomes) <= MAX_DRAWN:
-        _table(Console(highlight=False), Table, titles, list(_list_rows(answers, energy=energy)))
+        _table(plain_console(), Table, titles, list(_list_rows(answers, energy=energy)))
         return
     sys.stdout.write("\t".join(titles) + "\n")
     sys.stdout.writelines("\t".join(row) + "\n" for row in _list_rows(answers, energy=energy))
@@ -107,11 +110,12 @@ def write_json_lines(answers: Answers) -> None:
 
 def write_csv(answers: Answers) -> None:
     """Print a CSV row for each network and table."""
+    from ofa_core.csvrows import safe_cells
     from predictors.answers import CSV_COLUMNS
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    writer.writerows(answers.rows())
+    writer.writerows(map(safe_cells, answers.rows()))
 
 
 def _latency_texts(row: dict[str, Any]) -> tuple[str, str, str]:

@@ -33,6 +33,7 @@ from profiler.options import (
     TargetOption,
     check_choice,
     check_cpus,
+    check_name,
     parse_resolutions,
     part_of_blocks,
     verify_archs,
@@ -148,6 +149,8 @@ def profile(
         budget_s = default_s if nets is None else max(MIN_NETWORKS_S, S_PER_NETWORK * nets)
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     targets = {the_target.name or str(the_target): the_target for the_target in expand_targets(target)}
+    for name in targets:
+        check_name(name)
     if out is not None and len(targets) > 1:
         raise typer.BadParameter("one file cannot hold the tables of several targets", param_hint="--out")
     err = _stderr()
@@ -362,13 +365,13 @@ for command in (compare, devices, setup, convert):
 
 
 def _stderr() -> Console:
-    from rich.console import Console
+    from ofa_core.terminal import console
 
-    return Console(stderr=True)
+    return console(stderr=True)
 
 
 def _say(err: Console, line: str) -> None:
-    err.print(line, highlight=False, markup=False, soft_wrap=True)
+    err.print(line, soft_wrap=True)
 
 
 def main() -> int:

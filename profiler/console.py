@@ -48,11 +48,11 @@ def progress_rows(console: Console) -> Iterator[Callable[[str], Callable[[Progre
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[what]}"),
+        TextColumn("{task.fields[what]}", style="dim", markup=False),
     )
     with Bar(*columns, console=console, transient=True) as bar:
 
@@ -85,9 +85,7 @@ def _plain_progress(console: Console, name: str) -> Callable[[Progress], None]:
         last[0] = now
         share = f"{100 * p.done / p.total:3.0f} %" if p.total else "  - "
         failed = f", {p.n_failed} failed" if p.n_failed else ""
-        console.print(
-            f"{name}: {p.phase} {share}, {p.elapsed_s:.0f} s{failed}", highlight=False, markup=False, soft_wrap=True
-        )
+        console.print(f"{name}: {p.phase} {share}, {p.elapsed_s:.0f} s{failed}", soft_wrap=True)
 
     return show
 

@@ -28,6 +28,7 @@ __all__ = [
     "TargetOption",
     "check_choice",
     "check_cpus",
+    "check_name",
     "only_space",
     "parse_resolutions",
     "part_of_blocks",
@@ -57,6 +58,14 @@ def check_choice(value: str, choices: tuple[str, ...], option: str) -> None:
     """Refuse, as wrong usage, what is none of the choices."""
     if value not in choices:
         raise typer.BadParameter(f"{value!r}; {' or '.join(choices)}", param_hint=option)
+
+
+def check_name(name: str) -> None:
+    """Refuse, as wrong usage, a device's name that no table can hold."""
+    from ofa_core.table import MAX_TEXT
+
+    if len(name) > MAX_TEXT or not name.isprintable():
+        raise typer.BadParameter(f"{ascii(name)[:80]}: a device's name has at most {MAX_TEXT} printable characters")
 
 
 def check_cpus(cpus: str | None) -> None:

@@ -24,7 +24,10 @@ def say(message: str) -> None:
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[str], None]]:
     """A spinner with the latest news where stderr is a terminal, a line every ten seconds elsewhere."""
-    if not sys.stderr.isatty():
+    from ofa_core.terminal import console
+
+    terminal = console(stderr=True)
+    if not terminal.is_terminal:
         last = [time.monotonic()]
 
         def plain(news: str) -> None:
@@ -34,9 +37,7 @@ def progress(what: str) -> Iterator[Callable[[str], None]]:
 
         yield plain
         return
-    from rich.console import Console
-
-    with Console(stderr=True).status(what) as status:
+    with terminal.status(what) as status:
         yield lambda news: status.update(f"{what}: {news}")
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from ofa_core.arch_json import arch_to_dict, write_arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
+from ofa_core.csvrows import safe_cells
 from ofa_core.search.loop import LoopResult, Trial
 from ofa_core.search.problem import Candidate
 from ofa_core.search.run import SearchResult
@@ -181,7 +182,7 @@ def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     listed: Sequence[Mapping[str, Any]] = list(rows)
     writer = csv.DictWriter(out, list(listed[0]) if listed else ["schema"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(listed)
+    writer.writerows(dict(zip(row, safe_cells(row.values()), strict=True)) for row in listed)
     write_text(path, out.getvalue())
 
 

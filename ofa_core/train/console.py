@@ -19,14 +19,14 @@ __all__ = ["print_accuracies", "progress", "warn", "warn_of_chance"]
 @contextmanager
 def progress(shown: bool) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr, one line per task; nothing where stderr is no terminal but a line per task's end."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(
-        *columns, TextColumn("{task.fields[note]}"), console=console, disable=not shown or not console.is_terminal
-    )
+    from ofa_core.terminal import console as plain_console
+
+    console = plain_console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    note_column = TextColumn("{task.fields[note]}", markup=False)
+    bar = Progress(*columns, note_column, console=console, disable=not shown or not console.is_terminal)
     tasks: dict[str, Any] = {}
 
     def update(name: str, done: int, wanted: int, note: str = "") -> None:

@@ -279,6 +279,20 @@ def test_devices_lists_this_machine(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "onnxruntime" in out
 
 
+@pytest.mark.parametrize("name", ["a\\nb", "a\\u001b[2J", "x" * 201])
+def test_a_name_that_no_table_can_hold_is_refused_before_measuring(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "devices.toml").write_text(f'["{name}"]\ntarget = "ssh:nobody@192.0.2.1"\n')
+    assert call("--target", "ssh:nobody@192.0.2.1", monkeypatch=monkeypatch) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "most 200 printable" in " ".join(err.split())
+    assert "\x1b[2J" not in err
+    assert not (tmp_path / "luts").exists()
+
+
 def test_numbers_on_the_command_line() -> None:
     assert parse_resolutions("160,192-200", tiny()) == (160, 192, 196, 200)
     assert parse_resolutions("128-224:32", tiny()) == (128, 160, 192, 224)
