@@ -289,7 +289,8 @@ def _stability(result: Any) -> int:
     widths = sorted(e.half_width for e in result.measured.estimates.values())
     unstable = sum(e.status == "unstable" for e in result.table.entries.values())
     if unstable > UNSTABLE_SHARE * len(result.table) or widths[len(widths) // 2] > UNSTABLE_MEDIAN:
-        _say(_stderr(), "unstable: quieten the machine, or give it a larger --budget-s")
+        advice = result.measured.crowding or "quieten the machine, or give it a larger --budget-s"
+        _say(_stderr(), f"unstable: {advice}")
         return EXIT_UNSTABLE
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +22,7 @@ from ofa_core.space import Space
 from ofa_core.space_record import space_fields
 from ofa_core.table import CONTEXT_COLUMNS, Context, LatencyTable, parse_context, read_csv_rows, statistic_name
 from profiler.cooling import Cooling
+from profiler.crowding import crowding
 from profiler.energy import N_NETWORKS, EnergyOptions, duration_s, measure_energy, open_meter
 from profiler.jobs import Runner
 from profiler.journal import EnergyRecord, Journal
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "ProfileResult", "journal_path", "measure_plan", "profile"]
 
+_LOG = logging.getLogger(__name__)
 N_REFERENCE = 24  # whole networks measured along with the blocks
 MODEL_MEMORY_SHARE = 0.35  # of the device's memory that loaded models may take
 MAX_MODEL_MEMORY_BYTES = 4_000_000_000
@@ -299,11 +302,15 @@ def measure_plan(
     """
     hello = runner.open()
     context = job.context(hello.backend_version)
+    crowded = crowding(job.backend, job.settings.threads, job.settings.cpus, hello)
+    if crowded:
+        _LOG.warning("%s: %s", job.device, crowded)
     with SessionFolder("models") as folder:
         models = _models(job, Path(folder))
         with Journal(journal_file, _header(job, plan, context), fresh=fresh) as journal:
-            Session(plan, runner, models, journal, job.settings, progress, heat=heat).run()
+            Session(plan, runner, models, journal, job.settings, progress, heat=heat, crowding=crowded).run()
             measured = evaluate(journal.state, plan, job.settings.threads, clock=clock, ref_ns=ref_ns)
+            measured = replace(measured, crowding=crowded)
             failures = {plan.items[i].label: errors[-1] for i, errors in journal.state.failures.items()}
     context = replace(context, statistic=statistic_name(measured.ref_ns), clock=measured.clock)
     given_up = {plan.items[i].label for i in range(len(plan.items)) if i not in measured.estimates}

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from devices.device import DeviceUnreachableError
+from ofa_core.errors import OfaError
 from profiler.jobs import JobError, Result, Runner, RunnerError, Visit
 from profiler.journal import Journal, VisitRecord
 from profiler.measurement import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
@@ -111,6 +112,8 @@ class Session:
         progress: called after every visit.
         clock: seconds, monotonic.
         heat: watches the device's heat, if it tells; visits while it was throttled are made again.
+        crowding: what to do about more threads than cores. A session with them ends when the pilot shows that it cannot
+            keep the budget.
     """
 
     plan: Plan
@@ -121,6 +124,7 @@ class Session:
     progress: Callable[[Progress], None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
     heat: HeatGuard | None = None
+    crowding: str = ""
     _handles: dict[int, int] = field(default_factory=dict, init=False)
     _probe: int = field(default=-1, init=False)
     _probe_inner: int = field(default=1, init=False)
@@ -137,6 +141,7 @@ class Session:
 
         Raises:
             DeviceError: if the device is lost, or no agent can be started on it.
+        OfaError: if threads that share cores make it longer than the budget.
         """
         if self.heat is not None:
             self.heat.cool_down()
@@ -180,6 +185,7 @@ class Session:
                     timed_s = visit.timed_ns / 1e9 + sum(PROBE_RUNS) * probe_run_ms / 1e3
                     around_s.append(self.clock() - begin - timed_s)
                 self._report("pilot", item)
+                self._keep_budget(self.clock() - self._started)
         self.runner.close()
         s = self.settings
         repeats = [
@@ -192,13 +198,22 @@ class Session:
             sum((repeats[i] + N_DISCARDED) * run_ms[i] + more_ms for c in self.plan.chunks for i in c if i in ms) / 1e3
         )
         load_s = load_s / max(n_loads, 1) * sum(len(c) for c in self.plan.chunks) + 0.5 * len(self.plan.chunks)
-        left_s = s.budget_s - (self.clock() - self._started)
-        rounds = (left_s / s.n_processes - load_s) / max(round_s, 1e-6)
+        pilot_s = self.clock() - self._started
+        self._keep_budget(pilot_s + s.n_processes * (load_s + s.min_rounds * round_s))
+        rounds = ((s.budget_s - pilot_s) / s.n_processes - load_s) / max(round_s, 1e-6)
         rounds /= SLOWER_THAN_PILOT
         n_rounds = int(np.clip(rounds, s.min_rounds, s.max_rounds))
         self.journal.write(
             {"pilot": {"repeats": repeats, "n_rounds": n_rounds, "ms": [ms.get(i) for i in range(len(repeats))]}}
         )
+
+    def _keep_budget(self, least_s: float) -> None:
+        """End a session whose threads share cores if even the least of it takes longer than the budget."""
+        budget_s = self.settings.budget_s
+        if self.crowding and least_s > LATE * budget_s:
+            raise OfaError(
+                f"{self.crowding}; as it is, this takes more than {least_s:.0f} s, beyond --budget-s {budget_s:g}"
+            )
 
     # ---- units -----------------------------------------------------------------------------------------------------
 

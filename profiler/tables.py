@@ -49,6 +49,7 @@ class Measured:
         offsets: log ratios taken out of units because their anchors had drifted.
         timed_s: seconds of timed inference, the probe's included.
         energy: of networks, by item of the plan.
+        crowding: what to do about more threads than cores; empty if there are enough.
     """
 
     estimates: Mapping[int, Estimate]
@@ -61,6 +62,7 @@ class Measured:
     offsets: Mapping[tuple[int, int], float]
     timed_s: float
     energy: Mapping[int, EnergyRecord] = field(default_factory=dict)
+    crowding: str = ""
 
 
 def evaluate(
