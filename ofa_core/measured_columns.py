@@ -33,7 +33,7 @@ _LATENCY_WORDS = frozenset({"latency", "lat", "mean", "avg", "average"})
 _TOP1_WORDS = frozenset({"top1", "top", "1", "acc", "acc1", "accuracy"})
 _EXPECTED = (
     "expected is latency_ms or Latency (ms, s, us or ns), or top1 or Top-1 Acc (% or fraction); "
-    "name another one with --column NAME, or --column NAME=UNIT"
+    "choose another one with --column NAME, or --column NAME=UNIT (ofa-profile convert takes it too)"
 )
 _WORDS: dict[Quantity, str] = {LATENCY: "latency", TOP1: "accuracy"}
 

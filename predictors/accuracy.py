@@ -275,13 +275,14 @@ def _macs(space: Space, pixels: tuple[int, ...], _cache: dict[Any, DenseTable] =
     return _cache[space, pixels]
 
 
-def load_accuracy(spec: str | None, space: Space) -> Estimator | PublishedAccuracyPredictor:
+def load_accuracy(spec: str | None, space: Space, column: str | None = None) -> Estimator | PublishedAccuracyPredictor:
     """The accuracy predictor that a user means.
 
     Args:
         spec: None is the built-in one; `proxy:macs`; a `.pth` or `.npz` of the published predictor; a `.predictor` of
             this project; or a CSV of measured accuracies, which is fitted at once.
         space: the space of the architectures.
+        column: of the CSV, as `find_column` takes it; None is the one that its name shows.
 
     Raises:
         PredictorError: if there is no built-in one for this space, or `spec` is nothing of the kind.
@@ -320,6 +321,6 @@ def load_accuracy(spec: str | None, space: Space) -> Estimator | PublishedAccura
         from ofa_core.measured_files import MeasuredFile
 
         file = MeasuredFile.read(path)
-        rows = file.select(space, file.column(quantity=TOP1))
+        rows = file.select(space, file.column(column, TOP1))
         return AccuracyPredictor(space).fit(rows.genomes, rows.values)
     raise PredictorError(f"--accuracy {spec}: proxy:macs, a .pth, .npz, .predictor or .csv file is expected")

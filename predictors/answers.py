@@ -144,7 +144,7 @@ def answers_of(space: Space, genomes: Genomes, tables: list[TableAnswer]) -> Ans
     return Answers(space, genomes, macs.sum(genomes) / 1e6, params.sum(genomes) / 1e6, tuple(tables))
 
 
-def answer_by(path: Path, space: Space, genomes: Genomes, *, fill: bool) -> TableAnswer:
+def answer_by(path: Path, space: Space, genomes: Genomes, *, fill: bool, column: str | None = None) -> TableAnswer:
     """Predict networks by one file.
 
     Args:
@@ -152,11 +152,12 @@ def answer_by(path: Path, space: Space, genomes: Genomes, *, fill: bool) -> Tabl
         space: of the networks.
         genomes: (n, 1 + n_slots).
         fill: estimate blocks that a table lacks.
+        column: of a file of measured networks, as `find_column` takes it.
 
     Raises:
         MissingBlockError: if the table lacks a block of a network.
     """
-    predictor = load_latency(path, space, fill=fill)
+    predictor = load_latency(path, space, fill=fill, column=column)
     chunks = [genomes[start : start + CHUNK] for start in range(0, len(genomes), CHUNK)]
     try:
         parts = [predictor.predict(chunk, return_interval=True) for chunk in chunks]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, run_app, to_file, to_folder
-from ofa_core.cli_options import SpaceOption
+from ofa_core.cli_options import ColumnOption, SpaceOption
 from predictors.console import ROW_TITLES, row_texts, show_rows
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ app = new_app(
 LutOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--lut", help="A latency table (CSV or published YAML) or a .predictor; may repeat. Default: ./luts/*.csv"
+        "--lut",
+        help="A latency table (CSV or published YAML), a .predictor, or a CSV of measured networks; may repeat. "
+        "Default: ./luts/*.csv",
     ),
 ]
 
@@ -49,6 +51,7 @@ def predict(
     lut: LutOption = None,
     space: SpaceOption = None,
     resolution: ResolutionOption = None,
+    column: ColumnOption = None,
     blocks: Annotated[bool, typer.Option("--blocks", help="Also show what each layer takes.")] = False,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that a table lacks.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each architecture.")] = False,
@@ -69,7 +72,7 @@ def predict(
     tables: list[TableAnswer] = []
     for path in paths:
         try:
-            tables.append(answer_by(path, nets.space, nets.genomes, fill=fill))
+            tables.append(answer_by(path, nets.space, nets.genomes, fill=fill, column=column))
         except OfaError as error:
             if lut:
                 raise
@@ -159,14 +162,6 @@ SourceOption = Annotated[
     typer.Option("--source", help="Another device: its table, .predictor, or measured networks; may repeat."),
 ]
 TableOption = Annotated[Path | None, typer.Option("--lut", help="The device's own latency table, as a start.")]
-ColumnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--column",
-        help="Column to predict, as NAME, or NAME=UNIT where its name has no unit; UNIT is s, ms, us, ns, % or "
-        "fraction. [default: latency, else accuracy]",
-    ),
-]
 
 
 @app.command()

@@ -26,7 +26,9 @@ def default_luts() -> list[Path]:
     return sorted(path for path in found if is_visible(path) and not path.name.endswith(".networks.csv"))
 
 
-def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) -> LutPredictor | NetworkPredictor:
+def load_latency(
+    path: Path, space: Space | None = None, *, fill: bool = False, column: str | None = None
+) -> LutPredictor | NetworkPredictor:
     """Read a latency predictor from a file.
 
     Args:
@@ -35,6 +37,7 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
             `NetworkPredictor` is fitted.
         space: the space of the architectures; None is the file's own, or the only one that a table covers.
         fill: supply blocks that a table lacks by regression.
+        column: of measured latencies, as `find_column` takes it; None is the one that its name shows.
 
     Returns:
         The fitted predictor.
@@ -59,10 +62,10 @@ def load_latency(path: Path, space: Space | None = None, *, fill: bool = False) 
     if file is not None:
         from predictors.network import NetworkPredictor
 
-        column = file.column(quantity=LATENCY)
+        values = file.column(column, LATENCY)
         space = file.only_space() if space is None else space
         context = file.context()
-        rows = file.select(space, column)
+        rows = file.select(space, values)
         name = path.stem if context is None else context.device
         return NetworkPredictor(space, device=name, context=context).fit(rows.genomes, rows.values)
     from predictors.lut import load_lut

@@ -8,6 +8,7 @@ and its interval is unknown (NaN).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -185,6 +186,15 @@ class LutPredictor(Estimator):
     def sum_ms(self, genomes: Genomes) -> Floats:
         """The plain sums of (n, 1 + n_slots) genomes, not calibrated."""
         return self._total(genomes, 0)
+
+    def with_sums(self, networks: Sequence[Network]) -> list[Network]:
+        """Networks with the table's sum, estimated blocks included, where they have none and are of its space."""
+        return [
+            replace(net, sum_ms=float(self.sum_ms(net.space.encode([net.arch]))[0]))
+            if net.sum_ms is None and net.space == as_space(self.space)
+            else net
+            for net in networks
+        ]
 
     def energy_mj(self, archs: Archs) -> Floats:
         """Energy above idle (`ofa_core.energy`).

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_core.cli_app import EXIT_UNSTABLE, out_file_or_folder
-from ofa_core.cli_options import SpaceOption
+from ofa_core.cli_options import ColumnOption, SpaceOption
 from ofa_core.errors import OfaError
 from profiler.options import only_space
 
@@ -47,10 +47,7 @@ def convert(
         ),
     ],
     space: SpaceOption = None,
-    column: Annotated[
-        str | None,
-        typer.Option(help="Column of measured networks, as NAME or NAME=UNIT. [default: latency and accuracy]"),
-    ] = None,
+    column: ColumnOption = None,
 ) -> None:
     """Convert tables between CSV and the published YAML, and measured networks of other tools to our CSV."""
     from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml

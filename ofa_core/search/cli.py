@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder
-from ofa_core.cli_options import SpaceOption
+from ofa_core.cli_options import ColumnOption, SpaceOption
 from ofa_core.errors import OfaError
 from profiler.options import AgentOption, BenchmarkOption, LibraryOption, PythonOption
 
@@ -67,6 +67,7 @@ def search(
             help="A .pth, .npz or .csv file, or proxy:macs.  [default: the built-in model of mbv3-w1.0]",
         ),
     ] = None,
+    column: ColumnOption = None,
     max_mmacs: Annotated[float | None, typer.Option("--max-mmacs", help="Also limit MACs, in millions.")] = None,
     max_params_m: Annotated[
         float | None, typer.Option("--max-params-m", help="Also limit parameters, in millions.")
@@ -117,11 +118,14 @@ def search(
     from ofa_core.search.console import answer_lines, say
     from ofa_core.search.results import summary, write_results
     from ofa_core.search.steps import limits_of, make_searcher, try_report, warn_of_idle_limits, with_front
+    from predictors.accuracy import load_accuracy
     from profiler.launch import Launch
 
+    if column is not None and not (accuracy or "").lower().endswith(".csv"):
+        raise typer.BadParameter("goes with a CSV file for --accuracy", param_hint="--column")
     if weights is None and (data or preprocessing):
         raise typer.BadParameter("goes with --weights", param_hint="--data" if data else "--preprocessing")
-    task = _task(lut, space, accuracy, resolutions, fill)
+    task = _task(lut, space, lambda found: load_accuracy(accuracy, found, column), resolutions, fill)
     trained = None
     if weights is not None:
         from ofa_core.search.trained import Trained
@@ -201,11 +205,12 @@ class _Session:
     budget_s: float | None
 
 
-def _task(lut: Path, space: str | None, accuracy: str | None, resolutions: str | None, fill: bool) -> _Task:
+def _task(
+    lut: Path, space: str | None, accuracy_of: Callable[[Space], Any], resolutions: str | None, fill: bool
+) -> _Task:
     from ofa_core.search.console import say
     from ofa_core.search.run import choose_resolutions
     from ofa_core.space_files import space_from
-    from predictors.accuracy import load_accuracy
     from predictors.estimator import as_space
     from predictors.loading import load_latency
 
@@ -214,7 +219,7 @@ def _task(lut: Path, space: str | None, accuracy: str | None, resolutions: str |
     found = as_space(latency.space)
     if not latency.resolutions:
         raise OfaError(f"{lut} covers {found.name} completely at no resolution; --fill estimates what is missing")
-    model = load_accuracy(accuracy, found)
+    model = accuracy_of(found)
     if not latency.calibrated:
         say(f"{lut} has no whole networks beside it: latencies are plain sums, and their error is unknown")
     left_out: dict[int, str] = {}
@@ -346,21 +351,14 @@ def _accuracy_facts(accuracy: AccuracyPredictor, spec: str | None) -> dict[str, 
 
 def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Path) -> None:
     """The networks beside the table, each with the table's sum, estimated blocks included."""
-    from dataclasses import replace
-
     from ofa_core.measured_networks import networks_path, read_networks, write_networks
     from predictors.lut import LutPredictor
 
     copy = out / "networks.csv"
     copy.unlink(missing_ok=True)
     if isinstance(latency, LutPredictor) and lut.is_file() and networks_path(lut).is_file():
-        networks = [
-            replace(net, sum_ms=float(latency.sum_ms(net.space.encode([net.arch]))[0]))
-            if net.sum_ms is None and net.space == latency.space
-            else net
-            for net in read_networks(networks_path(lut), latency.context)
-        ]
-        write_networks(copy, latency.context, networks)
+        networks = read_networks(networks_path(lut), latency.context)
+        write_networks(copy, latency.context, latency.with_sums(networks))
 
 
 def _export(task: _Task, result: SearchResult, out: Path, trained: Trained | None) -> None:

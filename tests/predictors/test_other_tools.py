@@ -88,6 +88,14 @@ def test_a_column_that_is_not_known_is_asked_for(results: Path, space, capsys) -
     assert not Path("x.predictor").exists()
     assert ofa_predict(*words, "--column", "measured=ms") == 0
     assert ofa_predict("evaluate", results, "--space", space.name, "--column", "measured=s", "--sizes", "10") == 0
+    capsys.readouterr()
+    assert ofa_predict("a.json", "--lut", results) == 1
+    assert "no column of measured values of latency; the file has" in capsys.readouterr().err
+    answers = []
+    for words in (("--lut", results, "--column", "measured=ms"), ("--lut", "x.predictor")):
+        assert ofa_predict("a.json", *words, "--json") == 0
+        answers.append(json.loads(capsys.readouterr().out)["predictions"][0]["latency_ms"])
+    assert answers[0] == pytest.approx(answers[1])
 
 
 def test_convert_writes_our_form(results: Path, space, capsys) -> None:

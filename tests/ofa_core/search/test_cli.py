@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_core.arch_json import arch_from_dict, read_arch_dict
+from ofa_core.arch_json import arch_from_dict, arch_to_dict, read_arch_dict
 from ofa_core.cli_app import run_app
 from ofa_core.energy import giga_sizes
 from ofa_core.formats.yaml_tables import write_ofa_yaml
@@ -61,6 +61,33 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return code, captured.out, captured.err
 
     return run
+
+
+def test_accuracies_of_another_tool(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
+    archs = small.decode(small.sample_genomes(60, np.random.default_rng(1)))
+    path = tmp_path / "results.csv"
+    rows = [f'"{arch_to_dict(arch, small)}";{0.5 + small.macs(arch) / 1e8}' for arch in archs]
+    argv = ("--lut", lut, "--max-latency-ms", 0.05, "--no-report", "--json", "--out", tmp_path / "out", "-a", path)
+    best = []
+    for title, words in (
+        ("Top-1 (fraction)", ()),
+        ("measured", ("--column", "measured=fraction")),
+        ("top1", ("--column", "top1=fraction")),
+    ):
+        path.write_text("\n".join([f"Sub-network;{title}", *rows]))
+        code, text, err = call(*argv, *words)
+        assert code == 0, err
+        best.append(json.loads(text))
+    assert [record["top1"] for record in best] == [best[0]["top1"]] * 3
+    assert 50 < best[0]["top1"] < 60
+    code, _, err = call(*argv)
+    assert code == 1
+    assert "as percent; if these are fractions, say --column 'top1=fraction'" in err
+    path.write_text("\n".join(["Sub-network;measured", *rows]))
+    code, _, err = call(*argv)
+    assert code == 1
+    assert "the file has 'Sub-network, measured'; expected is" in err
+    assert call("--lut", lut, "--max-latency-ms", 1, "-a", "proxy:macs", "--column", "x")[0] == 2
 
 
 def test_json_and_files_agree(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
