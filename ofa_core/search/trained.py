@@ -30,7 +30,9 @@ class Trained:
     """
 
     def __init__(self, weights: Path, data: str, preprocessing: str | None, space: Space) -> None:
-        opened = open_checkpoint(weights, data, ALONE, space=space, preprocessing=preprocessing, workers=0)
+        opened = open_checkpoint(
+            weights, data, ALONE, space=space, preprocessing=preprocessing, workers=0, check_labels=False
+        )
         self.checkpoint, self.evaluator = opened.checkpoint, opened.evaluator
         if not isinstance(self.checkpoint.net, Supernet):
             mine = self.checkpoint.space.name

@@ -145,7 +145,8 @@ def open_checkpoint(
         workers: processes that decode.
         base: other settings; None is what suits the images.
         held_out: training images to set aside; None is the number in the settings.
-        check_labels: False for a command that takes a sub-net as it is, without images.
+        check_labels: False for a command that takes no labels: a supernet's sub-net is calibrated on the images, which
+            are compared where the file names its classes; a sub-net is taken as it is.
 
     Raises:
         OfaError: for images of other classes than the checkpoint's.
@@ -155,7 +156,8 @@ def open_checkpoint(
     config = replace(config, data=replace(config.data, source=source, workers=workers, **changes))
     data = cache(lambda: open_data(config))
     checkpoint = load_weights(weights, space, preprocessing, lambda: len(data().val.classes))
-    if check_labels or isinstance(checkpoint.net, Supernet):  # whose sub-nets are calibrated on the images
+    calibrates = isinstance(checkpoint.net, Supernet) and checkpoint.classes is not None
+    if check_labels or calibrates:
         check_classes(checkpoint, data().val.classes, weights, source)
     checkpoint.net.to(process.device)
     config = replace(config, preprocessing=checkpoint.preprocessing)
