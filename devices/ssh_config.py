@@ -49,6 +49,7 @@ class Host:
         known_hosts: files with host keys.
         key_alias: name in known_hosts files instead of the host's own (`HostKeyAlias`); None if not set.
         command: the ssh command that a person would type.
+        agent: socket of the agent (`IdentityAgent`): `SSH_AUTH_SOCK`, `none`, or a path.
     """
 
     alias: str
@@ -61,6 +62,7 @@ class Host:
     known_hosts: tuple[Path, ...]
     key_alias: str | None = None
     command: str = "ssh"
+    agent: str = "SSH_AUTH_SOCK"
 
     @property
     def key_name(self) -> str:
@@ -70,7 +72,7 @@ class Host:
 
 
 def parse_address(address: str) -> tuple[str | None, str, int | None]:
-    """Read `[user@]host[:port]`, the host an IPv6 address in brackets if need be.
+    """Read `[user@]host[:port]`, the host an IPv6 address in brackets if need be; `//` may come first, as in a URI.
 
     Returns:
         user, host and port; None where the address does not say.
@@ -78,7 +80,7 @@ def parse_address(address: str) -> tuple[str | None, str, int | None]:
     Raises:
         UnknownTargetError: anything else.
     """
-    user, at, rest = address.rpartition("@")
+    user, at, rest = address.removeprefix("//").removesuffix("/").rpartition("@")
     host, port = rest, ""
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
@@ -135,6 +137,7 @@ def resolve(address: str) -> Host:
         proxy=_proxy(settings, name, number, tokens),
         known_hosts=tuple(Path(_expand(file, tokens, home)) for file in known if file != "none"),
         key_alias=key_alias,
+        agent=_expand(_first(settings, "identityagent") or "SSH_AUTH_SOCK", tokens, home),
         command=shlex.join(["ssh", *port_option, f"{user}@{alias}" if user else alias]),
     )
 

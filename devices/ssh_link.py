@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import logging
+import os
 import shlex
 import socket
 from pathlib import Path
@@ -57,10 +58,10 @@ def connect(host: Host) -> paramiko.SSHClient:
             client.connect(
                 host.key_name,  # only looked up in known_hosts: the connection is there
                 username=host.user,
-                pkey=_agent_key(host, agent) if host.only_keys else None,
+                pkey=_agent_key(host, agent) if host.only_keys and host.agent != "none" else None,
                 key_filename=present,  # type: ignore[arg-type]  # a list is documented, and works
                 look_for_keys=False,
-                allow_agent=not host.only_keys,
+                allow_agent=not host.only_keys and host.agent != "none",
                 banner_timeout=PROXY_TIMEOUT_S if host.proxy else CONNECT_TIMEOUT_S,
                 auth_timeout=CONNECT_TIMEOUT_S,
                 timeout=PROXY_TIMEOUT_S if host.proxy else CONNECT_TIMEOUT_S,
@@ -128,6 +129,12 @@ def _explain(host: Host, error: Exception, sock: socket.socket | None, known: Kn
             f"the key of {host.key_name} HAS CHANGED: it shows {error.key.get_name()} {_fingerprint(error.key)}, known "
             f"is {error.expected_key.get_name()} {_fingerprint(error.expected_key)}; refused. If the machine was "
             f"really set up anew, remove the old key with `{_forget(host)}`"
+        ) from error
+    has_agent = host.agent in ("SSH_AUTH_SOCK", "none", os.environ.get("SSH_AUTH_SOCK"))
+    if isinstance(error, paramiko.AuthenticationException) and not has_agent:
+        raise NotWelcomeError(
+            f"{where}: not accepted without the agent that IdentityAgent names; run this again with "
+            f"SSH_AUTH_SOCK={shlex.quote(host.agent)}"
         ) from error
     if isinstance(error, paramiko.PasswordRequiredException):
         raise NotWelcomeError(f"{where}: a private key is encrypted; load it with ssh-add first") from error

@@ -116,53 +116,65 @@ def expand_targets(texts: list[str]) -> list[Target]:
     """Read targets; `adb:*` stands for every phone that can be used now and that no other target names.
 
     Raises:
-        UnknownTargetError: a target that names nothing, two that name one phone, or `adb:*` without any phone.
+        UnknownTargetError: a target that names nothing, two that name one device, or `adb:*` without any phone.
     """
     from devices.adb_client import list_phones, one_each
-    from devices.device import DeviceError, UnknownTargetError
+    from devices.device import UnknownTargetError
 
     targets = list(dict.fromkeys(Target.parse(text) for text in texts if text != EVERY_PHONE))
-    n_phones = sum(target.scheme == "adb" for target in targets)
-    if n_phones < 2 and EVERY_PHONE not in texts:
-        return targets
-    try:
-        phones = one_each(list_phones())
-    except DeviceError:
-        if EVERY_PHONE in texts:
-            raise
-        return targets  # each says by itself what is wrong, and the devices that are no phones go on
-    taken = _phones_of(targets, phones)
+    taken = _named_once(targets, EVERY_PHONE in texts)
     if EVERY_PHONE in texts:
+        phones = one_each(list_phones())
         usable = [group for group in phones if group[0].state == "device"]
         if not usable:
             names = ", ".join(str(group[0]) for group in phones) or "none"
             raise UnknownTargetError(f"{EVERY_PHONE} is no phone; connected are: {names}")
-        targets += [_target_of_phone(group) for group in usable if group[0].address not in taken]
+        free = [group for group in usable if taken.isdisjoint(phone.address for phone in group)]
+        targets += map(_target_of_phone, free)
     return targets
 
 
-def _phones_of(targets: Sequence[Target], phones: Sequence[Sequence[Phone]]) -> dict[str, Target]:
-    """The best address of each phone that a target names. One phone cannot be measured twice at the same time.
+def _named_once(targets: Sequence[Target], has_more: bool) -> set[str]:
+    """Refuse two targets that are one device, which would be measured twice at once. Return the phones' addresses.
+
+    Args:
+        targets: as the user gave them.
+        has_more: True if phones are added to them.
 
     Raises:
-        UnknownTargetError: two targets name one phone.
+        UnknownTargetError: two targets name one device.
     """
-    from devices.adb_client import find_phone
     from devices.device import DeviceError, UnknownTargetError
 
-    best = {phone.address: group[0].address for group in phones for phone in group}
-    taken: dict[str, Target] = {}
+    if len(targets) < 2 and not has_more:
+        return set()
+    first: dict[object, Target] = {}
+    addresses: set[str] = set()
     for target in targets:
-        if target.scheme != "adb":
-            continue
         try:
-            found = find_phone(target.address).address
-        except DeviceError:  # the run of this target says so, and the others go on
+            device, address = _identity(target)
+        except DeviceError:  # its own run says so, and the others go on
             continue
-        first = taken.setdefault(best.get(found, found), target)
-        if first is not target:
-            raise UnknownTargetError(f"{first.name} and {target.name} are one phone ({found}): name it once")
-    return taken
+        if first.setdefault(device, target) is not target:
+            raise UnknownTargetError(f"{first[device].name} and {target.name} are one device: name it once")
+        addresses.add(address)
+    return addresses
+
+
+def _identity(target: Target) -> tuple[object, str]:
+    """What two targets of one device have in common, and the address of a phone."""
+    if target.scheme == "adb":
+        from devices.adb_client import find_phone, list_phones, one_each
+
+        address = find_phone(target.address).address  # first, because it may connect
+        phones = one_each(list_phones())
+        return next((group[0].address for group in phones if address in {p.address for p in group}), address), address
+    if target.scheme == "ssh":
+        from devices.ssh_config import resolve
+
+        host = resolve(target.address)
+        return (host.key_name, host.name.lower(), host.port, host.proxy), ""
+    return target, ""
 
 
 def _target_of_phone(group: Sequence[Phone]) -> Target:

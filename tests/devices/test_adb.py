@@ -157,7 +157,7 @@ def test_every_phone_is_one_target(listing) -> None:
         *(e for e in every if e != "ZY22ABCD"),
     ]
     for pair in ([f"adb:{MDNS}", "adb:ZY22ABCD"], ["adb:pixel2", "adb:HT7A1"], ["adb:Pixel 8", "adb:192.168.1.5:5555"]):
-        with pytest.raises(UnknownTargetError, match=rf"{re.escape(pair[0])} and {re.escape(pair[1])} are one phone"):
+        with pytest.raises(UnknownTargetError, match=rf"{re.escape(pair[0])} and {re.escape(pair[1])} are one device"):
             expand_targets(pair)
 
 

@@ -15,6 +15,7 @@ from devices.device import DeviceUnreachableError, HostKeyError, UnknownTargetEr
 from devices.ssh_config import Host, parse_address, resolve
 from devices.ssh_link import connect
 from devices.target import open_device
+from profiler.launch import expand_targets
 
 
 def configure(sshd, text: str) -> None:
@@ -202,6 +203,18 @@ def test_other_keys_of_the_agent_are_not_offered(sshd, agent) -> None:
     assert answer(resolve("box")) == "here\n"
 
 
+def test_the_agent_that_the_configuration_names(sshd, agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(sshd, "Host box\n  IdentityAgent none")
+    with pytest.raises(DeviceUnreachableError, match="a private key is encrypted"):
+        connect(resolve("box"))
+    config = sshd.home / ".ssh" / "config"
+    config.write_text(config.read_text().replace("IdentityAgent none", f"IdentityAgent {agent}"))
+    assert answer(resolve("box")) == "here\n"
+    monkeypatch.delenv("SSH_AUTH_SOCK")
+    with pytest.raises(DeviceUnreachableError, match=f"run this again with SSH_AUTH_SOCK={agent}$"):
+        connect(resolve("box"))
+
+
 # ---- through other hosts and commands ------------------------------------------------------------------------------
 
 
@@ -278,6 +291,15 @@ def test_a_jump_host_of_none_is_a_direct_connection(sshd) -> None:
     assert resolve("box").proxy is None
     assert resolve("second").proxy is None
     assert resolve("elsewhere").proxy is not None
+
+
+def test_two_names_of_one_host_are_refused(sshd) -> None:
+    configure(sshd, f"{gates(sshd)}Host far\n  HostName 127.0.0.1\n  Port {sshd.port}\n  ProxyJump gate\n")
+    for other in ("ssh:gate", f"ssh:127.0.0.1:{sshd.port}", "ssh://root@box/"):
+        with pytest.raises(UnknownTargetError, match=f"ssh:box and {other} are one device: name it once"):
+            expand_targets(["ssh:box", other])
+    targets = ["local", "ssh:box", "ssh:far", "ssh:box:77", "ssh:$(id)"]  # another network, another port, no name
+    assert [str(target) for target in expand_targets(targets)] == targets
 
 
 # ---- without ssh ---------------------------------------------------------------------------------------------------
