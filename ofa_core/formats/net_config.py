@@ -24,6 +24,7 @@ from ofa_core.csvrows import read_text as read_csv_text
 from ofa_core.errors import ArchError, FormatError, OfaError
 from ofa_core.formats.config_layers import fraction, parse_conv, parse_head, parse_residual_block, shown
 from ofa_core.space import Space, check_resolution
+from ofa_core.space_record import space_fields, space_of_record
 from ofa_core.spaces import SPACE_NAMES, get_space
 
 __all__ = [
@@ -57,6 +58,7 @@ class NetConfig:
         n_classes: outputs of the classifier.
         bn_momentum: momentum of batch normalisation.
         bn_eps: its epsilon.
+        space: the space that the file names; published files name none.
     """
 
     family: Family
@@ -66,6 +68,7 @@ class NetConfig:
     n_classes: int
     bn_momentum: float
     bn_eps: float
+    space: Space | None = None
 
     def at(self, resolution_px: int) -> NetConfig:
         """The same network fed with another image size."""
@@ -140,7 +143,7 @@ def read_member(path: Path, space: Space | None = None, resolution_px: int | Non
 
     Args:
         path: a `net.config`, or the folder of one; `run.config` beside it says the image size.
-        space: the space; None is the first named one that has it.
+        space: the space; None is the one that the file names, else the first built-in one that has it.
         resolution_px: the image size, in place of the files' own.
 
     Returns:
@@ -153,10 +156,11 @@ def read_member(path: Path, space: Space | None = None, resolution_px: int | Non
     if not path.is_dir() and not _is_net_config(path):
         return None
     config = read_net_config(path, resolution_px=resolution_px)
-    found = find_space(config) if space is None else space.with_classes(config.n_classes)
+    named = config.space if space is None else space
+    found = find_space(config) if named is None else named.with_classes(config.n_classes)
     if found is None:
         known = ", ".join(SPACE_NAMES)
-        raise ArchError(f"{path}: a member of no known space ({known}); name one to hear which layer does not fit")
+        raise ArchError(f"{path}: no member of {known}; give its space by --space (a name, a .toml or a supernet.pt)")
     try:
         return found, config.arch(found)
     except ArchError as error:
@@ -203,7 +207,8 @@ def read_net_config(path: Path, run_config: Path | None = None, *, resolution_px
     run_path = run_config if run_config is not None else beside if beside != path and beside.is_file() else None
     records = [data] if run_path is None else [data, read_arch_dict(run_path)]
     try:
-        return parse_net_config(data, resolution_of(*records) if resolution_px is None else resolution_px)
+        config = parse_net_config(data, resolution_of(*records) if resolution_px is None else resolution_px)
+        return replace(config, space=space_of_record(data) if data.get("space_digest") else None)
     except OfaError as error:
         raise FormatError(f"{path}: {error}") from error
 
@@ -361,6 +366,7 @@ def _block_record(block: BlockSpec, ratio: int) -> dict[str, Any]:
 
 
 def write_net_config(folder: Path, space: Space, arch: Arch) -> None:
-    """Write `net.config` and `run.config` of a member of `space` into a folder, made if it is not there."""
-    write_text(folder / "net.config", json.dumps(net_config_of(space, arch), indent=4) + "\n")
+    """Write `net.config`, with its space, and `run.config` of a member into a folder, made if it is not there."""
+    record = {**net_config_of(space, arch), **space_fields(space)}
+    write_text(folder / "net.config", json.dumps(record, indent=4) + "\n")
     write_text(folder / "run.config", json.dumps({"image_size": arch.resolution_px}) + "\n")
