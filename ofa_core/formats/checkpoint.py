@@ -175,7 +175,8 @@ def _check_names(net: Supernet | SubNet, wanted: Mapping[str, str], given: Mappi
     """Refuse weights of another network, naming what is missing and what is left over."""
     missing = sorted(name for name in wanted.keys() - given.keys() if not is_counter(name))
     left_over = sorted(given.keys() - wanted.keys())
-    if isinstance(net, Supernet) and any(map(_is_matrix, missing)) and not any(map(_is_matrix, given)):
+    without_matrices = missing and not left_over and all(map(_is_matrix, missing)) and not any(map(_is_matrix, given))
+    if isinstance(net, Supernet) and without_matrices:
         raise FormatError(f"{source}: no kernel matrices: {_fixed_kernels(net.space, given)}")
     parts = []
     if missing:

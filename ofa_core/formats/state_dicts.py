@@ -100,7 +100,7 @@ def is_counter(name: str) -> bool:
     return name.endswith(_COUNTER)
 
 
-def listed(names: Iterable[str], most: int = 4) -> str:
+def listed(names: Iterable[str], most: int = 8) -> str:
     """Names for an error: the first ones, without anything that a terminal would obey."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ofa_core.atomic import write_bytes
 from ofa_core.errors import FormatError
+from ofa_core.terminal import shown
 
 __all__ = ["first_nonfinite", "read_torch", "write_torch"]
 
@@ -61,16 +62,12 @@ def _reason(error: Exception) -> str:
     refused = re.search(r"GLOBAL (\S{1,100})", text)
     if refused and "not an allowed global" in text:
         return (
-            f"it holds a {_printable(refused[1])}, which might run code and is not read; save the weights alone, by "
+            f"it holds a {shown(refused[1])}, which might run code and is not read; save the weights alone, by "
             "torch.save(net.state_dict(), FILE)"
         )
     text = text.rpartition("WeightsUnpickler error: ")[2].splitlines()[0]
-    text = _printable(" ".join(text.split()))
+    text = shown(" ".join(text.split()))
     return text if len(text) <= 300 else f"{text[:300]}..."
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def first_nonfinite(tensors: Mapping[str, Tensor]) -> str | None:

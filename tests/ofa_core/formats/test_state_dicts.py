@@ -244,3 +244,12 @@ def test_a_supernet_that_lacks_some_matrices_is_damaged(state):
     some = {name: t for name, t in state.items() if "blocks.2" not in name or "_matrix" not in name}
     with pytest.raises(FormatError, match=r"5to3_matrix is missing; is it a checkpoint"):
         load_published(Supernet(tiny()), some)
+
+
+def test_a_single_network_is_no_supernet_of_fixed_kernels():
+    smallest = to_published(build_subnet(tiny(), tiny().smallest()))
+    with pytest.raises(FormatError, match=r"5to3_matrix, .* and \d+ more are missing, and .* have no place; is it"):
+        load_published(Supernet(tiny()), smallest)
+    largest = to_published(build_subnet(tiny(), tiny().largest()))
+    with pytest.raises(FormatError, match="no kernel matrices: a supernet whose kernels are fixed at 5"):
+        load_published(Supernet(tiny()), largest)
