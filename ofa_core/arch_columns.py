@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ofa_core.arch import Arch
-from ofa_core.arch_json import RESOLUTION_FIELDS, arch_to_dict
-from ofa_core.errors import FormatError
+from ofa_core.arch_json import RESOLUTION_FIELDS, arch_from_dict, arch_to_dict
+from ofa_core.errors import FormatError, OfaError
 from ofa_core.literals import parse_value
 from ofa_core.space import Space
 from ofa_core.space_record import SPACE_FIELDS
 
-__all__ = ["ARCH_COLUMNS", "ArchColumns", "arch_fields"]
+__all__ = ["ARCH_COLUMNS", "ArchColumns", "arch_fields", "arch_of_row"]
 
 ARCH_COLUMNS = ("space", "ks", "e", "d", "r")
 
@@ -81,6 +81,23 @@ class ArchColumns:
         else:
             record = {name: _parse_list(row[name], where) for name in self.lists if row[name]}
         return {**{name: row[name] for name in SPACE_FIELDS if row.get(name)}, **record}
+
+
+_OURS = ArchColumns(lists=("ks", "e", "d", "r"))
+
+
+def arch_of_row(row: Mapping[str, str], space: Space, where: str) -> Arch:
+    """The architecture of a row that this project wrote: the inverse of `arch_fields`.
+
+    Raises:
+        FormatError: for fields that are no member of the space, with the place of the row.
+    """
+    try:
+        return arch_from_dict(_OURS.record(row, where), space)
+    except FormatError:
+        raise  # it names the place
+    except OfaError as error:
+        raise FormatError(f"{where}: {error}") from error
 
 
 def _holds_arch(text: str) -> bool:

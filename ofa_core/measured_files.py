@@ -73,7 +73,12 @@ class MeasuredFile:
         Raises:
             FormatError: for a file that cannot be read, has no rows, or no architectures.
         """
-        header, rows = csv_rows(read_text(path), str(path))
+        return cls.parse(read_text(path), path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> MeasuredFile:
+        """Read the text of a file; errors are those of `read`."""
+        header, rows = csv_rows(text, str(path))
         all_rows = tuple(rows)
         first = all_rows[0][1] if all_rows else [""] * len(header)
         archs = ArchColumns.of(header, dict(zip(header, first, strict=True)), str(path))
@@ -98,7 +103,7 @@ class MeasuredFile:
             header, first = text[:10_000].partition("\n")[0].strip().split(","), {}
         if ArchColumns.find(header, first) is None:
             return None
-        return cls.read(path)
+        return cls.parse(text, path)
 
     def column(self, wanted: str | None = None, quantity: Quantity | None = None) -> ValueColumn:
         """The column of measured values; arguments and errors are those of `find_column`."""

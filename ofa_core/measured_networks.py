@@ -10,8 +10,7 @@ from pathlib import Path
 from statistics import geometric_mean
 
 from ofa_core.arch import Arch
-from ofa_core.arch_columns import ARCH_COLUMNS, ArchColumns, arch_fields
-from ofa_core.arch_json import arch_from_dict
+from ofa_core.arch_columns import ARCH_COLUMNS, arch_fields, arch_of_row
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows, safe_cells
@@ -36,7 +35,6 @@ _NUMBERS = ("sum_ms", "latency_ms", "median_ms", "p90_ms", "iqr_ms")
 NETWORK_COLUMNS = (
     "schema", *CONTEXT_COLUMNS, *ARCH_COLUMNS, "role", "n_blocks", *_NUMBERS, "n_samples", "n_processes"
 )  # fmt: skip
-_ARCHS = ArchColumns(lists=("ks", "e", "d", "r"))
 _ENERGY = ("energy_mj", "gross_mj", "idle_mj")
 _ENERGY_COLUMNS = (*_ENERGY, "energy_source")
 _SPACE_COLUMNS = ("space_digest", "space_definition")
@@ -195,11 +193,9 @@ def read_networks(path: Path, context: Context | None = None) -> list[Network]:
             raise FormatError(f"{where}: latency_ms must be a number > 0, and sum_ms one or empty")
         try:
             space = space_of(row)
-            arch = arch_from_dict(_ARCHS.record(row, where), space)
-        except FormatError:
-            raise
         except OfaError as error:
             raise FormatError(f"{where}: {error}") from error
+        arch = arch_of_row(row, space, where)
         counts = [parse_int(row[name], name, where) for name in ("n_blocks", "n_samples", "n_processes")]
         networks.append(
             Network(

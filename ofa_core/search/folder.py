@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ofa_core.arch_columns import arch_of_row
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.calibration import Calibration
 from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
@@ -197,10 +198,7 @@ def _score(text: str, where: str) -> float:
 
 
 def _network(row: Mapping[str, str], space: Space, where: str) -> str:
-    try:
-        return str(arch_from_dict({name: json.loads(row[name]) for name in ("ks", "e", "d", "r")}, space))
-    except (json.JSONDecodeError, RecursionError, OfaError) as error:
-        raise FormatError(f"{where}: {error}") from error
+    return str(arch_of_row(row, space, where))
 
 
 def _front(path: Path, space: Space) -> Front:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ofa_core.arch_columns import arch_fields
 from ofa_core.arch_json import arch_to_dict, write_arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
@@ -111,11 +112,6 @@ def _loop_record(loop: LoopResult) -> dict[str, Any]:
     }
 
 
-def _arch_columns(record: Mapping[str, Any]) -> dict[str, Any]:
-    lists = {name: json.dumps(record[name], separators=(",", ":")) for name in ("ks", "e", "d")}
-    return {**lists, "r": record["r"][0]}
-
-
 def _front_rows(result: SearchResult) -> Iterable[dict[str, Any]]:
     front = result.front
     digest = _digest_columns(result.space)
@@ -125,7 +121,7 @@ def _front_rows(result: SearchResult) -> Iterable[dict[str, Any]]:
             "space": result.space.name,
             "latency_ms": float(ms),
             "top1": float(top1),
-            **_arch_columns(arch_to_dict(arch, result.space)),
+            **arch_fields(arch, result.space),
             **digest,
         }
 
@@ -163,7 +159,7 @@ def _trial_row(trial: Trial, space: Space, loop: LoopResult) -> dict[str, Any]:
         "confirms": int(trial.confirms),
         "winner": int(measured.arch == loop.winner.arch),
         "space": space.name,
-        **_arch_columns(arch_to_dict(measured.arch, space)),
+        **arch_fields(measured.arch, space),
         "top1": trial.predicted.top1,
         "predicted_ms": trial.predicted.latency_ms,
         "latency_ms": measured.latency_ms,
