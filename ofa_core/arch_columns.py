@@ -20,6 +20,7 @@ from ofa_core.space_record import SPACE_FIELDS
 __all__ = ["ARCH_COLUMNS", "ArchColumns", "arch_fields", "arch_of_row"]
 
 ARCH_COLUMNS = ("space", "ks", "e", "d", "r")
+_ALONE = (*RESOLUTION_FIELDS, "w", "wid")  # may have a column of their own beside lists or a dictionary
 
 
 def arch_fields(arch: Arch, space: Space) -> dict[str, str]:
@@ -60,7 +61,7 @@ class ArchColumns:
     def find(cls, header: Sequence[str], first: Mapping[str, str]) -> ArchColumns | None:
         """As `of`, but None for a file of something else."""
         if {"ks", "e", "d"} <= set(header):
-            return cls(lists=("ks", "e", "d", *(name for name in header if name in RESOLUTION_FIELDS)))
+            return cls(lists=("ks", "e", "d", *(name for name in header if name in _ALONE)))
         whole = [name for name in header if _holds_arch(first.get(name, ""))]
         if len(whole) > 1:
             raise FormatError(f"several columns hold architectures: {', '.join(map(repr, whole))[:200]}; leave one")
@@ -76,11 +77,16 @@ class ArchColumns:
             record = parse_value(row[self.whole], where)
             if not isinstance(record, dict):
                 raise FormatError(f"{where}: {self.whole} is {row[self.whole][:40]!r}; a dictionary is expected")
-            extra = {name: parse_value(row[name], where) for name in RESOLUTION_FIELDS if row.get(name)}
-            record = {**extra, **record}
+            beside = {name: parse_value(row[name], where) for name in _ALONE if row.get(name)}
         else:
             record = {name: _parse_list(row[name], where) for name in self.lists if row[name]}
-        return {**{name: row[name] for name in SPACE_FIELDS if row.get(name)}, **record}
+            beside = {}
+        beside |= {name: row[name] for name in SPACE_FIELDS if row.get(name)}
+        for name in beside.keys() & record.keys():
+            if record[name] is not None and _one(record[name]) != _one(beside[name]):
+                values = f"{str(beside[name])[:40]!r} in its column and {str(record[name])[:40]!r} in {self.whole}"
+                raise FormatError(f"{where}: {name} is {values}; one value is expected")
+        return {**record, **beside}
 
 
 _OURS = ArchColumns(lists=("ks", "e", "d", "r"))
@@ -108,6 +114,10 @@ def _holds_arch(text: str) -> bool:
     except FormatError:
         return False
     return isinstance(value, dict) and (isinstance(value.get("arch"), dict) or {"ks", "e", "d"} <= set(value))
+
+
+def _one(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _parse_list(text: str, where: str) -> Any:

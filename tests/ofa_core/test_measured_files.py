@@ -102,6 +102,34 @@ def test_a_file_without_architectures_says_what_is_expected(tmp_path: Path) -> N
         file.select(SPACE, file.column())
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("arch,r", "\"{'ks': 3, 'e': 3, 'd': 2, 'r': [160]}\",192", "r is '192' in its column and '.160.' in arch"),
+        ("arch,image_size", "\"{'ks': 3, 'e': 3, 'd': 2, 'r': 160}\",192", "2 input sizes where one is expected"),
+        ("arch,space", "\"{'ks': 3, 'e': 3, 'd': 2, 'r': 160, 'space': 'tiny'}\",mbv3-w1.0", "space is 'mbv3-w1.0' in"),
+        ("ks,e,d,r,image_size", "3,3,2,160,192", "2 input sizes where one is expected"),
+        ("ks,e,d,r,w", '3,3,"[2,2,2,2,2]",160,1.2', "no row of space mbv3-w1.0; its rows are of mbv3-w1.2"),
+        ("arch,w", "\"{'ks': 3, 'e': 3, 'd': [2, 2, 2, 2, 2], 'r': 160}\",1.2", "its rows are of mbv3-w1.2"),
+    ],
+)
+def test_columns_that_contradict_each_other(tmp_path: Path, header: str, row: str, message: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header},latency_ms\n{row},1\n")
+    file = MeasuredFile.read(path)
+    with pytest.raises(OfaError, match=message):
+        file.select(SPACE, file.column())
+
+
+def test_a_width_or_a_size_in_a_column_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    record = "\"{'ks': 3, 'e': 3, 'd': [2, 2, 2, 2, 2], 'r': None}\""
+    path.write_text(f"arch,w,img_size,latency_ms\n{record},1.2,160,5\n{record},1.2,[192],6\n")
+    file = MeasuredFile.read(path)
+    assert file.only_space() == mobilenet_v3(1.2)
+    assert file.select(mobilenet_v3(1.2), file.column()).genomes[:, 0].tolist() == [160, 192]
+
+
 def test_rows_of_several_spaces_are_selected_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('space,ks,e,d,r,top1\ntiny,3,3,1,24,50\n"mbv3-w1.0",3,3,2,160,70\ntiny,5,3,1,24,55\n')
