@@ -14,7 +14,7 @@ from pathlib import Path
 import paramiko
 from paramiko.hostkeys import HostKeyEntry
 
-__all__ = ["PARAMIKO_ERRORS", "KnownHosts", "read_known_hosts"]
+__all__ = ["PARAMIKO_ERRORS", "KnownHosts", "error_text", "read_known_hosts"]
 
 # paramiko reads what a peer sends with few checks of its own: beside its documented errors come those of Python.
 PARAMIKO_ERRORS = (
@@ -33,6 +33,13 @@ PARAMIKO_ERRORS = (
 """What paramiko raises for anything that a host or a file may hold."""
 
 _MAX_FILE_BYTES = 64 * 2**20
+
+
+def error_text(error: Exception) -> str:
+    """Return what an error of paramiko, or of the system, says."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 @dataclass(frozen=True)

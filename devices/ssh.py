@@ -30,7 +30,7 @@ from devices.device import (
     checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
-from devices.known_hosts import PARAMIKO_ERRORS
+from devices.known_hosts import PARAMIKO_ERRORS, error_text
 from devices.posix import BACKOFF_S, HOLD_WORK_DIR, MAKE_WORK_DIR, MISSING, command_line, kill_script, new_token
 from devices.sftp import QUIET_S, bounded, fetch, open_sftp, transfer_s
 from devices.ssh_channel import SshChannel
@@ -132,7 +132,9 @@ class SshDevice(ClosedAtExit):
             group = channel.read_group(self._token, _START_S)
         except PARAMIKO_ERRORS as error:
             channel.hang_up()
-            raise DeviceUnreachableError(f"{self.name}: the connection broke: {error}") from error
+            if self._is_up():
+                raise DeviceProcessError(f"{self.name}: does not run {argv[0]}: {error_text(error)}") from error
+            raise DeviceUnreachableError(f"{self.name}: the connection broke: {error_text(error)}") from error
         except (DeviceTimeoutError, LineTooLongError) as error:
             channel.hang_up()
             hint = "does a login script print without end, or wait for input?"
@@ -259,7 +261,7 @@ class SshDevice(ClosedAtExit):
                 if not self._is_up():
                     raise
                 raise DeviceStorageError(
-                    f"{self.name}: its sftp server does not answer as one ({str(error) or type(error).__name__}); "
+                    f"{self.name}: its sftp server does not answer as one ({error_text(error)}); "
                     "is it installed, and does a login script (~/.bashrc) print something?"
                 ) from error
         return self._sftp

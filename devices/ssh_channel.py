@@ -95,7 +95,10 @@ class SshChannel:
         """
         deadline, n_left = time.monotonic() + timeout_s, MAX_PREFACE_BYTES
         while n_left > 0:
-            line = self._next_line(max(0.0, deadline - time.monotonic()), n_left)
+            try:
+                line = self._next_line(max(0.0, deadline - time.monotonic()), n_left)
+            except DeviceTimeoutError as error:
+                raise DeviceTimeoutError(f"{self._program} did not start within {timeout_s:g} s") from error
             if (group := started_group(line, token)) is not None:
                 return group
             n_left -= len(line) + 1

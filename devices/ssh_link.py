@@ -19,7 +19,7 @@ from typing import NoReturn
 import paramiko
 
 from devices.device import DeviceUnreachableError, HostKeyError
-from devices.known_hosts import KnownHosts, read_known_hosts
+from devices.known_hosts import KnownHosts, error_text, read_known_hosts
 from devices.ssh_config import Host
 from devices.ssh_proxy import ProxySocket, open_proxy
 
@@ -145,14 +145,14 @@ def _explain(host: Host, error: Exception, sock: socket.socket | None, known: Kn
     if isinstance(sock, ProxySocket):
         through = shlex.join(sock.command)
         raise DeviceUnreachableError(
-            f"{where}: no connection through `{through}`: {sock.words or _text(error)}"
+            f"{where}: no connection through `{through}`: {sock.words or error_text(error)}"
         ) from error
     if isinstance(error, TimeoutError):
         raise DeviceUnreachableError(f"{where}: no answer within {CONNECT_TIMEOUT_S:g} s") from error
     if isinstance(error, paramiko.SSHException) and "No existing session" in str(error):
         message = f"{where}: the ssh handshake did not end within {CONNECT_TIMEOUT_S:g} s"
         raise DeviceUnreachableError(message) from error
-    raise DeviceUnreachableError(f"{where}: {_text(error)}") from error
+    raise DeviceUnreachableError(f"{where}: {error_text(error)}") from error
 
 
 def _forget(host: Host) -> str:
@@ -164,9 +164,3 @@ def _forget(host: Host) -> str:
 def _fingerprint(key: paramiko.PKey) -> str:
     """The form that ssh-keygen -l prints."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
