@@ -382,6 +382,18 @@ def test_a_full_phone_is_noticed_before_and_while_files_go_there(phones, tmp_pat
 
 
 @pytest.mark.android
+def test_the_folder_that_the_user_names_keeps_its_files(phones) -> None:
+    with AdbDevice(phones.serial(1)) as device:
+        device.run(["sh", "-c", "mkdir -p ../user && echo precious > ../user/file"], timeout_s=20)
+        with AdbDevice(phones.serial(1), parent_dir="/data/local/tmp/user/") as other:
+            assert other.work_dir == "/data/local/tmp/user/ofa-latency"
+        assert device.run(["cat", "../user/file"], timeout_s=20).stdout == b"precious\n"
+        assert device.run(["ls", "../user"], timeout_s=20).stdout == b"file\n"
+    with pytest.raises(DeviceStorageError, match="/proc"):
+        AdbDevice(phones.serial(1), parent_dir="/proc")
+
+
+@pytest.mark.android
 def test_a_work_directory_that_cannot_be_made_or_is_gone(phones) -> None:
     with pytest.raises(DeviceStorageError, match="/proc/no"):
         AdbDevice(phones.serial(1), parent_dir="/proc/no/such")
