@@ -23,6 +23,8 @@ from ofa_core.errors import OfaError
 from profiler.device_commands import devices, setup
 from profiler.file_commands import compare, convert
 from profiler.options import (
+    MOST_NETWORKS,
+    MOST_S,
     AgentOption,
     BenchmarkOption,
     KeepOption,
@@ -59,6 +61,7 @@ app = new_app(
 VERIFY_PROCESSES = 6
 S_PER_NETWORK = 6.0
 MIN_NETWORKS_S = 40.0
+MANY_NETWORKS = 1000  # choosing them takes seconds, which a line on stderr explains
 UNSTABLE_SHARE = 0.05  # of the blocks: more unstable ones than that, and the exit code is 3
 UNSTABLE_MEDIAN = 0.05  # median half width of the intervals
 
@@ -92,7 +95,9 @@ def profile(
     ] = None,
     nets: Annotated[
         int | None,
-        typer.Option(min=5, help="Measure this many whole sub-nets and no blocks, for ofa-predict fit."),
+        typer.Option(
+            min=5, max=MOST_NETWORKS, help="Measure this many whole sub-nets and no blocks, for ofa-predict fit."
+        ),
     ] = None,
     select: Annotated[
         str | None, typer.Option(help="Which sub-nets, for --nets: d-optimal or random. [default: d-optimal]")
@@ -101,6 +106,7 @@ def profile(
         float | None,
         typer.Option(
             min=1,
+            max=MOST_S,
             help="Seconds for the whole session. [default: 60 + 70 per resolution, less for fewer blocks; "
             "6 per sub-net with --nets, at least 40]",
         ),
@@ -205,6 +211,8 @@ def _networks(
         if select is not None:
             raise typer.BadParameter("sub-nets are selected for --nets", param_hint="--select")
         return None
+    if nets >= MANY_NETWORKS:
+        _say(_stderr(), f"choosing {nets} sub-nets")
     rng = np.random.default_rng([seed, 3])
     if select == "random":
         return tuple(reference_archs(space, pixels, nets, rng))
@@ -298,7 +306,9 @@ def _stability(result: Any) -> int:
 @app.command()
 def verify(
     lut: LutOption,
-    nets: Annotated[int | None, typer.Option(min=1, help="Measure this many random sub-nets.")] = None,
+    nets: Annotated[
+        int | None, typer.Option(min=1, max=MOST_NETWORKS, help="Measure this many random sub-nets.")
+    ] = None,
     arch: Annotated[
         list[Path] | None,
         typer.Option(
@@ -312,7 +322,9 @@ def verify(
     space: SpaceOption = None,
     resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
     resolution: ResolutionOption = None,
-    budget_s: Annotated[float | None, typer.Option(min=1, help="[default: 6 per network, at least 40]")] = None,
+    budget_s: Annotated[
+        float | None, typer.Option(min=1, max=MOST_S, help="[default: 6 per network, at least 40]")
+    ] = None,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: SeedOption = 1,
     python: PythonOption = None,
@@ -337,6 +349,8 @@ def verify(
     if resolution is not None and not arch:
         raise typer.BadParameter("it is the input size of --arch", param_hint="--resolution")
     table = LatencyTable.read(lut)
+    if nets is not None and nets >= MANY_NETWORKS:
+        _say(_stderr(), f"choosing {nets} sub-nets")
     the_space, archs = verify_archs(lut, table, space, nets, arch, candidates, resolutions, fill, seed, resolution)
     err = _stderr()
     the_target = target_of(table.context.device, target, partial(_say, err))

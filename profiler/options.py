@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ofa_core.table import LatencyTable
 
 __all__ = [
+    "MOST_NETWORKS",
+    "MOST_S",
     "AgentOption",
     "BenchmarkOption",
     "KeepOption",
@@ -44,7 +46,9 @@ TargetOption = Annotated[
     ),
 ]
 LutOption = Annotated[Path, typer.Option("--lut", help="Latency table (CSV) that ofa-profile wrote.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of all random orders and choices.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random orders and choices.")]
+MOST_NETWORKS = 20_000  # measuring them takes more than a day
+MOST_S = 1e7  # four months: a session ends
 PythonOption = Annotated[str | None, typer.Option(help="Interpreter on the device.")]
 BenchmarkOption = Annotated[
     Path | None, typer.Option(help="The official benchmark_model, built for the device: run it instead of an agent.")

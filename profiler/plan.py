@@ -165,6 +165,9 @@ def reference_archs(
         OfaError: if the space is too small for that many.
     """
     taken = {arch.at(0) for arch in avoid}
+    different = space.n_subnets - len(taken)
+    if n > different:
+        raise OfaError(f"{space.name} has too few sub-nets to draw {n} different ones: {different} are left")
     out: list[Arch] = []
     for _ in range(100 * n):
         if len(out) == n:

@@ -16,7 +16,7 @@ import typer
 from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder
 from ofa_core.cli_options import ColumnOption, SpaceOption
 from ofa_core.errors import OfaError
-from profiler.options import AgentOption, BenchmarkOption, LibraryOption, PythonOption
+from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption
 
 if TYPE_CHECKING:
     from ofa_core.arch import Arch
@@ -93,7 +93,7 @@ def search(
     litert_library: LibraryOption = None,
     budget_s: Annotated[
         float | None,
-        typer.Option(min=1, help="Seconds of each measuring session.  [default: 3 per network]"),
+        typer.Option(min=1, max=MOST_S, help="Seconds of each measuring session.  [default: 3 per network]"),
     ] = None,
     weights: Annotated[
         Path | None,

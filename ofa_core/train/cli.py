@@ -146,7 +146,7 @@ def accuracy_table(
     weights: Weights,
     data: Data = "digits",
     out: OutFile = Path("accuracy.csv"),
-    n: Annotated[int, typer.Option("--n", min=1, help="Random sub-nets (paper: 16,000).")] = 1000,
+    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="Random sub-nets (paper: 16,000).")] = 1000,
     images: Annotated[int, typer.Option(min=1, help="Held-out training images (paper: 10,000).")] = 10_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     space: SpaceOption = None,

@@ -297,3 +297,43 @@ def test_numbers_on_the_command_line() -> None:
     assert parse_resolutions("160,192-200", tiny()) == (160, 192, 196, 200)
     assert parse_resolutions("128-224:32", tiny()) == (128, 160, 192, 224)
     assert parse_resolutions(None, tiny()) == (24, 28, 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["--seed", "-1"], "--seed"),
+        (["--nets", "100000000"], "--nets"),
+        (["--nets", "4"], "--nets"),
+        (["--budget-s", "inf"], "--budget-s"),
+        (["--budget-s", "nan"], "--budget-s"),
+        (["verify", "--lut", "t.csv", "--nets", "5", "--seed", "-1"], "--seed"),
+        (["verify", "--lut", "t.csv", "--nets", "100000"], "--nets"),
+        (["verify", "--lut", "t.csv", "--nets", "5", "--budget-s", "inf"], "--budget-s"),
+    ],
+)
+def test_numbers_out_of_range_are_wrong_usage(
+    words: list[str], option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*words, monkeypatch=monkeypatch) == 2
+    captured = capsys.readouterr()
+    assert f"Invalid value for '{option}'" in captured.err
+    assert not captured.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_networks_than_the_space_has_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = tiny()
+    context = Context(device="x", backend="sleep", backend_version="1", statistic="mean@100us")
+    table = LatencyTable(context, {(None, block): Entry(1.0 + block.macs / 1e6) for block in space.all_blocks()})
+    table.write(tmp_path / "t.csv")
+    words = ["verify", "--lut", str(tmp_path / "t.csv"), "--nets", "20000"]
+    assert call(*words, monkeypatch=monkeypatch) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "choosing 20000 sub-nets",
+        "ofa-profile: tiny has too few sub-nets to draw 20000 different ones: 400 are left",
+    ]
