@@ -27,6 +27,7 @@ from profiler.options import (
     MOST_S,
     AgentOption,
     BenchmarkOption,
+    FreshOption,
     KeepOption,
     LibraryOption,
     LutOption,
@@ -117,9 +118,7 @@ def profile(
         Path | None,
         to_file("--out", "-o", help="[default: luts/DEVICE-BACKEND.csv, or ...-nets.csv for --nets]"),
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Set an earlier journal aside instead of resuming it.")
-    ] = False,
+    fresh: FreshOption = False,
     python: PythonOption = None,
     benchmark_binary: BenchmarkOption = None,
     agent_binary: AgentOption = None,
@@ -327,6 +326,7 @@ def verify(
     ] = None,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: SeedOption = 1,
+    fresh: FreshOption = False,
     python: PythonOption = None,
     benchmark_binary: BenchmarkOption = None,
     agent_binary: AgentOption = None,
@@ -335,13 +335,14 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure whole sub-nets in new processes and compare them with the table."""
+    from ofa_core.jsonlines import set_aside
     from ofa_core.lock import only_one
     from ofa_core.table import LatencyTable
     from predictors.lut import filled_table
     from profiler import console
     from profiler.launch import Launch, launch, target_of
     from profiler.session import Settings
-    from profiler.verify import N_STATE
+    from profiler.verify import N_STATE, again_path
     from profiler.verify import verify as run_verify
 
     if (nets is not None) + bool(arch) + (candidates is not None) != 1:
@@ -358,6 +359,8 @@ def verify(
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     with only_one(lut):
+        if fresh:
+            set_aside(again_path(lut, "verify"))
         device, runner = launch(the_target, table.context.backend, options)
         with device, contextlib.closing(runner):
             for line in console.conditions_lines(device.conditions()):

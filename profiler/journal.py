@@ -7,6 +7,7 @@ Line 1 is the header: what is measured, and in which context. Every other line i
     {"fail": 17, "error": "..."}                                a try of item 17 that went wrong
     {"redo": [p, c]}                                            the visits of that unit so far do not count
     {"void": [[p, c, r, i], ...]}                               these visits do not count: the device was throttled
+    {"done": true}                                              all was measured; the results are being taken over
     {"energy": 17, "source": "rapl", "energy_mj": x, "gross_mj": x, "idle_mj": x, "why": ""}     energy of a network
 
 A visit: process, chunk, round, item; wall and CPU nanoseconds and involuntary context switches of each run in order,
@@ -15,8 +16,6 @@ the discarded first ones included; and the probe's wall and CPU nanoseconds befo
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import tempfile
 import time
@@ -24,16 +23,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import Annotated, Any
 
-from ofa_core.errors import ContextMismatchError, FormatError
-from ofa_core.space_record import SPACE_FIELDS, described_differences, space_of
+from ofa_core.atomic import naming
+from ofa_core.errors import FormatError
+from ofa_core.jsonlines import LinesFile, append_line, at_line, read_lines
+from ofa_core.schema import Count, NonNegative, Range, structured
+from profiler.replies import MAX_RUN_NS
 
-__all__ = ["EnergyRecord", "Journal", "VisitRecord", "read_journal"]
+__all__ = ["EnergyRecord", "Journal", "VisitRecord", "fail_event", "mark_done", "read_journal"]
 
-JOURNAL_SCHEMA = 1
+MAX_REPEATS = 100_000  # of a visit, and rounds of a session
+MAX_ERROR_CHARS = 2000
 N_TRIED = 5  # lines, to see how long one takes
 LINE_BYTES = 400
+
+WallNs = Annotated[int, Range(0, MAX_RUN_NS)]
+CpuNs = Annotated[int, Range(0, 1024 * MAX_RUN_NS)]  # of as many cores
+Inner = Annotated[int, Range(1, 1_000_000)]
+Repeats = Annotated[int, Range(1, MAX_REPEATS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +97,12 @@ class VisitRecord:
         return line if self.inner == (1, 1) else {**line, "n": self.inner}
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> VisitRecord:
-        """The inverse of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        wall, cpu, switches = (tuple(int(v) for v in line[name]) for name in "wus")
-        if not len(wall) == len(cpu) == len(switches):
-            raise ValueError("w, u and s differ in length")
-        process, chunk, round_, item = (int(line[name]) for name in "pcri")
-        before, after, inner = _pair(line["b"]), _pair(line["a"]), _pair(line.get("n", (1, 1)))
-        return cls(process, chunk, round_, item, wall, cpu, switches, before, after, inner)
+    def from_json(cls, line: Mapping[str, Any], where: str = "a visit") -> VisitRecord:
+        """The inverse of `to_json`; raises FormatError for anything else."""
+        v = structured(line, _VisitLine, where)
+        if not len(v.w) == len(v.u) == len(v.s):
+            raise FormatError(f"{where}: w, u and s differ in length")
+        return cls(v.p, v.c, v.r, v.i, v.w, v.u, v.s, v.b, v.a, v.n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +131,61 @@ class EnergyRecord:
         return {"energy": line.pop("item"), **line}
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> EnergyRecord:
-        """The inverse of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        net, gross, idle = (None if line[k] is None else float(line[k]) for k in ("energy_mj", "gross_mj", "idle_mj"))
-        if not all(mj is None or (math.isfinite(mj) and mj >= 0) for mj in (net, gross, idle)):
-            raise ValueError(f"{net}, {gross} and {idle} are not energies")
-        return cls(int(line["energy"]), str(line["source"]), net, gross, idle, str(line["why"]))
+    def from_json(cls, line: Mapping[str, Any], where: str = "an energy") -> EnergyRecord:
+        """The inverse of `to_json`; raises FormatError for anything else."""
+        e = structured(line, _EnergyLine, where)
+        return cls(e.energy, e.source, e.energy_mj, e.gross_mj, e.idle_mj, e.why)
+
+
+@dataclass(frozen=True)
+class _VisitLine:
+    p: Count
+    c: Count
+    r: Count
+    i: Count
+    w: tuple[WallNs, ...]
+    u: tuple[CpuNs, ...]
+    s: tuple[Count, ...]
+    b: tuple[WallNs, CpuNs]
+    a: tuple[WallNs, CpuNs]
+    n: tuple[Inner, Inner] = (1, 1)
+
+
+@dataclass(frozen=True)
+class _EnergyLine:
+    energy: Count
+    source: str
+    energy_mj: NonNegative | None
+    gross_mj: NonNegative | None
+    idle_mj: NonNegative | None
+    why: str
+
+
+@dataclass(frozen=True)
+class _Pilot:
+    repeats: list[Repeats]
+    n_rounds: Repeats
+
+
+@dataclass(frozen=True)
+class _PilotLine:
+    pilot: _Pilot
+
+
+@dataclass(frozen=True)
+class _FailLine:
+    fail: Count
+    error: str
+
+
+@dataclass(frozen=True)
+class _RedoLine:
+    redo: tuple[Count, Count]
+
+
+@dataclass(frozen=True)
+class _VoidLine:
+    void: list[tuple[Count, Count, Count, Count]]
 
 
 @dataclass
@@ -144,6 +199,7 @@ class JournalState:
         failures: error messages of each item's failed tries.
         redone: the units that were measured again.
         energy: what came of measuring networks' energy, the last time for each.
+        done: True if all was measured and the results were being taken over.
     """
 
     header: dict[str, Any]
@@ -152,26 +208,45 @@ class JournalState:
     failures: dict[int, list[str]] = field(default_factory=dict)
     redone: list[tuple[int, int]] = field(default_factory=list)
     energy: dict[int, EnergyRecord] = field(default_factory=dict)
+    done: bool = False
 
-    def take(self, line: dict[str, Any]) -> None:
-        """Take one event in; raises KeyError, TypeError or ValueError for a line that is none."""
-        if "pilot" in line:
+    def take(self, line: dict[str, Any], where: str = "an event") -> None:
+        """Take one event in; raises FormatError for a line that is none."""
+        if "done" in line:
+            self.done = True
+        elif "pilot" in line:
+            pilot = structured(line, _PilotLine, where).pilot
+            if self.n_items is not None and len(pilot.repeats) != self.n_items:
+                raise FormatError(f"{where}: the pilot has {len(pilot.repeats)} items of {self.n_items}")
             self.pilot = dict(line["pilot"])
         elif "energy" in line:
-            record = EnergyRecord.from_json(line)
-            self.energy[record.item] = record
+            record = EnergyRecord.from_json(line, where)
+            self.energy[self._known(record.item, where)] = record
         elif "fail" in line:
-            self.failures.setdefault(int(line["fail"]), []).append(str(line["error"]))
+            failed = structured(line, _FailLine, where)
+            self.failures.setdefault(self._known(failed.fail, where), []).append(failed.error)
         elif "redo" in line:
-            process, chunk = (int(v) for v in line["redo"])
-            self.redone.append((process, chunk))
-            self.visits = {k: v for k, v in self.visits.items() if k[:2] != (process, chunk)}
+            unit = structured(line, _RedoLine, where).redo
+            self.redone.append(unit)
+            self.visits = {k: v for k, v in self.visits.items() if k[:2] != unit}
         elif "void" in line:
-            for process, chunk, round_, item in line["void"]:
-                self.visits.pop((int(process), int(chunk), int(round_), int(item)), None)
+            for key in structured(line, _VoidLine, where).void:
+                self.visits.pop(key, None)
         else:
-            visit = VisitRecord.from_json(line)
+            visit = VisitRecord.from_json(line, where)
+            self._known(visit.item, where)
             self.visits.setdefault(visit.key, visit)
+
+    @property
+    def n_items(self) -> int | None:
+        """Items of the plan; None where the header does not list them."""
+        items = self.header.get("items")
+        return len(items) if isinstance(items, list) else None
+
+    def _known(self, item: int, where: str) -> int:
+        if self.n_items is not None and item >= self.n_items:
+            raise FormatError(f"{where}: item {item} of a plan of {self.n_items}")
+        return item
 
 
 class Journal:
@@ -185,40 +260,28 @@ class Journal:
     Raises:
         ContextMismatchError: if the file holds measurements of something else.
         FormatError: if the file is no journal, or damaged before its last line.
+        OutputError: if it cannot be written.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], *, fresh: bool = False) -> None:
-        header = json.loads(json.dumps({"schema": JOURNAL_SCHEMA, **header}))
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if fresh and path.exists():
-            path.rename(_unused(path))
-        self.resumed = path.exists() and path.stat().st_size > 0
-        if self.resumed:
-            self.state, good_bytes = _parse(path)
-            if good_bytes == 0:
-                self.resumed = False
-            elif differences := _differences(self.state.header, header):
-                raise ContextMismatchError(
-                    f"{path} holds measurements of something else ({'; '.join(differences[:3])}); "
-                    "use --fresh to set it aside and start anew"
-                )
-            with path.open("r+b") as file:
-                file.truncate(good_bytes)
-        self._file: IO[bytes] = path.open("ab")
-        if not self.resumed:
-            self.state = JournalState(header)
-            self._append(header)
+        self._file = LinesFile(path, header, fresh=fresh)
+        self.resumed = self._file.resumed
+        try:
+            self.state = _state_of(path, self._file.header, self._file.events)
+        except FormatError:
+            self._file.close()
+            raise
 
     def write(self, event: dict[str, Any]) -> None:
         """Append one event and take it into `state`."""
-        self._append(event)
+        self._file.append(event)
         self.state.take(event)
 
     def line_s(self) -> float:
         """Seconds that it takes to get the line of a visit onto the disk: the median of a few, beside the journal."""
         seconds = []
-        with tempfile.TemporaryFile(dir=self.path.parent) as file:
+        with naming(self.path), tempfile.TemporaryFile(dir=self.path.parent) as file:
             for _ in range(N_TRIED):
                 begin = time.perf_counter()
                 file.write(b" " * LINE_BYTES)
@@ -226,11 +289,6 @@ class Journal:
                 os.fsync(file.fileno())
                 seconds.append(time.perf_counter() - begin)
         return median(seconds)
-
-    def _append(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -243,69 +301,28 @@ class Journal:
         self.close()
 
 
+def fail_event(item: int, error: str) -> dict[str, Any]:
+    """The event of a try that went wrong, in a form that can be read back whatever a device said."""
+    return {"fail": item, "error": error.encode("utf-8", "replace").decode()[:MAX_ERROR_CHARS]}
+
+
+def mark_done(path: Path) -> None:
+    """Note in a closed journal that all was measured and that the results are being taken over."""
+    append_line(path, {"done": True})
+
+
 def read_journal(path: Path) -> JournalState:
     """Read a journal without opening it for writing.
 
     Raises:
         FormatError: if it is none, or damaged before its last line.
     """
-    state, good_bytes = _parse(path)
-    if not good_bytes:
-        raise FormatError(f"{path}: no complete line; a journal starts with its context")
+    return _state_of(path, *read_lines(path))
+
+
+def _state_of(path: Path, header: dict[str, Any], events: list[tuple[int, dict[str, Any]]]) -> JournalState:
+    state = JournalState(header)
+    for number, line in events:
+        with at_line(path, number):
+            state.take(line, "not a line of a measuring journal")
     return state
-
-
-def _parse(path: Path) -> tuple[JournalState, int]:
-    """The state, and the bytes up to the end of the last whole line: what follows was torn by a crash."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FormatError(f"{path}: {error.strerror or error}") from error
-    good = data[: data.rfind(b"\n") + 1]
-    state = JournalState({})
-    for number, raw in enumerate(good.splitlines(), start=1):
-        try:
-            line = _object(raw)
-            if number > 1:
-                state.take(line)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise FormatError(f"{path}, line {number}: not a line of a measuring journal ({error})") from error
-        if number == 1:
-            if line.get("schema") != JOURNAL_SCHEMA:
-                raise FormatError(f"{path}: schema {line.get('schema')!r}; this version reads {JOURNAL_SCHEMA}")
-            state.header = line
-    return state, len(good)
-
-
-def _pair(values: list[int]) -> tuple[int, int]:
-    wall, cpu = values
-    return int(wall), int(cpu)
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    line = json.loads(raw)
-    if not isinstance(line, dict):
-        raise TypeError("not a JSON object")
-    return line
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    out = []
-    if isinstance(old.get("space"), str) and isinstance(new.get("space"), str):
-        before, now = space_of(old), space_of(new)
-        if before != now:
-            out.append(f"space {before.name}, now {now.name}: {described_differences(before, now)}")
-        old, new = ({key: value for key, value in header.items() if key not in SPACE_FIELDS} for header in (old, new))
-    for name in sorted({*old, *new}):
-        a, b = old.get(name), new.get(name)
-        if a != b:
-            long = isinstance(a, list | dict) or isinstance(b, list | dict)
-            out.append(f"another {name}" if long else f"{name} {a!r}, now {b!r}")
-    return out
-
-
-def _unused(path: Path) -> Path:
-    n = 1
-    while (other := path.with_name(f"{path.name}.{n}")).exists():
-        n += 1
-    return other

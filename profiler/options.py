@@ -22,6 +22,7 @@ __all__ = [
     "MOST_S",
     "AgentOption",
     "BenchmarkOption",
+    "FreshOption",
     "KeepOption",
     "LibraryOption",
     "LutOption",
@@ -55,6 +56,9 @@ BenchmarkOption = Annotated[
 ]
 AgentOption = Annotated[Path | None, typer.Option(help="The C agent, built for the device. [default: built here]")]
 LibraryOption = Annotated[Path | None, typer.Option(help="libLiteRt.so for the C agent.")]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Set the journal of an interrupted run aside instead of resuming it.")
+]
 KeepOption = Annotated[bool, typer.Option("--keep", help="Leave the files on the device for the next time.")]
 
 

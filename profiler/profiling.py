@@ -17,6 +17,7 @@ from devices.facts import Conditions
 from devices.session_folder import SessionFolder
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
+from ofa_core.errors import ContextMismatchError
 from ofa_core.measured_networks import Network, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
@@ -281,6 +282,7 @@ def measure_plan(
     fresh: bool = False,
     clock: Clock | None = None,
     ref_ns: float | None = None,
+    expected: Context | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     heat: HeatGuard | None = None,
 ) -> tuple[Measured, Context, dict[str, str]]:
@@ -294,17 +296,25 @@ def measure_plan(
         fresh: set it aside instead.
         clock: that of the table the measurements belong to; None chooses.
         ref_ns: the probe's time at the reference speed; None takes this session's.
+        expected: the context that this one must be, but for statistic and clock; None takes any.
         progress: called after every visit.
         heat: watches the device's heat.
 
     Returns:
         What was found out, the complete context, and the failures by item label.
+
+    Raises:
+        ContextMismatchError: if the device's context is not the expected one, or the journal is of something else.
     """
     hello = runner.open()
     context = job.context(hello.backend_version)
     crowded = crowding(job.backend, job.settings.threads, job.settings.cpus, hello)
     if crowded:
         _LOG.warning("%s: %s", job.device, crowded)
+    if expected is not None:
+        now = replace(context, statistic=expected.statistic, clock=expected.clock)
+        if differences := expected.differences(now):
+            raise ContextMismatchError(f"the table was measured in another context: {'; '.join(differences)}")
     with SessionFolder("models") as folder:
         models = _models(job, Path(folder))
         with Journal(journal_file, _header(job, plan, context), fresh=fresh) as journal:

@@ -19,7 +19,7 @@ import numpy as np
 from devices.device import DeviceUnreachableError
 from ofa_core.errors import OfaError
 from profiler.jobs import JobError, Result, Runner, RunnerError, Visit
-from profiler.journal import Journal, VisitRecord
+from profiler.journal import Journal, VisitRecord, fail_event
 from profiler.measurement import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
 from profiler.models import ModelStore
 from profiler.plan import PROBE, PROBE_RUNS, BlockItem, Plan
@@ -372,7 +372,7 @@ class Session:
         return self.runner.load(path, threads=self.settings.threads, cpus=self.settings.cpus)
 
     def _blame(self, item: int, error: str) -> None:
-        self.journal.write({"fail": item, "error": f"{self.plan.items[item].label}: {error}"})
+        self.journal.write(fail_event(item, f"{self.plan.items[item].label}: {error}"))
 
     def _given_up(self, item: int) -> bool:
         return len(self.journal.state.failures.get(item, ())) >= MAX_TRIES

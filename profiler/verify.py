@@ -7,6 +7,8 @@ measured again in the same rounds. What they take now against what they took the
     now = scale * then + per_mparam * (parameters / 10^6)
 
 and it is taken out of the sub-nets' latencies, which so are given for the state in which the table was measured.
+
+A session has a journal beside the table. It is resumed like a profile's, and removed when the networks are written.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ from scipy import stats
 
 from devices.device import Device
 from devices.facts import Conditions
-from devices.session_folder import SessionFolder
 from ofa_core.arch import Arch
 from ofa_core.calibration import MIN_NETWORKS, Calibration, spearman
-from ofa_core.errors import ContextMismatchError, OfaError
+from ofa_core.errors import OfaError
 from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.table import Context, LatencyTable, reference_ns_of
 from profiler.jobs import Runner
+from profiler.journal import mark_done, read_journal
 from profiler.measurement import Clock, Estimate
 from profiler.plan import NetworkItem, make_plan
 from profiler.profiling import Job, measure_plan
@@ -39,6 +41,7 @@ __all__ = [
     "N_STATE",
     "NetworkCheck",
     "Verification",
+    "again_path",
     "job_of",
     "load_calibration",
     "measure_again",
@@ -178,6 +181,7 @@ def verify(
     role: str = "verify",
     fill: Callable[[LatencyTable, Space], LatencyTable] | None = None,
     job: Job | None = None,
+    journal: Path | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Verification:
     """Measure whole sub-nets and set them against the table; the measurements are added to its networks file.
@@ -194,10 +198,13 @@ def verify(
         role: `verify` (never fitted to) or `reference` (the calibration is refitted with them at the next load).
         fill: supplies blocks of a space that a table lacks, with status `filled`; without it none may be lacking.
         job: how to measure; by default as the table was.
+        journal: of this session, to be removed by the caller when the result is kept elsewhere; by default
+            `<stem>.verify.journal.jsonl` beside the table, which is removed here.
         progress: called after every visit.
 
     Raises:
-        ContextMismatchError: if the device's runtime has another version than the table's.
+        ContextMismatchError: if the device's runtime has another version than the table's, or the journal is of other
+            sub-nets.
         MissingBlockError: if a sub-net has a block that the table lacks.
         OfaError: if none of the sub-nets could be measured.
     """
@@ -208,30 +215,42 @@ def verify(
     wanted = [NetworkItem(space, arch) for arch in archs]
     known = _state_networks(networks, wanted)
     before = device.conditions()
+    own = journal is None
+    journal = again_path(table_path, "verify") if journal is None else journal
+    written_before = journal.exists() and read_journal(journal).done
     estimates, measured, failures = measure_again(
-        table_path, table.context, [*wanted, *known], runner, settings, job=job, progress=progress
+        table.context, [*wanted, *known], runner, settings, journal, job=job, progress=progress
     )
     found = {item: (network_of(item, e, measured_table, role), e.half_width) for item, e in estimates.items()}
     state = _state([(then, found[item][0]) for item, then in known.items() if item in found])
     sums = dict(zip(wanted, table.sum_ms(space, archs).tolist(), strict=True))
     checks = [_check(*found[item], total, calibration, state) for item, total in sums.items() if item in found]
     if not checks:
+        journal.unlink()  # so that the same command tries again
         raise OfaError(
             f"none of the {len(archs)} sub-nets could be measured: {next(iter(failures.values()), 'no sample')}"
         )
-    write_networks(networks_path(table_path), table.context, [*networks, *(c.network for c in checks)])
+    new = [c.network for c in checks if not (written_before and c.network in networks)]
+    write_networks(networks_path(table_path), table.context, [*networks, *new])
+    if own:
+        journal.unlink()
     needed = {(block, c.network.arch.resolution_px) for c in checks for block in space.blocks(c.network.arch)}
     used = {block: table.find(block, px) for block, px in needed}
     n_filled = sum(entry is not None and entry.status == "filled" for entry in used.values())
     return Verification(tuple(checks), calibration, state, measured, failures, before, device.conditions(), n_filled)
 
 
+def again_path(source: Path, command: str) -> Path:
+    """Where the journal of a command lies that measures networks in the context of a file: beside that file."""
+    return source.with_name(f"{source.stem}.{command}.journal.jsonl")
+
+
 def measure_again(
-    source: Path,
     context: Context,
     networks: Sequence[NetworkItem],
     runner: Runner,
     settings: Settings,
+    journal: Path,
     *,
     job: Job | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -239,11 +258,11 @@ def measure_again(
     """Measure whole sub-nets in the context, and at the machine speed, of an earlier session.
 
     Args:
-        source: the file that the context is of, for errors.
         context: how to measure.
         networks: the sub-nets.
         runner: for the context's device and backend.
         settings: of the session; threads and cores come from the context.
+        journal: resumed if it exists; the caller removes it when the results are kept elsewhere.
         job: how to measure instead.
         progress: called after every visit.
 
@@ -259,13 +278,10 @@ def measure_again(
     if job is None:
         job = job_of(context, networks[0].space, sorted({item.arch.resolution_px for item in networks}), settings)
     plan = make_plan([], networks, np.random.default_rng(settings.seed), memory_bytes=2**62)
-    with SessionFolder("verify") as folder:
-        measured, here, failures = measure_plan(
-            job, plan, runner, Path(folder, "journal.jsonl"), clock=clock, ref_ns=ref_ns, progress=progress
-        )
-    differences = context.differences(replace(here, statistic=context.statistic))
-    if differences:
-        raise ContextMismatchError(f"{source} was measured in another context: {'; '.join(differences)}")
+    measured, _, failures = measure_plan(
+        job, plan, runner, journal, clock=clock, ref_ns=ref_ns, expected=context, progress=progress
+    )
+    mark_done(journal)
     items = {item: measured.estimates.get(i) for i, item in enumerate(plan.items) if isinstance(item, NetworkItem)}
     return {item: e for item, e in items.items() if e is not None}, measured, failures
 

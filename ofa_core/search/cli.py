@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,21 +16,15 @@ from ofa_core.errors import OfaError
 from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption
 
 if TYPE_CHECKING:
-    from ofa_core.arch import Arch
-    from ofa_core.search.loop import LoopResult, MeasuredNet
     from ofa_core.search.problem import AccuracyPredictor, Constraint
     from ofa_core.search.run import SearchResult
-    from ofa_core.search.steps import Searcher
+    from ofa_core.search.task import Task
     from ofa_core.search.trained import Trained
     from ofa_core.space import Space
     from predictors.lut import LutPredictor
     from predictors.network import NetworkPredictor
-    from profiler.launch import Launch
 
 __all__ = ["app", "main"]
-
-N_PROCESSES = 4  # fresh processes in which the loop measures a network
-MEASURE_S_PER_NET = 3.0
 
 app = new_app(
     "Find the most accurate sub-net that keeps a latency limit on a device.\n\n"
@@ -95,6 +86,9 @@ def search(
         float | None,
         typer.Option(min=1, max=MOST_S, help="Seconds of each measuring session.  [default: 3 per network]"),
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Set aside what an interrupted --measure kept, instead of resuming it.")
+    ] = False,
     weights: Annotated[
         Path | None,
         typer.Option("--weights", "-w", help="Supernet of ofa-train, or a published one: its weights for subnet.onnx."),
@@ -115,6 +109,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Search."""
+    from ofa_core.lock import only_one
     from ofa_core.search.console import answer_lines, say
     from ofa_core.search.results import summary, write_results
     from ofa_core.search.steps import limits_of, make_searcher, try_report, warn_of_idle_limits, with_front
@@ -138,8 +133,13 @@ def search(
     run = make_searcher(task.space, task.accuracy, task.pixels, constraints, confidence, seed)
     loop = None
     if measure is not None:
+        from ofa_core.search.measuring import Measuring, forget, loop_on_device
+
         options = Launch(python, benchmark_binary, agent_binary, litert_library)
-        loop = _close_loop(task, lut, measure, options, max_latency_ms, run, _Session(seed, budget_s), fill)
+        how = Measuring(measure, options, seed, budget_s, fresh)
+        asked: dict[str, Any] = {"accuracy": accuracy, "pixels": task.pixels, "confidence": confidence, "fill": fill}
+        asked["limits"] = {c.name: c.limit for c in constraints}
+        loop = loop_on_device(task, lut, max_latency_ms, run, how, asked)
         result = loop.result
     else:
         result = run(task.latency, max_latency_ms, ())
@@ -156,19 +156,23 @@ def search(
         "weights": None if weights is None else str(weights),
     }
     table = task.latency.lut
-    write_results(out, result, facts, block_ms=None if table is None else table.block_ms(result.best.arch), loop=loop)
-    if table is None:
-        say(f"{lut} knows whole networks only: no blocks.csv, and no layer by layer in the report")
-    _copy_networks(task.latency, lut, out)
-    _export(task, result, out, trained)
-    if not no_report:
-        try_report(out)
+    block_ms = None if table is None else table.block_ms(result.best.arch)
+    with only_one(out / "search.json"):
+        write_results(out, result, facts, block_ms=block_ms, loop=loop)
+        if table is None:
+            say(f"{lut} knows whole networks only: no blocks.csv, and no layer by layer in the report")
+        _copy_networks(task.latency, lut, out)
+        _export(task, result, out, trained)
+        if not no_report:
+            try_report(out)
     record = {**summary(result, loop), **facts}
     if as_json:
         typer.echo(json.dumps({**record, "out": str(out)}))
     else:
         typer.echo("\n".join(answer_lines(record, str(result.best.arch))))
         typer.echo(f"files      {out}/{{{','.join(sorted(p.name for p in out.iterdir() if p.is_file()))}}}")
+    if loop is not None:
+        forget(lut)
     if loop is not None and not loop.converged:
         say("the rounds ran out: more accurate networks may hold the limit too")
 
@@ -186,30 +190,12 @@ def report(
     typer.echo(str(path))
 
 
-@dataclass
-class _Task:
-    """What was asked, loaded."""
-
-    space: Space
-    latency: LutPredictor | NetworkPredictor
-    accuracy: AccuracyPredictor
-    pixels: tuple[int, ...]
-    left_out: dict[int, str]
-
-
-@dataclass(frozen=True)
-class _Session:
-    """How the loop measures."""
-
-    seed: int
-    budget_s: float | None
-
-
 def _task(
     lut: Path, space: str | None, accuracy_of: Callable[[Space], Any], resolutions: str | None, fill: bool
-) -> _Task:
+) -> Task:
     from ofa_core.search.console import say
     from ofa_core.search.run import choose_resolutions
+    from ofa_core.search.task import Task
     from ofa_core.space_files import space_from
     from predictors.estimator import as_space
     from predictors.loading import load_latency
@@ -227,10 +213,10 @@ def _task(
         pixels, left_out = choose_resolutions(found, latency, model)
     if left_out:
         say(f"left out {', '.join(map(str, left_out))} px: {next(iter(left_out.values()))}")
-    return _Task(found, latency, model, pixels, left_out)
+    return Task(found, latency, model, pixels, left_out)
 
 
-def _energy_limit(task: _Task, max_energy_mj: float | None) -> list[Constraint]:
+def _energy_limit(task: Task, max_energy_mj: float | None) -> list[Constraint]:
     from ofa_core.search.problem import Constraint
 
     if max_energy_mj is None:
@@ -240,84 +226,9 @@ def _energy_limit(task: _Task, max_energy_mj: float | None) -> list[Constraint]:
     return [Constraint("energy_mj", task.latency.lut.energy_mj, max_energy_mj)]
 
 
-def _energy_mj(task: _Task, result: SearchResult) -> float | None:
+def _energy_mj(task: Task, result: SearchResult) -> float | None:
     table = task.latency.lut
     return None if table is None or table.energy_ is None else float(table.energy_mj([result.best.arch])[0])
-
-
-def _close_loop(
-    task: _Task,
-    lut: Path,
-    target: str,
-    options: Launch,
-    limit_ms: float,
-    run: Searcher,
-    session: _Session,
-    fill: bool,
-) -> LoopResult:
-    from ofa_core.search.console import round_line, say
-    from ofa_core.search.loop import close_loop
-    from predictors.lut import LutPredictor, load_lut
-    from profiler.launch import launch, target_of
-
-    context = task.latency.context
-    is_table = isinstance(task.latency, LutPredictor)
-    if is_table and lut.suffix.lower() != ".csv":
-        raise OfaError(f"--measure needs a table that ofa-profile wrote (CSV), not {lut}")
-    if context is None:
-        raise OfaError(
-            f"--measure: {lut} does not say how its networks were measured; fit it to a file of ofa-profile, "
-            "such as --nets writes"
-        )
-    fate = f"goes into {lut.stem}.networks.csv and calibrates the table" if is_table else "corrects the prediction"
-    device, runner = launch(target_of(context.device, target, say), context.backend, options)
-    with device, contextlib.closing(runner):
-        say(f"measuring on {target}; every network measured {fate}")
-        loop = close_loop(
-            task.space,
-            task.latency,
-            task.accuracy,
-            limit_ms,
-            search=run,
-            measure=partial(_measure, task, lut, device, runner, session),
-            refit=(lambda: load_lut(lut, task.space, fill=fill)) if is_table else None,
-            on_round=lambda number, result, trials: say(round_line(number, result, trials, limit_ms)),
-        )
-    if is_table:
-        task.latency = load_lut(lut, task.space, fill=fill)
-    return loop
-
-
-def _measure(
-    task: _Task, lut: Path, device: Any, runner: Any, session: _Session, archs: Sequence[Arch]
-) -> list[MeasuredNet]:
-    from ofa_core.search.console import progress
-    from ofa_core.search.loop import MeasuredNet
-    from predictors.lut import LutPredictor, filled_table
-    from profiler.plan import NetworkItem
-    from profiler.session import Progress, Settings
-    from profiler.verify import N_STATE, measure_again, verify
-
-    budget_s = session.budget_s or MEASURE_S_PER_NET * (len(archs) + N_STATE)
-    settings = Settings(budget_s=budget_s, seed=session.seed, n_processes=N_PROCESSES)
-    with progress(f"measure {len(archs)} networks") as news:
-
-        def show(p: Progress) -> None:
-            news(f"{p.phase} {p.done}{f' of {p.total}' if p.total else ''}, {p.elapsed_s:.0f} s")
-
-        if isinstance(task.latency, LutPredictor):
-            fill = filled_table if task.latency.fill else None
-            checks = verify(
-                lut, task.space, archs, device, runner, settings, role="reference", fill=fill, progress=show
-            ).checks
-            upper = [(check.network.arch, check.network.latency_ms, check.upper_ms) for check in checks]
-        else:
-            assert task.latency.context is not None
-            context = task.latency.context
-            items = [NetworkItem(task.space, arch) for arch in archs]
-            found, _, _ = measure_again(lut, context, items, runner, settings, progress=show)
-            upper = [(item.arch, e.latency_ms, e.latency_ms * (1 + e.half_width)) for item, e in found.items()]
-    return [MeasuredNet(arch, ms, 2 * ms - high, high) for arch, ms, high in upper]
 
 
 def _latency_facts(latency: LutPredictor | NetworkPredictor, lut: Path) -> dict[str, Any]:
@@ -361,7 +272,7 @@ def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Pat
         write_networks(copy, latency.context, latency.with_sums(networks))
 
 
-def _export(task: _Task, result: SearchResult, out: Path, trained: Trained | None) -> None:
+def _export(task: Task, result: SearchResult, out: Path, trained: Trained | None) -> None:
     from ofa_core.search.console import say
     from profiler.export.to_onnx import GRAPH_FORMS, arch_model, write_onnx
     from profiler.export.weights import from_folded

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.errors import InfeasibleConstraintError
-from ofa_core.search.problem import AccuracyPredictor, Archs, Candidate, LatencyPredictor
+from ofa_core.search.problem import AccuracyPredictor, Archs, Candidate, LatencyPredictor, MeasuredNet
+from ofa_core.search.rounds import Rounds
 from ofa_core.search.run import SearchResult, make_candidates
 from ofa_core.space import Space
 
@@ -27,23 +28,6 @@ MAX_ROUNDS = 5
 N_CONFIRMED = 3
 MIN_SPREAD = 0.005  # of log latency, around the corrected prediction
 TOLERANCE_TOP1 = 0.1  # points: a winner this close to the best that is still predicted feasible ends the loop
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredNet:
-    """A whole network measured on the device.
-
-    Attributes:
-        arch: the network.
-        latency_ms: milliseconds per batch.
-        low_ms: lower end of the measurement's own 90 % interval.
-        high_ms: its upper end.
-    """
-
-    arch: Arch
-    latency_ms: float
-    low_ms: float
-    high_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +111,7 @@ def close_loop(
     search: Callable[[LatencyPredictor, float, Sequence[Arch]], SearchResult],
     measure: Callable[[Sequence[Arch]], Sequence[MeasuredNet]],
     refit: Callable[[], LatencyPredictor] | None = None,
+    rounds: Rounds | None = None,
     max_rounds: int = MAX_ROUNDS,
     on_round: Callable[[int, SearchResult, Sequence[Trial]], None] = lambda _round, _result, _trials: None,
 ) -> LoopResult:
@@ -140,6 +125,7 @@ def close_loop(
         search: from a predictor, a limit and architectures to begin with to a result.
         measure: whole networks on the device; may leave out what failed.
         refit: the predictor again, after its calibration took in what was measured; None keeps the first one.
+        rounds: keeps each session of measurements; those of an interrupted search are not made again.
         max_rounds: bound on the rounds.
         on_round: told the round, its search and its measurements.
 
@@ -154,15 +140,17 @@ def close_loop(
     n_without = 0
     result = search(latency, limit_ms, [])
     for number in range(1, max_rounds + 1):
-        new = _try(measure, _hopeful(result.candidates, trials, winner), number, confirms=False)
+        new = _session(measure, _hopeful(result.candidates, trials, winner), (number, False), rounds)
         trials += new
         # The best that kept the limit are measured again, so that no lucky measurement wins.
         doubtful = [t.predicted for t in _passing(trials, limit_ms) if _count(trials, t.predicted.arch) < 2]
-        repeated = _try(measure, _better(doubtful, winner)[:N_CONFIRMED], number, confirms=True)
+        repeated = _session(measure, _better(doubtful, winner)[:N_CONFIRMED], (number, True), rounds)
         trials += repeated
         on_round(number, result, [*new, *repeated])
         winner = next((t for t in _passing(trials, limit_ms) if _count(trials, t.predicted.arch) > 1), None)
         n_without = 0 if winner else n_without + 1
+        if rounds is not None and rounds.chosen((number + 1, False)) is not None:
+            continue  # the interrupted search came further
         corrected, target_ms = _correct(latency if refit is None else refit(), trials, limit_ms, n_without)
         try:
             result = search(corrected, target_ms, [winner.predicted.arch] if winner else [])
@@ -189,17 +177,27 @@ def _better(candidates: Sequence[Candidate], winner: Trial | None) -> list[Candi
     return [c for c in candidates if winner is None or c.top1 > winner.predicted.top1]
 
 
-def _try(
+def _session(
     measure: Callable[[Sequence[Arch]], Sequence[MeasuredNet]],
     candidates: Sequence[Candidate],
-    number: int,
-    *,
-    confirms: bool,
+    session: tuple[int, bool],
+    rounds: Rounds | None,
 ) -> list[Trial]:
-    if not candidates:
-        return []
+    """Measure candidates; in a session that an interrupted search began, those that it chose, as far as they lack."""
+    if rounds is not None:
+        earlier = rounds.chosen(session)
+        if earlier is None:
+            rounds.keep_chosen(session, candidates)
+        else:
+            candidates = earlier
     by_arch = {c.arch: c for c in candidates}
-    return [Trial(number, confirms, by_arch[net.arch], net) for net in measure(list(by_arch))]
+    took = None if rounds is None else rounds.took(session)
+    if took is None:
+        took = list(measure(list(by_arch))) if by_arch else []
+        if rounds is not None:
+            rounds.keep_took(session, took)
+    number, confirms = session
+    return [Trial(number, confirms, by_arch[net.arch], net) for net in took]
 
 
 def _count(trials: Sequence[Trial], arch: Arch) -> int:

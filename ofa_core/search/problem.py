@@ -26,6 +26,7 @@ __all__ = [
     "Candidate",
     "Constraint",
     "LatencyPredictor",
+    "MeasuredNet",
     "Objective",
     "Problem",
     "block_quantity",
@@ -190,6 +191,23 @@ class Candidate:
     top1: float
     macs: int
     params: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredNet:
+    """A whole network measured on the device.
+
+    Attributes:
+        arch: the network.
+        latency_ms: milliseconds per batch.
+        low_ms: lower end of the measurement's own 90 % interval.
+        high_ms: its upper end.
+    """
+
+    arch: Arch
+    latency_ms: float
+    low_ms: float
+    high_ms: float
 
 
 def block_quantity(

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ofa_core.errors import ContextMismatchError, FormatError
-from profiler.journal import Journal, VisitRecord, read_journal
+from ofa_core.errors import ContextMismatchError, FormatError, OutputError
+from profiler.journal import MAX_ERROR_CHARS, Journal, VisitRecord, fail_event, mark_done, read_journal
 
 HEADER = {"context": {"device": "d"}, "items": ["a", "b"]}
 
@@ -79,14 +80,36 @@ def test_another_context_is_refused_and_fresh_sets_it_aside(tmp_path: Path) -> N
         b'{"fail":"x"}',
         b'{"redo":[1]}',
         b'{"p":1,"c":0,"r":0,"i":0,"w":[1],"u":[],"s":[],"b":[1,1],"a":[1,1]}',
+        b'{"p":1e999,"c":0,"r":0,"i":0,"w":[1],"u":[1],"s":[1],"b":[1,1],"a":[1,1]}',
+        b'{"p":1,"c":0,"r":0,"i":0,"w":[NaN],"u":[1],"s":[1],"b":[1,1],"a":[1,1]}',
+        b'{"p":1,"c":0,"r":0,"i":0,"w":[4611686018427387904],"u":[1],"s":[1],"b":[1,1],"a":[1,1]}',
+        b'{"p":1,"c":0,"r":0,"i":0,"w":[' + b"9" * 5000 + b'],"u":[1],"s":[1],"b":[1,1],"a":[1,1]}',
+        b'{"p":1,"c":0,"r":0,"i":0,"w":"1","u":"1","s":"1","b":[1,1],"a":[1,1]}',
+        b'{"p":1,"c":0,"r":0,"i":2,"w":[1],"u":[1],"s":[1],"b":[1,1],"a":[1,1]}',
+        b'{"pilot":[]}',
+        b'{"pilot":{}}',
+        b'{"pilot":{"repeats":[3],"n_rounds":2}}',
+        b'{"pilot":{"repeats":[3,0],"n_rounds":2}}',
+        b'{"pilot":{"repeats":[3,1e999],"n_rounds":2}}',
+        b'{"pilot":{"repeats":[3,3],"n_rounds":1000000000}}',
+        b'{"fail":2,"error":"x"}',
+        b'{"fail":0,"error":"\\ud800"}',
+        b'{"void":[[1,2]]}',
+        b'{"void":7}',
+        b'{"energy":2,"source":"rapl","energy_mj":1,"gross_mj":1,"idle_mj":1,"why":""}',
+        b'{"energy":0,"source":"rapl","energy_mj":-1,"gross_mj":1,"idle_mj":1,"why":""}',
+        b"[" * 100_000,
+        b"\xff",
     ],
 )
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "x.jsonl"
     Journal(path, HEADER).close()
     path.write_bytes(path.read_bytes() + line + b"\n")
-    with pytest.raises(FormatError, match="line 2"):
-        read_journal(path)
+    for read in (read_journal, lambda path: Journal(path, HEADER)):
+        with pytest.raises(FormatError, match=r"x.jsonl, line 2: .*; --fresh sets the file aside") as error:
+            read(path)
+        assert len(str(error.value)) < 600
 
 
 def test_no_journal_is_said(tmp_path: Path) -> None:
@@ -95,3 +118,40 @@ def test_no_journal_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     with pytest.raises(FormatError, match="no complete line"):
         read_journal(tmp_path / "empty")
+
+
+def test_what_a_device_says_of_an_error_can_always_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    with Journal(path, HEADER) as journal:
+        journal.write(fail_event(1, "\ud800\x1b[2J\n" + 5000 * "x"))
+    assert len(read_journal(path).failures[1][0]) == MAX_ERROR_CHARS
+
+
+def test_a_finished_journal_gives_way_to_another_plan_and_no_other_does(tmp_path: Path) -> None:
+    path, other = tmp_path / "x.jsonl", {**HEADER, "items": ["a"]}
+    with Journal(path, HEADER) as journal:
+        journal.write(visit().to_json())
+    with pytest.raises(ContextMismatchError, match="another items"):
+        Journal(path, other)
+    mark_done(path)
+    with Journal(path, HEADER) as journal:
+        assert (journal.resumed, journal.state.done, len(journal.state.visits)) == (True, True, 1)
+    with Journal(path, other) as journal:
+        assert (journal.resumed, journal.state.visits) == (False, {})
+    assert read_journal(path).header["items"] == ["a"]
+
+
+def test_a_full_disk_names_the_journal_and_the_remedy_and_keeps_what_was_written(tmp_path: Path, full_disk) -> None:
+    path = tmp_path / "x.jsonl"
+    with Journal(path, HEADER) as journal:
+        journal.write(visit().to_json())
+        with full_disk(path.stat().st_size + 10), pytest.raises(OutputError, match=r"x.jsonl: File too large; free"):
+            journal.write(visit(round_=1).to_json())
+    with Journal(path, HEADER) as journal:
+        assert list(journal.state.visits.values()) == [visit()]
+
+
+def test_a_pipe_is_no_journal(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.jsonl")
+    with pytest.raises(OutputError, match="a named pipe"):
+        Journal(tmp_path / "x.jsonl", HEADER)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,16 +13,17 @@ from synthetic import make_device, make_job, true_ms, unsteady
 from devices.fake import FakeDevice
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
-from ofa_core.errors import ContextMismatchError, MissingBlockError, TableError
+from ofa_core.errors import ContextMismatchError, MissingBlockError, OutputError, TableError
 from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.spaces import mobilenet_v3, tiny
 from ofa_core.table import LatencyTable
 from profiler.console import show_verification
+from profiler.journal import read_journal
 from profiler.plan import reference_archs
 from profiler.profiling import profile
 from profiler.runners import AgentRunner
-from profiler.session import Settings
-from profiler.verify import N_STATE, Verification, load_calibration, verify
+from profiler.session import Progress, Settings
+from profiler.verify import N_STATE, Verification, again_path, load_calibration, verify
 
 SETTINGS = Settings(n_processes=3, budget_s=5.0, min_rounds=4, max_rounds=10)
 
@@ -31,9 +35,9 @@ def table(tmp_path: Path, noisy: bool = False) -> Path:
     return out
 
 
-def check(out: Path, device: FakeDevice, archs: list[Arch], role: str = "verify") -> Verification:
+def check(out: Path, device: FakeDevice, archs: list[Arch], role: str = "verify", **how: Any) -> Verification:
     job = make_job(settings=SETTINGS)
-    return verify(out, tiny(), archs, device, AgentRunner(device, "sleep"), SETTINGS, role=role, job=job)
+    return verify(out, tiny(), archs, device, AgentRunner(device, "sleep"), SETTINGS, role=role, job=job, **how)
 
 
 def nets(n: int, seed: int = 5) -> list[Arch]:
@@ -145,3 +149,71 @@ def test_what_does_not_fit_is_refused_before_or_without_writing(tmp_path: Path) 
         check(out, make_device(), nets(3))
     assert not networks_path(out).exists()
     assert untouched
+
+
+class Killed(BaseException):
+    """What no handler of ours takes."""
+
+
+def killed_after(n_visits: int) -> Callable[[Progress], None]:
+    def progress(p: Progress) -> None:
+        if p.phase == "measure" and p.done == n_visits:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("n_visits", [1, 40])
+def test_killed_and_started_again_only_what_is_lacking_is_measured(tmp_path: Path, n_visits: int) -> None:
+    out, other = table(tmp_path / "a"), table(tmp_path / "b")
+    whole = check(other, make_device(), nets(4))
+    journal = again_path(out, "verify")
+    with pytest.raises(Killed):
+        check(out, make_device(), nets(4), progress=killed_after(n_visits))
+    assert len(read_journal(journal).visits) == n_visits
+    todo = []
+    again = check(out, make_device(), nets(4), progress=lambda p: todo.append((p.phase, p.done)))
+    assert not [phase for phase, _ in todo if phase == "pilot"]
+    assert min(done for phase, done in todo if phase == "measure") == n_visits + 1
+    assert [c.network for c in again.checks] == [c.network for c in whole.checks]
+    assert networks_path(out).read_text() == networks_path(other).read_text()
+    assert not journal.exists()
+
+
+def test_killed_after_the_networks_were_written_they_are_not_written_twice(tmp_path: Path) -> None:
+    out = table(tmp_path)
+    journal = again_path(out, "search")
+    check(out, make_device(), nets(3), journal=journal)  # the caller removes it
+    rows = networks_path(out).read_text()
+    assert read_journal(journal).done
+    check(out, make_device(), nets(3), journal=journal)
+    assert networks_path(out).read_text() == rows
+    check(out, make_device(), nets(3, seed=6), journal=journal)  # gives way to other sub-nets
+    assert len(read_networks(networks_path(out))) == 8 + 3 + 3
+
+
+def test_the_journal_of_other_sub_nets_is_refused_and_kept(tmp_path: Path) -> None:
+    out = table(tmp_path)
+    journal = again_path(out, "verify")
+    with pytest.raises(Killed):
+        check(out, make_device(), nets(3), progress=killed_after(5))
+    kept = journal.read_bytes()
+    with pytest.raises(ContextMismatchError, match=r"another items.*--fresh"):
+        check(out, make_device(), nets(3, seed=6))
+    assert journal.read_bytes() == kept
+
+
+def test_a_full_disk_in_the_end_loses_nothing(tmp_path: Path, full_disk: Any) -> None:
+    out = table(tmp_path)
+    size = networks_path(out).stat().st_size
+
+    def full_now(p: Progress) -> None:
+        if p.done == p.total > 0:
+            stack.enter_context(full_disk(size + 10))
+
+    with ExitStack() as stack, pytest.raises(OutputError, match=r"t\..*: File too large; free some space"):
+        check(out, make_device(), nets(3), progress=full_now)
+    visits = []
+    check(out, make_device(), nets(3), progress=lambda p: visits.append(p.phase))
+    assert visits == []
+    assert len(read_networks(networks_path(out))) == 8 + 3

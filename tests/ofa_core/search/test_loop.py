@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ofa_core.arch import Arch
-from ofa_core.errors import InfeasibleConstraintError
+from ofa_core.errors import ContextMismatchError, FormatError, InfeasibleConstraintError
 from ofa_core.search.evolution import EvolutionSettings
-from ofa_core.search.loop import CorrectedLatency, MeasuredNet, close_loop
-from ofa_core.search.problem import LatencyPredictor
+from ofa_core.search.loop import CorrectedLatency, LoopResult, close_loop
+from ofa_core.search.problem import LatencyPredictor, MeasuredNet
+from ofa_core.search.rounds import Rounds
 from ofa_core.search.run import SearchResult, search
 from ofa_core.search.solve import SolveSettings
 from ofa_core.spaces import mobilenet_v3
@@ -159,3 +161,79 @@ def test_corrected_latency_scales_everything(stand_ins: Any) -> None:
     for mine, theirs in zip(corrected.predict_interval(archs, 0.8), latency.predict_interval(archs, 0.8), strict=True):
         assert mine == pytest.approx(1.5 * theirs)
     assert (corrected.resolutions, corrected.calibrated) == (latency.resolutions, latency.calibrated)
+
+
+class Killed(BaseException):
+    """What no handler of ours takes."""
+
+
+@pytest.mark.parametrize("n_sessions", [0, 1, 2, 3])
+def test_a_search_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
+    n_sessions: int, stand_ins: Any, tmp_path: Path
+) -> None:
+    whole, device = run(stand_ins, 1.12)
+    assert len(device.calls) > 3
+    measured: list[list[str]] = []
+    same = Device(device.latency, 1.12)
+
+    def measure(archs: Sequence[Arch]) -> list[MeasuredNet]:
+        if len(measured) == n_sessions and killed:
+            measured.append([str(arch) for arch in archs])  # in the middle of this session
+            raise Killed
+        if killed or [str(arch) for arch in archs] != measured[-1]:
+            measured.append([str(arch) for arch in archs])
+        return same.measure(archs)
+
+    def start() -> LoopResult:
+        rounds = Rounds(tmp_path / "t.search.jsonl", mobilenet_v3(), {"limit_ms": LIMIT})
+        return run(stand_ins, 1.12, measure=measure, rounds=rounds)[0]
+
+    killed = True
+    with pytest.raises(Killed):
+        start()
+    killed = False
+    loop = start()
+    assert [len(archs) for archs in measured] == device.calls
+    assert loop.trials == whole.trials
+    assert (loop.winner, loop.n_rounds, loop.converged) == (whole.winner, whole.n_rounds, whole.converged)
+    assert loop.result.best == whole.result.best
+    start()  # killed again, while the answer was written
+    assert [len(archs) for archs in measured] == device.calls
+
+
+def test_an_interrupted_search_for_something_else_is_refused_and_a_finished_one_gives_way(tmp_path: Path) -> None:
+    path, space = tmp_path / "t.search.jsonl", mobilenet_v3()
+    Rounds(path, space, {"limit_ms": 9.0}).keep_chosen((1, False), [])
+    with pytest.raises(ContextMismatchError, match=r"limit_ms '9.0', now '8.0'.*--fresh"):
+        Rounds(path, space, {"limit_ms": 8.0})
+    again = Rounds(path, space, {"limit_ms": 9.0})
+    assert again.chosen((1, False)) == []
+    assert again.took((1, False)) is None
+    again.end()
+    assert Rounds(path, space, {"limit_ms": 8.0}).chosen((1, False)) is None
+
+
+ARCH = '{"ks": 3, "e": 3, "d": [2, 2, 2, 2, 2], "r": 160}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "{}",
+        "nonsense",
+        '{"round": 0, "confirms": false, "chosen": []}',
+        '{"round": 1, "confirms": 1, "chosen": []}',
+        '{"round": 1, "confirms": false, "chosen": {}}',
+        '{"round": 1, "confirms": false, "chosen": [{"arch": {}, "latency_ms": 1, "low_ms": 1, "high_ms": 1}]}',
+        f'{{"round": 1, "confirms": true, "took":[{{"arch":{ARCH}, "latency_ms": 1e999, "low_ms": 1, "high_ms": 1}}]}}',
+        f'{{"round": 1, "confirms": false, "took": [{{"arch": {ARCH}, "latency_ms": 0, "low_ms": 1, "high_ms": 1}}]}}',
+        f'{{"round": 1, "confirms": false, "took": [{{"arch": {ARCH}, "latency_ms": 1, "low_ms": 1, "high_ms": 1}}]}}',
+    ],
+)
+def test_a_damaged_line_of_an_interrupted_search_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "t.search.jsonl"
+    Rounds(path, mobilenet_v3(), {})
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(FormatError, match=r"t.search.jsonl, line 2: .*; --fresh sets the file aside"):
+        Rounds(path, mobilenet_v3(), {})

@@ -1,0 +1,191 @@
+"""Append-only files of JSON lines that survive a crash at any moment.
+
+Line 1 is the header: what the file is about. Every other line is one event. A line is on the disk before `append`
+returns; a last line that a crash tore is cut off when the file is opened again. The event {"done": true} says that the
+content was taken over elsewhere: such a file gives way to one with another header.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from ofa_core.atomic import check_file, naming
+from ofa_core.errors import ContextMismatchError, FormatError, OfaError
+from ofa_core.space_record import SPACE_FIELDS, described_differences, space_of
+
+__all__ = ["LinesFile", "append_line", "at_line", "read_lines", "set_aside"]
+
+SCHEMA = 1
+MAX_FILE_BYTES = 2_000_000_000
+REMEDY = "--fresh sets the file aside and starts anew"
+
+
+class LinesFile:
+    """An open file; a context manager.
+
+    Args:
+        path: the file; what it holds is kept and gone on with, if the header is the same.
+        about: what line 1 says, or must say.
+        fresh: set an existing file aside (`<name>.1`, `.2`, ...) instead.
+
+    Attributes:
+        header: line 1.
+        resumed: True if the file held more than nothing.
+        events: (line number, event) of what it held, in order.
+
+    Raises:
+        ContextMismatchError: if the file is about something else.
+        FormatError: if the file is none, or damaged before its last line.
+        OutputError: if it cannot be written.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any], *, fresh: bool = False) -> None:
+        header: dict[str, Any] = json.loads(json.dumps({"schema": SCHEMA, **about}))
+        self.path = path
+        target = check_file(path)
+        with naming(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if fresh:
+                set_aside(path)
+        self.header: dict[str, Any] = header
+        self.events: list[tuple[int, dict[str, Any]]] = []
+        self.resumed = False
+        if path.exists():
+            lines, good_bytes = _parse(path)
+            differences: list[str] = []
+            if lines:
+                with at_line(path, 1):
+                    differences = _differences(lines[0][1], header)
+            if differences and "done" in lines[-1][1]:
+                good_bytes = 0
+            elif differences:
+                raise ContextMismatchError(
+                    f"{path} holds measurements of something else ({'; '.join(differences[:3])}); {REMEDY}"
+                )
+            elif lines:
+                self.resumed, self.events = True, lines[1:]
+            with naming(path), path.open("r+b") as file:
+                file.truncate(good_bytes)
+        with naming(path):
+            self._file = path.open("ab", buffering=0)
+        if not self.resumed:
+            self.append(header)
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Put one event on the disk."""
+        with naming(self.path):
+            _put(self._file, event)
+
+    def close(self) -> None:
+        """Close the file."""
+        with naming(self.path):
+            self._file.close()
+
+    def __enter__(self) -> LinesFile:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def read_lines(path: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]:
+    """Read a file without opening it for writing: its header, and (line number, event) of each other whole line.
+
+    Raises:
+        FormatError: if it is none, or damaged before its last line.
+    """
+    lines, _ = _parse(path)
+    if not lines:
+        raise FormatError(f"{path}: no complete line; a journal starts with its context")
+    return lines[0][1], lines[1:]
+
+
+def append_line(path: Path, event: Mapping[str, Any]) -> None:
+    """Put one event at the end of a file that is closed."""
+    with naming(path), path.open("ab", buffering=0) as file:
+        _put(file, event)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file, if it is there, to `<name>.1`, `.2`, ...: the first name that is free."""
+    with naming(path):
+        if path.exists():
+            path.rename(_unused(path))
+
+
+@contextmanager
+def at_line(path: Path, number: int) -> Iterator[None]:
+    """Name the file, the line and the remedy where a line is not what it should be."""
+    try:
+        yield
+    except (ValueError, TypeError, OfaError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        raise FormatError(f"{path}, line {number}: {reason[:300]}; {REMEDY}") from error
+
+
+def _put(file: FileIO, event: Mapping[str, Any]) -> None:
+    """Write a whole line and get it onto the disk; where that fails, nothing of it stays."""
+    data = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+    before = os.fstat(file.fileno()).st_size
+    try:
+        while data:
+            data = data[file.write(data) :]
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            file.truncate(before)
+        raise
+
+
+def _parse(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
+    """All whole lines, and the bytes up to the end of the last one: what follows was torn by a crash."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for a journal; {REMEDY}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or error}") from error
+    good = data[: data.rfind(b"\n") + 1]
+    lines = []
+    for number, raw in enumerate(good.split(b"\n")[:-1], start=1):
+        with at_line(path, number):
+            lines.append((number, _object(raw)))
+        if number == 1 and lines[0][1].get("schema") != SCHEMA:
+            found = str(lines[0][1].get("schema"))[:40]
+            raise FormatError(f"{path}: schema {found}; this version reads {SCHEMA}; {REMEDY}")
+    return lines, len(good)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    line = json.loads(raw)
+    if not isinstance(line, dict):
+        raise TypeError("not a JSON object")
+    return line
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    out = []
+    if isinstance(old.get("space"), str) and isinstance(new.get("space"), str):
+        before, now = space_of(old), space_of(new)
+        if before != now:
+            out.append(f"space {before.name}, now {now.name}: {described_differences(before, now)}")
+        old, new = ({key: value for key, value in header.items() if key not in SPACE_FIELDS} for header in (old, new))
+    for name in sorted({*old, *new}):
+        a, b = old.get(name), new.get(name)
+        if a != b:
+            long = isinstance(a, list | dict) or isinstance(b, list | dict)
+            out.append(f"another {name[:40]}" if long else f"{name[:40]} {str(a)[:60]!r}, now {str(b)[:60]!r}")
+    return out
+
+
+def _unused(path: Path) -> Path:
+    n = 1
+    while (other := path.with_name(f"{path.name}.{n}")).exists():
+        n += 1
+    return other

@@ -1,0 +1,67 @@
+"""A search that measures, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ofa_core.measured_networks import networks_path, read_networks
+from ofa_core.search.measuring import rounds_path
+from profiler.journal import read_journal
+from profiler.verify import again_path
+
+PROFILE = "import sys; from profiler.cli import main; sys.exit(main())"
+SEARCH = "import sys; from ofa_core.search.cli import main; sys.exit(main())"
+
+
+def profiled(folder: Path) -> Path:
+    table = folder / "t.csv"
+    argv = ["--space", "tiny", "--target", "fake", "--budget-s", "1", "--out", str(table)]
+    assert subprocess.run([sys.executable, "-c", PROFILE, *argv], capture_output=True).returncode in (0, 3)
+    return table
+
+
+def search_command(table: Path, out: Path, limit_ms: float = 2.0) -> list[str]:
+    argv = ["--lut", table, "--max-latency-ms", limit_ms, "-a", "proxy:macs", "--measure", "fake", "--budget-s", 1]
+    return [sys.executable, "-c", SEARCH, *map(str, argv), "--out", str(out), "--no-report", "--json"]
+
+
+@pytest.mark.slow
+def test_kill_9_then_the_same_command_goes_on_with_the_session(tmp_path: Path) -> None:
+    table, out = profiled(tmp_path), tmp_path / "out"
+    n_before = len(read_networks(networks_path(table)))
+    journal = again_path(table, "search")
+    process = subprocess.Popen(search_command(table, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 60:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    visits = set(read_journal(journal).visits)
+    chosen = rounds_path(table).read_text().splitlines()
+    assert visits
+    assert not out.exists()
+
+    other = subprocess.run(search_command(table, out, 1.9), capture_output=True, text=True)
+    assert other.returncode == 1
+    assert "limit_ms '2.0', now '1.9'" in other.stderr.splitlines()[-1]
+
+    second = subprocess.Popen(search_command(table, out), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while len(read_journal(journal).visits) <= len(visits) and second.poll() is None:
+        time.sleep(0.01)
+    assert visits < set(read_journal(journal).visits)  # none was made again, and others are added
+    assert rounds_path(table).read_text().splitlines()[: len(chosen)] == chosen
+    text, told = second.communicate(timeout=120)
+    assert second.returncode == 0, told
+    assert "going on with the search that was interrupted" in told
+    assert json.loads(text.splitlines()[-1])["measured"]["high_ms"] <= 2
+    assert len(read_networks(networks_path(table))) == n_before + 13
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"t.csv", "t.networks.csv", "t.journal.jsonl", "out"}
