@@ -6,6 +6,7 @@ built-in one. The TOML settings of `ofa-train` have the same table, so they are 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from ofa_core.space_record import check_space, labelled, space_to_dict
 from ofa_core.spaces import get_space
 from ofa_core.toml_tables import from_table, read_toml
 
-__all__ = ["SPACE_FILES", "SpaceConfig", "build_space", "read_space", "space_from", "space_table"]
+__all__ = ["SPACE_FILES", "SpaceConfig", "build_space", "read_space", "space_from", "space_table", "space_toml"]
 
 SPACE_FILES = (".toml", ".pt", ".pth")
 # Images whose number of classes needs no look at them.
@@ -153,6 +154,20 @@ def read_space(path: Path) -> Space:
         return build_space(replace(config, n_classes=n_classes))
     except OfaError as error:
         raise SpaceError(f"{path}: {error}") from error
+
+
+def space_toml(space: Space) -> str:
+    """A space as the text of a TOML file that `read_space` reads, whatever its name."""
+    values = space_to_dict(space)
+    stages = values.pop("stages")
+    lines = ["[space]", *map(_toml_line, values.items())]
+    for stage in stages:
+        lines += ["", "[[space.stages]]", *map(_toml_line, stage.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_line(item: tuple[str, Any]) -> str:
+    return f"{item[0]} = {json.dumps(item[1])}"  # numbers, texts, booleans and lists look the same in TOML
 
 
 def _n_classes(table: Mapping[str, Any]) -> int | None:

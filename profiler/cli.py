@@ -22,6 +22,7 @@ from ofa_core.cli_options import SPACE_HELP, SpaceOption
 from ofa_core.errors import OfaError
 from profiler.device_commands import devices, setup
 from profiler.file_commands import compare, convert
+from profiler.file_commands import space as print_space
 from profiler.options import (
     MOST_NETWORKS,
     MOST_S,
@@ -380,6 +381,7 @@ def verify(
 
 for command in (compare, devices, setup, convert):
     app.command()(command)
+app.command("space")(print_space)
 
 
 def _stderr() -> Console:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_core.cli_app import EXIT_UNSTABLE, out_file_or_folder
-from ofa_core.cli_options import ColumnOption, SpaceOption
+from ofa_core.cli_options import SPACE_HELP, ColumnOption, SpaceOption
 from ofa_core.errors import OfaError
 from profiler.options import only_space
 
 if TYPE_CHECKING:
     from ofa_core.measured_files import MeasuredFile
 
-__all__ = ["compare", "convert"]
+__all__ = ["compare", "convert", "space"]
 
 
 def compare(
@@ -32,6 +32,15 @@ def compare(
     sys.stdout.write("\n".join(console.show_comparison(result)) + "\n")
     if result.changed:
         raise typer.Exit(EXIT_UNSTABLE)
+
+
+def space(
+    name: Annotated[str, typer.Argument(metavar="SPACE", help=SPACE_HELP)],
+) -> None:
+    """Print a search space as TOML: a start for a space of your own, to be given to --space."""
+    from ofa_core.space_files import space_from, space_toml
+
+    sys.stdout.write(space_toml(space_from(name)))
 
 
 def convert(

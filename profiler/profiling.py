@@ -351,8 +351,8 @@ def _kept_networks(path: Path, context: Context, again: Sequence[Network]) -> li
     """Networks that were measured later in exactly this context, by `verify` or a search."""
     if not path.exists() or read_context(path) != context:
         return []
-    known = {net.arch for net in again}
-    return [net for net in read_networks(path) if net.role == "verify" or net.arch not in known]
+    known = {(net.space, net.arch) for net in again}
+    return [net for net in read_networks(path) if net.role == "verify" or (net.space, net.arch) not in known]
 
 
 def read_context(path: Path) -> Context | None:

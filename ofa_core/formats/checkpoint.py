@@ -344,9 +344,13 @@ def _space_in(content: Any, source: str) -> Space:
     if not isinstance(content.get("space"), dict):
         raise FormatError(f"{source}: its space is missing")
     try:
-        return space_from_dict(content["space"])
+        space = space_from_dict(content["space"])
     except FormatError as error:
         raise FormatError(f"{source}: {error}") from error
+    digest = content.get("space_digest", space.digest)  # absent in files of version 0.1.0
+    if digest != space.digest:
+        raise FormatError(f"{source}: its space has the digest {space.digest}, and not {str(digest)[:40]} as it says")
+    return space
 
 
 def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from ofa_core.errors import OfaError, SpaceError
-from ofa_core.space_files import space_from
+from ofa_core.space_files import space_from, space_toml
 from ofa_core.spaces import get_space, tiny
 
 IN_FULL = """
@@ -74,6 +74,14 @@ def test_changes_of_a_built_in_space(tmp_path):
     assert (fixed.kernels, fixed.n_classes, fixed.resolutions) == ((5,), 3, (32,))
 
 
+@pytest.mark.parametrize("name", ["tiny", "mbv3-w1.2", "proxyless-w1.3"])
+def test_a_space_that_is_printed_reads_back(tmp_path, name):
+    space = get_space(name)
+    assert asdict(space_from(write(tmp_path, space_toml(space)))) == asdict(space)
+    odd = replace(tiny(), name='my "own" space \u00e9')
+    assert asdict(space_from(write(tmp_path, space_toml(odd)))) == asdict(odd)
+
+
 def test_a_built_in_name():
     assert space_from("mbv3-w1.0") == get_space("mbv3-w1.0")
 
@@ -118,16 +126,19 @@ def test_a_name_that_is_none_says_what_else_there_is():
 @pytest.mark.torch
 def test_a_checkpoint(tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch")
-    from ofa_core.formats.checkpoint import Preprocessing, write_checkpoint
+    from ofa_core.formats.checkpoint import Preprocessing, to_published, write_checkpoint
     from ofa_core.nn.supernet import Supernet
 
     mine = replace(tiny(), name="mine", first_stride=1)
     write_checkpoint(tmp_path / "mine.pt", Supernet(mine), mine, Preprocessing((0.5,) * 3, (0.5,) * 3, "direct"))
     assert asdict(space_from(str(tmp_path / "mine.pt"))) == asdict(mine)
 
-    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "published.pt")
+    torch.save({"state_dict": to_published(Supernet(mine))}, tmp_path / "published.pt")
     with pytest.raises(OfaError, match="published state dict"):
         space_from(str(tmp_path / "published.pt"))
+    torch.save({"schema": 1, "space": asdict(mine), "space_digest": tiny().digest}, tmp_path / "changed.pt")
+    with pytest.raises(OfaError, match=r"changed\.pt: .*digest"):
+        space_from(str(tmp_path / "changed.pt"))
     torch.save({"schema": 1, "space": {"name": "x"}}, tmp_path / "broken.pt")
     with pytest.raises(OfaError, match=r"broken\.pt: not a search space"):
         space_from(str(tmp_path / "broken.pt"))
