@@ -50,7 +50,12 @@ class ArchList:
 
 
 def read_arch_list(
-    path: Path, choose: Callable[[Space | None], Space], *, named: bool = False, resolution_px: int | None = None
+    path: Path,
+    choose: Callable[[Space | None], Space],
+    *,
+    named: bool = False,
+    resolution_px: int | None = None,
+    text: str | None = None,
 ) -> ArchList:
     """Read the architectures of a file.
 
@@ -59,11 +64,12 @@ def read_arch_list(
         choose: gives the space for the one that the file names, or None where it names none.
         named: the user named the space; an architecture of another one is refused by its reader.
         resolution_px: the input size, in place of the file's own.
+        text: what the file holds, if it has been read.
 
     Raises:
         FormatError: for a file without architectures, of two spaces, or with one that is no member of its space.
     """
-    is_list, records = read_records(path)
+    is_list, records = read_records(read_text(path) if text is None else text, _name(path))
     first = next(records, None)
     if first is None:
         raise FormatError(f"{_name(path)}: no architectures")
@@ -75,16 +81,19 @@ def read_arch_list(
     return ArchList(space, encode_records(records, space, resolution_px=resolution_px), is_list)
 
 
-def read_records(path: Path) -> tuple[bool, Iterator[Record]]:
-    """The dictionaries of a file that holds architectures.
+def read_records(text: str, name: str) -> tuple[bool, Iterator[Record]]:
+    """The dictionaries of a text that holds architectures.
+
+    Args:
+        text: what the file holds.
+        name: of the file, for errors.
 
     Returns:
         True for a list of any form, False for a file that is one dictionary; and the dictionaries, each with its place.
 
     Raises:
-        FormatError: if the file cannot be read; while they are read, for one that is no dictionary.
+        FormatError: for another text; while they are read, for one that is no dictionary.
     """
-    text, name = read_text(path), _name(path)
     start = text.lstrip()[:1]
     if not start:
         raise FormatError(f"{name}: empty; architectures are expected")

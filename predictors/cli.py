@@ -99,20 +99,23 @@ def predict(
 
 def _read(path: Path, space: str | None, paths: list[Path], resolution_px: int | None) -> ArchList:
     from ofa_core.arch_lists import ArchList, read_arch_list
-    from ofa_core.formats.net_config import read_member
+    from ofa_core.csvrows import read_text
+    from ofa_core.formats.net_config import is_net_config, read_member
     from ofa_core.space_files import space_from
 
     named = None if space is None else space_from(space)
-    if str(path) != "-":
-        published = read_member(path, named, resolution_px)
-        if published is not None:
-            found, arch = published
-            return ArchList(found, found.encode([arch]), is_list=False)
+    text = "" if path.is_dir() else read_text(path)
+    if str(path) == "-" and is_net_config(text):
+        raise typer.BadParameter("a net.config is read from its file, with the run.config beside it")
+    if path.is_dir() or is_net_config(text):
+        found, arch = read_member(path, named, resolution_px)
+        return ArchList(found, found.encode([arch]), is_list=False)
     return read_arch_list(
         path,
         lambda said: named or said or _covered_space(paths),
         named=named is not None,
         resolution_px=resolution_px,
+        text=text,
     )
 
 

@@ -20,7 +20,6 @@ from ofa_core.arch import Arch
 from ofa_core.arch_json import read_arch_dict, resolution_of
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec, make_divisible
-from ofa_core.csvrows import read_text as read_csv_text
 from ofa_core.errors import ArchError, FormatError, OfaError
 from ofa_core.formats.config_layers import fraction, parse_conv, parse_head, parse_residual_block, shown
 from ofa_core.space import Space, check_resolution
@@ -30,6 +29,7 @@ from ofa_core.spaces import SPACE_NAMES, get_space
 __all__ = [
     "NetConfig",
     "find_space",
+    "is_net_config",
     "net_config_of",
     "parse_net_config",
     "read_member",
@@ -138,7 +138,7 @@ def find_space(config: NetConfig) -> Space | None:
     return None
 
 
-def read_member(path: Path, space: Space | None = None, resolution_px: int | None = None) -> tuple[Space, Arch] | None:
+def read_member(path: Path, space: Space | None = None, resolution_px: int | None = None) -> tuple[Space, Arch]:
     """Read a published network as a member of a space.
 
     Args:
@@ -147,14 +147,12 @@ def read_member(path: Path, space: Space | None = None, resolution_px: int | Non
         resolution_px: the image size, in place of the files' own.
 
     Returns:
-        The space, with the network's number of classes, and the architecture; None if the file is no `net.config`.
+        The space, with the network's number of classes, and the architecture.
 
     Raises:
         FormatError: for a damaged file.
         ArchError: if no space has such a network, or `space` has not, naming the layer; or nothing says the image size.
     """
-    if not path.is_dir() and not _is_net_config(path):
-        return None
     config = read_net_config(path, resolution_px=resolution_px)
     named = config.space if space is None else space
     found = find_space(config) if named is None else named.with_classes(config.n_classes)
@@ -183,9 +181,8 @@ def _resized(blocks: tuple[BlockSpec, ...], resolution_px: int) -> tuple[BlockSp
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _is_net_config(path: Path) -> bool:
-    """True for a file of one dictionary with the stem of MobileNetV3 and ProxylessNAS, or of ResNets."""
-    text = read_csv_text(path)
+def is_net_config(text: str) -> bool:
+    """True for the text of one dictionary with the stem of MobileNetV3 and ProxylessNAS, or of ResNets."""
     return text.lstrip().startswith("{") and ("first_conv" in text or "input_stem" in text)
 
 

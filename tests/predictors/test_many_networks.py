@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -136,6 +137,18 @@ def test_nothing_is_printed_for_a_list_with_one_bad_network(archs, space, capsys
         assert message in err
     assert ofa_predict("nets.json", "--json", "--resolution", "192") == 0
     assert {json.loads(line)["arch"]["r"][0] for line in capsys.readouterr().out.splitlines()} == {192}
+
+
+def test_pipes_are_read_once(archs, space, make_networks) -> None:
+    """`ofa-predict <(...)`: what is read from a pipe cannot be read again."""
+    lines = ["arch;latency (ms)"]
+    lines += [f"{arch_to_dict(net.arch, space)};{net.latency_ms}" for net in make_networks(space, [160, 192], 24)]
+    Path("measured.csv").write_text("\n".join(lines))
+    for command in ("<(cat nets.json) --lut luts/rig.csv", "fit <(cat measured.csv) --out x.predictor"):
+        script = f"{sys.executable} -m predictors.cli {command} --space {space.name}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert Path("x.predictor").exists()
 
 
 def test_usage(archs, capsys) -> None:
