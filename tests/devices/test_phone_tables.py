@@ -77,10 +77,10 @@ def test_a_table_by_the_model_s_name(phones, tmp_path: Path, agent: Path) -> Non
 def test_a_search_and_a_verification_measure_on_the_phone(phones, tmp_path: Path, agent: Path) -> None:
     out = tmp_path / "phone.csv"
     with phone(phones, agent) as (device, runner):
-        table = profile(replace(job(), device="adb:pixel2", n_reference=6), device, runner, out).table
+        table = profile(replace(job(), device="adb:Pixel 2", n_reference=6), device, runner, out).table
     middle = float(table.sum_ms(tiny(), [tiny().largest(24)])[0])
     search = ["--lut", str(out), "--space", "tiny", "-a", "proxy:macs", "--json", "--no-report", "--budget-s", "2"]
-    search += ["--max-latency-ms", str(middle), "--measure", "adb:pixel2", *native_options(agent)]
+    search += ["--max-latency-ms", str(middle), "--measure", "adb:Pixel 2", *native_options(agent)]
     found = subprocess.run(
         [sys.executable, "-m", "ofa_core.search.cli", *search],
         capture_output=True, text=True, timeout=200, cwd=tmp_path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -338,6 +339,14 @@ def test_a_table_over_ssh(sshd, tmp_path: Path) -> None:
     assert done.stdout == f"{out}\n"
     assert all(row.split(",")[1] == "ssh:box" for row in rows_of(out))
     assert len(rows_of(out)) > 5
+
+
+def test_more_threads_than_cores_over_ssh(sshd, tmp_path: Path) -> None:
+    command = [*profile_command(tmp_path / "t.csv", "sleep"), "--threads", "2000", "--budget-s", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert re.search(r"^ssh:box: 2000 threads share \d+ cores? and wait for each other", done.stderr, re.MULTILINE)
+    assert done.stderr.splitlines()[-1].endswith("beyond --budget-s 1")
 
 
 def test_an_unknown_host_key_is_one_line_and_exit_1(sshd, tmp_path: Path) -> None:
