@@ -224,24 +224,23 @@ class AdbDevice(ClosedAtExit):
         temporary = local.with_name(f".{local.name}.part")
         self._connected()
         try:
-            done = self._adb(["pull", path, str(temporary)], timeout_s=_PUSH_S)
+            done = self.run(["cat", path], timeout_s=_PUSH_S)  # of bounded size, other than `adb pull`
             if done.rc == 0:
+                temporary.write_bytes(done.stdout)
                 temporary.replace(local)
         except OSError as error:
             raise DeviceStorageError(f"cannot fetch {remote} to {local}: {error.strerror or error}") from error
         finally:
             temporary.unlink(missing_ok=True)
         if done.rc != 0:
-            if not self.is_connected():
-                self._lost(done.stderr)
-            words = (done.stderr + done.stdout).decode("utf-8", "replace")
-            raise DeviceStorageError(f"cannot fetch {remote} to {local}: {_adb_error(words)}")
+            words = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.rc}"
+            raise DeviceStorageError(f"cannot fetch {remote} to {local}: {words}")
 
     def _check_space(self, n_bytes: int, what: str) -> None:
         if self._free_bytes < n_bytes:
             lines = self._script('df -Pk -- "$1" 2> /dev/null || df -k -- "$1"', self.work_dir).stdout.split(b"\n")
             fields = lines[1].split() if len(lines) > 1 else []
-            known = len(fields) > 3 and fields[3].isdigit()
+            known = len(fields) > 3 and re.fullmatch(rb"[0-9]{1,15}", fields[3])
             self._free_bytes = int(fields[3]) * 1024 if known else n_bytes
         if self._free_bytes < n_bytes:
             free, size = self._free_bytes / 2**20, n_bytes / 2**20

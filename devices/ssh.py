@@ -249,9 +249,8 @@ class SshDevice(ClosedAtExit):
             lines = self._script('df -Pk -- "$1" | tail -n 1; true', posixpath.dirname(path)).split()
         except DeviceError:
             return "is the disk full?"
-        return (
-            f"{int(lines[3]) / 1024:.0f} MiB are free there" if len(lines) > 3 and lines[3].isdigit() else "no space?"
-        )
+        known = len(lines) > 3 and re.fullmatch("[0-9]{1,15}", lines[3])
+        return f"{int(lines[3]) / 1024:.0f} MiB are free there" if known else "no space?"
 
     def _files(self) -> paramiko.SFTPClient:
         if self._sftp is None:

@@ -7,14 +7,17 @@ GPU's compute capability. Phones get nothing installed: what they need is fetche
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import re
 import shlex
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from devices.device import Device, DeviceError
 from ofa_core.errors import OfaError
@@ -44,6 +47,7 @@ user gives the digest, and nothing is taken without.
 LITERT_VERSION = "2.1.0"
 _INSTALL_S = 1800.0
 _FETCH_S = 60.0
+_MAX_PROGRAM_BYTES = 1 << 29
 _OWN = "--benchmark-binary FILE"
 _MACHINES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64"}
 
@@ -243,8 +247,8 @@ def fetch_benchmark_model(
         return path
     try:
         with urllib.request.urlopen(address, timeout=_FETCH_S) as reply:  # noqa: S310  # nosec B310 # the digest is checked
-            data = reply.read()
-    except (urllib.error.URLError, OSError, ValueError) as error:
+            data = _read(reply)
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise OfaError(
             f"cannot fetch {address} ({reason}), and it is not in {path.parent}: without a network, copy the file here "
@@ -255,6 +259,18 @@ def fetch_benchmark_model(
         raise OfaError(f"{address} has the sha256 {got}, not {wanted}: not kept")
     _write_program(path, data)
     return path
+
+
+def _read(reply: IO[bytes]) -> bytes:
+    """Read an answer of limited size in limited time."""
+    data, deadline = bytearray(), time.monotonic() + _INSTALL_S
+    while chunk := reply.read(1 << 20):
+        data += chunk
+        if len(data) > _MAX_PROGRAM_BYTES:
+            raise ValueError(f"it is larger than {_MAX_PROGRAM_BYTES >> 20} MiB")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it did not end within {_INSTALL_S:.0f} s")
+    return bytes(data)
 
 
 def _write_program(path: Path, data: bytes) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,36 @@ def test_a_dry_run_for_a_phone_says_what_it_would_take(
     line = capsys.readouterr().out
     assert line.startswith("fetch https://")
     assert (f"if its sha256 is {digest}" if digest else "not yet: we know no digest of it") in line
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"garbage\r\n\r\n", "cannot fetch .*garbage"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "has the sha256 .* not kept"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2000, "cannot fetch .*larger than 0 MiB"),
+        (b"", "cannot fetch .*Remote end closed"),
+    ],
+)
+def test_whatever_a_server_answers_is_one_line(
+    answer: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("profiler.provision._MAX_PROGRAM_BYTES", 1000)
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        with pytest.raises(OfaError, match=message):
+            fetch_benchmark_model("aarch64", sha256="00" * 32, url=f"http://127.0.0.1:{listener.getsockname()[1]}/x")
+        thread.join()
+    assert not list(tmp_path.rglob("benchmark_model*"))
 
 
 def test_without_a_network_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
