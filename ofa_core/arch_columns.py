@@ -74,12 +74,12 @@ class ArchColumns:
             FormatError: for fields that are no lists or numbers.
         """
         if self.whole:
-            record = parse_value(row[self.whole], where)
+            record = parse_value(row[self.whole], f"{where}: {self.whole}")
             if not isinstance(record, dict):
                 raise FormatError(f"{where}: {self.whole} is {row[self.whole][:40]!r}; a dictionary is expected")
-            beside = {name: parse_value(row[name], where) for name in _ALONE if row.get(name)}
+            beside = {name: parse_value(row[name], f"{where}: {name}") for name in _ALONE if row.get(name)}
         else:
-            record = {name: _parse_list(row[name], where) for name in self.lists if row[name]}
+            record = {name: _parse_list(row[name], f"{where}: {name}") for name in self.lists if row[name]}
             beside = {}
         beside |= {name: row[name] for name in SPACE_FIELDS if row.get(name)}
         for name in beside.keys() & record.keys():

@@ -159,3 +159,24 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         )
         assert np.array_equal(old.genomes, new.genomes)
         assert new.values == pytest.approx(old.values)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("name", "wanted", "first"),
+    [
+        ("ofa_gpu_latency.csv", "lat_ms:2080ti_b1", 12.08194),
+        ("ofa_mbv3_w1.0_top1_multires.csv", None, 68.624),
+        ("ofa_mbv3_w1.0_imagenet_top1.csv", None, 75.448),
+    ],
+)
+def test_published_files(reference_data: Path, name: str, wanted: str | None, first: float) -> None:
+    file = MeasuredFile.read(reference_data / name)
+    rows = file.select(SPACE, file.column(wanted))
+    assert rows.values[0] == pytest.approx(first)
+    assert len(rows.genomes) == len((reference_data / name).read_text().splitlines()) - 1
+    if name == "ofa_gpu_latency.csv":
+        macs = [float(fields[file.header.index("macs_w1.0")]) for _, fields in file.rows]
+        assert [SPACE.macs(arch) for arch in SPACE.decode(rows.genomes[:50])] == macs[:50]
+        with pytest.raises(FormatError, match="no column of measured values"):
+            file.column()
