@@ -59,6 +59,8 @@ def predict(
 ) -> None:
     """Predict one architecture, or many."""
     from ofa_core.errors import OfaError
+    from ofa_core.formats.arch_files import read_archs
+    from ofa_core.space_files import space_from
     from predictors import console
     from predictors.answers import answer_by, answers_of
     from predictors.loading import default_luts
@@ -66,7 +68,8 @@ def predict(
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv", param_hint="--csv")
     paths = lut or default_luts()
-    nets = _read(arch, space, paths, resolution)
+    named = None if space is None else space_from(space)
+    nets = read_archs(arch, named, lambda: _covered_space(paths), resolution)
     if blocks and (nets.is_list or as_csv):
         raise typer.BadParameter("the layers of one architecture are shown, not in CSV", param_hint="--blocks")
     tables: list[TableAnswer] = []
@@ -95,28 +98,6 @@ def predict(
             for row, table in zip(answer["predictions"], tables, strict=True):
                 row["blocks"] = _blocks(table, nets)
         typer.echo(json.dumps(answer)) if as_json else console.show_answer(answer, blocks=blocks)
-
-
-def _read(path: Path, space: str | None, paths: list[Path], resolution_px: int | None) -> ArchList:
-    from ofa_core.arch_lists import ArchList, read_arch_list
-    from ofa_core.csvrows import read_text
-    from ofa_core.formats.net_config import is_net_config, read_member
-    from ofa_core.space_files import space_from
-
-    named = None if space is None else space_from(space)
-    text = "" if path.is_dir() else read_text(path)
-    if str(path) == "-" and is_net_config(text):
-        raise typer.BadParameter("a net.config is read from its file, with the run.config beside it")
-    if path.is_dir() or is_net_config(text):
-        found, arch = read_member(path, named, resolution_px)
-        return ArchList(found, found.encode([arch]), is_list=False)
-    return read_arch_list(
-        path,
-        lambda said: named or said or _covered_space(paths),
-        named=named is not None,
-        resolution_px=resolution_px,
-        text=text,
-    )
 
 
 def _covered_space(paths: list[Path]) -> Space:

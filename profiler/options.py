@@ -123,7 +123,7 @@ def verify_archs(
     """The sub-nets that `verify` was asked to measure, and their space; `resolution_px` is the input size of `arch`."""
     import numpy as np
 
-    from ofa_core.arch_lists import read_arch_list
+    from ofa_core.formats.arch_files import read_archs
     from ofa_core.space_files import space_from
     from ofa_core.space_record import require_space
     from profiler.plan import reference_archs
@@ -132,12 +132,8 @@ def verify_archs(
     networks = load_calibration(lut, table)[1]
     if nets is None:
         named = None if space is None else space_from(space)
-
-        def choose(said: Space | None) -> Space:
-            return named or said or only_space(table, networks)
-
         paths = [candidates] if candidates else arch or []
-        found = [read_arch_list(p, choose, named=named is not None, resolution_px=resolution_px) for p in paths]
+        found = [read_archs(p, named, lambda: only_space(table, networks), resolution_px) for p in paths]
         for path, other in zip(paths, found, strict=True):
             require_space(other.space, found[0].space, path)
         the_space = found[0].space

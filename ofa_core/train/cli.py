@@ -113,6 +113,7 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Print the accuracy of sub-nets (each calibrated first), or of a checkpoint."""
+    from ofa_core.formats.arch_files import read_arch
     from ofa_core.nn.supernet import Supernet
     from ofa_core.train import commands
     from ofa_core.train.distributed import process_group
@@ -129,7 +130,7 @@ def evaluate(
     with _opened(weights, data, space, preprocessing, workers, device) as opened:
         checkpoint, evaluator = opened.checkpoint, opened.evaluator
         if isinstance(checkpoint.net, Supernet):
-            archs = {str(p): commands.read_arch(p, checkpoint.space, resolution) for p in arch} if arch else None
+            archs = {str(p): read_arch(p, checkpoint.space, resolution) for p in arch} if arch else None
             if archs is None and resolution is not None:
                 archs = standard_archs(checkpoint.space, (resolution,))
             rows = [(n, a) for n, _, a in commands.evaluate_standard(checkpoint.net, evaluator, archs)]
@@ -190,6 +191,7 @@ def finetune(
     """Train one sub-net by itself, starting from the supernet's weights."""
     from dataclasses import replace
 
+    from ofa_core.formats.arch_files import read_arch
     from ofa_core.train import commands, phases
     from ofa_core.train.finetune import finetune_subnet
     from ofa_core.train.loop import n_steps
@@ -197,7 +199,7 @@ def finetune(
     base = _settings(config, data) if config is not None else None
     with _opened(weights, data, space, preprocessing, workers, device, base=base) as opened:
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
-        sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space, resolution), evaluator)
+        sub, member = commands.net_for(checkpoint, read_arch(arch, checkpoint.space, resolution), evaluator)
         before = evaluator.accuracy(sub, member)
         given = {k: v for k, v in {"lr": lr, "batch_size": batch_size}.items() if v is not None}
         phase = replace(phases.finetune(epochs), **given)  # type: ignore[arg-type]
@@ -226,12 +228,13 @@ def calibrate(
     device: Device = "auto",
 ) -> None:
     """Extract a sub-net, calibrate its batch norm, and write it as a checkpoint."""
+    from ofa_core.formats.arch_files import read_arch
     from ofa_core.formats.checkpoint import write_checkpoint
     from ofa_core.train import commands
 
     with _opened(weights, data, space, preprocessing, workers, device) as opened:
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
-        sub, member = commands.net_for(checkpoint, commands.read_arch(arch, checkpoint.space, resolution), evaluator)
+        sub, member = commands.net_for(checkpoint, read_arch(arch, checkpoint.space, resolution), evaluator)
         if process.is_root:
             write_checkpoint(out, sub, checkpoint.space, checkpoint.preprocessing, member, opened.data.train.classes)
         print_accuracies([(str(member), evaluator.accuracy(sub, member))], evaluator.labels, process)
@@ -256,6 +259,7 @@ def export(
     A supernet's sub-net is calibrated first, on the images of --data.
     """
     from ofa_core.atomic import write_bytes
+    from ofa_core.formats.arch_files import read_arch
     from ofa_core.formats.checkpoint import write_published
     from ofa_core.formats.net_config import write_net_config
     from ofa_core.train import commands
@@ -264,7 +268,7 @@ def export(
         raise typer.BadParameter("it is the input size of --arch", param_hint="--resolution")
     with _opened(weights, data, space, preprocessing, workers, "cpu", check_labels=False) as opened:
         checkpoint = opened.checkpoint
-        wanted = None if arch is None else commands.read_arch(arch, checkpoint.space, resolution)
+        wanted = None if arch is None else read_arch(arch, checkpoint.space, resolution)
         sub, member = commands.net_for(checkpoint, wanted, opened.evaluator)
     if out.suffix == ".onnx":
         from profiler.export.to_onnx import arch_model, write_onnx

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
-from ofa_core.arch_json import arch_from_dict, read_arch_dict
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.formats.checkpoint import (
     Checkpoint,
@@ -44,7 +43,6 @@ __all__ = [
     "load_weights",
     "net_for",
     "open_checkpoint",
-    "read_arch",
     "table_rows",
 ]
 
@@ -176,11 +174,6 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], weights: Pat
     if checkpoint.classes is not None and checkpoint.classes != classes:
         difference = class_difference(checkpoint.classes, classes)
         raise OfaError(f"{weights} was trained on other classes than those of {source}: {difference}; name its images")
-
-
-def read_arch(path: Path, space: Space, resolution_px: int | None = None) -> Arch:
-    """The architecture of a file, as a member of `space`."""
-    return arch_from_dict(read_arch_dict(path), space, resolution_px=resolution_px)
 
 
 def net_for(checkpoint: Checkpoint, arch: Arch | None, evaluator: Evaluator) -> tuple[SubNet, Arch]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ofa_core.cli_app import run_app
+from ofa_core.formats.net_config import write_net_config
 from ofa_core.lock import only_one
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.search.cli import app as search
@@ -229,6 +230,12 @@ def test_an_architecture_without_an_input_size_is_measured_at_the_one_that_is_na
     rows = read_networks(networks_path(Path("t.csv")))
     verified = [row.arch for row in rows if row.role == "verify"]
     assert verified == [tiny().uniform(5, 6, 2, 32), tiny().uniform(3, 6, 2, 32)]
+    # A published network is an architecture here too.
+    write_net_config(Path("net"), tiny(), tiny().uniform(3, 3, 1, 28))
+    verify = ["verify", "--lut", "t.csv", "--arch", "net", "--arch", "net/net.config", "--budget-s", "1"]
+    assert call(*verify, monkeypatch=monkeypatch) == 0
+    rows = read_networks(networks_path(Path("t.csv")))
+    assert [row.arch for row in rows if row.role == "verify"][2:] == [tiny().uniform(3, 3, 1, 28)]
 
 
 @pytest.mark.parametrize(

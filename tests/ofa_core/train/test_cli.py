@@ -18,6 +18,7 @@ pytestmark = pytest.mark.torch
 from ofa_core.arch_json import write_arch  # noqa: E402
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.formats.checkpoint import Preprocessing, read_checkpoint, write_checkpoint, write_published  # noqa: E402
+from ofa_core.formats.net_config import write_net_config  # noqa: E402
 from ofa_core.lock import only_one  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
@@ -157,6 +158,14 @@ def test_the_input_size_of_a_sub_net_may_be_named(capsys, weights, arch, tmp_pat
     assert (code, "input size of --arch" in err) == (2, True)
 
 
+def test_a_net_config_names_a_sub_net_of_a_supernet(capsys, weights, arch, tmp_path):
+    write_net_config(tmp_path / "net", tiny().with_classes(1000), tiny().uniform(3, 3, 1, 24))
+    code, out, err = run(capsys, "evaluate", weights, "--arch", tmp_path / "net")
+    assert code == 0, err
+    expected = run(capsys, "evaluate", weights, "--arch", arch)[1]
+    assert out.splitlines()[1].split()[1:] == expected.splitlines()[1].split()[1:]
+
+
 def test_an_accuracy_at_chance_is_said_with_the_usual_causes(capsys, weights, arch, tmp_path):
     said = "the accuracy is no better than chance (14.48 % top-1); usual causes: another --preprocessing or order"
     code, _, err = run(capsys, "evaluate", weights, "--arch", arch)
@@ -208,6 +217,12 @@ def test_a_supernet_of_fixed_kernels_is_said_to_be_one(capsys, arch, tmp_path):
     code, _, err = run(capsys, *words, "tiny")
     assert code == 1
     assert 'kernels are fixed at 3; give its space as a TOML file with [space], name = "tiny" and kernels = [3]' in err
+    (tmp_path / "space.toml").write_text('[space]\nname = "tiny"\nkernels = [3]\n')
+    (tmp_path / "short.json").write_text('{"ks": 3, "e": 3, "d": 1, "r": 24}')
+    words[words.index(arch)] = tmp_path / "short.json"
+    code, out, err = run(capsys, *words, tmp_path / "space.toml")
+    assert code == 0, err
+    assert out.splitlines()[1].split()[-1] == "359"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""The architectures of a file of any kind that the commands take: our own and public dialects, or a `net.config`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ofa_core.arch import Arch
+from ofa_core.arch_json import arch_from_dict, read_arch_dict
+from ofa_core.arch_lists import ArchList, read_arch_list
+from ofa_core.csvrows import read_text
+from ofa_core.errors import FormatError
+from ofa_core.formats.net_config import is_net_config, read_member
+from ofa_core.space import Space
+
+__all__ = ["read_arch", "read_archs"]
+
+
+def read_archs(
+    path: Path, named: Space | None, otherwise: Callable[[], Space], resolution_px: int | None = None
+) -> ArchList:
+    """Read the architectures of a file.
+
+    Args:
+        path: the file, the folder of a `net.config`, or `-` for standard input.
+        named: the space that the user named, if any.
+        otherwise: gives the space where neither the user nor the file names one.
+        resolution_px: the input size, in place of the file's own.
+
+    Raises:
+        FormatError: for a file without architectures, of two spaces, or with one that is no member of its space.
+        ArchError: for a `net.config` that is no member of a space.
+    """
+    text = "" if path.is_dir() else read_text(path)
+    if path.is_dir() or is_net_config(text):
+        if str(path) == "-":
+            raise FormatError("a net.config is read from its file, with the run.config beside it")
+        space, arch = read_member(path, named, resolution_px)
+        return ArchList(space, space.encode([arch]), is_list=False)
+    return read_arch_list(
+        path,
+        lambda said: named or said or otherwise(),
+        named=named is not None,
+        resolution_px=resolution_px,
+        text=text,
+    )
+
+
+def read_arch(path: Path, space: Space, resolution_px: int | None = None) -> Arch:
+    """The one architecture of a file, as a member of `space` with any number of classes.
+
+    Raises:
+        FormatError: for a file that holds none.
+        ArchError: for one that is no member of the space.
+    """
+    if path.is_dir() or is_net_config(read_text(path)):
+        return read_member(path, space, resolution_px)[1]
+    return arch_from_dict(read_arch_dict(path), space, resolution_px=resolution_px)
