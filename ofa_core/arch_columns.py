@@ -47,7 +47,7 @@ class ArchColumns:
         """Find the columns by their names, or by the fields of the first row.
 
         Raises:
-            FormatError: if there are none, or two columns hold dictionaries with `ks`, `e` and `d`.
+            FormatError: if there are none, or two columns hold dictionaries with `e` and `d`.
         """
         found = cls.find(header, first)
         if found is None:
@@ -113,7 +113,7 @@ def _holds_arch(text: str) -> bool:
         value = parse_value(text, "")
     except FormatError:
         return False
-    return isinstance(value, dict) and (isinstance(value.get("arch"), dict) or {"ks", "e", "d"} <= set(value))
+    return isinstance(value, dict) and (isinstance(value.get("arch"), dict) or {"e", "d"} <= set(value))
 
 
 def _one(value: Any) -> Any:

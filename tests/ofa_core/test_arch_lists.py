@@ -146,6 +146,7 @@ def good(**changes: Any) -> dict[str, Any]:
             "arch,x\n" + "\"{'ks': 3, 'e': 3, 'd': 2, 'r': 160}\",1\n\"7\",1\n",
             "line 3: arch is '7'; a dict",
         ),
+        ("arch;x\n{'e': [0.35], 'd': [2, 2], 'w': [1, 2]};1\n", "line 2: .* OFA-ResNet50, which is not supported yet"),
         ("ks,e,d,r\n3,3,[2,160\n", "line 2: d: neither JSON nor"),
         ("arch;x\n{'ks': 3, 'e': 3, 'd': 2, 'r': 160};1\n{'ks': 3;1\n", "line 3: arch: neither JSON nor"),
         ("ks,e,d,r\n3,3,2,160\n3,3,2\n", "line 3: 3 fields where the header has 4"),
