@@ -184,6 +184,8 @@ def check_space(space: Space) -> Space:
     if any(kernel % 2 == 0 for kernel in space.kernels):
         raise SpaceError(f"kernels is {list(space.kernels)}; odd sizes are expected")
     _choices("expands", space.expands, 1, 32)
+    if space.expands[0] == 1 and len(space.expands) > 1:
+        raise SpaceError(f"expands is {list(space.expands)}; 1, a block without expansion, cannot stand beside others")
     _choices("resolutions", space.resolutions, 1, 4096)
     for px in space.resolutions:
         check_resolution(px)

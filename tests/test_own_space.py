@@ -184,3 +184,16 @@ def test_weights_of_another_space_are_refused(tmp_path: Path, monkeypatch: pytes
         assert code == 1, words
         assert "stem stride 1, not 2" in err or "nothing.pt" in err
     assert not Path("a.csv").exists()
+
+
+def test_a_named_space_takes_the_place_of_the_settings_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.toml").write_text('[space]\nname = "mbv3-w0.5"\nstage_strides = [1, 2, 2, 1, 2]\n')
+    words = ("--config", "other.toml", "--from", "nothing.pt", "--out", "run")
+    assert "stage_strides" not in call("ofa-train", "supernet", *words, "--space", "tiny")[2]
+    for space in ("tiny", "mine.toml"):
+        Path("mine.toml").write_text('[space]\nname = "tiny"\nkernels = [5]\n')
+        code, _, err = call("ofa-train", "supernet", *words, "--space", space)
+        assert (code, "nothing.pt" in err) == (1, True), err

@@ -49,12 +49,14 @@ def neighbours(space: Space, genome: Genomes, resolutions: tuple[int, ...]) -> M
     Returns:
         The changes, each a member of `space`. A deeper stage gets its new blocks with each of the choices.
     """
-    genomes: list[Genomes] = []
-    touched: list[NDArray[np.bool_]] = []
     n_slots, n_stages = space.n_slots, len(space.stages)
+    genomes: list[Genomes] = [genome[None][:0]]
+    touched: list[NDArray[np.bool_]] = [np.zeros((0, n_slots + n_stages + 1), dtype=bool)]
     codes = np.arange(1, space.n_codes + 1, dtype=genome.dtype)
 
     def change(columns: slice | NDArray[np.intp], values: NDArray[np.int16], claims: NDArray[np.intp]) -> None:
+        if not len(values):
+            return  # a space with one kernel size and one expand ratio
         rows = np.repeat(genome[None], len(values), axis=0)
         rows[:, columns] = values.reshape(len(values), -1)
         mask = np.zeros((len(values), n_slots + n_stages + 1), dtype=bool)

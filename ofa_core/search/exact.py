@@ -40,6 +40,8 @@ def cheapest(space: Space, resolutions: tuple[int, ...], constraint: Constraint)
     for i, px in enumerate(resolutions):
         for _ in range(MAX_ROUNDS):
             options = neighbours(space, found[i], (px,)).genomes
+            if not len(options):
+                break
             values = constraint.quantity(options)
             best = int(np.argmin(values))
             if values[best] >= costs[i]:

@@ -80,9 +80,12 @@ def supernet(
     """Train a supernet through all phases. Under torchrun: one process per device."""
     from dataclasses import replace
 
-    from ofa_core.space_files import space_table
+    from ofa_core.space_files import SpaceConfig, space_table
 
     settings = _settings(config, data or "digits")
+    if space is not None:  # in place of that of --config, but for what is no part of a space's identity
+        kept = SpaceConfig(resolutions=settings.space.resolutions, dropout=settings.space.dropout)
+        settings = replace(settings, space=kept)
     overrides: dict[str, dict[str, Any]] = {
         "space": {} if space is None else space_table(space),
         "data": {"source": data, "workers": workers},

@@ -131,7 +131,9 @@ def progressive_shrinking(space: Space) -> tuple[Phase, ...]:
     """
     full = Phase("full", 180, 2.6 / 32, 5, kernels=space.kernels[-1:], expands=space.expands[-1:], n_depths=1)
     shared = replace(full, kd_ratio=1.0, kernels=None)
-    phases = [full, replace(shared, name="kernel", epochs=120, lr=3e-2)]
+    phases = [full]
+    if len(space.kernels) > 1:
+        phases.append(replace(shared, name="kernel", epochs=120, lr=3e-2))
     n_depths = max(len(stage.depths) for stage in space.stages)
     for i in range(2, n_depths + 1):
         last = i == n_depths

@@ -80,6 +80,7 @@ def test_fields_that_contradict_each_other_are_refused(fields, message):
         ({"kernels": [5, 3]}, "ascending"),
         ({"kernels": []}, "one number or more"),
         ({"expands": [0, 3]}, "from 1 to 32"),
+        ({"expands": [1, 3]}, "cannot stand beside"),
         ({"resolutions": [30]}, "multiple of 4"),
         ({"n_classes": 0}, "n_classes is 0"),
         ({"first_stride": 3}, "first_stride is 3"),
