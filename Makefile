@@ -9,7 +9,7 @@ DEMO_DIR ?= demo
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install check audit test demo bench clean
+.PHONY: install check audit test test-minimum demo bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
@@ -44,6 +44,14 @@ audit: $(TEST_VENV)/.installed  ## known vulnerabilities of all that is installe
 test: check  ## everything that guards main
 	$(TEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
+# The oldest releases that pyproject.toml allows, without torch; the tests that need no device, supernet or other program.
+test-minimum:  ## the tests of files, tables, predictors and search, with the oldest dependencies
+	$(PYTHON) -m venv .venv-minimum
+	$(PYTHON) tools/minimum_versions.py report > .venv-minimum/constraints.txt
+	.venv-minimum/bin/pip install --quiet --disable-pip-version-check -c .venv-minimum/constraints.txt -e '.[report]' \
+	  hypothesis pytest pytest-timeout
+	.venv-minimum/bin/python -m pytest -q -m "not slow and not torch" tests/ofa_core tests/predictors tests/test_version_0_1.py $(PYTEST_ARGS)
+
 demo: $(VENV)/.installed  ## profile this CPU, verify, search at a limit, measure the winner, write demo/report.html
 	$(VENV)/bin/python examples/demo.py --out $(DEMO_DIR)
 
@@ -53,4 +61,4 @@ bench: $(TEST_VENV)/.installed  ## ratios against peers and limits; some need $$
 	if [ -n "$$OFA_REFERENCE_DATA" ]; then PYTHONPATH=. $(TEST_VENV)/bin/python benchmarks/prediction.py "$$OFA_REFERENCE_DATA"; fi
 
 clean:
-	rm -rf $(VENV) $(TEST_VENV) .venv-audit $(DEMO_DIR) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(TEST_VENV) .venv-audit .venv-minimum $(DEMO_DIR) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -82,7 +82,9 @@ def test_a_devices_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert target.work_dir == "/data/local/tmp/ofa"
 
 
+@pytest.mark.torch
 def test_a_training_recipe() -> None:
+    pytest.importorskip("torch")
     from ofa_core.train.config import build_space, read_config
 
     config = read_config(FILES / "recipe.toml")
