@@ -200,11 +200,12 @@ def check_space(space: Space) -> Space:
 
 def _within(place: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
-        raise SpaceError(f"{place} is {value}; a number from {least} to {most} is expected")
+        raise SpaceError(f"{place} is {str(value)[:20]}; a number from {least} to {most} is expected")
 
 
 def _choices(place: str, values: tuple[int, ...], least: int, most: int) -> None:
     if not values or list(values) != sorted(set(values)):
-        raise SpaceError(f"{place} is {list(values)[:20]}; one number or more, ascending and each once, is expected")
+        shown = str(list(values[:20]))[:80]
+        raise SpaceError(f"{place} is {shown}; one number or more, ascending and each once, is expected")
     for value in (values[0], values[-1]):
         _within(place, value, least, most)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ofa_core.arch import Arch
-from ofa_core.errors import OfaError
+from ofa_core.errors import OfaError, SpaceError
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
 from ofa_core.train.commands import net_for, open_checkpoint
@@ -30,9 +30,12 @@ class Trained:
     """
 
     def __init__(self, weights: Path, data: str, preprocessing: str | None, space: Space) -> None:
-        opened = open_checkpoint(
-            weights, data, ALONE, space=space, preprocessing=preprocessing, workers=0, check_labels=False
-        )
+        try:
+            opened = open_checkpoint(
+                weights, data, ALONE, space=space, preprocessing=preprocessing, workers=0, check_labels=False
+            )
+        except SpaceError as error:
+            raise SpaceError(f"{error}; to search in its space, give --space {weights}") from error
         self.checkpoint, self.evaluator = opened.checkpoint, opened.evaluator
         if not isinstance(self.checkpoint.net, Supernet):
             mine = self.checkpoint.space.name

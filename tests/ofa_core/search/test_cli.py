@@ -237,6 +237,7 @@ def test_the_exported_network_carries_a_supernets_weights(lut: Path, tmp_path: P
         (["--weights", tmp_path / "none.pt", "--data", "digits"], 1, "none.pt"),
         (["--weights", tmp_path / "sub.pt", "--data", "digits"], 1, "holds one sub-net of tiny; a supernet"),
         (["--weights", tmp_path / "other.pt", "--data", "digits"], 1, "is of space proxyless-w0.35, not tiny: "),
+        (["--weights", tmp_path / "other.pt", "--data", "digits"], 1, f"give --space {tmp_path / 'other.pt'}"),
         (["--weights", weights, "--data", "imagefolder:/nowhere"], 1, "/nowhere"),
     ):
         code, _, err = call(*argv[:-1], tmp_path / "none", *words)
