@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TEST_VENV ?= .venv-test
-# Tests want torch; any release from 2.10 works. On a machine without a GPU the CPU build is much smaller.
+# Tests want torch; 2.10 or later is needed, as weights are read. On a machine without a GPU the CPU build is much smaller.
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
 DEMO_DIR ?= demo

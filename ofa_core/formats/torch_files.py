@@ -20,16 +20,17 @@ import torch
 from torch import Tensor
 
 from ofa_core.atomic import write_bytes
-from ofa_core.errors import FormatError
+from ofa_core.errors import FormatError, OfaError
 from ofa_core.terminal import shown
 
-__all__ = ["first_nonfinite", "read_torch", "write_torch"]
+__all__ = ["first_nonfinite", "read_torch", "require_safe_torch", "write_torch"]
 
 # What torch.load raises for a damaged file depends on where the damage is.
 _DAMAGE = (
     RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
     OverflowError, MemoryError,
 )  # fmt: skip
+_SAFE_FROM = (2, 10)  # older ones can run code out of a file despite weights_only: CVE-2025-32434, CVE-2026-24747
 _SCALAR_TYPES = "?bBhHiIlLqQefdgFDSU"
 
 
@@ -38,7 +39,9 @@ def read_torch(path: Path) -> Any:
 
     Raises:
         FormatError: for a file that is missing or damaged, or that holds more than plain values and tensors.
+        OfaError: this torch is too old to read files safely.
     """
+    require_safe_torch(torch.__version__)
     try:
         with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on how the file was written
@@ -47,6 +50,20 @@ def read_torch(path: Path) -> Any:
         raise FormatError(f"{path}: {error.strerror or error}") from error
     except _DAMAGE as error:
         raise FormatError(f"{path}: not a readable checkpoint: {_reason(error)}") from error
+
+
+def require_safe_torch(version: str) -> None:
+    """Check that a release of torch cannot run code out of a file.
+
+    Raises:
+        OfaError: it can.
+    """
+    release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if release < _SAFE_FROM:
+        raise OfaError(
+            f"torch {version} can run code out of a weights file (CVE-2026-24747): install torch 2.10 or later to read "
+            "weights; profiling and training from nothing work with older ones"
+        )
 
 
 def _harmless() -> list[Any]:
