@@ -194,7 +194,7 @@ def _task(
     lut: Path, space: str | None, accuracy_of: Callable[[Space], Any], resolutions: str | None, fill: bool
 ) -> Task:
     from ofa_core.search.console import say
-    from ofa_core.search.run import choose_resolutions
+    from ofa_core.search.run import check_resolutions, choose_resolutions
     from ofa_core.search.task import Task
     from ofa_core.space_files import space_from
     from predictors.estimator import as_space
@@ -211,6 +211,7 @@ def _task(
     left_out: dict[int, str] = {}
     if pixels is None:
         pixels, left_out = choose_resolutions(found, latency, model)
+    check_resolutions(pixels, latency, model)
     if left_out:
         say(f"left out {', '.join(map(str, left_out))} px: {next(iter(left_out.values()))}")
     return Task(found, latency, model, pixels, left_out)

@@ -25,7 +25,15 @@ from ofa_core.search.problem import (
 from ofa_core.search.solve import Evaluator, SolveSettings, solve
 from ofa_core.space import Genomes, Space
 
-__all__ = ["SearchResult", "choose_resolutions", "fill_front", "latency_constraint", "make_candidates", "search"]
+__all__ = [
+    "SearchResult",
+    "check_resolutions",
+    "choose_resolutions",
+    "fill_front",
+    "latency_constraint",
+    "make_candidates",
+    "search",
+]
 
 N_CANDIDATES = 10
 CANDIDATE_POOL = 3000
@@ -108,7 +116,7 @@ def search(
         pixels, _ = choose_resolutions(space, latency, accuracy)
     else:
         pixels = tuple(sorted(set(resolutions)))
-        _check_resolutions(pixels, latency, accuracy)
+        check_resolutions(pixels, latency, accuracy)
     limit = latency_constraint(latency, limit_ms, confidence)
     problem = Problem(space, pixels, (limit, *constraints), Objective(accuracy.predict))
     evaluate = Evaluator(problem, on_batch)
@@ -180,7 +188,12 @@ def choose_resolutions(
     return tuple(used), dict(sorted(left_out.items()))
 
 
-def _check_resolutions(pixels: Sequence[int], latency: LatencyPredictor, accuracy: AccuracyPredictor) -> None:
+def check_resolutions(pixels: Sequence[int], latency: LatencyPredictor, accuracy: AccuracyPredictor) -> None:
+    """Check that both predictors know all resolutions.
+
+    Raises:
+        OfaError: one lacks some; the message names them and those it knows.
+    """
     for what, known in (("latency", latency.resolutions), ("accuracy", accuracy.resolutions)):
         lacking = [px for px in pixels if known is not None and px not in known]
         if lacking:
