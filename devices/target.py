@@ -44,6 +44,8 @@ SCHEMES = {
     "ssh": "devices.ssh:open_target",
 }
 _ENTRY_POINTS = "ofa_latency.devices"  # name = scheme, value = a function Target -> Device
+MAX_TEXT = 200
+MAX_CPU = 65_535
 _BARE = ("fake", "local")  # schemes that need no address
 _BLANKS = ("adb",)  # schemes whose addresses may hold blanks: models, and names that phones announce
 
@@ -136,7 +138,7 @@ def read_aliases(files: list[Path] | None = None) -> dict[str, Target]:
             document = tomllib.loads(file.read_text("utf-8"))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DeviceConfigError(f"{file}: {error}") from error
         for name, section in document.items():
             if name not in aliases:
@@ -148,20 +150,22 @@ def _parse_section(file: Path, name: str, section: object) -> Target:
     if not isinstance(section, dict):
         raise DeviceConfigError(f"{file}: {name} must be a section, [{name}]")
     checks: dict[str, Callable[[Any], bool]] = {
-        "target": lambda v: isinstance(v, str),
-        "backend": lambda v: isinstance(v, str),
-        "work_dir": lambda v: isinstance(v, str),
-        "python": lambda v: isinstance(v, str),
-        "threads": lambda v: type(v) is int and v >= 1,
-        "cpus": lambda v: isinstance(v, list) and bool(v) and all(type(c) is int and c >= 0 for c in v),
+        "target": _is_text,
+        "backend": _is_text,
+        "work_dir": _is_text,
+        "python": _is_text,
+        "threads": lambda v: type(v) is int and 1 <= v <= MAX_CPU,
+        "cpus": lambda v: isinstance(v, list) and bool(v) and all(type(c) is int and 0 <= c <= MAX_CPU for c in v),
     }
+    if not _is_text(name):
+        raise DeviceConfigError(f"{file}: a section has the name {ascii(name)[:60]}; {_KINDS['target']} is expected")
     for key, value in section.items():
         if key not in checks:
             raise DeviceConfigError(
-                f"{file}: [{name}] has an unknown key {key!r}, known are {', '.join(sorted(checks))}"
+                f"{file}: [{name}] has an unknown key {ascii(key)[:60]}, known are {', '.join(sorted(checks))}"
             )
         if not checks[key](value):
-            raise DeviceConfigError(f"{file}: [{name}] {key} = {value!r} is not a {_KINDS[key]}")
+            raise DeviceConfigError(f"{file}: [{name}] {key} = {ascii(value)[:60]} is not a {_KINDS[key]}")
     options = dict(section)
     try:
         literal = _parse_literal(options.pop("target", name), [])
@@ -172,11 +176,16 @@ def _parse_section(file: Path, name: str, section: object) -> Target:
     return replace(literal, name=name, **options)
 
 
+def _is_text(value: object) -> bool:
+    """Return True for a text that may name a file, a program or a device."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable()
+
+
 _KINDS = {
-    "target": "string",
-    "backend": "string",
-    "work_dir": "string",
-    "python": "string",
+    "target": "string of at most 200 printable characters",
+    "backend": "string of at most 200 printable characters",
+    "work_dir": "string of at most 200 printable characters",
+    "python": "string of at most 200 printable characters",
     "threads": "number of threads, 1 or more",
     "cpus": "list of core numbers",
 }

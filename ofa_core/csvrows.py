@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,9 +14,20 @@ from pathlib import Path
 
 from ofa_core.errors import FormatError, TableError
 
-__all__ = ["csv_rows", "parse_int", "parse_ms", "read_csv_rows", "read_text", "safe_cells", "separator_of"]
+__all__ = [
+    "MAX_NUMBER",
+    "csv_rows",
+    "parse_int",
+    "parse_ms",
+    "read_csv_rows",
+    "read_text",
+    "rows_as_dicts",
+    "safe_cells",
+    "separator_of",
+]
 
 MAX_FILE_BYTES = 256_000_000
+MAX_NUMBER = 1e12  # sums and products of thousands of them are finite
 SEPARATORS = ",;\t"
 _FORMULA = re.compile(r"'*[=+@-]")  # what a spreadsheet computes, and what we have made of that
 
@@ -80,7 +90,7 @@ def csv_rows(text: str, name: str, required: Sequence[str] = ()) -> tuple[list[s
                     where = f"{name}, line {reader.line_num}"
                     raise FormatError(f"{where}: {len(row)} fields where the header has {len(header)}")
                 if row:
-                    yield reader.line_num, [_plain(field) for field in row]
+                    yield reader.line_num, [_plain(field) if field[:1] == "'" else field for field in row]
         except csv.Error as error:
             raise FormatError(f"{name}, line {reader.line_num}: {error}") from error
 
@@ -94,7 +104,7 @@ def safe_cells(values: Iterable[object]) -> list[object]:
 
 def _plain(field: str) -> str:
     """Undo `safe_cells`."""
-    return field[1:] if field[:1] == "'" and _FORMULA.match(field) else field
+    return field[1:] if _FORMULA.match(field) else field
 
 
 def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -103,7 +113,12 @@ def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, di
     Raises:
         FormatError: if the file cannot be read, has other columns, or has a row of another length.
     """
-    header, rows = csv_rows(read_text(path), str(path), required)
+    yield from rows_as_dicts(read_text(path), str(path), required)
+
+
+def rows_as_dicts(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the same of a text that was read already."""
+    header, rows = csv_rows(text, name, required)
     for line, row in rows:
         yield line, dict(zip(header, row, strict=True))
 
@@ -124,7 +139,7 @@ def parse_ms(text: str, name: str, where: str) -> float | None:
 
     Raises:
         FormatError: if it is no number.
-        TableError: if it is negative or not finite.
+        TableError: if it is negative, not finite, or larger than any measurement.
     """
     if not text:
         return None
@@ -132,6 +147,6 @@ def parse_ms(text: str, name: str, where: str) -> float | None:
         value = float(text)
     except ValueError as error:
         raise FormatError(f"{where}: {name} is {text[:40]!r}; a number is expected") from error
-    if not (math.isfinite(value) and value >= 0):
-        raise TableError(f"{where}: {name} is {text[:40]!r}; a finite number >= 0 is expected")
+    if not 0 <= value <= MAX_NUMBER:
+        raise TableError(f"{where}: {name} is {text[:40]!r}; a number from 0 to {MAX_NUMBER:g} is expected")
     return value

@@ -10,9 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,16 @@ from numpy.typing import NDArray
 from ofa_core.arch import Arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
-from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows, safe_cells
+from ofa_core.context import (
+    CONTEXT_COLUMNS,
+    MAX_TEXT,
+    Context,
+    check_context,
+    parse_context,
+    reference_ns_of,
+    statistic_name,
+)
+from ofa_core.csvrows import MAX_NUMBER, parse_int, parse_ms, read_csv_rows, read_text, rows_as_dicts, safe_cells
 from ofa_core.dense import DenseTable
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError, TableError
 from ofa_core.space import Space
@@ -32,11 +40,13 @@ from ofa_core.spaces import SPACE_NAMES, get_space
 __all__ = [
     "COLUMNS",
     "CONTEXT_COLUMNS",
+    "MAX_TEXT",
     "TABLE_SCHEMA",
     "Context",
     "Entry",
     "Key",
     "LatencyTable",
+    "check_context",
     "parse_context",
     "parse_int",
     "parse_ms",
@@ -46,68 +56,8 @@ __all__ = [
 ]
 
 TABLE_SCHEMA = 1
-MAX_TEXT = 200
 
 Key = tuple[int | None, BlockSpec]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What all measurements of one table have in common.
-
-    Attributes:
-        device: name of the device.
-        backend: runtime, such as `onnxruntime`.
-        backend_version: its version.
-        threads: threads of one inference.
-        cpus: cores that it was pinned to, such as `0` or `4-7`; empty if it was not.
-        dtype: type of weights and activations.
-        batch_size: images per inference; latency is for the whole batch.
-        graph_form: `fused` (HardSwish and HardSigmoid as single operators) or `literal` (as in the published code).
-        statistic: what `latency_ms` is of the samples (docs/adr).
-        clock: `wall` or `cpu`.
-    """
-
-    device: str = "unknown"
-    backend: str = "unknown"
-    backend_version: str = ""
-    threads: int = 1
-    cpus: str = ""
-    dtype: str = "float32"
-    batch_size: int = 1
-    graph_form: str = "fused"
-    statistic: str = "mean"
-    clock: str = "wall"
-
-    @property
-    def label(self) -> str:
-        """Device, backend, threads, and the batch unless it is 1, for people."""
-        batch = f", batch {self.batch_size}" if self.batch_size != 1 else ""
-        return f"{self.device} ({self.backend}, {self.threads} thread{'s' if self.threads > 1 else ''}{batch})"
-
-    def differences(self, other: Context) -> list[str]:
-        """The fields in which two contexts differ, as `field a != b`."""
-        mine, theirs = asdict(self), asdict(other)
-        return [f"{name} {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
-
-
-def statistic_name(ref_ns: float) -> str:
-    """The `statistic` column: the mean of clean runs at the machine speed at which the probe takes that long."""
-    return f"mean@{ref_ns / 1e3:.3f}us"
-
-
-def reference_ns_of(statistic: str) -> float:
-    """The probe's time in a `statistic` column.
-
-    Raises:
-        TableError: if the table was not measured by this profiler.
-    """
-    match = re.fullmatch(r"mean@(\d+\.\d+)us", statistic)
-    if not match or float(match[1]) <= 0:
-        raise TableError(
-            f"statistic {statistic!r} names no reference speed; only what ofa-profile measured can be measured again"
-        )
-    return float(match[1]) * 1e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +96,6 @@ class Entry:
         return self.latency_ms is not None and self.status != "failed"
 
 
-CONTEXT_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Context))
 _BLOCK_COLUMNS = tuple(field.name for field in fields(BlockSpec))
 _LATER_COLUMNS = ("energy_mj", "peak_memory_kb", "ci90_ms")
 _VALUE_COLUMNS = tuple(field.name for field in fields(Entry) if field.name not in _LATER_COLUMNS)
@@ -169,8 +118,9 @@ class LatencyTable:
         self.context = context
         self.entries: dict[Key, Entry] = dict(entries)
         for (_, block), entry in self.entries.items():
-            if entry.latency_ms is not None and not (math.isfinite(entry.latency_ms) and entry.latency_ms >= 0):
-                raise TableError(f"latency_ms {entry.latency_ms} of {block.label()}; a finite number >= 0 is expected")
+            if entry.latency_ms is not None and not 0 <= entry.latency_ms <= MAX_NUMBER:
+                ms = f"latency_ms {entry.latency_ms} of {block.label()}"
+                raise TableError(f"{ms}; a number from 0 to {MAX_NUMBER:g} is expected")
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -317,10 +267,23 @@ class LatencyTable:
             ContextMismatchError: if rows of different contexts are mixed.
             TableError: for duplicate keys and negative numbers.
         """
+        return cls.parse(read_text(path), str(path))
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> LatencyTable:
+        """Read the text of a CSV file.
+
+        Args:
+            text: the text.
+            name: of the file, for errors.
+
+        Raises:
+            FormatError, ContextMismatchError, TableError: as `read`.
+        """
         context: Context | None = None
         entries: dict[Key, Entry] = {}
-        for line, row in read_csv_rows(path, COLUMNS):
-            where = f"{path}, line {line}"
+        for line, row in rows_as_dicts(text, name, COLUMNS):
+            where = f"{name}, line {line}"
             if row["schema"] != str(TABLE_SCHEMA):
                 raise FormatError(f"{where}: schema {row['schema'][:40]!r}; this version reads schema {TABLE_SCHEMA}")
             here = parse_context(row, where)
@@ -332,23 +295,8 @@ class LatencyTable:
                 raise TableError(f"{where}: a second row for {key[1].label()}")
             entries[key] = _parse_entry(row, where)
         if context is None:
-            raise FormatError(f"{path}: no rows")
+            raise FormatError(f"{name}: no rows")
         return cls(context, entries)
-
-
-def parse_context(row: Mapping[str, str], where: str) -> Context:
-    """The context columns of a row.
-
-    Raises:
-        FormatError: for a value of the wrong type.
-    """
-    values: dict[str, Any] = {name: row[name] for name in CONTEXT_COLUMNS}
-    for name, text in values.items():
-        if len(text) > MAX_TEXT or not text.isprintable():
-            raise FormatError(f"{where}: {name} is {text[:40]!r}; at most {MAX_TEXT} printable characters are expected")
-    for name in ("threads", "batch_size"):
-        values[name] = parse_int(row[name], name, where)
-    return Context(**values)
 
 
 def _parse_key(row: Mapping[str, str], where: str) -> Key:

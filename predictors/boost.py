@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ofa_core.errors import FormatError
 from ofa_core.extras import is_installed, needed_for
 from ofa_core.space import Genomes, Space
 from predictors.estimator import Floats
@@ -44,18 +45,30 @@ class ResidualTrees:
     booster: Any
 
     @classmethod
-    def from_json(cls, model_json: bytes) -> ResidualTrees:
+    def from_json(cls, model_json: bytes, space: Space) -> ResidualTrees:
         """Load a booster.
 
+        Args:
+            model_json: the booster in xgboost's own JSON format.
+            space: of the networks that it is for.
+
         Raises:
+            FormatError: for anything else, or a booster of other columns.
             MissingPackageError: xgboost is not installed.
         """
         with needed_for("this predictor has boosted trees and"):
             import xgboost
 
         booster = xgboost.Booster(params={"nthread": 1})
-        booster.load_model(bytearray(model_json))
-        return cls(model_json, booster)
+        try:
+            booster.load_model(bytearray(model_json))
+            trees = cls(model_json, booster)
+            factor = trees.factor(space, space.encode([space.smallest(space.resolutions[0])]))
+        except (ValueError, TypeError) as error:  # XGBoostError is a ValueError
+            raise FormatError(f"not boosted trees for {space.name}: {str(error).splitlines()[0][:160]}") from error
+        if not np.isfinite(factor).all():
+            raise FormatError("the boosted trees give no finite numbers")
+        return trees
 
     def factor(self, space: Space, genomes: Genomes) -> Floats:
         """(n,) factors on the additive prediction."""
@@ -104,4 +117,4 @@ def fit_residual_trees(
     if after.mape > GAIN * before.mape:
         return None
     model_json = bytes(train(slice(None)).save_raw(raw_format="json"))
-    return ResidualTrees.from_json(model_json), after
+    return ResidualTrees.from_json(model_json, space), after

@@ -53,12 +53,6 @@ class Perceptron:
         """The parts as arrays, for a file."""
         return {"offset": np.array(self.offset), **{f"layer{i}": layer for i, layer in enumerate(self.layers)}}
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, Floats]) -> Perceptron:
-        """The inverse of `arrays`."""
-        n = sum(name.startswith("layer") for name in arrays)
-        return cls(tuple(arrays[f"layer{i}"] for i in range(n)), float(arrays["offset"]))
-
 
 def _inputs(rows: Design) -> Floats:
     return np.column_stack([rows.one_hot, rows.log_macs - 19.0, rows.decay])

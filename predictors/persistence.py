@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import io
 import json
-import struct
-import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +21,22 @@ from ofa_core.atomic import write_bytes
 from ofa_core.calibration import Calibration
 from ofa_core.energy import EnergyModel
 from ofa_core.errors import FormatError, OfaError, PredictorError
-from ofa_core.space import Space
+from ofa_core.npz import ZIP_DAMAGE, read_npz
+from ofa_core.schema import Count, NonNegative, Range, structured
+from ofa_core.space import MAX_RESOLUTION_PX, Space
 from ofa_core.space_record import space_fields, space_of
-from ofa_core.table import Context, LatencyTable
-from predictors.accuracy import AccuracyPredictor, KernelMean, MacsProxy
+from ofa_core.table import Context, LatencyTable, check_context
+from predictors.accuracy import AccuracyPredictor, MacsProxy
 from predictors.basis import AdditiveModel
 from predictors.boost import ResidualTrees
 from predictors.builtin import BuiltinAccuracy
 from predictors.estimator import Estimator, as_space
+from predictors.features import feature_names
 from predictors.intervals import ConformalErrors
 from predictors.lut import LutPredictor
-from predictors.mlp import Perceptron
 from predictors.network import Mixture, NetworkPredictor
-from predictors.quadratic import Design, QuadraticForm
 from predictors.regime import Regime
+from predictors.saved_arrays import MAX_LOG_ERROR, Arrays, kernel_mean, perceptron, quadratic_form
 from predictors.transfer import TransferPredictor
 
 __all__ = ["PREDICTOR_SCHEMA", "load_predictor", "save_predictor"]
@@ -45,11 +44,7 @@ __all__ = ["PREDICTOR_SCHEMA", "load_predictor", "save_predictor"]
 PREDICTOR_SCHEMA = 1
 MAX_FILE_BYTES = 256_000_000
 MOST_NESTED = 4
-# What the standard library, numpy and our own constructors raise on bytes that are no such file.
-_BROKEN = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError,
-    OverflowError, RuntimeError,
-)  # fmt: skip
+MOST_INNER = 64
 
 
 @dataclass
@@ -86,17 +81,21 @@ def load_predictor(path: Path) -> Estimator:
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for a predictor")
+            raise FormatError(f"{path.stat().st_size} bytes are too many for a predictor")
         with zipfile.ZipFile(path) as archive:
             if sum(item.file_size for item in archive.infolist()) > MAX_FILE_BYTES:
-                raise FormatError(f"{path}: too large when unpacked for a predictor")
-            return _unpack(_fetch(archive, "", 0))
+                raise FormatError("too large when unpacked for a predictor")
+            packed = _fetch(archive, "", 0)
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
+    except ZIP_DAMAGE as error:
+        raise FormatError(f"{path}: not a predictor: {str(error)[:200]}") from error
     except OfaError as error:
-        raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
-    except _BROKEN as error:
-        raise FormatError(f"{path}: no predictor that this version can read: {str(error)[:200]}") from error
+        raise type(error)(f"{path}: {error}") from error
+    try:
+        return _unpack(packed)
+    except OfaError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def _store(archive: zipfile.ZipFile, prefix: str, packed: _Packed) -> None:
@@ -123,20 +122,34 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # a fixed date: equal content, equal file
 
 
+@dataclass(frozen=True)
+class _Manifest:
+    schema: int
+    kind: str
+    facts: dict[str, Any]
+    files: list[str]
+    n_inner: Annotated[int, Range(0, MOST_INNER)]
+    n_classes: Annotated[int, Range(1, 1_000_000)]
+
+
 def _fetch(archive: zipfile.ZipFile, prefix: str, depth: int) -> _Packed:
     if depth > MOST_NESTED:
         raise FormatError(f"sources nested more than {MOST_NESTED} deep")
-    manifest = json.loads(archive.read(f"{prefix}manifest.json"))
-    if manifest["schema"] != PREDICTOR_SCHEMA:
-        raise FormatError(f"schema {manifest['schema']!r}; this version reads schema {PREDICTOR_SCHEMA}")
-    with np.load(io.BytesIO(archive.read(f"{prefix}arrays.npz")), allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    files = {name: archive.read(f"{prefix}{name}") for name in manifest["files"]}
-    inner = [_fetch(archive, f"{prefix}source{i}/", depth + 1) for i in range(int(manifest["n_inner"]))]
-    space = space_of(manifest)
-    if not manifest.get("space_digest"):
-        space = space.with_classes(int(manifest["n_classes"]))
-    return _Packed(manifest["kind"], space, manifest["facts"], arrays, files, inner)
+    where = f"{prefix}manifest.json"
+    try:
+        values = json.loads(archive.read(where))
+    except RecursionError as error:
+        raise FormatError(f"{where}: nested too deep") from error
+    manifest = structured(values, _Manifest, where)
+    if manifest.schema != PREDICTOR_SCHEMA:
+        raise FormatError(f"schema {manifest.schema!r}; this version reads schema {PREDICTOR_SCHEMA}")
+    arrays = read_npz(archive.read(f"{prefix}arrays.npz"), f"{prefix}arrays.npz", MAX_FILE_BYTES)
+    files = {name: archive.read(f"{prefix}{name}") for name in manifest.files}
+    inner = [_fetch(archive, f"{prefix}source{i}/", depth + 1) for i in range(manifest.n_inner)]
+    space = space_of(values)
+    if not values.get("space_digest"):
+        space = space.with_classes(manifest.n_classes)
+    return _Packed(manifest.kind, space, manifest.facts, arrays, files, inner)
 
 
 # ---- each kind -------------------------------------------------------------------------------------------------------
@@ -176,21 +189,30 @@ def _pack_accuracy(predictor: AccuracyPredictor, packed: _Packed) -> _Packed:
     return packed
 
 
+@dataclass(frozen=True)
+class _AccuracyFacts:
+    model: str
+    seed: Count
+    chosen: Literal["quadratic", "rbf", "ridge", "mlp"]
+    n_rows: Count
+    seen: list[Annotated[int, Range(1, MAX_RESOLUTION_PX)]]
+
+
 def _unpack_accuracy(packed: _Packed) -> AccuracyPredictor:
-    facts, arrays = packed.facts, dict(packed.arrays)
-    predictor = AccuracyPredictor(packed.space, model=facts["model"], seed=facts["seed"])
-    predictor.errors_ = arrays.pop("errors")
+    facts, space = structured(packed.facts, _AccuracyFacts, "facts"), packed.space
+    take = Arrays(packed.arrays)
+    if not facts.seen:
+        raise FormatError("facts: seen is empty; resolutions are expected")
+    predictor = AccuracyPredictor(space, model=facts.model, seed=facts.seed)
+    predictor.errors_ = take.floats("errors", None)
     predictor.mae_ = float(np.mean(np.abs(predictor.errors_)))
-    predictor.model_, predictor.n_rows_, predictor.seen_ = facts["chosen"], facts["n_rows"], tuple(facts["seen"])
-    if facts["chosen"] == "rbf":
-        rows = Design(**{name: arrays[name] for name in Design.__dataclass_fields__})
-        predictor.mean_ = KernelMean(
-            rows, arrays["weights"], float(arrays["offset"]), float(arrays.get("ceiling", np.inf))
-        )
-    elif facts["chosen"] == "mlp":
-        predictor.mean_ = Perceptron.from_arrays(arrays)
+    predictor.model_, predictor.n_rows_, predictor.seen_ = facts.chosen, facts.n_rows, tuple(facts.seen)
+    if facts.chosen == "rbf":
+        predictor.mean_ = kernel_mean(take, space)
+    elif facts.chosen == "mlp":
+        predictor.mean_ = perceptron(take, space)
     else:
-        predictor.mean_ = QuadraticForm.from_arrays(arrays)
+        predictor.mean_ = quadratic_form(take, space)
     return predictor
 
 
@@ -210,24 +232,35 @@ def _pack_lut(predictor: LutPredictor, packed: _Packed) -> _Packed:
     return packed
 
 
+@dataclass(frozen=True)
+class _TableFacts:
+    fill: bool
+    calibration_terms: list[Literal["per_block", "per_mparam"]] | None
+    calibration: Calibration | None
+    n_filled: Count
+    energy: EnergyModel | None = None  # a later addition
+
+
 def _unpack_lut(packed: _Packed) -> LutPredictor:
-    facts = packed.facts
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table.csv"
-        path.write_bytes(packed.files["table.csv"])
-        table = LatencyTable.read(path)
-    predictor = LutPredictor(packed.space, calibration_terms=facts["calibration_terms"], fill=False).fit(table)
-    predictor.fill, predictor.n_filled_ = facts["fill"], facts["n_filled"]
-    spread = dict(zip(table.entries, packed.arrays["spread_ms"].tolist(), strict=True))
+    facts, take = structured(packed.facts, _TableFacts, "facts"), Arrays(packed.arrays)
+    table = LatencyTable.parse(_text_of(packed, "table.csv"), "table.csv")
+    predictor = LutPredictor(packed.space, calibration_terms=facts.calibration_terms, fill=False).fit(table)
+    predictor.fill, predictor.n_filled_ = facts.fill, facts.n_filled
+    spread = dict(zip(table.entries, take.floats("spread_ms", len(table), least=0).tolist(), strict=True))
     predictor.spread_ms_ = {key: value for key, value in spread.items() if value}
-    if facts["calibration"] is not None:
-        errors = tuple(facts["calibration"].pop("loo_errors"))
-        predictor.calibration_ = Calibration(loo_errors=errors, **facts["calibration"])
-    if facts.get("energy") is not None:  # a later addition
-        errors = tuple(facts["energy"].pop("loo_errors"))
-        predictor.energy_ = EnergyModel(loo_errors=errors, **facts["energy"])
-    predictor.networks_ = packed.arrays["networks"]
+    for name, model in (("calibration", facts.calibration), ("energy", facts.energy)):
+        if model is not None and not (model.loo_errors and max(map(abs, model.loo_errors)) <= MAX_LOG_ERROR):
+            raise FormatError(f"facts: {name}.loo_errors is empty or out of range")
+    predictor.calibration_, predictor.energy_ = facts.calibration, facts.energy
+    predictor.networks_ = take.genomes("networks", packed.space)
     return predictor
+
+
+def _text_of(packed: _Packed, name: str) -> str:
+    try:
+        return packed.files[name].decode()
+    except (KeyError, UnicodeDecodeError) as error:
+        raise FormatError(f"no text file {name} in it") from error
 
 
 def _pack_network(predictor: NetworkPredictor, packed: _Packed) -> _Packed:
@@ -257,23 +290,47 @@ def _pack_network(predictor: NetworkPredictor, packed: _Packed) -> _Packed:
     return packed
 
 
+@dataclass(frozen=True)
+class _NetworkFacts:
+    boost: Literal["auto", "never"]
+    device: str
+    context: Context | None
+    has_table: bool
+    regime: Regime
+    floor_ms: NonNegative
+    share: Annotated[float, Range(0, 1.000001)]
+
+
 def _unpack_network(cls: type[NetworkPredictor]) -> Callable[[_Packed], NetworkPredictor]:
     def unpack(packed: _Packed) -> NetworkPredictor:
-        facts, arrays = packed.facts, packed.arrays
-        context = None if facts["context"] is None else Context(**facts["context"])
-        predictor = cls(packed.space, boost=facts["boost"], device=facts["device"], context=context)
-        physical = AdditiveModel(packed.space, float(arrays["constant"]), arrays["stages"], arrays["fixed"])
-        errors = ConformalErrors(arrays["mixture_errors"])
-        mixture = Mixture(physical, arrays["weights"], facts["floor_ms"], facts["share"], errors, arrays["held_out"])
+        facts, take, space = structured(packed.facts, _NetworkFacts, "facts"), Arrays(packed.arrays), packed.space
+        if facts.context is not None:
+            check_context(facts.context, "facts.context")
+        n_features = len(feature_names(space))
+        predictor = cls(space, boost=facts.boost, device=facts.device, context=facts.context)
+        physical = AdditiveModel(
+            space,
+            take.number("constant"),
+            take.floats("stages", len(space.stages), n_features),
+            take.floats("fixed", n_features),
+        )
+        networks = take.genomes("networks", space)
+        if not len(networks):
+            raise FormatError("networks has no rows")
+        if facts.has_table and not packed.inner:
+            raise FormatError("facts.has_table is true, but there is no source")
+        errors = ConformalErrors(take.log_errors("mixture_errors"))
+        weights, held_out = take.floats("weights", len(packed.inner)), take.floats("held_out", None)
+        mixture = Mixture(physical, weights, facts.floor_ms, facts.share, errors, held_out)
         trees = packed.files.get("trees.json")
         predictor.restore(
             mixture=mixture,
             priors=[_unpack(inner) for inner in packed.inner],
-            regime=Regime(**facts["regime"]),
-            networks=arrays["networks"],
-            errors=ConformalErrors(arrays["errors"]),
-            trees=None if trees is None else ResidualTrees.from_json(trees),
-            has_table=facts["has_table"],
+            regime=facts.regime,
+            networks=networks,
+            errors=ConformalErrors(take.log_errors("errors")),
+            trees=None if trees is None else ResidualTrees.from_json(trees, space),
+            has_table=facts.has_table,
         )
         return predictor
 

@@ -29,6 +29,7 @@ from ofa_core.errors import OfaError
 from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.table import Context, LatencyTable, reference_ns_of
+from profiler.clusters import parse_cpus
 from profiler.jobs import Runner
 from profiler.journal import mark_done, read_journal
 from profiler.measurement import Clock, Estimate
@@ -147,7 +148,7 @@ class Verification:
 
 def job_of(context: Context, space: Space, resolutions: Sequence[int], settings: Settings) -> Job:
     """The job that measures in a table's context."""
-    cpus = tuple(int(cpu) for cpu in context.cpus.split(",")) if context.cpus else None
+    cpus = parse_cpus(context.cpus) if context.cpus else None
     return Job(
         space=space,
         resolutions=tuple(resolutions),
@@ -217,7 +218,7 @@ def verify(
     before = device.conditions()
     own = journal is None
     journal = again_path(table_path, "verify") if journal is None else journal
-    written_before = journal.exists() and read_journal(journal).done
+    written_before = _is_done(journal, [*wanted, *known])
     estimates, measured, failures = measure_again(
         table.context, [*wanted, *known], runner, settings, journal, job=job, progress=progress
     )
@@ -284,6 +285,14 @@ def measure_again(
     mark_done(journal)
     items = {item: measured.estimates.get(i) for i, item in enumerate(plan.items) if isinstance(item, NetworkItem)}
     return {item: e for item, e in items.items() if e is not None}, measured, failures
+
+
+def _is_done(journal: Path, networks: Sequence[NetworkItem]) -> bool:
+    """Whether a journal is that of a session with these networks which was killed when it wrote its results."""
+    if not journal.exists():
+        return False
+    state = read_journal(journal)
+    return state.done and sorted(map(str, state.header.get("items", ()))) == sorted(item.id for item in networks)
 
 
 def _state_networks(networks: Sequence[Network], others: Sequence[NetworkItem]) -> dict[NetworkItem, Network]:

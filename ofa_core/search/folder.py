@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 from ofa_core.arch_columns import arch_of_row
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.calibration import Calibration
-from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows
+from ofa_core.csvrows import MAX_NUMBER, parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.measured_networks import read_networks
+from ofa_core.schema import Positive, structured
 from ofa_core.search.record import check_record
 from ofa_core.space import Space
 from ofa_core.space_record import space_of
@@ -151,24 +153,27 @@ def read_folder(folder: Path) -> SearchFolder:
     )
 
 
+@dataclass(frozen=True)
+class _CandidateRow:
+    arch: dict[str, Any]
+    latency_ms: Positive
+    low_ms: float | None
+    high_ms: float | None
+    top1: float
+
+
 def _candidates(path: Path, space: Space) -> tuple[Candidate, ...]:
-    raw = _read_json(path)
-    try:
-        candidates = tuple(
-            Candidate(
-                float(c["latency_ms"]),
-                None if c["low_ms"] is None else float(c["low_ms"]),
-                None if c["high_ms"] is None else float(c["high_ms"]),
-                float(c["top1"]),
-                str(arch_from_dict(c["arch"], space)),
-            )
-            for c in raw
-        )
-    except (KeyError, TypeError, ValueError, OfaError) as error:
-        raise FormatError(f"{path}: not a list of candidates: {type(error).__name__} {error}") from error
-    if not candidates:
+    rows = structured(_read_json(path), list[_CandidateRow], str(path))
+    if not rows:
         raise FormatError(f"{path}: no candidates; the winner and others are expected")
-    return candidates
+    try:
+        networks = [str(arch_from_dict(row.arch, space)) for row in rows]
+    except OfaError as error:
+        raise FormatError(f"{path}: {error}") from error
+    return tuple(
+        Candidate(row.latency_ms, row.low_ms, row.high_ms, row.top1, network)
+        for row, network in zip(rows, networks, strict=True)
+    )
 
 
 def _read_json(path: Path) -> Any:
@@ -176,7 +181,7 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}; a folder that ofa-search wrote is expected") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON: {error}") from error
 
 
@@ -187,12 +192,19 @@ def _number(row: Mapping[str, str], name: str, where: str) -> float:
     return value
 
 
+def _latency(row: Mapping[str, str], name: str, where: str) -> float:
+    value = _number(row, name, where)
+    if not value:
+        raise FormatError(f"{where}: {name} is 0; the latency of a network is above 0")
+    return value
+
+
 def _score(text: str, where: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= MAX_NUMBER:
         raise FormatError(f"{where}: top1 is {text[:40]!r}; a finite number is expected")
     return value
 
@@ -205,7 +217,7 @@ def _front(path: Path, space: Space) -> Front:
     latency, top1, networks = [], [], []
     for line, row in read_csv_rows(path, ("latency_ms", "top1", "ks", "e", "d", "r")):
         where = f"{path}, line {line}"
-        latency.append(_number(row, "latency_ms", where))
+        latency.append(_latency(row, "latency_ms", where))
         top1.append(_score(row["top1"], where))
         networks.append(_network(row, space, where))
     return Front(tuple(latency), tuple(top1), tuple(networks))
@@ -226,7 +238,7 @@ def _layers(path: Path) -> tuple[Layer, ...]:
         where = f"{path}, line {line}"
         n = {name: parse_int(row[name], name, where) for name in columns[1:]}
         stage, _, block = row["name"].partition(".")
-        searchable = stage.isdigit() and block.isdigit()
+        searchable = re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", row["name"]) is not None
         shape = f"{n['in_px']} px \u00d7 {n['in_c']} \u2192 {n['out_px']} px \u00d7 {n['out_c']}"
         if n["mid_c"]:
             shape += f", {n['mid_c']} inside, kernel {n['kernel_px']}{', SE' if n['se'] else ''}"
@@ -244,9 +256,8 @@ def _trials(path: Path, space: Space) -> tuple[Point, ...]:
     columns = ("winner", "predicted_ms", "latency_ms", "low_ms", "high_ms", "ks", "e", "d", "r")
     for line, row in read_csv_rows(path, columns):
         where = f"{path}, line {line}"
-        predicted, ms, low, high = (
-            _number(row, name, where) for name in ("predicted_ms", "latency_ms", "low_ms", "high_ms")
-        )
+        predicted, ms, high = (_latency(row, name, where) for name in ("predicted_ms", "latency_ms", "high_ms"))
+        low = _number(row, "low_ms", where)
         point = Point(predicted, ms, low, high, _network(row, space, where), row["winner"] == "1")
         if point.network not in slowest or high > (slowest[point.network].high_ms or 0):
             slowest[point.network] = point

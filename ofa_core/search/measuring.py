@@ -162,4 +162,4 @@ def _measure(
             items = [NetworkItem(task.space, arch) for arch in archs]
             found, _, _ = measure_again(task.latency.context, items, runner, settings, journal, progress=show)
             upper = [(item.arch, e.latency_ms, e.latency_ms * (1 + e.half_width)) for item, e in found.items()]
-    return [MeasuredNet(arch, ms, 2 * ms - high, high) for arch, ms, high in upper]
+    return [MeasuredNet(arch, ms, max(0.0, 2 * ms - high), high) for arch, ms, high in upper]

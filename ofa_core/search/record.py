@@ -2,112 +2,107 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ofa_core.calibration import Calibration
+from ofa_core.context import Context, check_context
 from ofa_core.errors import FormatError
+from ofa_core.schema import Count, NonNegative, Positive, PositiveCount, structured
 
 __all__ = ["check_record"]
 
-
-@dataclass(frozen=True, slots=True)
-class _Maybe:
-    """A shape, or null."""
-
-    shape: Any
+MAX_LOG_ERROR = 50.0  # of a leave-one-out error, whose exponential is finite
 
 
-# A type, a list of one shape, a dictionary of named shapes, or one of these or null. A float may be a whole number.
-_CONTEXT = {
-    **dict.fromkeys(("device", "backend", "backend_version", "cpus", "dtype", "graph_form", "statistic", "clock"), str),
-    "threads": int,
-    "batch_size": int,
-}
-_CALIBRATION = {
-    **dict.fromkeys(("scale", "per_block_ms", "per_mparam_ms", "raw_bias", "loo_mape", "spearman", "margin_90"), float),
-    "n_networks": int,
-    "loo_errors": [float],
-}
-_MEASURED = {
-    **dict.fromkeys(("latency_ms", "low_ms", "high_ms"), float),
-    "n_rounds": int,
-    "n_networks": int,
-    "converged": bool,
-}
-_LATENCY = {
-    "lut": str,
-    "label": str,
-    "note": str,
-    "calibrated": bool,
-    "n_filled": int,
-    "context": _Maybe(_CONTEXT),
-    "calibration": _Maybe(_CALIBRATION),
-    "correction": _Maybe(float),
-}
-_RECORD = {
-    "space": str,
-    "arch": {"ks": [int], "e": [int], "d": [int], "r": [int]},
-    **dict.fromkeys(("latency_ms", "top1", "limit_ms", "mmacs", "params_m", "seconds"), float),
-    "low_ms": _Maybe(float),
-    "high_ms": _Maybe(float),
-    "n_evaluated": int,
-    "seed": int,
-    "resolutions": [int],
-    "left_out_px": [int],
-    "measured": _Maybe(_MEASURED),
-    "confidence": _Maybe(float),
-    "limits": {},
-    "energy_mj": _Maybe(float),
-    "weights": _Maybe(str),
-    "latency": _LATENCY,
-    "accuracy": {"source": str, "label": str, "note": str, "percent": bool},
-    "versions": {},
-}
+@dataclass(frozen=True)
+class _Calibration(Calibration):
+    margin_90: Positive = 1.0
 
 
-def check_record(record: Any, where: str) -> None:
-    """Check that every field that a report shows is there and of its type.
+@dataclass(frozen=True)
+class _Latency:
+    lut: str
+    label: str
+    note: str
+    calibrated: bool
+    n_filled: Count
+    context: Context | None
+    calibration: _Calibration | None
+    correction: Positive | None
+
+
+@dataclass(frozen=True)
+class _Accuracy:
+    source: str
+    label: str
+    note: str
+    percent: bool
+
+
+@dataclass(frozen=True)
+class _Measured:
+    latency_ms: Positive
+    low_ms: float
+    high_ms: Positive
+    n_rounds: PositiveCount
+    n_networks: PositiveCount
+    converged: bool
+
+
+@dataclass(frozen=True)
+class _Arch:
+    ks: list[Count]
+    e: list[Count]
+    d: list[Count]
+    r: list[PositiveCount]
+
+
+@dataclass(frozen=True)
+class _Record:
+    space: str
+    arch: _Arch
+    latency_ms: Positive
+    low_ms: float | None
+    high_ms: float | None
+    top1: float
+    limit_ms: Positive
+    mmacs: Positive
+    params_m: Positive
+    seconds: NonNegative
+    n_evaluated: Count
+    seed: Count
+    resolutions: list[PositiveCount]
+    left_out_px: list[PositiveCount]
+    measured: _Measured | None
+    confidence: NonNegative | None
+    limits: dict[str, NonNegative]
+    energy_mj: NonNegative | None
+    weights: str | None
+    latency: _Latency
+    accuracy: _Accuracy
+    versions: dict[str, str]
+
+
+def check_record(values: Mapping[str, Any], where: str) -> None:
+    """Check that every field that a report shows is there, of its type, and a possible number.
 
     Args:
-        record: the parsed file.
+        values: the parsed file.
         where: its name, for the error.
 
     Raises:
         FormatError: naming the first field that is missing or wrong, and what it should be.
     """
-    _check(record, _RECORD, where)
-    if not record["arch"]["r"]:
+    record = structured(values, _Record, where)
+    if not record.arch.r:
         raise FormatError(f"{where}: arch.r is empty; one resolution is expected")
-    for name, value in record["limits"].items():
-        _check(value, float, f"{where}: limits.{name}")
-
-
-def _check(value: Any, shape: Any, where: str) -> None:
-    if isinstance(shape, _Maybe):
-        if value is not None:
-            _check(value, shape.shape, where)
-    elif isinstance(shape, dict):
-        if not isinstance(value, Mapping):
-            raise FormatError(f"{where} is {str(value)[:40]!r}; an object is expected")
-        for name, inner in shape.items():
-            if name not in value:
-                raise FormatError(f"{where} has no {name}")
-            _check(value[name], inner, f"{where}: {name}")
-    elif isinstance(shape, list):
-        if not isinstance(value, list):
-            raise FormatError(f"{where} is {str(value)[:40]!r}; a list is expected")
-        for item in value:
-            _check(item, shape[0], where)
-    elif not _is(value, shape):
-        name = {float: "a finite number", int: "a whole number", str: "text", bool: "true or false"}[shape]
-        raise FormatError(f"{where} is {str(value)[:40]!r}; {name} is expected")
-
-
-def _is(value: Any, kind: type) -> bool:
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
+    if record.latency.context is not None:
+        check_context(record.latency.context, f"{where}: latency.context")
+    calibration = record.latency.calibration
+    if calibration is not None and max(map(abs, calibration.loo_errors), default=0.0) > MAX_LOG_ERROR:
+        raise FormatError(f"{where}: latency.calibration.loo_errors has values above {MAX_LOG_ERROR:g}")
+    for name, bound in (("low_ms", record.low_ms), ("high_ms", record.high_ms)):
+        if (bound is None) != (record.low_ms is None):
+            raise FormatError(f"{where}: {name} is {bound}, but the other bound is not; both or none are expected")

@@ -165,3 +165,32 @@ def test_third_parties_add_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_scheme_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownTargetError, match="unknown scheme 'usb', known are"):
         open_device(Target("usb", "1"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'target = "adb:a\\u0000b"',
+        'work_dir = "/tmp/a\\u0000b"',
+        'python = "/usr/bin/python\\u001b[2J"',
+        'backend = "tf\\nlite"',
+        'backend = ""',
+        f'python = "{"x" * 300}"',
+        "threads = 99999999999999999999",
+        "threads = true",
+        "cpus = [1e999]",
+        "cpus = [-1]",
+        "deep = " + "[" * 5000 + "]" * 5000,
+    ],
+)
+def test_texts_that_name_nothing_are_refused(tmp_path: Path, line: str) -> None:
+    file = write(tmp_path, f"[local]\n{line}\n")
+    with pytest.raises(DeviceConfigError, match=r"devices.toml: ") as error:
+        read_aliases([file])
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
+
+
+def test_the_name_of_a_section_is_printable(tmp_path: Path) -> None:
+    with pytest.raises(DeviceConfigError, match=r"a section has the name 'a.nb'"):
+        read_aliases([write(tmp_path, '["a\\nb"]\ntarget = "fake"\n')])

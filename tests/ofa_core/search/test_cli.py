@@ -540,7 +540,7 @@ def test_a_folder_that_is_none_is_one_line(tmp_path: Path, call: Any) -> None:
     (tmp_path / "candidates.json").write_text("[]")
     code, _, err = call("report", tmp_path)
     assert code == 1
-    assert "search.json has no space" in err
+    assert "search.json: space is missing" in err
     (tmp_path / "search.json").write_text("{")
     assert call("report", tmp_path)[0] == 1
 

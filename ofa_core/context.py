@@ -1,0 +1,124 @@
+"""`Context`: what all measurements of one table have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+from ofa_core.csvrows import MAX_NUMBER
+from ofa_core.errors import FormatError, TableError
+
+__all__ = [
+    "CONTEXT_COLUMNS",
+    "MAX_TEXT",
+    "Context",
+    "check_context",
+    "parse_context",
+    "reference_ns_of",
+    "statistic_name",
+]
+
+MAX_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all measurements of one table have in common.
+
+    Attributes:
+        device: name of the device.
+        backend: runtime, such as `onnxruntime`.
+        backend_version: its version.
+        threads: threads of one inference.
+        cpus: cores that it was pinned to, such as `0` or `4-7`; empty if it was not.
+        dtype: type of weights and activations.
+        batch_size: images per inference; latency is for the whole batch.
+        graph_form: `fused` (HardSwish and HardSigmoid as single operators) or `literal` (as in the published code).
+        statistic: what `latency_ms` is of the samples (docs/adr).
+        clock: `wall` or `cpu`.
+    """
+
+    device: str = "unknown"
+    backend: str = "unknown"
+    backend_version: str = ""
+    threads: int = 1
+    cpus: str = ""
+    dtype: str = "float32"
+    batch_size: int = 1
+    graph_form: str = "fused"
+    statistic: str = "mean"
+    clock: str = "wall"
+
+    @property
+    def label(self) -> str:
+        """Device, backend, threads, and the batch unless it is 1, for people."""
+        batch = f", batch {self.batch_size}" if self.batch_size != 1 else ""
+        return f"{self.device} ({self.backend}, {self.threads} thread{'s' if self.threads > 1 else ''}{batch})"
+
+    def differences(self, other: Context) -> list[str]:
+        """The fields in which two contexts differ, as `field a != b`."""
+        mine, theirs = asdict(self), asdict(other)
+        return [f"{name} {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+
+
+CONTEXT_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Context))
+
+
+def statistic_name(ref_ns: float) -> str:
+    """The `statistic` column: the mean of clean runs at the machine speed at which the probe takes that long."""
+    return f"mean@{ref_ns / 1e3:.3f}us"
+
+
+def reference_ns_of(statistic: str) -> float:
+    """The probe's time in a `statistic` column.
+
+    Raises:
+        TableError: if the table was not measured by this profiler.
+    """
+    match = re.fullmatch(r"mean@(\d+\.\d+)us", statistic)
+    if not match or not 0 < float(match[1]) <= MAX_NUMBER:
+        raise TableError(
+            f"statistic {statistic!r} names no reference speed; only what ofa-profile measured can be measured again"
+        )
+    return float(match[1]) * 1e3
+
+
+def parse_context(row: Mapping[str, str], where: str) -> Context:
+    """The context columns of a row.
+
+    Raises:
+        FormatError: for a value of the wrong type.
+    """
+    try:
+        return _parsed(tuple(row[name] for name in CONTEXT_COLUMNS))
+    except FormatError as error:
+        raise FormatError(f"{where}: {error}") from error
+
+
+@lru_cache(maxsize=512)
+def _parsed(texts: tuple[str, ...]) -> Context:
+    """The same of the columns' texts, which all rows of a file share."""
+    values: dict[str, Any] = dict(zip(CONTEXT_COLUMNS, texts, strict=True))
+    for name, text in values.items():
+        if len(text) > MAX_TEXT or not text.isprintable():
+            raise FormatError(f"{name} is {text[:40]!r}; at most {MAX_TEXT} printable characters are expected")
+    if not re.fullmatch(r"|\d{1,5}([,-]\d{1,5})*", values["cpus"]):
+        raise FormatError(f"cpus is {values['cpus'][:40]!r}; cores such as 0,1 or 4-7 are expected")
+    for name in ("threads", "batch_size"):
+        text = values[name]
+        if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text)):
+            raise FormatError(f"{name} is {text[:40]!r}; a whole number >= 1 is expected")
+        values[name] = int(text)
+    return Context(**values)
+
+
+def check_context(context: Context, where: str) -> None:
+    """Check the texts of a context that was not read from a table.
+
+    Raises:
+        FormatError: as `parse_context`.
+    """
+    parse_context({name: str(value) for name, value in asdict(context).items()}, where)
