@@ -135,7 +135,7 @@ def parse_int(text: str, name: str, where: str) -> int:
 
 
 def parse_ms(text: str, name: str, where: str) -> float | None:
-    """A finite number >= 0 from a CSV field, None if the field is empty.
+    """A number from 0 to 10^12 from a CSV field, None if the field is empty.
 
     Raises:
         FormatError: if it is no number.

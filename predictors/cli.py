@@ -69,7 +69,7 @@ def predict(
         raise typer.BadParameter("choose one of --json and --csv", param_hint="--csv")
     paths = lut or default_luts()
     named = None if space is None else space_from(space)
-    nets = read_archs(arch, named, lambda: _covered_space(paths), resolution)
+    nets = read_archs(arch, named, lambda: _covered_space(paths, named=bool(lut)), resolution)
     if blocks and (nets.is_list or as_csv):
         raise typer.BadParameter("the layers of one architecture are shown, not in CSV", param_hint="--blocks")
     tables: list[TableAnswer] = []
@@ -100,14 +100,21 @@ def predict(
         typer.echo(json.dumps(answer)) if as_json else console.show_answer(answer, blocks=blocks)
 
 
-def _covered_space(paths: list[Path]) -> Space:
+def _covered_space(paths: list[Path], *, named: bool) -> Space:
     """The only space that the tables cover; a usage error where there is none or more."""
+    from ofa_core.errors import OfaError
     from ofa_core.spaces import SPACE_NAMES
     from predictors.loading import spaces_of
 
-    covered = tuple(dict.fromkeys(space for path in paths for space in spaces_of(path)))
+    covered: dict[Space, None] = {}
+    for path in paths:
+        try:
+            covered.update(dict.fromkeys(spaces_of(path)))
+        except OfaError:
+            if named:  # one that was found in ./luts is left out, with a message later
+                raise
     if len(covered) == 1:
-        return covered[0]
+        return next(iter(covered))
     names = ", ".join(space.name for space in covered) or ", ".join(SPACE_NAMES)
     which = f"the tables cover {names}" if covered else f"known spaces are {names}"
     raise typer.BadParameter(f"the architecture names no space; {which}", param_hint="--space")

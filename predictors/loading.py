@@ -21,9 +21,11 @@ __all__ = ["default_luts", "load_latency", "spaces_of"]
 
 
 def default_luts() -> list[Path]:
-    """The tables that are used where none is named: `./luts/*.csv`, but no hidden files and no `.networks.csv`."""
+    """The tables that are used where none is named: the files `./luts/*.csv`, but no hidden and no `.networks.csv`."""
     found = Path("luts").glob("*.csv")
-    return sorted(path for path in found if is_visible(path) and not path.name.endswith(".networks.csv"))
+    return sorted(
+        path for path in found if is_visible(path) and path.is_file() and not path.name.endswith(".networks.csv")
+    )
 
 
 def load_latency(

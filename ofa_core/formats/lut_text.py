@@ -6,12 +6,11 @@ a key that stands twice is seen.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ofa_core.csvrows import SEPARATORS
+from ofa_core.csvrows import MAX_NUMBER, SEPARATORS
 from ofa_core.errors import FormatError, TableError
 from ofa_core.formats.lut_keys import parse_key
 from ofa_core.measured_columns import unit_to_ms
@@ -76,8 +75,8 @@ def _number(text: str, what: str) -> float:
         value = float(text)
     except ValueError as error:
         raise FormatError(f"{what} is {text[:40]!r}; a number is expected") from error
-    if not (math.isfinite(value) and value >= 0):
-        raise TableError(f"{what} is {text[:40]!r}; a finite number >= 0 is expected")
+    if not 0 <= value <= MAX_NUMBER:
+        raise TableError(f"{what} is {text[:40]!r}; a number from 0 to {MAX_NUMBER:g} is expected")
     return value
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -452,3 +453,24 @@ def test_fit_top1(measured, space, capsys):
     assert "leave-one-out" in capsys.readouterr().out
     assert ofa_predict("a.json", "--lut", "acc.predictor") == 1
     assert "accuracy" in capsys.readouterr().err
+
+
+def test_files_in_luts_that_are_no_tables_do_not_fail_the_command(bench, capsys):
+    """What a killed command left, empty and damaged files, and what is no file, beside a sound table."""
+    sound = Path("luts/rig.csv").read_bytes()
+    Path("luts/.rig-abc123.csv").write_bytes(sound)
+    Path("luts/.ofa-tmp-abc123.csv").write_bytes(sound)
+    Path("luts/empty.csv").touch()
+    Path("luts/torn.csv").write_bytes(sound[: len(sound) // 2])
+    Path("luts/folder.csv").mkdir()
+    Path("luts/link.csv").symlink_to("nowhere")
+    os.mkfifo("luts/pipe.csv")
+    bare = {k: v for k, v in json.loads(Path("a.json").read_text()).items() if not k.startswith("space")}
+    Path("bare.json").write_text(json.dumps(bare))
+    for arch in ("a.json", "bare.json"):  # the space of the second one is that which the tables cover
+        assert ofa_predict(arch, "--json") == 0
+        captured = capsys.readouterr()
+        assert [row["lut"] for row in json.loads(captured.out)["predictions"]] == ["luts/rig.csv"]
+        assert "luts/empty.csv left out" in captured.err
+        assert "luts/torn.csv left out" in captured.err
+        assert "abc123" not in captured.err
