@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
 
@@ -197,6 +197,9 @@ class Space:
             5 + n_blocks specs for MobileNetV3-like spaces and one less where there is no `feature_mix`. A map of
             `n` pixels at stride `s` becomes ceil(n / s).
         """
+        return _blocks_of(self, arch)
+
+    def _walk(self, arch: Arch) -> tuple[BlockSpec, ...]:
         px = -(-arch.resolution_px // self.first_stride)
         base = self._mbconv(px, self.first_c, self.first_c, self.base_c, 3, 1, self.base_act, False)
         specs = [
@@ -244,13 +247,8 @@ class Space:
 
     def all_blocks(self, resolutions: Iterable[int] | None = None) -> tuple[BlockSpec, ...]:
         """Every different block of every member at these resolutions (default: all choices), in walk order."""
-        seen: dict[BlockSpec, None] = {}
-        for resolution_px in self.resolutions if resolutions is None else resolutions:
-            check_resolution(resolution_px)
-            for kernel in self.kernels:
-                for expand in self.expands:
-                    seen.update(dict.fromkeys(self.blocks(self.uniform(kernel, expand, None, resolution_px))))
-        return tuple(seen)
+        pixels = self.resolutions if resolutions is None else resolutions
+        return tuple(dict.fromkeys(block for px in pixels for block in _all_blocks_at(self, px)))
 
     def macs(self, arch: Arch) -> int:
         """Multiply-accumulates of one image."""
@@ -361,6 +359,21 @@ class Space:
 def is_resolution(px: int) -> bool:
     """True for an input size that networks of the family take."""
     return px % 4 == 0 and MIN_RESOLUTION_PX <= px <= MAX_RESOLUTION_PX
+
+
+@lru_cache(maxsize=4096)
+def _blocks_of(space: Space, arch: Arch) -> tuple[BlockSpec, ...]:
+    return space._walk(arch)  # noqa: SLF001
+
+
+@lru_cache(maxsize=256)
+def _all_blocks_at(space: Space, resolution_px: int) -> tuple[BlockSpec, ...]:
+    """Every different block of every member at one resolution, in walk order."""
+    check_resolution(resolution_px)
+    uniform = [
+        space.uniform(kernel, expand, None, resolution_px) for kernel in space.kernels for expand in space.expands
+    ]
+    return tuple(dict.fromkeys(block for arch in uniform for block in space.blocks(arch)))
 
 
 def check_resolution(resolution_px: int) -> None:
