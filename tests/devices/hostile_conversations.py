@@ -27,7 +27,9 @@ from typing import Any
 import hostile_server
 import paramiko
 
-from devices import sftp, ssh, ssh_channel, ssh_link
+from devices import adb, adb_client, process, sftp, ssh, ssh_channel, ssh_link
+from devices.adb import AdbDevice
+from devices.adb_client import list_phones
 from devices.device import DeviceError
 from devices.local import LocalDevice
 from devices.ssh import SshDevice
@@ -36,6 +38,10 @@ from profiler.replies import MAX_RUN_NS
 from profiler.runners import AgentRunner, Visit
 
 N_AT_ONCE = 6  # mostly they wait
+PHONE_FAULTS = (
+    "none: ", "devices: endless", "features: noise", "features: fails", "shell: endless", "shell: endless stderr",
+    "shell: group 1", "shell: path", "shell: garbage", "push: fails",
+)  # fmt: skip
 AGENT = Path(__file__).with_name("hostile_agent.py")
 
 
@@ -90,6 +96,40 @@ def host_conversation(host: Host, folder: Path, outcome: dict[str, Any]) -> None
         attempt(device.close, outcome)
 
 
+def phone_conversation(folder: Path, outcome: dict[str, Any]) -> None:
+    (folder / "phone").mkdir(exist_ok=True)
+    source = folder / "source"
+    source.write_bytes(b"x" * 5000)
+    attempt(list_phones, outcome)
+    device = attempt(
+        lambda: AdbDevice("X1", parent_dir=str(folder / "phone"), backoff_s=(0,), sleep=lambda _: None), outcome
+    )
+    if device is None:
+        return
+    try:
+        attempt(lambda: device.run(["echo", "x"], timeout_s=2), outcome)
+        channel = attempt(lambda: device.start(["cat"]), outcome)
+        if channel is not None:
+            attempt(lambda: channel.write_line("x"), outcome)
+            attempt(lambda: channel.read_line(1), outcome)
+            attempt(channel.kill, outcome)
+        attempt(lambda: device.push(source, "models/x"), outcome)
+        attempt(lambda: device.pull("models/x", folder / "back"), outcome)
+        attempt(device.facts, outcome)
+    finally:
+        attempt(device.close, outcome)
+
+
+def meet_phones(folder: Path) -> None:
+    """One phone after another, through the adb client of `hostile_adb.py`."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "adb").symlink_to(Path(__file__).with_name("hostile_adb.py"))
+    os.environ["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"
+    for fault in PHONE_FAULTS:
+        os.environ["HOSTILE_ADB"] = fault
+        told(f"phone {fault}", partial(phone_conversation, folder))
+
+
 def known_host(listener: hostile_server.Listener, home: Path) -> Host:
     (home / ".ssh").mkdir(mode=0o700, parents=True)
     key = paramiko.ECDSAKey.generate()
@@ -128,6 +168,10 @@ def be_impatient() -> None:
         assert hasattr(module, name)
         setattr(module, name, 1.5)
     ssh_link.CONNECT_TIMEOUT_S = 2.0
+    adb._START_S = adb._PUSH_S = 1.5
+    for function in (adb_client.adb, AdbDevice._adb):
+        function.__kwdefaults__["timeout_s"] = 1.5
+    process.MAX_OUTPUT_BYTES = 1 << 22
 
 
 def main() -> None:
@@ -159,6 +203,7 @@ def main() -> None:
             pool.submit(told, f"agent {seed}", partial(agent_conversation, seed, folder))
         for seed, (name, plan) in enumerate(plans(n_hosts)):
             pool.submit(meet, seed, name, plan)
+    meet_phones(folder)
     sys.stdout.write(json.dumps({"canary": canary.poll() is None}) + "\n")
     sys.stdout.flush()
     with contextlib.suppress(ProcessLookupError):

@@ -20,6 +20,7 @@ import pytest
 from devices.posix import kill_script
 
 N_AGENTS, N_HOSTS = 120, 80  # and two that are honest, which have to succeed
+N_PHONES = 10
 LONGEST_S = 60.0  # a bound against hanging, not a measure of speed
 NAMESPACES = [
     "unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
@@ -58,11 +59,12 @@ def test_each_conversation_ends_soon_in_a_result_or_a_clear_error(
     conversations: tuple[list[dict[str, Any]], Path],
 ) -> None:
     *outcomes, _ = conversations[0]
-    assert len(outcomes) == N_AGENTS + N_HOSTS + 2
+    assert len(outcomes) == N_AGENTS + N_HOSTS + N_PHONES + 2
     for outcome in outcomes:
         assert not outcome["faults"], (outcome["name"], outcome["faults"][0])
         assert outcome["seconds"] < LONGEST_S, outcome["name"]
     by_name = {outcome["name"]: outcome["errors"] for outcome in outcomes}
+    assert by_name["phone shell: path"] == ["X1: answers '/' when asked for the folder ofa-latency"]
     assert by_name["host honest"] == []
     assert by_name["host chatter"] == []
 
