@@ -14,12 +14,14 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
 from ofa_core.errors import OutputError
 
 __all__ = [
+    "append_whole",
     "atomic_path",
     "check_file",
     "check_folder",
@@ -127,6 +129,19 @@ def naming(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: {reason}{_remedy(path, error)}") from error
 
 
+def append_whole(file: FileIO, data: bytes) -> None:
+    """Write a whole line to an unbuffered file and get it onto the disk; where that fails, nothing of it stays."""
+    before = os.fstat(file.fileno()).st_size
+    try:
+        while data:
+            data = data[file.write(data) :]
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            file.truncate(before)
+        raise
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files in a folder whose writers are gone."""
     for entry in os.scandir(folder):
@@ -184,7 +199,7 @@ def _remedy(path: Path, error: OSError) -> str:
         return ""
     temporary = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  # nosec B108 # named, not written to
     if path.is_relative_to(temporary):
-        return f"; free some space in {temporary}, or set TMPDIR to another folder"
+        return f"; free some space in {temporary}, or choose another folder, by TMPDIR for temporary files"
     return "; free some space there, or choose another folder, and run the same command again"
 
 

@@ -8,14 +8,13 @@ content was taken over elsewhere: such a file gives way to one with another head
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from ofa_core.atomic import check_file, naming
+from ofa_core.atomic import append_whole, check_file, naming
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.space_record import SPACE_FIELDS, described_differences, space_of
 
@@ -130,17 +129,7 @@ def at_line(path: Path, number: int) -> Iterator[None]:
 
 
 def _put(file: FileIO, event: Mapping[str, Any]) -> None:
-    """Write a whole line and get it onto the disk; where that fails, nothing of it stays."""
-    data = json.dumps(event, separators=(",", ":")).encode() + b"\n"
-    before = os.fstat(file.fileno()).st_size
-    try:
-        while data:
-            data = data[file.write(data) :]
-        os.fsync(file.fileno())
-    except OSError:
-        with suppress(OSError):
-            file.truncate(before)
-        raise
+    append_whole(file, json.dumps(event, separators=(",", ":")).encode() + b"\n")
 
 
 def _parse(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:

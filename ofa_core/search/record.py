@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ofa_core.calibration import Calibration
@@ -98,6 +98,11 @@ def check_record(values: Mapping[str, Any], where: str) -> None:
     record = structured(values, _Record, where)
     if not record.arch.r:
         raise FormatError(f"{where}: arch.r is empty; one resolution is expected")
+    for part, shape in (("context", Context), ("calibration", _Calibration)):
+        given = values["latency"][part]
+        lacking = [field.name for field in fields(shape) if given is not None and field.name not in given]
+        if lacking:  # a report shows what the file says, and no defaults
+            raise FormatError(f"{where}: latency.{part}.{lacking[0]} is missing")
     if record.latency.context is not None:
         check_context(record.latency.context, f"{where}: latency.context")
     calibration = record.latency.calibration

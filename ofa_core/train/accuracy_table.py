@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_to_dict
-from ofa_core.atomic import write_text
+from ofa_core.atomic import append_whole, naming, write_text
 from ofa_core.errors import FormatError
 from ofa_core.space import Space
 from ofa_core.space_record import require_space, space_columns, space_of
@@ -114,15 +113,14 @@ def write_table(
         require_space(space_of(row), space, target)
     known = {_key(row) for row in rows}
     write_text(target, _csv(rows))  # without a torn last line
-    with target.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    with target.open("ab", buffering=0) as stream:
         for done, arch in enumerate(own, 1):
             row = row_of(space, arch, 0.0, 0)
             if _key(row) not in known:
                 top1, n_images = top1_of(arch)
-                writer.writerow(row_of(space, arch, top1, n_images))
-                stream.flush()
-                os.fsync(stream.fileno())
+                line = _csv([row_of(space, arch, top1, n_images)]).splitlines(keepends=True)[1]
+                with naming(target):
+                    append_whole(stream, line.encode())
             yield done, len(own)
 
 

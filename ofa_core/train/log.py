@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ofa_core.atomic import atomic_path, write_text
+from ofa_core.atomic import atomic_path, naming, write_text
 from ofa_core.train.loop import Step
 
 __all__ = ["COLUMNS", "Log", "open_log", "plot_log", "read_log", "write_phase"]
@@ -25,13 +25,14 @@ class Log:
     """
 
     def __init__(self, stream: Any, board: Any) -> None:
-        self._stream, self._board = stream, board
+        self._stream, self._board, self._path = stream, board, Path(stream.name)
         self._writer = csv.writer(stream, lineterminator="\n")
 
     def step(self, n_steps: int, step: Step) -> None:
         """Write one step."""
         row = (n_steps, step.phase, step.index, step.px, f"{step.lr:.8g}", f"{step.loss:.6f}", f"{step.top1:.4f}")
-        self._writer.writerow((*row, step.n_images))
+        with naming(self._path):
+            self._writer.writerow((*row, step.n_images))
         if self._board is not None:
             for name, value in (("loss", step.loss), ("top1", step.top1), ("lr", step.lr)):
                 self._board.add_scalar(f"train/{name}", value, n_steps)
@@ -43,7 +44,8 @@ class Log:
 
     def flush(self) -> None:
         """Put everything on disk."""
-        self._stream.flush()
+        with naming(self._path):
+            self._stream.flush()
         if self._board is not None:
             self._board.flush()
 
@@ -62,12 +64,14 @@ def open_log(folder: Path, n_steps: int, *, tensorboard: bool = True) -> Iterato
     lines = [",".join(COLUMNS), *(",".join(row[c] for c in COLUMNS) for row in kept)]
     write_text(path, "\n".join(lines) + "\n")
     board = _board(folder / "tensorboard", n_steps) if tensorboard else None
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        try:
-            yield Log(stream, board)
-        finally:
-            if board is not None:
-                board.close()
+    stream = path.open("a", newline="", encoding="utf-8")
+    try:
+        yield Log(stream, board)
+    finally:
+        if board is not None:
+            board.close()
+        with naming(path):
+            stream.close()
 
 
 def _board(folder: Path, n_steps: int) -> Any:

@@ -143,5 +143,5 @@ def test_a_full_disk_names_the_file_and_the_remedy(tmp_path: Path, full_disk, mo
     assert (tmp_path / "a.csv").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with full_disk(100), pytest.raises(OutputError, match=f"in {tmp_path}, or set TMPDIR"):
+    with full_disk(100), pytest.raises(OutputError, match=f"in {tmp_path}, or choose another folder, by TMPDIR"):
         write_text(tmp_path / "a.csv", 200 * "x")

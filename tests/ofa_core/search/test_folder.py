@@ -81,6 +81,19 @@ def test_no_field_of_the_record_may_be_anything(tmp_path: Path) -> None:
             assert len(str(error.value)) < 300
 
 
+def without(record: dict[str, Any], path: str) -> dict[str, Any]:
+    first, _, rest = path.partition(".")
+    if not rest:
+        return {name: value for name, value in record.items() if name != first}
+    return {**record, first: without(record[first], rest)}
+
+
+@pytest.mark.parametrize("path", [path for path in leaves(RECORD) if path != "schema" and "versions" not in path])
+def test_every_field_of_the_record_is_there(path: str) -> None:
+    with pytest.raises(FormatError, match=rf"search.json: {path} is missing"):
+        check_record(without(RECORD, path), "search.json")
+
+
 @pytest.mark.parametrize("path", LATENCIES)
 @pytest.mark.parametrize("value", [0, -1.0])
 def test_a_latency_is_above_zero(path: str, value: float) -> None:

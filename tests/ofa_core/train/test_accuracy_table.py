@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ofa_core.arch_json import arch_from_dict
-from ofa_core.errors import FormatError
+from ofa_core.errors import FormatError, OutputError
 from ofa_core.spaces import get_space, tiny
 from ofa_core.train.accuracy_table import COLUMNS, merge, planned_archs, read_rows, shard_path, write_table
 
@@ -87,3 +87,16 @@ def test_nothing_is_torch_here():
     code = "import sys, ofa_core.train.accuracy_table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert len(planned_archs(get_space("mbv3-w1.0"), 5, 0)) == 5
+
+
+def test_a_full_disk_names_the_table_and_keeps_its_whole_rows(tmp_path, full_disk):
+    space, path = tiny(), tmp_path / "a.csv"
+    archs = planned_archs(space, 20, 0)
+    table = write_table(path, space, archs, top1)
+    next(table)
+    with full_disk(path.stat().st_size + 20), pytest.raises(OutputError, match=r"a.csv: File too large; free some"):
+        next(table)
+    measured = []
+    assert list(write_table(path, space, archs, lambda arch: measured.append(arch) or top1(arch)))[-1] == (20, 20)
+    assert len(measured) == 19
+    assert len(set(keys(path))) == len(keys(path)) == 20

@@ -110,3 +110,14 @@ def test_a_damaged_cache_is_measured_anew(tmp_path, monkeypatch):
         file.write_text(text)
         remembered_plan(tiny().all_blocks((24,)), 4)
         assert set(json.loads(file.read_text()).values()) <= {"builtin", *FORMS}
+
+
+def test_a_full_disk_names_the_log(tmp_path, full_disk):
+    step = Step("p", 0, 24, 0.1, 1.0, 50.0, 10)
+    with open_log(tmp_path, 0, tensorboard=False) as log:
+        log.step(1, step)
+        log.flush()
+        size = (tmp_path / "log.csv").stat().st_size
+        log.step(2, step)
+        with full_disk(size), pytest.raises(OutputError, match=r"log.csv: File too large; free some space"):
+            log.flush()
