@@ -162,11 +162,12 @@ def test_killed_at_random_moments_a_command_goes_on(name: str, before: Path, tmp
             continue
         moments.append(round(moment, 2))
         print(f"{name}: seed {SEED}, killed after {moments} s")
-        n_before, n_now, now = len(kept.results), len(_kept(desk, case).results), _kept(desk, case)
-        assert now.results[:n_before] == kept.results, "results that were on the disk are gone"
-        assert n_now > n_before or now.visits[: len(kept.visits)] == kept.visits, (
-            "visits that were on the disk are gone"
-        )
+        now = _kept(desk, case)
+        assert now.results[: len(kept.results)] == kept.results, "results that were on the disk are gone"
+        ended = len(now.results) > len(kept.results) or len(now.rounds) > len(kept.rounds)
+        assert ended or now.visits[: len(kept.visits)] == kept.visits, "visits that were on the disk are gone"
+        is_written = (desk.work / "result" / "search.json").exists() and not now.rounds
+        assert is_written or now.rounds[: len(kept.rounds)] == kept.rounds, "rounds that were on the disk are gone"
         _check_lost(desk, case, n_replies)
         assert "Traceback" not in desk.stderr()
     assert desk.run(case.argv) in ENDED, desk.stderr()
@@ -187,23 +188,26 @@ class Kept:
     """What is on the disk.
 
     Attributes:
-        results: lines of finished sessions, or steps in the newest checkpoint.
+        results: measured networks, or steps in the newest checkpoint.
+        rounds: of a search.
         visits: of the session that is going on, by their times.
     """
 
     results: list[object]
+    rounds: list[object]
     visits: list[object]
 
 
 def _kept(desk: Desk, case: Case) -> Kept:
     if not case.journal:
         newest = max((p.name for p in (desk.work / "run").glob("run-*.pt")), default="run-0.pt")
-        return Kept(list(range(int(newest[4:-3]))), [])
-    lines: list[object] = []
-    for name in ("table.search.jsonl", "table.networks.csv"):
-        path = desk.work / name
-        lines += path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return Kept(lines, [visit["w"] for visit in visits(desk.work / case.journal)])
+        return Kept(list(range(int(newest[4:-3]))), [], [])
+    networks, rounds = (_lines(desk.work / name) for name in ("table.networks.csv", "table.search.jsonl"))
+    return Kept(networks, rounds, [visit["w"] for visit in visits(desk.work / case.journal)])
+
+
+def _lines(path: Path) -> list[object]:
+    return [*path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
 
 
 def _check_lost(desk: Desk, case: Case, n_replies: int) -> None:

@@ -12,6 +12,7 @@ refused. torch is needed once, to convert the `.pth` file to `.npz`.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -209,7 +210,7 @@ def _is_npz(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise FormatError(f"{path}: a damaged zip file; an accuracy predictor is expected") from error
     if sum(member.file_size for member in members) > MAX_FILE_BYTES:
         raise FormatError(f"{path}: unpacks to more than {MAX_FILE_BYTES} bytes")
@@ -227,8 +228,19 @@ def _read_npz(path: Path, space: Space | None) -> PublishedAccuracyPredictor:
             biases = [data[f"bias{i}"] for i in range(n_layers)]
             label = str(data["label"])
             own = space_of({name: str(data[name]) for name in SPACE_FIELDS if name in data.files})
+            if data["resolutions"].dtype.kind not in "iu":
+                raise FormatError(f"{path}: resolutions must be whole numbers")
             resolutions = tuple(int(px) for px in data["resolutions"])
-    except (KeyError, ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise FormatError(f"{path}: no accuracy predictor of ours: {str(error)[:200]!r}") from error
     _check_layers(weights, biases, path)
     if space is not None:

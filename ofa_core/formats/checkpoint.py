@@ -31,6 +31,7 @@ from ofa_core.formats.torch_files import first_nonfinite, read_torch, write_torc
 from ofa_core.nn.initial import bn_eps
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import N_FIXED, Supernet
+from ofa_core.schema import structured
 from ofa_core.space import Space
 from ofa_core.space_record import space_from_dict, space_to_dict
 
@@ -353,18 +354,38 @@ def _space_in(content: Any, source: str) -> Space:
     return space
 
 
+@dataclass(frozen=True)
+class _Arch:
+    depths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    expands: tuple[int, ...]
+    resolution_px: int
+
+
+@dataclass(frozen=True)
+class _Preprocessing:
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: str
+
+
+@dataclass(frozen=True)
+class _Content:
+    preprocessing: dict[str, Any]
+    arch: _Arch | None
+    state_dict: dict[str, Any]
+
+
 def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
     """The inverse of `checkpoint_dict`."""
     space = _space_in(content, source)
-    try:
-        preprocessing = Preprocessing.from_dict(content["preprocessing"])
-        given, state = content["arch"], content["state_dict"]
-        arch = None
-        if given is not None:
-            lists = {name: tuple(given[name]) for name in ("depths", "kernels", "expands")}
-            arch = Arch(**lists, resolution_px=given["resolution_px"])
-    except KeyError as error:
-        raise FormatError(f"{source}: {error} is missing") from error
+    checked = structured(content, _Content, source)
+    preprocessing = Preprocessing.from_dict(structured(checked.preprocessing, _Preprocessing, source).__dict__)
+    given, state = checked.arch, checked.state_dict
+    arch = None if given is None else Arch(**given.__dict__)
+    odd = [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]
+    if odd:
+        raise FormatError(f"{source}: {listed(odd)} in state_dict is no tensor")
     net: Supernet | SubNet
     if arch is None:
         net = Supernet(space)

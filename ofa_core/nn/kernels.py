@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ofa_core.blocks import BlockSpec
+from ofa_core.errors import FormatError
 
 __all__ = [
     "BUILTIN",
@@ -71,8 +72,20 @@ class KernelPlan:
 
     @classmethod
     def from_list(cls, rows: Iterable[Iterable[Any]]) -> KernelPlan:
-        """The inverse of `to_list`; a row without a form is from when "gemm" was the only one."""
-        return cls({(k, s, px): form[0] if form else "gemm" for k, s, px, *form in rows})
+        """The inverse of `to_list`; a row without a form is from when "gemm" was the only one.
+
+        Raises:
+            FormatError: for a row that is none.
+        """
+        forms = {}
+        for row in rows:
+            *shape, form = (*row, "gemm")[:4]
+            if len(shape) != 3 or not all(isinstance(n, int) for n in shape) or form not in FORMS:
+                raise FormatError(
+                    f"a kernel plan has the row {str(row)[:80]!r}; kernel, stride, pixels and form expected"
+                )
+            forms[shape[0], shape[1], shape[2]] = form
+        return cls(forms)
 
 
 BUILTIN = KernelPlan()

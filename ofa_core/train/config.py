@@ -202,11 +202,11 @@ def _plain(value: Any) -> Any:
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
     """The settings that differ, in words; one that is absent equals one that is not set."""
     found = []
-    for key in sorted(old.keys() | new.keys()):
+    for key in sorted(old.keys() | new.keys(), key=str):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             inner = differences(a, b, f"{prefix}{key}.")
             found += [inner] if inner else []
         elif a != b:
-            found.append(f"{prefix}{key}: {a!r} then, {b!r} now")
+            found.append(f"{prefix}{key}: {a!r:.60} then, {b!r:.60} now")
     return "; ".join(found)

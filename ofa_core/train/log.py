@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ofa_core.atomic import atomic_path, naming, write_text
+from ofa_core.errors import FormatError
 from ofa_core.train.loop import Step
 
 __all__ = ["COLUMNS", "Log", "open_log", "plot_log", "read_log", "write_phase"]
 
+PHASE_COLUMNS = ("phase", "which", "arch", "top1", "loss")
+_REMEDY = "move the file away to go on without it"
 COLUMNS = ("n_steps", "phase", "step", "px", "lr", "loss", "top1", "n_images")
 
 
@@ -83,19 +87,47 @@ def _board(folder: Path, n_steps: int) -> Any:
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """Complete rows of `log.csv`; a torn last line is dropped."""
+    """Complete rows of `log.csv`; a torn last line is dropped.
+
+    Raises:
+        FormatError: for a file that is no log, with the line.
+    """
+    rows = _complete_rows(path, COLUMNS)
+    for number, row in enumerate(rows, start=2):
+        try:
+            numbers = [int(row["n_steps"]), float(row["lr"]), float(row["loss"]), float(row["top1"])]
+        except ValueError:
+            numbers = [math.nan]
+        if not all(math.isfinite(value) for value in numbers):
+            raise FormatError(f"{path}, line {number}: not a row of numbers; {_REMEDY}")
+    return rows
+
+
+def _complete_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file of ours, without a torn last line."""
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines(), restkey="", restval=None)
+    rows = list(reader)
+    if reader.fieldnames is not None and tuple(reader.fieldnames) != tuple(columns):
+        raise FormatError(f"{path}: its first line is not {','.join(columns)}; {_REMEDY}")
+    for number, row in enumerate(rows, start=2):
+        if None in row.values() or "" in row:
+            raise FormatError(f"{path}, line {number}: not {len(columns)} fields; {_REMEDY}")
+    return rows
 
 
 def write_phase(path: Path, phase: str, which: str, arch: str, top1: float, loss: float) -> None:
-    """Add or replace the accuracy of a sub-net after a phase."""
-    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()[1:])) if path.exists() else []
+    """Add or replace the accuracy of a sub-net after a phase.
+
+    Raises:
+        FormatError: if the file is there and is another.
+    """
+    rows = [list(row.values()) for row in _complete_rows(path, PHASE_COLUMNS)]
     rows = [row for row in rows if row[:2] != [phase, which]]
     rows.append([phase, which, arch, f"{top1:.3f}", f"{loss:.5f}"])
-    lines = ["phase,which,arch,top1,loss", *(",".join(row) for row in rows)]
+    lines = [",".join(PHASE_COLUMNS), *(",".join(row) for row in rows)]
     write_text(path, "\n".join(lines) + "\n")
 
 

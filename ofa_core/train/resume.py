@@ -15,17 +15,50 @@ from ofa_core.nn.kernels import BUILTIN, KernelPlan
 from ofa_core.nn.mbconv import Classifier
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet, extract
+from ofa_core.schema import Count, PositiveCount
 from ofa_core.space import Space
-from ofa_core.train.config import Config, comparable, differences, without_rates
+from ofa_core.train.config import Config, build_phases, comparable, differences, without_rates
 from ofa_core.train.distributed import Process
 from ofa_core.train.divergence import DivergedError, check_finite
 from ofa_core.train.identity import DataIdentity, class_difference
 from ofa_core.train.plans import remembered_plan
 from ofa_core.train.state import load_latest, newest, save_state
 
-__all__ = ["RunFolder", "RunState", "begun", "diverged", "resumed", "save"]
+__all__ = ["RunFolder", "RunState", "begun", "diverged", "restore_optimizer", "resumed", "save"]
 
 Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    recipe: dict[str, Any]
+    run: dict[str, Any]
+    phase: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Images:
+    classes: list[str]
+    n_train: Count
+    n_val: Count
+    train_digest: str
+    val_digest: str
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The shape of a checkpoint. The inside of `net`, `plan`, `teacher` and `optimizer` is checked where it is used."""
+
+    config: _Settings
+    world: PositiveCount
+    net: dict[str, Any]
+    plan: list[list[Any]]
+    teacher: dict[str, Any] | None
+    optimizer: dict[str, Any] | None
+    phase_index: Count
+    step: Count
+    n_steps: Count
+    data: _Images | None = None  # version 0.1.0 wrote none
 
 
 @dataclass(frozen=True)
@@ -75,7 +108,7 @@ def resumed(folder: RunFolder, space: Space, warn: Warn) -> RunState | None:
     Raises:
         OfaError: if the settings, the images or the number of processes are others than those of the checkpoint.
     """
-    content = load_latest(folder.path, warn)
+    content = load_latest(folder.path, warn, _Content)
     if content is None:
         return None
     then, now = content["config"], comparable(folder.config)
@@ -86,7 +119,11 @@ def resumed(folder: RunFolder, space: Space, warn: Warn) -> RunState | None:
         )
     if content["world"] != folder.process.world:
         raise OfaError(f"{folder.path}: the run had {content['world']} processes, now there are {folder.process.world}")
-    net = cast(Supernet, checkpoint_from_dict(content["net"], str(folder.path)).net)
+    if content["phase_index"] > len(build_phases(folder.config, space)):
+        raise FormatError(f"{folder.path}: phase_index is {content['phase_index']}; the run has fewer phases")
+    net = checkpoint_from_dict(content["net"], str(folder.path)).net
+    if not isinstance(net, Supernet):
+        raise FormatError(f"{folder.path}: net is a sub-net; a supernet is expected")
     _check_data(folder, content.get("data"), net.space.n_classes)
     rates = differences(then, now)
     if rates:
@@ -99,6 +136,19 @@ def resumed(folder: RunFolder, space: Space, warn: Warn) -> RunState | None:
         load_published(teacher, content["teacher"], "teacher")
         teacher.requires_grad_(False)
     return RunState(net, teacher, content["phase_index"], content["step"], content["n_steps"], content["optimizer"])
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], source: Path) -> None:
+    """Give an optimizer the state of a checkpoint.
+
+    Raises:
+        FormatError: for a state that is not of such an optimizer.
+    """
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise FormatError(f"{source}: the state of the optimizer is damaged ({reason})") from error
 
 
 def _check_data(folder: RunFolder, then: dict[str, Any] | None, n_classes: int) -> None:

@@ -27,7 +27,7 @@ from ofa_core.train.loading import Loader, Unreadable, split_held_out
 from ofa_core.train.log import Log, open_log, plot_log, write_phase
 from ofa_core.train.loop import Step, make_optimizer, n_steps, train_phase
 from ofa_core.train.phases import Phase, restricted
-from ofa_core.train.resume import RunFolder, RunState, begun, diverged, resumed, save
+from ofa_core.train.resume import RunFolder, RunState, begun, diverged, restore_optimizer, resumed, save
 from ofa_core.train.sources import Source, open_sources
 from ofa_core.train.state import newest
 
@@ -220,7 +220,7 @@ def _run_phase(training: _Training, phase: Phase, index: int) -> None:
     loader = training.data.loader(config, phase, net.space, process)
     optimizer = make_optimizer(net, phase)
     if run.optimizer_state is not None:
-        optimizer.load_state_dict(run.optimizer_state)
+        restore_optimizer(optimizer, run.optimizer_state, training.folder.path)
         run.optimizer_state = None
     _, total = n_steps(phase, loader)
     training.events.start(phase, run.step, total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import pickle
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # whatever the name: the decoders of others are not reached
+# What numpy raises for an npz that is damaged, depending on where.
+_DAMAGE = (KeyError, ValueError, TypeError, EOFError, IndexError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 KINDS = ("imagefolder", "cifar10", "npz", "digits")
 
@@ -114,14 +116,18 @@ class NpzSource:
 
     def __init__(self, path: Path) -> None:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 self._data, self._offsets = file["data"], file["offsets"]
-                self.labels = file["labels"].astype(np.int64)
+                labels = file["labels"]
                 self.classes = tuple(map(str, file["classes"]))
-                self._names = file["names"] if "names" in file else np.arange(len(self.labels))
+                self._names = file["names"] if "names" in file else np.arange(labels.size)
                 self.imagenet1k_index = file.get("imagenet1k_index")
-        except (OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except (OSError, *_DAMAGE) as error:
             raise FormatError(f"{path}: no npz of images with data, offsets, labels, classes ({error})") from error
+        kinds = [array.dtype.kind for array in (self._data, self._offsets, labels)]
+        if kinds[0] != "u" or not set(kinds[1:]) <= set("iu") or self._data.ndim != 1 or labels.ndim != 1:
+            raise FormatError(f"{path}: data must be bytes in a row, offsets and labels whole numbers")
+        self.labels = labels.astype(np.int64)
         n, ends = len(self.labels), self._offsets.astype(np.int64)
         if ends.shape != (n + 1,) or len(self._names) != n or (np.diff(ends, prepend=0) < 0).any():
             raise FormatError(f"{path}: {ends.shape} offsets and {len(self._names)} names of {n} images")

@@ -9,6 +9,7 @@ from typing import Any
 
 from ofa_core.errors import FormatError, OutputError
 from ofa_core.formats.torch_files import read_torch, write_torch
+from ofa_core.schema import structured
 
 __all__ = ["SCHEMA", "load_latest", "newest", "save_state"]
 
@@ -48,8 +49,13 @@ def save_state(folder: Path, n_steps: int, content: dict[str, Any]) -> Path:
     return path
 
 
-def load_latest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
+def load_latest(folder: Path, warn: Callable[[str], None], shape: Any = dict[str, Any]) -> dict[str, Any] | None:
     """The newest readable checkpoint; a damaged one is named to `warn` and the one before is used.
+
+    Args:
+        folder: of the run.
+        warn: is told of a damaged one.
+        shape: what a checkpoint must hold, as `structured` takes it.
 
     Raises:
         FormatError: when there are checkpoints and none is readable.
@@ -57,14 +63,15 @@ def load_latest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | N
     files = _files(folder)
     for path in files:
         try:
-            content = read_torch(path)
+            content: dict[str, Any] = structured(read_torch(path), dict[str, Any], str(path))
+            if content.get("schema") == SCHEMA:
+                structured(content, shape, str(path))
+                return content
         except FormatError as error:
             reason = str(error).removeprefix(f"{path}: ")
             warn(f"{path}: damaged checkpoint, the one before it is used ({reason})")
             continue
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            raise FormatError(f"{path}: not a checkpoint of schema {SCHEMA}, which this version reads")
-        return content
+        raise FormatError(f"{path}: not a checkpoint of schema {SCHEMA}, which this version reads")
     if files:
         raise FormatError(f"{folder}: none of its {len(files)} checkpoints is readable")
     return None

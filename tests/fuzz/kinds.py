@@ -73,9 +73,10 @@ def _weights(name: str) -> Callable[[Path], None]:
     def read(folder: Path) -> None:
         import torch
 
+        from ofa_core.spaces import tiny
         from ofa_core.train.commands import load_weights
 
-        read = load_weights(folder / name, "tiny", "half", lambda: 10)
+        read = load_weights(folder / name, tiny(), "half", lambda: 10)
         read.space.blocks(read.arch or read.space.smallest())
         with torch.no_grad():
             _finite(*(float(p.abs().max()) for p in read.net.parameters()))
@@ -178,9 +179,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("candidates.json", "search/candidates.json", TREE, ((*VERIFY, "--candidates", "search/candidates.json"),),
          ("table.csv",), share=0.5),
     Kind("devices.toml", "devices.toml", TOML, (_devices,)),
-    *(Kind(f"training run: {name}", f"run/{name}", mutations, (resume_run,), RUN, share=0.1, resumes=True)
-      for name, mutations in (("run-0000000002.pt", (m.torch_of, m.zip_of, m.code_of)), ("log.csv", CELLS),
-                              ("phases.csv", CELLS))),
+    Kind("training run: run-*.pt", RUN[1], (m.torch_of, m.zip_of, m.code_of), (resume_run,), RUN, 0.1, resumes=True),
+    Kind("training run: log.csv", RUN[2], CELLS, (resume_run,), (RUN[0], RUN[3]), 0.1, resumes=True),
+    Kind("training run: phases.csv", RUN[3], CELLS, (resume_run,), (RUN[0], RUN[2]), 0.1, resumes=True),
     Kind("images .npz", "images.npz", (m.arrays_of,), (_images,), share=0.5),
     Kind("space TOML", "space.toml", TOML, (_space,)),
     Kind("recipe TOML", "recipe.toml", TOML, (_recipe,)),
@@ -188,11 +189,7 @@ KINDS: tuple[Kind, ...] = (
 
 
 # Kinds whose readers still have faults; each goes from this list with the commit that mends it.
-FAULTY = (
-    "measured latencies", ".predictor: table", ".predictor: network", ".predictor: transfer", ".predictor: accuracy",
-    "supernet.pt", "subnet.pt", "published.pth", "accuracy .npz", "journal", "search folder: candidates.json",
-    "training run: run-0000000002.pt", "training run: log.csv", "training run: phases.csv", "images .npz",
-)  # fmt: skip
+FAULTY: tuple[str, ...] = ()
 
 
 def files_of(kind: Kind, n_files: int) -> int:

@@ -120,7 +120,7 @@ def lines_of(data: bytes, rng: np.random.Generator) -> bytes:
 
 def toml_of(data: bytes, rng: np.random.Generator) -> bytes:
     """Change a TOML document and write it again."""
-    tree = _changed(tomllib.loads(data.decode()), rng)
+    tree = _changed(tomllib.loads(data.decode()), rng, (5, 50))
     text = "\n".join(f"{_toml(str(k))} = {_toml(v)}" for k, v in tree.items()) if isinstance(tree, dict) else "x"
     return text.encode(errors="surrogatepass")
 
@@ -282,13 +282,13 @@ def _places(tree: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from _places(value, (*at, key))
 
 
-def _changed(tree: Any, rng: np.random.Generator) -> Any:
+def _changed(tree: Any, rng: np.random.Generator, nested: tuple[int, ...] = (5, 50, 600)) -> Any:
     for _ in range(rng.integers(1, 3)):
         every = list(_places(tree))
         at = every[int(rng.integers(len(every)))]
         value = copy.deepcopy(NASTY_VALUES[int(rng.integers(len(NASTY_VALUES)))])
         if rng.random() < 0.1:
-            for _ in range(int(rng.choice([5, 50, 600]))):
+            for _ in range(int(rng.choice(nested))):
                 value = [value] if rng.random() < 0.5 else {"arch": value}
         if not at:
             if rng.random() < 0.8:
