@@ -20,10 +20,10 @@ import numpy as np
 from ofa_core.calibration import fit_calibration, spearman
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.space_record import space_of
+from profiler.campaign import journal_path
+from profiler.estimation import Clock, estimate, reference_probe_ns, samples_of
 from profiler.journal import JournalState, VisitRecord, read_journal
-from profiler.measurement import Clock, estimate, reference_probe_ns, samples_of
 from profiler.plan import BlockItem, NetworkItem
-from profiler.profiling import journal_path
 
 STATISTICS: dict[str, Callable[[list[int]], float]] = {
     "mean": lambda runs: float(np.mean(runs)),

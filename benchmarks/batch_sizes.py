@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ofa_core.table import LatencyTable
-from predictors.batches import EXPONENTS, at_batch, table_at_batch
+from predictors.batch_size import EXPONENTS, at_batch, table_at_batch
 
 
 def mape(predicted: np.ndarray, truth: np.ndarray) -> float:

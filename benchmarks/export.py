@@ -21,9 +21,9 @@ import numpy as np
 import onnxruntime
 
 from ofa_core.blocks import BlockSpec
+from ofa_core.export.onnx import arch_model, block_model
+from ofa_core.export.tflite import arch_tflite, block_tflite
 from ofa_core.spaces import get_space
-from profiler.export.to_onnx import arch_model, block_model
-from profiler.export.to_tflite import arch_tflite, block_tflite
 
 EXAMPLE = BlockSpec("mbconv", 28, 28, 40, 240, 40, 5, 1, "h_swish", True, True)
 

@@ -29,16 +29,16 @@ from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.spaces import mobilenet_v3
 from ofa_core.table import LatencyTable
 from predictors.accuracy import AccuracyPredictor
-from predictors.active import active_order
-from predictors.blocks import BlockPredictor
-from predictors.builtin import BuiltinAccuracy
-from predictors.design import d_optimal_rows, design_columns
+from predictors.block_latency import BlockPredictor
+from predictors.block_order import active_order
+from predictors.builtin_accuracy import BuiltinAccuracy
+from predictors.device_regime import follows_work
 from predictors.estimator import Floats
 from predictors.evaluation import macs_only
 from predictors.lut import LutPredictor
 from predictors.metrics import Metrics, choice_regret, kendall, mean_metrics, metrics_of
 from predictors.network import NetworkPredictor, fit_mixture
-from predictors.regime import follows_work
+from predictors.network_design import d_optimal_rows, design_columns
 from predictors.transfer import TransferPredictor
 
 SPLIT_SEED = 2026

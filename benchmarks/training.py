@@ -25,7 +25,7 @@ from ofa_core.nn.allocator import keep_freed_memory
 from ofa_core.nn.kernels import measure_plan
 from ofa_core.nn.supernet import Supernet, extract
 from ofa_core.spaces import mobilenet_v3
-from ofa_core.train.calibration import calibrate
+from ofa_core.train.bn_calibration import calibrate
 from ofa_core.train.loop import make_optimizer
 from ofa_core.train.phases import Phase
 

@@ -32,7 +32,8 @@ from devices.device import (
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.local import LocalChannel
-from devices.posix import (
+from devices.process import OutputTimeoutError
+from devices.remote_shell import (
     BACKOFF_S,
     MAX_PREFACE_BYTES,
     MISSING,
@@ -42,7 +43,6 @@ from devices.posix import (
     split_end_mark,
     started_group,
 )
-from devices.process import OutputTimeoutError
 from devices.session_folder import SessionFolder
 from devices.target import Target
 

@@ -7,7 +7,7 @@ from typing import NoReturn, Protocol
 
 from devices.device import ChannelClosedError, DeviceTimeoutError, DeviceUnreachableError
 from devices.local import LocalChannel
-from devices.posix import split_end_mark
+from devices.remote_shell import split_end_mark
 
 __all__ = ["AdbChannel"]
 

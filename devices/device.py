@@ -11,7 +11,8 @@
         ├── ChannelClosedError     a long-lived process closed its output: mostly because it died
         └── LineTooLongError       a line beyond the cap of a channel
 
-`profiler.runners.RunnerError` adds a branch. Each message is one line: what was wrong, the value, what would be right.
+`profiler.agent_runner.RunnerError` adds a branch. Each message is one line: what was
+wrong, the value, what would be right.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ from devices.device import (
     DeviceUnreachableError,
     checked_remote,
 )
-from devices.energy import METER_NAME
 from devices.facts import Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.fake_agent import FakeAgent, FakeRun, FakeTiming, Latency
+from devices.power_meter import METER_NAME
 from devices.target import Target
 
 __all__ = ["FakeDevice", "FakeRun", "FakeTiming", "Fault", "Latency", "open_target"]
@@ -268,7 +268,7 @@ class FakeChannel:
         self._lines.extend([line] if self.agent is None else self.agent.answer(line))
 
     def start_meter(self, now_s: float, *, exists: bool) -> None:
-        """Become a power meter; see `devices.energy`. Its counter starts again every few minutes."""
+        """Become a power meter; see `devices.power_meter`. Its counter starts again every few minutes."""
         self._lines.append("source rapl" if exists else "none it has no RAPL counters")
         self.next_reading_s = now_s if exists else None
 

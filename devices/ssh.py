@@ -31,11 +31,11 @@ from devices.device import (
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.known_hosts import PARAMIKO_ERRORS, error_text
-from devices.posix import BACKOFF_S, HOLD_WORK_DIR, MAKE_WORK_DIR, MISSING, command_line, kill_script, new_token
+from devices.remote_shell import BACKOFF_S, HOLD_WORK_DIR, MAKE_WORK_DIR, MISSING, command_line, kill_script, new_token
 from devices.sftp import QUIET_S, bounded, fetch, open_sftp, transfer_s
 from devices.ssh_channel import SshChannel
 from devices.ssh_config import Host, resolve
-from devices.ssh_link import NotWelcomeError, connect
+from devices.ssh_connect import NotWelcomeError, connect
 from devices.target import Target
 
 __all__ = ["SshDevice", "open_target"]

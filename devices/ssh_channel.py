@@ -18,8 +18,8 @@ from devices.device import (
     LineTooLongError,
 )
 from devices.known_hosts import PARAMIKO_ERRORS
-from devices.posix import MAX_PREFACE_BYTES, started_group
 from devices.process import MAX_OUTPUT_BYTES
+from devices.remote_shell import MAX_PREFACE_BYTES, started_group
 
 __all__ = ["SshChannel"]
 

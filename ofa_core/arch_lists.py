@@ -17,7 +17,7 @@ import numpy as np
 
 from ofa_core.arch_columns import ArchColumns
 from ofa_core.arch_json import ARCH_SCHEMA, RESOLUTION_FIELDS, arch_from_dict
-from ofa_core.csvrows import csv_rows, read_text
+from ofa_core.csv_fields import csv_rows, read_text
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.genomes import Genomes, encode_padded
 from ofa_core.literals import parse_value

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any
 
-from ofa_core.csvrows import MAX_NUMBER
+from ofa_core.csv_fields import MAX_NUMBER
 from ofa_core.errors import FormatError, TableError
 
 __all__ = [

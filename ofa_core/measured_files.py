@@ -19,7 +19,7 @@ from ofa_core.arch_columns import ArchColumns, arch_fields
 from ofa_core.arch_json import resolution_of
 from ofa_core.arch_lists import Record, encode_records, named_space
 from ofa_core.atomic import write_text
-from ofa_core.csvrows import csv_rows, parse_ms, read_text
+from ofa_core.csv_fields import csv_rows, parse_ms, read_text
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.genomes import Genomes
 from ofa_core.measured_columns import LATENCY, TOP1, Quantity, ValueColumn, find_column, recognised_column

@@ -13,7 +13,7 @@ from ofa_core.arch import Arch
 from ofa_core.arch_columns import ARCH_COLUMNS, arch_fields, arch_of_row
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
-from ofa_core.csvrows import parse_int, parse_ms, read_csv_rows, safe_cells
+from ofa_core.csv_fields import parse_int, parse_ms, read_csv_rows, safe_cells
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError
 from ofa_core.space import Space
 from ofa_core.space_record import space_columns, space_of

@@ -31,7 +31,7 @@ from ofa_core.context import (
     reference_ns_of,
     statistic_name,
 )
-from ofa_core.csvrows import MAX_NUMBER, parse_int, parse_ms, read_csv_rows, read_text, rows_as_dicts, safe_cells
+from ofa_core.csv_fields import MAX_NUMBER, parse_int, parse_ms, read_csv_rows, read_text, rows_as_dicts, safe_cells
 from ofa_core.dense import DenseTable
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError, TableError
 from ofa_core.space import Space

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from predictors.accuracy import AccuracyPredictor, MacsProxy, load_accuracy
-    from predictors.blocks import BlockPredictor
-    from predictors.builtin import BuiltinAccuracy
-    from predictors.design import select_d_optimal
+    from predictors.block_latency import BlockPredictor
+    from predictors.builtin_accuracy import BuiltinAccuracy
     from predictors.lut import LutPredictor, load_lut
     from predictors.network import NetworkPredictor
+    from predictors.network_design import select_d_optimal
     from predictors.transfer import TransferPredictor
 
 __all__ = [

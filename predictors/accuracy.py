@@ -290,7 +290,7 @@ def load_accuracy(spec: str | None, space: Space, column: str | None = None) -> 
         SpaceError: for a `.predictor` of another space.
     """
     if spec is None:
-        from predictors.builtin import BUILTIN_SPACE, BuiltinAccuracy
+        from predictors.builtin_accuracy import BUILTIN_SPACE, BuiltinAccuracy
 
         builtin = get_space(BUILTIN_SPACE)
         if space != builtin:

@@ -226,7 +226,7 @@ def batch(
 ) -> None:
     """Estimate a device's table at a batch size that was not measured, from its tables at others."""
     from ofa_core.formats.yaml_tables import read_table
-    from predictors.batches import table_at_batch
+    from predictors.batch_size import table_at_batch
 
     table, error = table_at_batch([read_table(path) for path in tables], batch_size)
     table.write(out)

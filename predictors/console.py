@@ -110,7 +110,7 @@ def write_json_lines(answers: Answers) -> None:
 
 def write_csv(answers: Answers) -> None:
     """Print a CSV row for each network and table."""
-    from ofa_core.csvrows import safe_cells
+    from ofa_core.csv_fields import safe_cells
     from predictors.answers import CSV_COLUMNS
 
     writer = csv.writer(sys.stdout, lineterminator="\n")

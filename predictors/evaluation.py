@@ -15,12 +15,12 @@ import numpy as np
 
 from ofa_core.errors import PredictorError
 from ofa_core.space import Genomes, Space
-from predictors.design import d_optimal_rows, design_columns
 from predictors.estimator import Estimator, Floats, as_targets, check_varied
 from predictors.features import physical
 from predictors.lut import LutPredictor
 from predictors.metrics import Metrics, mean_metrics, metrics_of
 from predictors.network import MIN_NETWORKS, NetworkPredictor, table_prior
+from predictors.network_design import d_optimal_rows, design_columns
 from predictors.transfer import TransferPredictor
 
 __all__ = ["EvaluationRow", "learning_curves", "macs_only", "priors_of", "repeatability"]

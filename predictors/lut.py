@@ -19,7 +19,7 @@ from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.calibration import MIN_NETWORKS, Calibration
 from ofa_core.dense import DenseTable
-from ofa_core.energy import EnergyModel, fit_energy, giga_sizes
+from ofa_core.energy_model import EnergyModel, fit_energy, giga_sizes
 from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
 from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, spaces_of
@@ -39,7 +39,7 @@ class LutPredictor(Estimator):
         space: the space of the architectures.
         calibration_terms: what whole networks may correct besides the scale: `per_block`, `per_mparam`, both or
             neither; None lets the leave-one-out error decide.
-        fill: supply blocks that the table lacks by regression over those it has (`predictors.blocks`).
+        fill: supply blocks that the table lacks by regression over those it has (`predictors.block_latency`).
 
     Attributes:
         table_: the table, supplied blocks included (status `filled`).
@@ -103,7 +103,7 @@ class LutPredictor(Estimator):
     def _supply(self, keys: Sequence[Key]) -> None:
         if not keys:
             return
-        from predictors.blocks import BlockPredictor
+        from predictors.block_latency import BlockPredictor
 
         if not hasattr(self, "_block_model_"):
             self._block_model_ = BlockPredictor().fit(self.table_)
@@ -197,7 +197,7 @@ class LutPredictor(Estimator):
         ]
 
     def energy_mj(self, archs: Archs) -> Floats:
-        """Energy above idle (`ofa_core.energy`).
+        """Energy above idle (`ofa_core.energy_model`).
 
         Args:
             archs: n `Arch` objects, OFA dicts, or genomes.

@@ -1,8 +1,8 @@
 """`NetworkPredictor`: latency of whole networks, learnt from whole networks, with or without a table as prior.
 
 A few dozen measured sub-nets are enough: see `docs/predictors.md` for figures. The model is a sum over physical
-quantities (`predictors.basis`), fitted for relative errors (`predictors.relative`) under several strengths of prior and
-averaged by their leave-one-out errors. A table's sum, or the predictions of other devices
+quantities (`predictors.network_basis`), fitted for relative errors (`predictors.robust_regression`) under several
+strengths of prior and averaged by their leave-one-out errors. A table's sum, or the predictions of other devices
 (`predictors.transfer`), enter as further non-negative columns, and then the physical quantities only correct them. With
 many networks boosted trees may correct what is not additive, if cross-validation says that they help.
 """
@@ -22,15 +22,15 @@ from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
 from ofa_core.space import Genomes, Space
 from ofa_core.table import Context, LatencyTable
-from predictors.basis import AdditiveModel, Basis
-from predictors.boost import ResidualTrees, fit_residual_trees
 from predictors.coverage import extrapolation_note, shared_choices
 from predictors.dense_cache import DenseCache
+from predictors.device_regime import Regime, follows_work, regime_of
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets, check_varied
 from predictors.intervals import ConformalErrors
 from predictors.lut import LutPredictor
-from predictors.regime import Regime, follows_work, regime_of
-from predictors.relative import average_weights, fit_relative
+from predictors.network_basis import AdditiveModel, Basis
+from predictors.residual_trees import ResidualTrees, fit_residual_trees
+from predictors.robust_regression import average_weights, fit_relative
 
 __all__ = ["MIN_NETWORKS", "Mixture", "NetworkPredictor", "fit_mixture"]
 
@@ -178,8 +178,8 @@ class NetworkPredictor(Estimator):
         """Learn from measured networks.
 
         Args:
-            archs: n networks, at least 5 different ones; about 30 that `predictors.design` chose make a good predictor.
-                One that stands there several times counts once, with the (geometric) mean.
+            archs: n networks, at least 5 different ones; about 30 that `predictors.network_design` chose make a good
+                predictor. One that stands there several times counts once, with the (geometric) mean.
             latency_ms: (n,) milliseconds per batch.
 
         Raises:

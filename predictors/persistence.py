@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ofa_core.atomic import write_bytes
 from ofa_core.calibration import Calibration
-from ofa_core.energy import EnergyModel
+from ofa_core.energy_model import EnergyModel
 from ofa_core.errors import FormatError, OfaError, PredictorError
 from ofa_core.npz import ZIP_DAMAGE, read_npz
 from ofa_core.schema import Count, NonNegative, Range, structured
@@ -27,15 +27,15 @@ from ofa_core.space import MAX_RESOLUTION_PX, Space
 from ofa_core.space_record import space_fields, space_of
 from ofa_core.table import Context, LatencyTable, check_context
 from predictors.accuracy import AccuracyPredictor, MacsProxy
-from predictors.basis import AdditiveModel
-from predictors.boost import ResidualTrees
-from predictors.builtin import BuiltinAccuracy
+from predictors.builtin_accuracy import BuiltinAccuracy
+from predictors.device_regime import Regime
 from predictors.estimator import Estimator, as_space
 from predictors.features import feature_names
 from predictors.intervals import ConformalErrors
 from predictors.lut import LutPredictor
 from predictors.network import Mixture, NetworkPredictor
-from predictors.regime import Regime
+from predictors.network_basis import AdditiveModel
+from predictors.residual_trees import ResidualTrees
 from predictors.saved_arrays import MAX_LOG_ERROR, Arrays, kernel_mean, perceptron, quadratic_form
 from predictors.transfer import TransferPredictor
 

@@ -1,6 +1,6 @@
 """Runs models through the official `benchmark_model`, which the user supplies: one process per visit.
 
-It fulfils `profiler.jobs.Runner` as far as that program can: it tells a summary, not single runs, so every run of a
+It fulfils `profiler.runner.Runner` as far as that program can: it tells a summary, not single runs, so every run of a
 visit gets the typical time (the median, where a result file is written; else the mean) and the first one its own; CPU
 time and context switches are unknown and zero. So a table takes several times as long as with an agent.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from devices.device import Completed, Device, DeviceProcessError, DeviceStorageError, DeviceTimeoutError
 from devices.session_folder import SessionFolder
 from profiler.benchmark_output import BenchmarkOutputError, BenchmarkSummary, parse_output, parse_result_file
-from profiler.jobs import AgentCrashedError, AgentTimeoutError, Hello, JobError, Result, RunnerError, Visit
+from profiler.runner import AgentCrashedError, AgentTimeoutError, Hello, JobError, Result, RunnerError, Visit
 
 __all__ = ["BACKEND", "BenchmarkRunner"]
 

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from ofa_core.arch import Arch
     from ofa_core.blocks import BlockSpec
     from ofa_core.space import Space
+    from profiler.campaign import Job
     from profiler.launch import Launch
-    from profiler.profiling import Job
 
 __all__ = ["app", "main"]
 
@@ -134,10 +134,10 @@ def profile(
 ) -> None:
     """Measure the building blocks of a space on a device and write the table."""
     from ofa_core.space_files import space_from
+    from profiler.campaign import Job
     from profiler.console import progress_rows
     from profiler.fleet import measure_all, stoppable
     from profiler.launch import Launch, default_backend, expand_targets
-    from profiler.profiling import Job
     from profiler.session import Settings
 
     the_space = space_from(space)
@@ -203,7 +203,7 @@ def _networks(
     """The sub-nets of `--nets`; the same ones for all devices, so that one device can teach about another."""
     import numpy as np
 
-    from predictors.design import select_d_optimal
+    from predictors.network_design import select_d_optimal
     from profiler.plan import reference_archs
 
     check_choice(select or "random", ("d-optimal", "random"), "--select")
@@ -223,9 +223,9 @@ def _networks(
 
 
 def _most_telling(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]:
-    """The first part of the blocks in the order of `predictors.active`."""
-    from predictors.active import active_order
-    from predictors.blocks import MIN_BLOCKS
+    """The first part of the blocks in the order of `predictors.block_order`."""
+    from predictors.block_latency import MIN_BLOCKS
+    from predictors.block_order import active_order
 
     return active_order(blocks)[: max(MIN_BLOCKS, math.ceil(share * len(blocks)))]
 
@@ -247,11 +247,11 @@ def _profile_one(
     from ofa_core.lock import only_one
     from ofa_core.measured_networks import networks_path
     from profiler import console
-    from profiler.clusters import choose_cpus
-    from profiler.energy import EnergyOptions
+    from profiler.campaign import journal_path
+    from profiler.campaign import profile as run_profile
+    from profiler.cpu_clusters import choose_cpus
+    from profiler.energy_session import EnergyOptions
     from profiler.launch import launch
-    from profiler.profiling import journal_path
-    from profiler.profiling import profile as run_profile
     from profiler.tuning import tuned
 
     name = f"{job.device}-{job.backend}{'-nets' if job.networks else ''}"

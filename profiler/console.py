@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from devices.facts import Conditions, quiet_report
-from ofa_core.energy import fit_energy
+from ofa_core.energy_model import fit_energy
 from ofa_core.measured_networks import calibration_of
 from ofa_core.table import LatencyTable
+from profiler.campaign import ProfileResult
 from profiler.compare import Comparison
-from profiler.measurement import N_DISCARDED
-from profiler.profiling import ProfileResult
+from profiler.estimation import N_DISCARDED
+from profiler.results import Measured
 from profiler.session import Progress
-from profiler.tables import Measured
 from profiler.verify import Verification
 
 if TYPE_CHECKING:

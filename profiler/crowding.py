@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from profiler.jobs import Hello
+from profiler.runner import Hello
 
 __all__ = ["crowding"]
 

@@ -14,7 +14,7 @@ __all__ = ["devices", "setup"]
 
 def devices() -> None:
     """List this machine, the phones that adb knows and the named devices: what they are, in which state."""
-    from profiler.listing import list_devices
+    from profiler.device_list import list_devices
 
     for line in list_devices():
         sys.stdout.write(f"{line}\n")
@@ -32,7 +32,7 @@ def setup(
 ) -> None:
     """Install a backend's runtime on a host, in a place of its own; fetch the official program for a phone."""
     from devices.target import Target, open_device
-    from profiler import provision
+    from profiler import setup as provision
 
     the_target = Target.parse(target)
     with open_device(the_target) as device:

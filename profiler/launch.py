@@ -18,7 +18,7 @@ from ofa_core.errors import OfaError
 if TYPE_CHECKING:
     from devices.adb_client import Phone
     from devices.device import Device
-    from profiler.jobs import Runner
+    from profiler.runner import Runner
 
 __all__ = ["Launch", "default_backend", "expand_targets", "launch", "target_of"]
 
@@ -67,7 +67,7 @@ def launch(target: Target, backend: str, options: Launch) -> tuple[Device, Runne
         OfaError: the options contradict each other.
         DeviceError: the device cannot be opened.
     """
-    from profiler.runners import AgentRunner
+    from profiler.agent_runner import AgentRunner
 
     if (backend == BENCHMARK_MODEL) != (options.benchmark_binary is not None):
         raise OfaError(f"backend {backend!r}: --benchmark-binary goes with backend {BENCHMARK_MODEL!r} and no other")

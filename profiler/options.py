@@ -78,7 +78,7 @@ def check_name(name: str) -> None:
 
 def check_cpus(cpus: str | None) -> None:
     """Refuse, as wrong usage, what names no cores."""
-    from profiler.clusters import parse_cpus
+    from profiler.cpu_clusters import parse_cpus
 
     if cpus is not None and cpus not in ("big", "little", "all"):
         try:

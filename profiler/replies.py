@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.jobs import Hello, Result
+from profiler.runner import Hello, Result
 
 __all__ = [
     "MAX_ERROR_CHARS",

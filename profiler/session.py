@@ -18,11 +18,11 @@ import numpy as np
 
 from devices.device import DeviceUnreachableError
 from ofa_core.errors import OfaError
-from profiler.jobs import JobError, Result, Runner, RunnerError, Visit
+from profiler.estimation import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
 from profiler.journal import Journal, VisitRecord, fail_event
-from profiler.measurement import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
-from profiler.models import ModelStore
+from profiler.model_files import ModelStore
 from profiler.plan import PROBE, PROBE_RUNS, BlockItem, Plan
+from profiler.runner import JobError, Result, Runner, RunnerError, Visit
 
 __all__ = ["HeatGuard", "Progress", "Session", "Settings"]
 

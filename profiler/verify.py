@@ -29,14 +29,14 @@ from ofa_core.errors import OfaError
 from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.table import Context, LatencyTable, reference_ns_of
-from profiler.clusters import parse_cpus
-from profiler.jobs import Runner
+from profiler.campaign import Job, measure_plan
+from profiler.cpu_clusters import parse_cpus
+from profiler.estimation import Clock, Estimate
 from profiler.journal import mark_done, read_journal
-from profiler.measurement import Clock, Estimate
 from profiler.plan import NetworkItem, make_plan
-from profiler.profiling import Job, measure_plan
+from profiler.results import Measured, network_of
+from profiler.runner import Runner
 from profiler.session import Progress, Settings
-from profiler.tables import Measured, network_of
 
 __all__ = [
     "N_STATE",

@@ -8,7 +8,7 @@ from pathlib import Path
 from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_from_dict, read_arch_dict
 from ofa_core.arch_lists import ArchList, read_arch_list
-from ofa_core.csvrows import read_text
+from ofa_core.csv_fields import read_text
 from ofa_core.errors import FormatError
 from ofa_core.formats.net_config import is_net_config, read_member
 from ofa_core.space import Space

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ofa_core.csvrows import MAX_NUMBER, SEPARATORS
+from ofa_core.csv_fields import MAX_NUMBER, SEPARATORS
 from ofa_core.errors import FormatError, TableError
 from ofa_core.formats.lut_keys import parse_key
 from ofa_core.measured_columns import unit_to_ms

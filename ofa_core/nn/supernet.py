@@ -97,7 +97,7 @@ def extract(net: Supernet, arch: Arch) -> SubNet:
 
     Returns:
         A network that shares no memory with `net`, in its mode (training or evaluation). Its batch norm statistics are
-        the supernet's leading ones and rarely fit: calibrate before use (`ofa_core.train.calibration`).
+        the supernet's leading ones and rarely fit: calibrate before use (`ofa_core.train.bn_calibration`).
     """
     net.space.validate(arch)
     blocks = net.space.blocks(arch)

@@ -274,9 +274,9 @@ def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Pat
 
 
 def _export(task: Task, result: SearchResult, out: Path, trained: Trained | None) -> None:
+    from ofa_core.export.onnx import GRAPH_FORMS, arch_model, write_onnx
+    from ofa_core.export.weights import from_folded
     from ofa_core.search.console import say
-    from profiler.export.to_onnx import GRAPH_FORMS, arch_model, write_onnx
-    from profiler.export.weights import from_folded
 
     context = task.latency.context
     form = next((f for f in GRAPH_FORMS if context and f == context.graph_form), GRAPH_FORMS[0])

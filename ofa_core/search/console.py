@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ofa_core.search.loop import Trial
+from ofa_core.search.closed_loop import Trial
 from ofa_core.search.run import SearchResult
 
 __all__ = ["answer_lines", "progress", "round_line", "say", "span"]

@@ -13,7 +13,7 @@ from typing import Any
 from ofa_core.arch_columns import arch_of_row
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.calibration import Calibration
-from ofa_core.csvrows import MAX_NUMBER, parse_int, parse_ms, read_csv_rows
+from ofa_core.csv_fields import MAX_NUMBER, parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.measured_networks import read_networks
 from ofa_core.schema import Positive, structured

@@ -17,8 +17,8 @@ from ofa_core.arch import Arch
 from ofa_core.errors import InfeasibleConstraintError, OfaError
 from ofa_core.jsonlines import set_aside
 from ofa_core.lock import only_one
+from ofa_core.search.closed_loop import LoopResult, close_loop
 from ofa_core.search.console import progress, round_line, say
-from ofa_core.search.loop import LoopResult, close_loop
 from ofa_core.search.problem import MeasuredNet
 from ofa_core.search.rounds import Rounds
 from ofa_core.search.steps import Searcher
@@ -26,9 +26,9 @@ from ofa_core.search.task import Task
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
 from predictors.lut import LutPredictor, filled_table, load_lut
-from profiler.jobs import Runner
 from profiler.launch import Launch, launch, target_of
 from profiler.plan import NetworkItem
+from profiler.runner import Runner
 from profiler.session import Progress, Settings
 from profiler.verify import N_STATE, again_path, measure_again, verify
 

@@ -26,8 +26,8 @@ from ofa_core.arch_columns import arch_fields
 from ofa_core.arch_json import arch_to_dict, write_arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
-from ofa_core.csvrows import safe_cells
-from ofa_core.search.loop import LoopResult, Trial
+from ofa_core.csv_fields import safe_cells
+from ofa_core.search.closed_loop import LoopResult, Trial
 from ofa_core.search.problem import Candidate
 from ofa_core.search.run import SearchResult
 from ofa_core.space import Space

@@ -22,7 +22,7 @@ from ofa_core.search.problem import (
     Objective,
     Problem,
 )
-from ofa_core.search.solve import Evaluator, SolveSettings, solve
+from ofa_core.search.solver import Evaluator, SolveSettings, solve
 from ofa_core.space import Genomes, Space
 
 __all__ = [

@@ -274,11 +274,11 @@ def export(
         wanted = None if arch is None else read_arch(arch, checkpoint.space, resolution)
         sub, member = commands.net_for(checkpoint, wanted, opened.evaluator)
     if out.suffix == ".onnx":
-        from profiler.export.to_onnx import arch_model, write_onnx
+        from ofa_core.export.onnx import arch_model, write_onnx
 
         write_onnx(arch_model(checkpoint.space, member, batch_size=batch_size, weights=_block_weights(sub)), out)
     elif out.suffix == ".tflite":
-        from profiler.export import to_tflite
+        from ofa_core.export import tflite as to_tflite
 
         content = to_tflite.arch_tflite(checkpoint.space, member, batch_size=batch_size, weights=_block_weights(sub))
         write_bytes(out, content)
@@ -324,8 +324,8 @@ def _opened(
 
 
 def _block_weights(sub: Any) -> Any:
+    from ofa_core.export.weights import from_folded
     from ofa_core.train.export import folded_layers
-    from profiler.export.weights import from_folded
 
     return from_folded(folded_layers(sub))
 

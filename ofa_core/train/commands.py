@@ -25,12 +25,12 @@ from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
 from ofa_core.space_record import require_space
 from ofa_core.train.accuracy_table import planned_archs, write_table
+from ofa_core.train.batches import Loader
 from ofa_core.train.config import Config, DataConfig, embedded
 from ofa_core.train.distributed import Process
 from ofa_core.train.evaluation import Accuracy, Evaluator, evaluate, standard_archs
 from ofa_core.train.identity import class_difference
 from ofa_core.train.images import IMAGENET
-from ofa_core.train.loading import Loader
 from ofa_core.train.run import Data, open_data
 from ofa_core.train.sources import Source
 

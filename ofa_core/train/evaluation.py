@@ -16,10 +16,10 @@ from ofa_core.formats.checkpoint import Preprocessing
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet, extract
 from ofa_core.space import Space
-from ofa_core.train.calibration import calibrate
+from ofa_core.train.batches import Batch, Loader, Unreadable, rng_for
+from ofa_core.train.bn_calibration import calibrate
 from ofa_core.train.distributed import ALONE, Process, sum_over_ranks
 from ofa_core.train.images import Augmentation
-from ofa_core.train.loading import Batch, Loader, Unreadable, rng_for
 from ofa_core.train.sources import Source
 
 __all__ = ["Accuracy", "Evaluator", "chance_top1", "evaluate", "is_chance", "standard_archs"]

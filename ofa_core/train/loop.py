@@ -21,9 +21,9 @@ from ofa_core.errors import OfaError
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
+from ofa_core.train.batches import Batch, Loader, rng_for
 from ofa_core.train.distributed import ALONE, Process, sum_over_ranks
 from ofa_core.train.divergence import LossWatch
-from ofa_core.train.loading import Batch, Loader, rng_for
 from ofa_core.train.losses import step_loss
 from ofa_core.train.phases import Phase, restricted
 

@@ -17,12 +17,12 @@ from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet, extract
 from ofa_core.schema import Count, PositiveCount
 from ofa_core.space import Space
+from ofa_core.train.checkpoints import load_latest, newest, save_state
 from ofa_core.train.config import Config, build_phases, comparable, differences, without_rates
 from ofa_core.train.distributed import Process
 from ofa_core.train.divergence import DivergedError, check_finite
 from ofa_core.train.identity import DataIdentity, class_difference
-from ofa_core.train.plans import remembered_plan
-from ofa_core.train.state import load_latest, newest, save_state
+from ofa_core.train.kernel_cache import remembered_plan
 
 __all__ = ["RunFolder", "RunState", "begun", "diverged", "restore_optimizer", "resumed", "save"]
 

@@ -18,18 +18,18 @@ from ofa_core.nn.mbconv import Classifier
 from ofa_core.nn.sorting import sort_channels
 from ofa_core.nn.supernet import Supernet, extract
 from ofa_core.space import Space
+from ofa_core.train.batches import Loader, Unreadable, split_held_out
+from ofa_core.train.checkpoints import newest
 from ofa_core.train.config import Config, build_phases, build_space
 from ofa_core.train.distributed import Process, any_rank, wrapped
 from ofa_core.train.divergence import DivergedError, check_finite
 from ofa_core.train.evaluation import Evaluator
 from ofa_core.train.identity import identity_of
-from ofa_core.train.loading import Loader, Unreadable, split_held_out
 from ofa_core.train.log import Log, open_log, plot_log, write_phase
 from ofa_core.train.loop import Step, make_optimizer, n_steps, train_phase
 from ofa_core.train.phases import Phase, restricted
 from ofa_core.train.resume import RunFolder, RunState, begun, diverged, restore_optimizer, resumed, save
 from ofa_core.train.sources import Source, open_sources
-from ofa_core.train.state import newest
 
 __all__ = ["SUPERNET_FILE", "Data", "Events", "StoppedError", "open_data", "recipe_of", "train_supernet"]
 

@@ -116,7 +116,7 @@ def describe_library(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NativeProgram:
-    """Puts the C agent and its runtime on a device; see `profiler.runners.AgentRunner`.
+    """Puts the C agent and its runtime on a device; see `profiler.agent_runner.AgentRunner`.
 
     Attributes:
         agent: the program; None builds it for the device's machine.

@@ -27,15 +27,16 @@ from typing import Any
 import hostile_server
 import paramiko
 
-from devices import adb, adb_client, process, sftp, ssh, ssh_channel, ssh_link
+from devices import adb, adb_client, process, sftp, ssh, ssh_channel
+from devices import ssh_connect as ssh_link
 from devices.adb import AdbDevice
 from devices.adb_client import list_phones
 from devices.device import DeviceError
 from devices.local import LocalDevice
 from devices.ssh import SshDevice
 from devices.ssh_config import Host, resolve
+from profiler.agent_runner import AgentRunner, Visit
 from profiler.replies import MAX_RUN_NS
-from profiler.runners import AgentRunner, Visit
 
 N_AT_ONCE = 6  # mostly they wait
 PHONE_FAULTS = (

@@ -21,10 +21,10 @@ from devices.device import (
     DeviceUnreachableError,
     UnknownTargetError,
 )
-from devices.posix import split_end_mark
+from devices.remote_shell import split_end_mark
 from devices.target import Target, open_device
+from profiler.device_list import list_devices
 from profiler.launch import expand_targets
-from profiler.listing import list_devices
 
 WORK = "/data/local/tmp/ofa-latency"
 MDNS = "adb-ZY22ABCD-Xy12Zz (2)._adb-tls-connect._tcp"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from devices.posix import kill_script
+from devices.remote_shell import kill_script
 
 N_AGENTS, N_HOSTS = 120, 80  # and two that are honest, which have to succeed
 N_PHONES = 10

@@ -11,7 +11,7 @@ import pytest
 from devices.device import HostKeyError
 from devices.known_hosts import read_known_hosts
 from devices.ssh_config import resolve
-from devices.ssh_link import connect
+from devices.ssh_connect import connect
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,11 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
+from profiler.agent_runner import AgentRunner, Visit
+from profiler.campaign import Job, journal_path, profile
 from profiler.journal import read_journal
 from profiler.native.build import NativeProgram, build_agent, library_for
 from profiler.plan import PROBE
-from profiler.profiling import Job, journal_path, profile
-from profiler.runners import AgentRunner, Visit
 from profiler.session import Progress, Settings
 
 pytestmark = pytest.mark.android
@@ -241,7 +241,7 @@ def arm_agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_aarch64_agent_on_a_phone_under_qemu(arm_phone, arm_agent: Path, tmp_path: Path) -> None:
     """Real ARM kernels, emulated: the protocol works and the numbers agree; the timings mean nothing."""
-    from profiler.export.to_tflite import block_tflite
+    from ofa_core.export.tflite import block_tflite
 
     phones, library = arm_phone
     with AdbDevice(phones.serial(1)) as device:

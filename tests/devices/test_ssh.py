@@ -25,10 +25,10 @@ from devices.device import (
     HostKeyError,
     UnknownTargetError,
 )
-from devices.posix import MISSING, command_line, kill_script, started_group
+from devices.remote_shell import MISSING, command_line, kill_script, started_group
 from devices.ssh import SshDevice
 from devices.ssh_config import parse_address, resolve
-from devices.ssh_link import connect
+from devices.ssh_connect import connect
 from devices.target import Target, open_device
 
 
@@ -393,9 +393,9 @@ def test_a_connection_cut_in_the_middle_costs_one_visit(sshd, tmp_path: Path) ->
 def test_a_host_that_went_away_and_came_back_later(sshd, tmp_path: Path) -> None:
     """The tool gives up, and run again goes on with the journal."""
     from ofa_core.spaces import tiny
+    from profiler.agent_runner import AgentRunner
+    from profiler.campaign import Job, journal_path, profile
     from profiler.journal import read_journal
-    from profiler.profiling import Job, journal_path, profile
-    from profiler.runners import AgentRunner
     from profiler.session import Settings
 
     out = tmp_path / "box.csv"

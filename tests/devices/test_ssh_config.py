@@ -13,7 +13,7 @@ import pytest
 
 from devices.device import DeviceUnreachableError, HostKeyError, UnknownTargetError
 from devices.ssh_config import Host, parse_address, resolve
-from devices.ssh_link import connect
+from devices.ssh_connect import connect
 from devices.target import open_device
 from profiler.launch import expand_targets
 

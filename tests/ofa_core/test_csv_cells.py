@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofa_core.csvrows import read_csv_rows, safe_cells
+from ofa_core.csv_fields import read_csv_rows, safe_cells
 from ofa_core.measured_networks import Network, read_networks, write_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import Context, Entry, LatencyTable

@@ -112,12 +112,12 @@ def test_recipes(space: Space) -> None:
 @pytest.mark.torch
 def test_networks(space: Space, tmp_path) -> None:
     torch = pytest.importorskip("torch", reason="needs torch")
+    from ofa_core.export.onnx import arch_model
+    from ofa_core.export.tflite import arch_tflite
     from ofa_core.formats.checkpoint import Preprocessing, read_checkpoint, write_checkpoint
     from ofa_core.formats.net_config import read_member, write_net_config
     from ofa_core.nn.sorting import sort_channels
     from ofa_core.nn.supernet import Supernet, extract
-    from profiler.export.to_onnx import arch_model
-    from profiler.export.to_tflite import arch_tflite
 
     net = Supernet(space, seed=1).eval()
     arch = space.sample(np.random.default_rng(2))

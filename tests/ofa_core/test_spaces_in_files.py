@@ -11,6 +11,7 @@ import pytest
 
 from ofa_core.arch_json import arch_from_dict, arch_to_dict, read_arch_dict, write_arch
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError, SpaceError
+from ofa_core.export.metadata import arch_metadata
 from ofa_core.measured_columns import LATENCY
 from ofa_core.measured_files import MeasuredFile
 from ofa_core.measured_networks import Network, read_networks, spaces_of, write_networks
@@ -20,7 +21,6 @@ from ofa_core.table import Context, Entry, LatencyTable
 from predictors.accuracy import AccuracyPredictor, MacsProxy, load_accuracy
 from predictors.loading import load_latency
 from predictors.persistence import load_predictor, save_predictor
-from profiler.export.metadata import arch_metadata
 from profiler.journal import Journal
 
 CIFAR = labelled(replace(tiny(), first_stride=1, n_classes=100))

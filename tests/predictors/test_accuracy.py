@@ -10,7 +10,7 @@ from ofa_core.arch_json import arch_to_dict
 from ofa_core.errors import FormatError, PredictorError
 from ofa_core.spaces import mobilenet_v3
 from predictors.accuracy import AccuracyPredictor, KernelMean, MacsProxy, load_accuracy
-from predictors.builtin import BuiltinAccuracy
+from predictors.builtin_accuracy import BuiltinAccuracy
 from predictors.quadratic import QuadraticForm, Spectrum, collapse, design, kernel_matrix, log_macs, unbend
 
 

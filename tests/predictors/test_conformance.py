@@ -15,7 +15,7 @@ from ofa_core.arch_json import arch_to_dict
 from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError, SpaceError
 from ofa_core.space import Space
 from predictors.accuracy import AccuracyPredictor, MacsProxy
-from predictors.builtin import BuiltinAccuracy
+from predictors.builtin_accuracy import BuiltinAccuracy
 from predictors.estimator import Estimator
 from predictors.features import physical
 from predictors.lut import LutPredictor

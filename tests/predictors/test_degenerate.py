@@ -12,7 +12,7 @@ from ofa_core.calibration import fit_calibration
 from ofa_core.errors import OfaError, PredictorError, TableError
 from ofa_core.space import Genomes, Space
 from predictors.accuracy import AccuracyPredictor
-from predictors.blocks import BlockPredictor
+from predictors.block_latency import BlockPredictor
 from predictors.coverage import shared_choices
 from predictors.evaluation import learning_curves
 from predictors.network import NetworkPredictor

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from predictors.intervals import ConformalErrors
 from predictors.metrics import choice_regret, kendall, mean_metrics, metrics_of
-from predictors.relative import average_weights, fit_relative
+from predictors.robust_regression import average_weights, fit_relative
 
 
 @given(st.integers(0, 10_000), st.sampled_from([40, 100, 300]), st.sampled_from([0.8, 0.9]))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from ofa_core.errors import PredictorError
-from predictors.basis import Basis
-from predictors.boost import fit_residual_trees
-from predictors.design import d_optimal_rows, design_columns, select_d_optimal
+from predictors.device_regime import follows_work
 from predictors.features import feature_names, physical
 from predictors.network import NetworkPredictor
-from predictors.regime import follows_work
+from predictors.network_basis import Basis
+from predictors.network_design import d_optimal_rows, design_columns, select_d_optimal
+from predictors.residual_trees import fit_residual_trees
 from predictors.transfer import TransferPredictor, as_source
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from ofa_core.blocks import BlockSpec
 from ofa_core.spaces import tiny
-from profiler.profiling import Job
+from profiler.campaign import Job
 from profiler.session import Settings
 
 OVERHEAD_MS = 0.002

@@ -20,7 +20,7 @@ import profiler.agent
 from profiler.agent.backends import BACKENDS, open_backend
 from profiler.agent.protocol import PROTOCOL, Agent, serve
 from profiler.agent.timing import timed_loop
-from profiler.packing import build_pyz
+from profiler.agent_zip import build_pyz
 
 SOURCES = sorted(Path(profiler.agent.__path__[0]).rglob("*.py"))
 # Runtimes that a backend's module may import, and what they stand on.

@@ -12,7 +12,7 @@ import pytest
 from devices.device import DeviceStorageError
 from devices.local import LocalDevice
 from profiler.benchmark_runner import BACKEND, BenchmarkRunner
-from profiler.jobs import AgentCrashedError, AgentTimeoutError, JobError, RunnerError, Visit
+from profiler.runner import AgentCrashedError, AgentTimeoutError, JobError, RunnerError, Visit
 
 # The "model" is a number of microseconds, or a fault.
 PROGRAM = """#!{python}
@@ -122,7 +122,7 @@ def test_programs_that_are_something_else(device: LocalDevice, tmp_path: Path) -
 
 def test_a_table_of_three_blocks(device: LocalDevice, tmp_path: Path) -> None:
     from ofa_core.spaces import tiny
-    from profiler.profiling import Job, profile
+    from profiler.campaign import Job, profile
     from profiler.session import Settings
 
     path = program(tmp_path)

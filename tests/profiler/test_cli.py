@@ -19,9 +19,9 @@ from ofa_core.spaces import tiny
 from ofa_core.table import Context, Entry, LatencyTable
 from predictors.cli import app as predict
 from predictors.lut import load_lut
+from profiler.campaign import journal_path
 from profiler.cli import main, parse_resolutions
 from profiler.journal import read_journal
-from profiler.profiling import journal_path
 
 TINY = ["--space", "tiny", "--resolutions", "28,32", "--processes", "3"]
 
@@ -279,7 +279,7 @@ def test_bad_input_is_one_clear_line(
 
 
 def test_devices_lists_this_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("profiler.listing.list_phones", list)
+    monkeypatch.setattr("profiler.device_list.list_phones", list)
     assert call("devices", monkeypatch=monkeypatch) == 0
     out = capsys.readouterr().out
     assert out.startswith("local: ")

@@ -9,9 +9,9 @@ import numpy as np
 from synthetic import make_job
 
 from devices.fake import FakeDevice, FakeRun
+from profiler.agent_runner import AgentRunner
+from profiler.campaign import profile
 from profiler.console import show_profile
-from profiler.profiling import profile
-from profiler.runners import AgentRunner
 from profiler.session import Settings
 
 LAUNCH_MS = 0.2  # of any model, however small: what a GPU at batch 1 takes to be asked

@@ -13,10 +13,10 @@ from devices.facts import Conditions
 from devices.fake import FakeDevice
 from profiler import cooling as cooling_module
 from profiler import session
+from profiler.agent_runner import AgentRunner
+from profiler.campaign import journal_path, profile
 from profiler.cooling import Cooling
 from profiler.journal import read_journal
-from profiler.profiling import journal_path, profile
-from profiler.runners import AgentRunner
 from profiler.session import Progress
 
 COOL = Conditions(thermal_status=0)

@@ -17,13 +17,13 @@ from devices.fake import FakeDevice, FakeRun
 from ofa_core.errors import OfaError
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
+from profiler.agent_runner import AgentRunner
+from profiler.campaign import profile
 from profiler.crowding import crowding
-from profiler.jobs import Hello
 from profiler.journal import Journal
-from profiler.models import ModelStore
+from profiler.model_files import ModelStore
 from profiler.plan import make_plan
-from profiler.profiling import profile
-from profiler.runners import AgentRunner
+from profiler.runner import Hello
 from profiler.session import Session, Settings
 from profiler.verify import verify
 

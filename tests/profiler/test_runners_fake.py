@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from devices.device import DeviceError, DeviceStorageError, DeviceUnreachableError
 from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from devices.fake_agent import FakeAgent
-from profiler.runners import (
+from profiler.agent_runner import (
     AgentCrashedError,
     AgentProtocolError,
     AgentRunner,

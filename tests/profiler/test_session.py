@@ -16,11 +16,11 @@ from ofa_core.errors import ContextMismatchError, FormatError
 from ofa_core.measured_networks import calibration_of, networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
+from profiler.agent_runner import AgentRunner
+from profiler.campaign import ProfileResult, journal_path, profile
 from profiler.journal import Journal, read_journal
-from profiler.models import ModelStore
+from profiler.model_files import ModelStore
 from profiler.plan import PROBE, BlockItem, NetworkItem, make_plan, reference_archs
-from profiler.profiling import ProfileResult, journal_path, profile
-from profiler.runners import AgentRunner
 from profiler.session import Progress, Session, Settings
 
 

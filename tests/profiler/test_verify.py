@@ -17,11 +17,11 @@ from ofa_core.errors import ContextMismatchError, MissingBlockError, OutputError
 from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.spaces import mobilenet_v3, tiny
 from ofa_core.table import LatencyTable
+from profiler.agent_runner import AgentRunner
+from profiler.campaign import profile
 from profiler.console import show_verification
 from profiler.journal import read_journal
 from profiler.plan import reference_archs
-from profiler.profiling import profile
-from profiler.runners import AgentRunner
 from profiler.session import Progress, Settings
 from profiler.verify import N_STATE, Verification, again_path, load_calibration, verify
 

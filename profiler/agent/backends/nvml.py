@@ -101,7 +101,7 @@ def gpu_state(nvml: Any, index: int) -> dict[str, Any]:
 
 
 def energy_lines(backend: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
-    """Yield the lines of a power meter (`devices/energy.py`) for a backend's GPU, one a second, for ever."""
+    """Yield the lines of a power meter (`devices/power_meter.py`) for a backend's GPU, one a second, for ever."""
     nvml = open_nvml()
     if nvml is None:
         yield "none NVML cannot be used there: pip install nvidia-ml-py, for the interpreter that runs the agent"

@@ -1,6 +1,6 @@
 """The torch backends: eager modules on the CPU, CUDA graphs (or eager calls, a backend of its own) on an NVIDIA GPU.
 
-A model file lists operations (`profiler/export/to_ops.py`); the modules are built here with weights of ordinary size,
+A model file lists operations (`ofa_core/export/ops.py`); the modules are built here with weights of ordinary size,
 batch normalisation folded away. Precision is in the backend's name: `fp16` is half precision throughout (weights,
 input, output), and the others are true fp32, with TF32 off. `nhwc` stands for torch's channels_last layout, `eager` for
 plain calls instead of graphs, and a number, `torch-cuda:1`, for one of several GPUs.

@@ -191,8 +191,8 @@ def test_bad_preprocessing(values):
 def test_a_real_imagenet_checkpoint_has_its_accuracy(reference_data):
     """2133 of 3925 photos (54.34 %), published accuracy of this file under its own preprocessing."""
     from ofa_core.formats.checkpoint import read_specialised
+    from ofa_core.train.batches import Loader
     from ofa_core.train.evaluation import evaluate
-    from ofa_core.train.loading import Loader
     from ofa_core.train.sources import NpzSource
 
     stem = reference_data / "proxyless-w0.3-r176_imagenet"

@@ -15,7 +15,7 @@ from ofa_core.formats.checkpoint import load_published, to_published  # noqa: E4
 from ofa_core.nn.sorting import sort_channels  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import get_space  # noqa: E402
-from ofa_core.train.calibration import calibrate  # noqa: E402
+from ofa_core.train.bn_calibration import calibrate  # noqa: E402
 
 _PATH = Path(__file__).parents[3] / "benchmarks" / "published_code.py"
 _SPEC = importlib.util.spec_from_file_location("published_code", _PATH)

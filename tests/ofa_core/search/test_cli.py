@@ -18,14 +18,14 @@ import pytest
 
 from ofa_core.arch_json import arch_from_dict, arch_to_dict, read_arch_dict
 from ofa_core.cli_app import run_app
-from ofa_core.energy import giga_sizes
+from ofa_core.energy_model import giga_sizes
 from ofa_core.formats.yaml_tables import write_ofa_yaml
 from ofa_core.measured_networks import Network, networks_path, read_networks, write_networks
 from ofa_core.search.cli import main
 from ofa_core.space import Space
 from ofa_core.spaces import proxyless
 from ofa_core.table import Context, Entry, LatencyTable
-from predictors.active import active_order
+from predictors.block_order import active_order
 from predictors.lut import LutPredictor
 from predictors.network import NetworkPredictor
 from predictors.persistence import load_predictor, save_predictor

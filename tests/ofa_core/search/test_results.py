@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ofa_core.arch_json import arch_from_dict, read_arch_dict
-from ofa_core.search.loop import CorrectedLatency, LoopResult, Trial
+from ofa_core.search.closed_loop import CorrectedLatency, LoopResult, Trial
 from ofa_core.search.problem import MeasuredNet
 from ofa_core.search.results import summary, write_results
 from ofa_core.search.run import search

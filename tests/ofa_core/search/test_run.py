@@ -13,7 +13,7 @@ from ofa_core.errors import InfeasibleConstraintError, OfaError
 from ofa_core.search.evolution import EvolutionSettings
 from ofa_core.search.problem import Constraint, block_quantity
 from ofa_core.search.run import choose_resolutions, fill_front, search
-from ofa_core.search.solve import SolveSettings
+from ofa_core.search.solver import SolveSettings
 from ofa_core.spaces import get_space, mobilenet_v3
 
 QUICK = SolveSettings(

@@ -12,11 +12,11 @@ import torch
 from ofa_core.formats.checkpoint import Preprocessing
 from ofa_core.nn.supernet import Supernet, extract
 from ofa_core.spaces import tiny
-from ofa_core.train.calibration import calibrate
+from ofa_core.train.batches import Batch, Loader
+from ofa_core.train.bn_calibration import calibrate
 from ofa_core.train.distributed import Process, process_group, wrapped
 from ofa_core.train.evaluation import evaluate
 from ofa_core.train.images import Augmentation
-from ofa_core.train.loading import Batch, Loader
 from ofa_core.train.loop import archs_of_step, make_optimizer, train_phase, train_step
 from ofa_core.train.phases import Phase
 from ofa_core.train.sources import open_sources

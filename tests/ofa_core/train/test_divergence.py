@@ -23,16 +23,16 @@ from ofa_core.formats.checkpoint import (  # noqa: E402
 from ofa_core.formats.torch_files import write_torch  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
+from ofa_core.train.batches import Loader  # noqa: E402
+from ofa_core.train.checkpoints import newest  # noqa: E402
 from ofa_core.train.cli import app  # noqa: E402
 from ofa_core.train.config import embedded  # noqa: E402
 from ofa_core.train.distributed import ALONE  # noqa: E402
 from ofa_core.train.divergence import DivergedError, LossWatch, check_finite  # noqa: E402
 from ofa_core.train.identity import identity_of  # noqa: E402
-from ofa_core.train.loading import Loader  # noqa: E402
 from ofa_core.train.loop import make_optimizer, train_phase  # noqa: E402
 from ofa_core.train.phases import Phase  # noqa: E402
 from ofa_core.train.resume import RunFolder, RunState, save  # noqa: E402
-from ofa_core.train.state import newest  # noqa: E402
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
 _TOML = """

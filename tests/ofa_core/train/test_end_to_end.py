@@ -21,9 +21,9 @@ from ofa_core.spaces import tiny  # noqa: E402
 from ofa_core.train import cli as train  # noqa: E402
 from ofa_core.train.images import normalise, resize_for_evaluation  # noqa: E402
 from ofa_core.train.sources import open_sources  # noqa: E402
+from profiler import campaign as profiling  # noqa: E402
 from profiler import cli as profile  # noqa: E402
-from profiler import profiling  # noqa: E402
-from profiler.models import ModelStore  # noqa: E402
+from profiler.model_files import ModelStore  # noqa: E402
 from profiler.plan import Item, NetworkItem  # noqa: E402
 
 SPACE = tiny()

@@ -9,13 +9,13 @@ torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
 from ofa_core.cli_app import run_app  # noqa: E402
+from ofa_core.export.layers import layers  # noqa: E402
 from ofa_core.formats.checkpoint import Preprocessing, write_checkpoint  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import get_space, tiny  # noqa: E402
-from ofa_core.train.calibration import calibrate  # noqa: E402
+from ofa_core.train.bn_calibration import calibrate  # noqa: E402
 from ofa_core.train.cli import app  # noqa: E402
 from ofa_core.train.export import folded_layers  # noqa: E402
-from profiler.export.layers import layers  # noqa: E402
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
 

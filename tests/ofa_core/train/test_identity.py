@@ -18,6 +18,7 @@ from ofa_core.formats.checkpoint import Preprocessing, read_checkpoint, write_ch
 from ofa_core.formats.torch_files import write_torch  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
+from ofa_core.train.checkpoints import load_latest, newest, save_state  # noqa: E402
 from ofa_core.train.cli import app  # noqa: E402
 from ofa_core.train.config import Config, DataConfig, RunConfig, SpaceConfig  # noqa: E402
 from ofa_core.train.distributed import ALONE  # noqa: E402
@@ -25,7 +26,6 @@ from ofa_core.train.identity import class_difference, source_digest  # noqa: E40
 from ofa_core.train.phases import Phase  # noqa: E402
 from ofa_core.train.run import Events, StoppedError, open_data, train_supernet  # noqa: E402
 from ofa_core.train.sources import open_sources  # noqa: E402
-from ofa_core.train.state import load_latest, newest, save_state  # noqa: E402
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
 CLASSES = ("ant", "bee", "cat")

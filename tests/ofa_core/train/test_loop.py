@@ -13,8 +13,8 @@ pytestmark = pytest.mark.torch
 from ofa_core.formats.checkpoint import Preprocessing  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
+from ofa_core.train.batches import Batch, Loader  # noqa: E402
 from ofa_core.train.images import Augmentation  # noqa: E402
-from ofa_core.train.loading import Batch, Loader  # noqa: E402
 from ofa_core.train.loop import archs_of_step, learning_rate, make_optimizer, n_steps, train_phase, train_step  # noqa: E402
 from ofa_core.train.losses import soft_cross_entropy, step_loss  # noqa: E402
 from ofa_core.train.phases import Phase, restricted  # noqa: E402

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 from ofa_core.formats.checkpoint import read_checkpoint  # noqa: E402
-from ofa_core.train.state import load_latest  # noqa: E402
+from ofa_core.train.checkpoints import load_latest  # noqa: E402
 
 _MAIN = "import sys; from ofa_core.train.cli import main; sys.exit(main())"
 _TOML = """

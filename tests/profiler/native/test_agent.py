@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
-from profiler.export.to_tflite import block_tflite
+from ofa_core.export.tflite import block_tflite
+from profiler.agent_runner import AgentCrashedError, AgentRunner, JobError, Visit
 from profiler.native.build import NativeProgram, agent_for, build_agent, describe_library, library_for, source_path
 from profiler.plan import PROBE
-from profiler.runners import AgentCrashedError, AgentRunner, JobError, Visit
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="the C agent's tests need ai-edge-litert")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from devices.energy import MeterError, average, parse_reading
 from devices.local import LocalDevice
+from devices.power_meter import MeterError, average, parse_reading
 from profiler.agent.backends.nvml import energy_lines
-from profiler.energy import EnergyOptions, open_meter
+from profiler.energy_session import EnergyOptions, open_meter
 
 PYNVML = """
 import time

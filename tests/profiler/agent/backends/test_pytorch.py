@@ -14,14 +14,14 @@ import pytest
 
 from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
+from ofa_core.export.onnx import block_model
+from ofa_core.export.ops import arch_ops, block_ops
+from ofa_core.export.weights import random_weights
 from ofa_core.spaces import tiny
 from profiler.agent.backends.nvml import gpu_state, throttle_reasons
-from profiler.export.to_onnx import block_model
-from profiler.export.to_ops import arch_ops, block_ops
-from profiler.export.weights import random_weights
-from profiler.models import BACKENDS
+from profiler.agent_runner import AgentRunner, JobError, Visit
+from profiler.model_files import BACKENDS
 from profiler.plan import PROBE
-from profiler.runners import AgentRunner, JobError, Visit
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

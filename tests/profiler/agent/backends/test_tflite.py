@@ -13,10 +13,10 @@ import pytest
 
 from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
+from ofa_core.export.tflite import block_tflite
 from profiler.agent.backends import open_backend
 from profiler.agent.backends.tflite import RUNTIMES, TfliteBackend
-from profiler.export.to_tflite import block_tflite
-from profiler.runners import AgentRunner, JobError, Visit
+from profiler.agent_runner import AgentRunner, JobError, Visit
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")
 
@@ -143,7 +143,7 @@ def test_the_old_runtime_is_told_by_its_own_name(tmp_path, model_path):
 
 def test_the_old_runtime_makes_a_table(tmp_path):
     from ofa_core.spaces import tiny
-    from profiler.profiling import Job, profile
+    from profiler.campaign import Job, profile
     from profiler.session import Settings
 
     python = os.environ.get("OFA_TFLITE_RUNTIME_PYTHON")

@@ -14,12 +14,12 @@ import pytest
 
 from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
+from ofa_core.export.tflite import arch_tflite, block_tflite
 from ofa_core.spaces import SPACE_NAMES, get_space, tiny
-from profiler.export.to_tflite import arch_tflite, block_tflite
+from profiler.agent_runner import AgentRunner, JobError, Visit
+from profiler.campaign import Job, profile
 from profiler.native.build import NativeProgram, agent_for, library_for
 from profiler.plan import PROBE
-from profiler.profiling import Job, profile
-from profiler.runners import AgentRunner, JobError, Visit
 from profiler.session import Settings
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")

@@ -1,0 +1,164 @@
+"""What a block is made of, once for all writers.
+
+`layers` lists the weighted layers of a `BlockSpec`; `emit_block` is the one place that knows how they are wired
+(squeeze-and-excite gate, shortcut, pooling). A writer is a `Graph`: five verbs that append to a file of its format.
+Batch normalisation does not occur: it is folded into the weights of the convolution before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from ofa_core.blocks import Act, BlockSpec
+from ofa_core.errors import OfaError
+
+if TYPE_CHECKING:
+    from ofa_core.export.weights import BlockWeights, LayerWeights
+
+__all__ = ["Graph", "Layer", "LayerAct", "Role", "check_batch_size", "emit_block", "emit_blocks", "layers"]
+
+Role = Literal["expand", "depthwise", "se_reduce", "se_expand", "project", "conv", "linear"]
+LayerAct = Literal[Act, "h_sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One weighted layer of a block; its activation follows it.
+
+    Attributes:
+        role: its place in the block, and its name in a file.
+        in_c: input channels.
+        out_c: output channels.
+        kernel_px: side of the kernel; padding is `kernel_px // 2` on every side, as in the published networks.
+        stride: stride of the kernel.
+        act: activation; `h_sigmoid` closes a squeeze-and-excite gate.
+    """
+
+    role: Role
+    in_c: int
+    out_c: int
+    kernel_px: int = 1
+    stride: int = 1
+    act: LayerAct = "none"
+
+    @property
+    def groups(self) -> int:
+        """Groups of the convolution: one per channel in a depth-wise one."""
+        return self.in_c if self.role == "depthwise" else 1
+
+    @property
+    def fan_in(self) -> int:
+        """Products summed into one output value."""
+        return self.in_c // self.groups * self.kernel_px**2
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """(out, in / groups, k, k), or (out, in) of a linear layer: torch's order."""
+        if self.role == "linear":
+            return (self.out_c, self.in_c)
+        return (self.out_c, self.in_c // self.groups, self.kernel_px, self.kernel_px)
+
+    def out_px(self, in_px: int) -> int:
+        """Height and width after this layer of a map of `in_px`."""
+        return (in_px + 2 * (self.kernel_px // 2) - self.kernel_px) // self.stride + 1
+
+
+def layers(block: BlockSpec) -> tuple[Layer, ...]:
+    """The weighted layers of `block` in the order in which data passes them; empty for `avg_pool`."""
+    mid_c, act = block.mid_c, block.act
+    match block.op:
+        case "mbconv":
+            expand = [Layer("expand", block.in_c, mid_c, act=act)] if block.expands else []
+            se = [
+                Layer("se_reduce", mid_c, block.se_c, act="relu"),
+                Layer("se_expand", block.se_c, mid_c, act="h_sigmoid"),
+            ]
+            return (
+                *expand,
+                Layer("depthwise", mid_c, mid_c, block.kernel_px, block.stride, act),
+                *(se if block.se else []),
+                Layer("project", mid_c, block.out_c),
+            )
+        case "avg_pool":
+            return ()
+        case "classifier":
+            return (Layer("linear", block.in_c, block.out_c, act=act),)
+        case _:
+            return (Layer("conv", block.in_c, block.out_c, block.kernel_px, block.stride, act),)
+
+
+Value = TypeVar("Value")
+
+
+class Graph(Protocol[Value]):
+    """A file being written: each verb appends operators and returns the value that they compute."""
+
+    def conv(self, x: Value, layer: Layer, weights: LayerWeights) -> Value:
+        """Convolution with bias, then the layer's activation."""
+        ...
+
+    def linear(self, x: Value, layer: Layer, weights: LayerWeights) -> Value:
+        """Flatten one-pixel maps, multiply, add the bias, then the layer's activation."""
+        ...
+
+    def pool(self, x: Value) -> Value:
+        """Global average pooling that keeps two one-pixel axes."""
+        ...
+
+    def multiply(self, x: Value, gate: Value) -> Value:
+        """A map times one factor per channel."""
+        ...
+
+    def add(self, x: Value, y: Value) -> Value:
+        """The sum of two maps of one shape."""
+        ...
+
+
+def emit_block(graph: Graph[Value], block: BlockSpec, weights: BlockWeights, x: Value) -> Value:
+    """Append `block` to `graph`.
+
+    Args:
+        graph: the file being written.
+        block: what to append.
+        weights: its tensors, as many as `layers(block)`.
+        x: input of the block.
+
+    Returns:
+        Output of the block.
+
+    Raises:
+        OfaError: if `block.out_px` is not what its kernel, padding and stride make of `block.in_px`.
+    """
+    if block.op == "avg_pool":
+        return graph.pool(x)
+    entry = gated = x
+    px = block.in_px
+    for layer, tensors in zip(layers(block), weights.layers, strict=True):
+        if layer.role == "se_reduce":
+            gated, x = x, graph.pool(x)
+        x = (graph.linear if layer.role == "linear" else graph.conv)(x, layer, tensors)
+        if layer.role == "se_expand":
+            x = graph.multiply(gated, x)
+        px = layer.out_px(px)
+    if px != block.out_px:
+        raise OfaError(f"{block.label()} says it makes {block.out_px} px, its kernel and stride make {px} px")
+    return graph.add(entry, x) if block.shortcut else x
+
+
+def emit_blocks(graph: Graph[Value], blocks: Sequence[BlockSpec], weights: Sequence[BlockWeights], x: Value) -> Value:
+    """Append `blocks` one after another, each fed with the one before it; return the last one's output."""
+    for block, tensors in zip(blocks, weights, strict=True):
+        x = emit_block(graph, block, tensors, x)
+    return x
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse a batch that holds no image.
+
+    Raises:
+        OfaError: below 1.
+    """
+    if batch_size < 1:
+        raise OfaError(f"batch size {batch_size}: it must be at least 1")

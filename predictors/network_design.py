@@ -1,0 +1,78 @@
+"""Which networks to measure: D-optimal designs over physical quantities.
+
+Each next network is the one whose latency the ones before it leave most uncertain. It is taken from a few random
+candidates, not from all: the very extremes of a space are also its noisiest networks, and a design of nothing else
+depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.arch import Arch
+from ofa_core.space import Genomes, Space
+from predictors.estimator import Floats
+from predictors.network_basis import Basis
+
+__all__ = ["d_optimal_rows", "design_columns", "select_d_optimal"]
+
+CANDIDATES_EACH = 12
+PRECISION = (0.01, 1.0, 1.0)
+
+
+def d_optimal_rows(X: Floats, n: int, precision: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Choose rows of a pool.
+
+    Args:
+        X: (m, p) columns, each row divided by its expected latency.
+        n: how many to choose, at most m.
+        precision: (p,) of the prior on the coefficients, in units of one row's noise.
+        rng: source of randomness.
+
+    Returns:
+        (n,) row numbers, the most informative first; any first part of them is a design too.
+    """
+    covariance = np.diag(1.0 / precision)
+    free = np.ones(len(X), dtype=bool)
+    chosen = []
+    for _ in range(min(n, len(X))):
+        pool = np.flatnonzero(free)
+        some = rng.choice(pool, size=min(CANDIDATES_EACH, len(pool)), replace=False)
+        variance = np.einsum("ij,jk,ik->i", X[some], covariance, X[some])
+        row = int(some[int(np.argmax(variance))])
+        free[row] = False
+        chosen.append(row)
+        direction = covariance @ X[row]
+        covariance -= np.outer(direction, direction) / (1.0 + X[row] @ direction)
+    return np.asarray(chosen, dtype=np.int64)
+
+
+def design_columns(space: Space, genomes: Genomes) -> tuple[Floats, Floats]:
+    """(m, p) columns for `d_optimal_rows` and (p,) precision: each network relative to its mean physical size."""
+    basis = Basis.of(space, genomes)
+    columns = basis.columns(genomes)
+    size = columns[:, : basis.n_totals].mean(axis=1)
+    return columns / size[:, None], basis.precision(*PRECISION)
+
+
+def select_d_optimal(
+    space: Space, n: int, rng: np.random.Generator, resolutions: Sequence[int] | None = None, *, pool: int = 3000
+) -> list[Arch]:
+    """Choose n different networks to measure.
+
+    Args:
+        space: the space.
+        n: how many; about 30 make a good `NetworkPredictor`.
+        rng: source of randomness.
+        resolutions: input sizes to choose from (default: all of the space).
+        pool: random candidates to choose among.
+
+    Returns:
+        n architectures, the most informative first.
+    """
+    genomes = np.unique(space.sample_genomes(max(pool, 10 * n), rng, resolutions), axis=0)
+    columns, precision = design_columns(space, genomes)
+    return space.decode(genomes[d_optimal_rows(columns, n, precision, rng)])

@@ -1,0 +1,239 @@
+"""The loop on a synthetic device: slower than predicted, noisy, different from network to network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ofa_core.arch import Arch
+from ofa_core.errors import ContextMismatchError, FormatError, InfeasibleConstraintError
+from ofa_core.search.closed_loop import CorrectedLatency, LoopResult, close_loop
+from ofa_core.search.evolution import EvolutionSettings
+from ofa_core.search.problem import LatencyPredictor, MeasuredNet
+from ofa_core.search.rounds import Rounds
+from ofa_core.search.run import SearchResult, search
+from ofa_core.search.solver import SolveSettings
+from ofa_core.spaces import mobilenet_v3
+
+QUICK = SolveSettings(
+    n_islands=1, evolution=EvolutionSettings(population=60, generations=6), n_descents=3, n_recombinations=0
+)
+PIXELS = (160, 192, 224)
+LIMIT = 9.0
+
+
+class Device:
+    """What networks truly take: the prediction times a bias and a residual of their own; measuring adds noise."""
+
+    def __init__(self, latency: Any, bias: float, residual: float = 0.02, noise: float = 0.003, width: float = 1.01):
+        self.latency, self.bias, self.residual, self.noise, self.width = latency, bias, residual, noise, width
+        self.rng = np.random.default_rng(0)
+        self.calls: list[int] = []
+
+    def truth(self, arch: Arch) -> float:
+        digest = hashlib.sha256(str(arch).encode()).digest()
+        own = np.random.default_rng(list(digest[:8])).normal(0, self.residual)
+        return float(self.latency.predict([arch])[0] * self.bias * np.exp(own))
+
+    def measure(self, archs: Sequence[Arch]) -> list[MeasuredNet]:
+        self.calls.append(len(archs))
+        out = []
+        for arch in archs:
+            ms = self.truth(arch) * np.exp(self.rng.normal(0, self.noise))
+            out.append(MeasuredNet(arch, ms, ms / self.width, ms * self.width))
+        return out
+
+
+def run(stand_ins: Any, bias: float, **options: Any) -> tuple[Any, Device]:
+    space = mobilenet_v3()
+    latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space)
+    device = Device(latency, bias)
+
+    def once(predictor: LatencyPredictor, limit_ms: float, start: Sequence[Arch]) -> SearchResult:
+        return search(space, predictor, accuracy, limit_ms, settings=QUICK, start=start)
+
+    options = {"measure": device.measure, **options}
+    return close_loop(space, latency, accuracy, LIMIT, search=once, **options), device
+
+
+@pytest.mark.parametrize("bias", [0.9, 1.0, 1.12])
+def test_the_winner_truly_holds_the_limit_and_uses_it(bias: float, stand_ins: Any) -> None:
+    told = []
+    loop, device = run(stand_ins, bias, on_round=lambda n, result, trials: told.append((n, len(trials))))
+    winner = loop.winner
+    assert winner.high_ms <= LIMIT
+    assert device.truth(winner.arch) <= LIMIT
+    assert device.truth(winner.arch) >= 0.9 * LIMIT
+    assert loop.result.best.arch == winner.arch
+    assert loop.result.candidates[0] == loop.result.best
+    assert loop.result.limit_ms == LIMIT
+    own = [t for t in loop.trials if t.predicted.arch == winner.arch]
+    assert [t.confirms for t in own] == [False, True]
+    assert loop.converged
+    assert max(t.measured.high_ms for t in own) == winner.high_ms
+    assert loop.n_rounds == told[-1][0] <= 5
+    assert sum(n for _, n in told) == len(loop.trials) == sum(device.calls)
+    assert loop.result.best.latency_ms == pytest.approx(device.truth(winner.arch), rel=0.08)
+
+
+def test_a_refitted_calibration_is_used(stand_ins: Any) -> None:
+    space = mobilenet_v3()
+    calls = []
+
+    def refit() -> LatencyPredictor:
+        calls.append(1)
+        return stand_ins.latency(space, PIXELS, scale=1.12)
+
+    loop, device = run(stand_ins, 1.12, refit=refit)
+    assert calls
+    assert device.truth(loop.winner.arch) <= LIMIT
+
+
+def test_nothing_that_holds_is_an_error_that_names_the_nearest(stand_ins: Any) -> None:
+    floor = 20.0
+
+    def measure(archs: Sequence[Arch]) -> list[MeasuredNet]:
+        return [MeasuredNet(arch, floor, floor - 1, floor + 1) for arch in archs]
+
+    message = r"no measured network holds latency_ms <= 9 after 1 rounds; the nearest took 20 ms \(19 to 21\): r\d+ k"
+    with pytest.raises(InfeasibleConstraintError, match=message) as error:
+        run(stand_ins, 1.0, measure=measure, max_rounds=1)
+    assert error.value.nearest == floor + 1
+    # A floor: the corrections soon leave nothing feasible, before the rounds run out.
+    with pytest.raises(InfeasibleConstraintError, match=r"after \d rounds; the nearest took 20 ms"):
+        run(stand_ins, 1.0, measure=measure)
+
+
+def test_a_favourite_that_fails_when_repeated_does_not_keep_the_loop_going(small: Any, stand_ins: Any) -> None:
+    latency, accuracy = stand_ins.latency(small, small.resolutions), stand_ins.accuracy(small)
+    limit = 0.042
+    favourite = search(small, latency, accuracy, limit).best.arch
+    times: dict[Arch, int] = {}
+
+    def measure(archs: Sequence[Arch]) -> list[MeasuredNet]:
+        out = []
+        for arch in archs:
+            times[arch] = times.get(arch, 0) + 1
+            slow = arch == favourite and times[arch] > 1
+            ms = float(latency.predict([arch])[0]) * (1.2 if slow else 0.99)
+            out.append(MeasuredNet(arch, ms, ms, ms))
+        return out
+
+    loop = close_loop(
+        small,
+        latency,
+        accuracy,
+        limit,
+        search=lambda predictor, limit_ms, start: search(small, predictor, accuracy, limit_ms, start=start),
+        measure=measure,
+    )
+    assert loop.winner.arch != favourite
+    assert loop.converged
+    assert times[favourite] == 2
+    assert sum(times.values()) < 40
+
+
+def test_networks_that_could_not_be_measured_are_left_out(stand_ins: Any) -> None:
+    device_of: list[Device] = []
+
+    def half(archs: Sequence[Arch]) -> list[MeasuredNet]:
+        return device_of[0].measure(archs[: max(1, len(archs) // 2)])
+
+    space = mobilenet_v3()
+    device_of.append(Device(stand_ins.latency(space, PIXELS), 1.0))
+    loop, _ = run(stand_ins, 1.0, measure=half)
+    assert loop.winner.high_ms <= LIMIT
+    with pytest.raises(InfeasibleConstraintError, match="no network could be measured"):
+        run(stand_ins, 1.0, measure=lambda archs: [], max_rounds=2)
+
+
+def test_corrected_latency_scales_everything(stand_ins: Any) -> None:
+    space = mobilenet_v3()
+    latency = stand_ins.latency(space, PIXELS)
+    corrected = CorrectedLatency(latency, 1.5)
+    archs = [space.largest(224), space.smallest(160)]
+    assert corrected.predict(archs) == pytest.approx(1.5 * latency.predict(archs))
+    for mine, theirs in zip(corrected.predict_interval(archs, 0.8), latency.predict_interval(archs, 0.8), strict=True):
+        assert mine == pytest.approx(1.5 * theirs)
+    assert (corrected.resolutions, corrected.calibrated) == (latency.resolutions, latency.calibrated)
+
+
+class Killed(BaseException):
+    """What no handler of ours takes."""
+
+
+@pytest.mark.parametrize("n_sessions", [0, 1, 2, 3])
+def test_a_search_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
+    n_sessions: int, stand_ins: Any, tmp_path: Path
+) -> None:
+    whole, device = run(stand_ins, 1.12)
+    assert len(device.calls) > 3
+    measured: list[list[str]] = []
+    same = Device(device.latency, 1.12)
+
+    def measure(archs: Sequence[Arch]) -> list[MeasuredNet]:
+        if len(measured) == n_sessions and killed:
+            measured.append([str(arch) for arch in archs])  # in the middle of this session
+            raise Killed
+        if killed or [str(arch) for arch in archs] != measured[-1]:
+            measured.append([str(arch) for arch in archs])
+        return same.measure(archs)
+
+    def start() -> LoopResult:
+        rounds = Rounds(tmp_path / "t.search.jsonl", mobilenet_v3(), {"limit_ms": LIMIT})
+        return run(stand_ins, 1.12, measure=measure, rounds=rounds)[0]
+
+    killed = True
+    with pytest.raises(Killed):
+        start()
+    killed = False
+    loop = start()
+    assert [len(archs) for archs in measured] == device.calls
+    assert loop.trials == whole.trials
+    assert (loop.winner, loop.n_rounds, loop.converged) == (whole.winner, whole.n_rounds, whole.converged)
+    assert loop.result.best == whole.result.best
+    start()  # killed again, while the answer was written
+    assert [len(archs) for archs in measured] == device.calls
+
+
+def test_an_interrupted_search_for_something_else_is_refused_and_a_finished_one_gives_way(tmp_path: Path) -> None:
+    path, space = tmp_path / "t.search.jsonl", mobilenet_v3()
+    Rounds(path, space, {"limit_ms": 9.0}).keep_chosen((1, False), [])
+    with pytest.raises(ContextMismatchError, match=r"limit_ms '9.0', now '8.0'.*--fresh"):
+        Rounds(path, space, {"limit_ms": 8.0})
+    again = Rounds(path, space, {"limit_ms": 9.0})
+    assert again.chosen((1, False)) == []
+    assert again.took((1, False)) is None
+    again.end()
+    assert Rounds(path, space, {"limit_ms": 8.0}).chosen((1, False)) is None
+
+
+ARCH = '{"ks": 3, "e": 3, "d": [2, 2, 2, 2, 2], "r": 160}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "{}",
+        "nonsense",
+        '{"round": 0, "confirms": false, "chosen": []}',
+        '{"round": 1, "confirms": 1, "chosen": []}',
+        '{"round": 1, "confirms": false, "chosen": {}}',
+        '{"round": 1, "confirms": false, "chosen": [{"arch": {}, "latency_ms": 1, "low_ms": 1, "high_ms": 1}]}',
+        f'{{"round": 1, "confirms": true, "took":[{{"arch":{ARCH}, "latency_ms": 1e999, "low_ms": 1, "high_ms": 1}}]}}',
+        f'{{"round": 1, "confirms": false, "took": [{{"arch": {ARCH}, "latency_ms": 0, "low_ms": 1, "high_ms": 1}}]}}',
+        f'{{"round": 1, "confirms": false, "took": [{{"arch": {ARCH}, "latency_ms": 1, "low_ms": 1, "high_ms": 1}}]}}',
+    ],
+)
+def test_a_damaged_line_of_an_interrupted_search_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "t.search.jsonl"
+    Rounds(path, mobilenet_v3(), {})
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(FormatError, match=r"t.search.jsonl, line 2: .*; --fresh sets the file aside"):
+        Rounds(path, mobilenet_v3(), {})

@@ -1,0 +1,178 @@
+"""Which packages a host gets, that a dry run does nothing, and that programs are not taken unseen."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from devices.fake import FakeDevice
+from devices.local import LocalDevice
+from ofa_core.errors import OfaError
+from profiler.cli import main
+from profiler.setup import HostFacts, fetch_benchmark_model, host_facts, install, packages_for, plan_host
+
+PASCAL = HostFacts((3, 10), "x86_64", (6, 1), "NVIDIA GeForce GTX 1080 Ti")
+VOLTA = HostFacts((3, 12), "x86_64", (7, 0), "Tesla V100-SXM2-16GB")
+TURING = HostFacts((3, 11), "x86_64", (7, 5), "NVIDIA GeForce RTX 2080 Ti")
+PI = HostFacts((3, 11), "aarch64")
+
+
+@pytest.mark.parametrize(
+    ("backend", "facts", "packages"),
+    [
+        ("onnxruntime", PI, ("onnxruntime>=1.17", "numpy")),
+        ("tflite", PI, ("ai-edge-litert>=2.1", "numpy")),
+        ("tflite", HostFacts((3, 9), "aarch64"), ("tflite-runtime==2.14.0", "numpy")),
+        ("tflite-fp16", PI, ("ai-edge-litert>=2.1", "numpy")),
+        ("tflite-runtime", PI, ("tflite-runtime==2.14.0", "numpy<2")),
+        ("torch", PI, ("torch>=2.1", "numpy")),
+        ("torch-cuda", TURING, ("torch>=2.1", "numpy", "nvidia-ml-py")),
+        ("torch-cuda-fp16", TURING, ("torch>=2.1", "numpy", "nvidia-ml-py")),
+        ("torch-cuda:1", TURING, ("torch>=2.1", "numpy", "nvidia-ml-py")),
+        ("sleep", PI, ()),
+    ],
+)
+def test_packages(backend: str, facts: HostFacts, packages: tuple[str, ...]) -> None:
+    assert packages_for(backend, facts) == packages
+
+
+@pytest.mark.parametrize("facts", [PASCAL, VOLTA], ids=["1080Ti", "V100"])
+def test_old_gpus_need_older_cuda_builds(facts: HostFacts) -> None:
+    with pytest.raises(OfaError, match=r"compute capability .*no kernels for it; give --index-url of the cu126 builds"):
+        packages_for("torch-cuda", facts)
+    packages = packages_for("torch-cuda", facts, "https://example.org/cu126")
+    assert packages[:3] == ("--index-url", "https://example.org/cu126", "torch>=2.1,<2.15")
+
+
+@pytest.mark.parametrize(
+    ("backend", "facts", "message"),
+    [
+        ("torch-cuda", PI, "needs an NVIDIA GPU"),
+        ("tflite-runtime", VOLTA, "no build for Python 3.12"),
+        ("benchmark-model", PI, "nothing to install"),
+    ],
+)
+def test_what_cannot_be_installed(backend: str, facts: HostFacts, message: str) -> None:
+    with pytest.raises(OfaError, match=message):
+        packages_for(backend, facts)
+
+
+def test_the_gpus_of_a_host_share_an_environment() -> None:
+    plans = [plan_host(backend, TURING, "python3") for backend in ("torch-cuda", "torch-cuda:1")]
+    assert plans[0] == plans[1]
+
+
+def test_looking_at_a_host(tmp_path: Path) -> None:
+    with LocalDevice(tmp_path) as device:
+        facts = host_facts(device, sys.executable)
+        assert facts.python == sys.version_info[:2]
+        with pytest.raises(OfaError, match="false is no Python there"):
+            host_facts(device, "false")
+    with pytest.raises(OfaError, match="name one with --python"):
+        host_facts(FakeDevice(), "python3")
+
+
+def test_a_dry_run_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["ofa-profile", "setup", "--target", "local", "--dry-run"])
+    assert main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("-m venv ~/.local/share/ofa-latency/venv-onnxruntime")
+    assert lines[1].endswith("bin/python -m pip install 'onnxruntime>=1.17' numpy")
+    assert not (tmp_path / ".local").exists()
+
+
+@pytest.mark.slow
+def test_a_private_environment_is_made_and_can_run_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from profiler.agent_runner import AgentRunner
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with LocalDevice(tmp_path) as device:
+        facts = host_facts(device, sys.executable)
+        python = install(device, plan_host("sleep", facts, sys.executable), sys.executable)
+        assert python == f"{tmp_path}/.local/share/ofa-latency/venv-sleep/bin/python"
+        with AgentRunner(device, "sleep", python=python) as runner:
+            assert runner.open().backend_version == "1"
+        bad = plan_host("sleep", facts, "false")
+        with pytest.raises(OfaError, match="installing failed"):
+            install(device, bad, "false")
+
+
+def test_a_program_is_fetched_once_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = tmp_path / "served"
+    source.write_bytes(b"\x7fELF program")
+    good = hashlib.sha256(source.read_bytes()).hexdigest()
+    url = source.as_uri()
+    with pytest.raises(OfaError, match=r"https://.*android_arm64/benchmark_model: we know no digest of it.*--sha256"):
+        fetch_benchmark_model("aarch64", sha256=None)
+    with pytest.raises(OfaError, match=r"'abc' is none: 64 hexadecimal digits"):
+        fetch_benchmark_model("aarch64", sha256="abc")
+    with pytest.raises(OfaError, match=r"no official benchmark_model for armv7l is known, only for arm64, x86_64"):
+        fetch_benchmark_model("armv7l", sha256=good)
+    with pytest.raises(OfaError, match=f"has the sha256 {good}, not 00"):
+        fetch_benchmark_model("aarch64", sha256="00" * 32, url=url)
+    path = fetch_benchmark_model("aarch64", sha256=good.upper(), url=url)
+    assert path.read_bytes() == source.read_bytes()
+    assert path.stat().st_mode & 0o111
+    source.unlink()
+    assert fetch_benchmark_model("aarch64", sha256=good, url=url) == path  # from the cache
+    for digest in ("11" * 32, good[:12] + "0" * 52):  # what begins alike is not taken for it
+        with pytest.raises(OfaError, match=r"cannot fetch file:.*and it is not in .*copy the file here and give it by"):
+            fetch_benchmark_model("aarch64", sha256=digest, url=url)
+
+
+@pytest.mark.parametrize("digest", [None, "ab" * 32])
+def test_a_dry_run_for_a_phone_says_what_it_would_take(
+    digest: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("devices.target.open_device", lambda target: FakeDevice())
+    argv = ["ofa-profile", "setup", "--target", "adb:X", "--dry-run", *(["--sha256", digest] if digest else [])]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert main() == 0
+    line = capsys.readouterr().out
+    assert line.startswith("fetch https://")
+    assert (f"if its sha256 is {digest}" if digest else "not yet: we know no digest of it") in line
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"garbage\r\n\r\n", "cannot fetch .*garbage"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "has the sha256 .* not kept"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2000, "cannot fetch .*larger than 0 MiB"),
+        (b"", "cannot fetch .*Remote end closed"),
+    ],
+)
+def test_whatever_a_server_answers_is_one_line(
+    answer: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("profiler.setup._MAX_PROGRAM_BYTES", 1000)
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        with pytest.raises(OfaError, match=message):
+            fetch_benchmark_model("aarch64", sha256="00" * 32, url=f"http://127.0.0.1:{listener.getsockname()[1]}/x")
+        thread.join()
+    assert not list(tmp_path.rglob("benchmark_model*"))
+
+
+def test_without_a_network_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(OfaError, match=r"cannot fetch http://127.0.0.1:1/x \(.*refused.*\).*--benchmark-binary FILE"):
+        fetch_benchmark_model("aarch64", sha256="00" * 32, url="http://127.0.0.1:1/x")
