@@ -188,10 +188,6 @@ KINDS: tuple[Kind, ...] = (
 )  # fmt: skip
 
 
-# Kinds whose readers still have faults; each goes from this list with the commit that mends it.
-FAULTY: tuple[str, ...] = ()
-
-
 def files_of(kind: Kind, n_files: int) -> int:
     """How many damaged files of a kind there are among all."""
     return math.ceil(n_files * kind.share / sum(each.share for each in KINDS))

@@ -13,6 +13,8 @@ pytestmark = pytest.mark.torch
 from ofa_core.errors import FormatError  # noqa: E402
 from ofa_core.formats.checkpoint import (  # noqa: E402
     Preprocessing,
+    checkpoint_dict,
+    checkpoint_from_dict,
     load_published,
     published_names,
     read_checkpoint,
@@ -205,3 +207,21 @@ def test_a_real_imagenet_checkpoint_has_its_accuracy(reference_data):
     assert abs(result.top1 / 100 * 3925 - 2133) <= 2.5
     print(f"{result.top1:.2f} %")
     assert not loader.unreadable.names
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("preprocessing", 3, "preprocessing is 3; an object is expected"),
+        ("preprocessing", {"mean": [0, 0], "std": [1, 1, 1], "resize": "crop"}, "mean has 2 values"),
+        ("arch", [1, 2], "an object is expected"),
+        ("arch", {"depths": [1], "kernels": "3", "expands": [3], "resolution_px": 24}, "a list is expected"),
+        ("state_dict", None, "an object is expected"),
+        ("state_dict", {"first_conv.conv.weight": [1.0]}, "first_conv.conv.weight in state_dict is no tensor"),
+    ],
+)
+def test_a_field_of_another_type_is_named(field, value, message):
+    space = tiny()
+    content = checkpoint_dict(Supernet(space), space, HALF)
+    with pytest.raises(FormatError, match=message):
+        checkpoint_from_dict({**content, field: value}, "x.pt")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
 
@@ -121,3 +122,35 @@ def test_a_full_disk_names_the_log(tmp_path, full_disk):
         log.step(2, step)
         with full_disk(size), pytest.raises(OutputError, match=r"log.csv: File too large; free some space"):
             log.flush()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,b\n1,2\n", "its first line is not n_steps"),
+        (b"n_steps,phase,step,px,lr,loss,top1,n_images\n1,full,0,24,0.1\n", "line 2: not 8 fields"),
+        (b"n_steps,phase,step,px,lr,loss,top1,n_images\nx,full,0,24,0.1,2,3,4\n", "line 2: not a row of numbers"),
+        (b"n_steps,phase,step,px,lr,loss,top1,n_images\n1,full,0,24,0.1,nan,3,4\n", "line 2: not a row of numbers"),
+        (b"\xff\xfe\n", "its first line is not n_steps"),
+    ],
+)
+def test_a_damaged_log_is_named_with_its_line_and_left_as_it_is(tmp_path, content, message):
+    path = tmp_path / "log.csv"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=message), open_log(tmp_path, 1, tensorboard=False):
+        pass
+    assert path.read_bytes() == content
+
+
+@dataclass(frozen=True)
+class Steps:
+    n: int
+
+
+@pytest.mark.parametrize("n", ["9", -1.5, None, [9]])
+def test_a_checkpoint_with_a_field_of_another_type_is_damaged(tmp_path, n):
+    save_state(tmp_path, 5, {"n": 5})
+    save_state(tmp_path, 9, {"n": n})
+    warnings = []
+    assert load_latest(tmp_path, warnings.append, Steps)["n"] == 5
+    assert "run-0000000009.pt: damaged checkpoint" in warnings[0]
