@@ -5,11 +5,9 @@ Nothing here has heard of a neural network.
 
 from __future__ import annotations
 
-from devices.device import (
-    Channel,
+from devices.device import Channel, Completed, Device
+from devices.errors import (
     ChannelClosedError,
-    Completed,
-    Device,
     DeviceConfigError,
     DeviceError,
     DeviceProcessError,

@@ -18,17 +18,15 @@ from typing import NoReturn
 
 from devices.adb_channel import AdbChannel
 from devices.adb_client import adb, find_phone, is_network_address, select
-from devices.device import (
+from devices.device import ClosedAtExit, Completed, checked_remote
+from devices.errors import (
     ChannelClosedError,
-    ClosedAtExit,
-    Completed,
     DeviceError,
     DeviceProcessError,
     DeviceStorageError,
     DeviceTimeoutError,
     DeviceUnreachableError,
     LineTooLongError,
-    checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.local import LocalChannel

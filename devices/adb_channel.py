@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import NoReturn, Protocol
 
-from devices.device import ChannelClosedError, DeviceTimeoutError, DeviceUnreachableError
+from devices.errors import ChannelClosedError, DeviceTimeoutError, DeviceUnreachableError
 from devices.local import LocalChannel
 from devices.remote_shell import split_end_mark
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from devices.device import (
-    Completed,
+from devices.device import Completed
+from devices.errors import (
     DeviceError,
     DeviceProcessError,
     DeviceTimeoutError,

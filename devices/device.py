@@ -1,18 +1,7 @@
-"""What a device is to the rest of the project, and what can go wrong with one.
+"""The protocols of a device and of a process that runs on it.
 
-    DeviceError
-    ├── UnknownTargetError         a target that names no known device or way to reach one
-    ├── DeviceConfigError          a devices.toml that cannot be read
-    ├── DeviceUnreachableError     no connection, or a connection that broke
-    │   └── HostKeyError           a host behind ssh whose key is unknown, or another one than before
-    ├── DeviceTimeoutError         no answer in time; the connection itself may be fine
-    ├── DeviceStorageError         a file that cannot be put or fetched: no space, no right, no such file
-    └── DeviceProcessError         a program that cannot start, or that ended when it should not
-        ├── ChannelClosedError     a long-lived process closed its output: mostly because it died
-        └── LineTooLongError       a line beyond the cap of a channel
-
-`profiler.agent_runner.RunnerError` adds a branch. Each message is one line: what was
-wrong, the value, what would be right.
+A program that measures uses these only, so that it works on this machine, behind ssh and on a phone alike. `Device` is
+a protocol and not a base class: a device type shares code by composition (see `devices.remote_files`).
 """
 
 from __future__ import annotations
@@ -24,69 +13,21 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from devices.errors import DeviceStorageError
+
 if TYPE_CHECKING:
     from devices.facts import Conditions, DeviceFacts
 
 __all__ = [
     "MAX_LINE_BYTES",
     "Channel",
-    "ChannelClosedError",
     "ClosedAtExit",
     "Completed",
     "Device",
-    "DeviceConfigError",
-    "DeviceError",
-    "DeviceProcessError",
-    "DeviceStorageError",
-    "DeviceTimeoutError",
-    "DeviceUnreachableError",
-    "HostKeyError",
-    "LineTooLongError",
-    "UnknownTargetError",
     "checked_remote",
 ]
 
 MAX_LINE_BYTES = 64 * 2**20
-
-
-class DeviceError(Exception):
-    """Base of all errors of devices and of what runs on them; command lines turn it into one line and exit 1."""
-
-
-class UnknownTargetError(DeviceError):
-    """A target that names no known device or way to reach one."""
-
-
-class DeviceConfigError(DeviceError):
-    """A devices.toml that cannot be read as one."""
-
-
-class DeviceUnreachableError(DeviceError):
-    """There is no connection to the device, or it broke."""
-
-
-class HostKeyError(DeviceUnreachableError):
-    """A host's key is not known, or is another one than was known: nothing is sent there."""
-
-
-class DeviceTimeoutError(DeviceError):
-    """The device did not answer in time."""
-
-
-class DeviceStorageError(DeviceError):
-    """A file could not be put on the device or fetched from it."""
-
-
-class DeviceProcessError(DeviceError):
-    """A program could not be started on the device, or ended when it should not have."""
-
-
-class ChannelClosedError(DeviceProcessError):
-    """A long-lived process has closed its output or its input."""
-
-
-class LineTooLongError(DeviceProcessError):
-    """A long-lived process wrote a line longer than `MAX_LINE_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from devices.device import (
+from devices.device import ClosedAtExit, Completed, checked_remote
+from devices.errors import (
     ChannelClosedError,
-    ClosedAtExit,
-    Completed,
     DeviceProcessError,
     DeviceStorageError,
     DeviceTimeoutError,
     DeviceUnreachableError,
-    checked_remote,
 )
 from devices.facts import Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.fake_agent import FakeAgent, FakeRun, FakeTiming, Latency

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from devices.device import DeviceUnreachableError
+from devices.errors import DeviceUnreachableError
 from devices.facts import parse_facts
 
 if TYPE_CHECKING:

@@ -15,16 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from devices.device import (
-    MAX_LINE_BYTES,
+from devices.device import MAX_LINE_BYTES, ClosedAtExit, Completed, checked_remote
+from devices.errors import (
     ChannelClosedError,
-    ClosedAtExit,
-    Completed,
     DeviceProcessError,
     DeviceStorageError,
     DeviceTimeoutError,
     LineTooLongError,
-    checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.process import close_pipes, kill_group, run_to_end, spawn

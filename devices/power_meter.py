@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import stdev
 
-from devices.device import ChannelClosedError, Device, DeviceError, DeviceTimeoutError
+from devices.device import Device
+from devices.errors import ChannelClosedError, DeviceError, DeviceTimeoutError
 
 __all__ = ["METER_NAME", "Meter", "MeterError", "Power", "Reading", "average", "meter_command", "parse_reading"]
 

@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from devices.device import Completed, DeviceProcessError, DeviceTimeoutError
+from devices.device import Completed
+from devices.errors import DeviceProcessError, DeviceTimeoutError
 
 __all__ = ["MAX_OUTPUT_BYTES", "OutputTimeoutError", "close_pipes", "kill_group", "run_to_end", "spawn"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import paramiko
 
-from devices.device import DeviceTimeoutError
+from devices.errors import DeviceTimeoutError
 
 __all__ = ["QUIET_S", "bounded", "fetch", "open_sftp", "transfer_s"]
 

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import paramiko
 
-from devices.device import (
-    ClosedAtExit,
-    Completed,
+from devices.device import ClosedAtExit, Completed, checked_remote
+from devices.errors import (
     DeviceError,
     DeviceProcessError,
     DeviceStorageError,
@@ -27,7 +26,6 @@ from devices.device import (
     DeviceUnreachableError,
     HostKeyError,
     LineTooLongError,
-    checked_remote,
 )
 from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
 from devices.known_hosts import PARAMIKO_ERRORS, error_text

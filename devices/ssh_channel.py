@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import paramiko
 
-from devices.device import (
-    MAX_LINE_BYTES,
+from devices.device import MAX_LINE_BYTES
+from devices.errors import (
     ChannelClosedError,
     DeviceProcessError,
     DeviceTimeoutError,

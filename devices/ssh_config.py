@@ -19,7 +19,7 @@ from pathlib import Path
 
 import paramiko
 
-from devices.device import DeviceUnreachableError, UnknownTargetError
+from devices.errors import DeviceUnreachableError, UnknownTargetError
 from devices.ssh_proxy import one_line
 
 __all__ = ["Host", "parse_address", "resolve"]

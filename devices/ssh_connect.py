@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import paramiko
 
-from devices.device import DeviceUnreachableError, HostKeyError
+from devices.errors import DeviceUnreachableError, HostKeyError
 from devices.known_hosts import KnownHosts, error_text, read_known_hosts
 from devices.ssh_config import Host
 from devices.ssh_proxy import ProxySocket, open_proxy

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO
 
-from devices.device import DeviceUnreachableError
+from devices.errors import DeviceUnreachableError
 
 __all__ = ["ProxySocket", "one_line", "open_proxy"]
 

@@ -33,7 +33,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from devices.device import Device, DeviceConfigError, UnknownTargetError
+from devices.device import Device
+from devices.errors import DeviceConfigError, UnknownTargetError
 
 __all__ = ["SCHEMES", "Target", "config_files", "open_device", "read_aliases"]
 

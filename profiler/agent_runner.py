@@ -21,10 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from devices.device import (
-    Channel,
+from devices.device import Channel, Device
+from devices.errors import (
     ChannelClosedError,
-    Device,
     DeviceError,
     DeviceStorageError,
     DeviceTimeoutError,

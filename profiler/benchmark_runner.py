@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from devices.device import Completed, Device, DeviceProcessError, DeviceStorageError, DeviceTimeoutError
+from devices.device import Completed, Device
+from devices.errors import DeviceProcessError, DeviceStorageError, DeviceTimeoutError
 from devices.session_folder import SessionFolder
 from profiler.benchmark_output import BenchmarkOutputError, BenchmarkSummary, parse_output, parse_result_file
 from profiler.runner import AgentCrashedError, AgentTimeoutError, Hello, JobError, Result, RunnerError, Visit

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from devices.device import DeviceError
+from devices.errors import DeviceError
 from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, ResolutionOption, new_app, run_app, to_file
 from ofa_core.cli_options import SPACE_HELP, SpaceOption
 from ofa_core.errors import OfaError

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from devices.device import Device, DeviceError
+from devices.device import Device
+from devices.errors import DeviceError
 from devices.facts import Conditions
 
 __all__ = ["Cooling"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from devices.adb_client import list_phones, one_each
-from devices.device import DeviceError
+from devices.errors import DeviceError
 from devices.target import Target, open_device, read_aliases
 from profiler.replies import checked_word
 

@@ -99,7 +99,7 @@ def target_of(device: str, named: str | None, say: Callable[[str], None]) -> Tar
         OfaError: there is no choice, and the device's name is no target.
         UnknownTargetError: the choice names nothing.
     """
-    from devices.device import UnknownTargetError
+    from devices.errors import UnknownTargetError
 
     if named is not None:
         target = Target.parse(named)
@@ -119,7 +119,7 @@ def expand_targets(texts: list[str]) -> list[Target]:
         UnknownTargetError: a target that names nothing, two that name one device, or `adb:*` without any phone.
     """
     from devices.adb_client import list_phones, one_each
-    from devices.device import UnknownTargetError
+    from devices.errors import UnknownTargetError
 
     targets = list(dict.fromkeys(Target.parse(text) for text in texts if text != EVERY_PHONE))
     taken = _named_once(targets, EVERY_PHONE in texts)
@@ -144,7 +144,7 @@ def _named_once(targets: Sequence[Target], has_more: bool) -> set[str]:
     Raises:
         UnknownTargetError: two targets name one device.
     """
-    from devices.device import DeviceError, UnknownTargetError
+    from devices.errors import DeviceError, UnknownTargetError
 
     if len(targets) < 2 and not has_more:
         return set()

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.device import DeviceError
+from devices.errors import DeviceError
 
 __all__ = [
     "AgentCrashedError",

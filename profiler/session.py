@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from devices.device import DeviceUnreachableError
+from devices.errors import DeviceUnreachableError
 from ofa_core.errors import OfaError
 from profiler.estimation import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
 from profiler.journal import Journal, VisitRecord, fail_event

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from devices.device import Device, DeviceError
+from devices.device import Device
+from devices.errors import DeviceError
 from ofa_core.errors import OfaError
 from profiler.native.build import cache_folder
 from profiler.replies import checked_int, checked_word

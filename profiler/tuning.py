@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from devices.device import Channel, Device, DeviceError
+from devices.device import Channel, Device
+from devices.errors import DeviceError
 
 __all__ = ["CPU_FOLDER", "tuned"]
 

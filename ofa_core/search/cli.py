@@ -295,7 +295,7 @@ def _export(task: Task, result: SearchResult, out: Path, trained: Trained | None
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
-    from devices.device import DeviceError
+    from devices.errors import DeviceError
 
     return (OfaError, DeviceError)
 

@@ -31,7 +31,7 @@ from devices import adb, adb_client, process, sftp, ssh, ssh_channel
 from devices import ssh_connect as ssh_link
 from devices.adb import AdbDevice
 from devices.adb_client import list_phones
-from devices.device import DeviceError
+from devices.errors import DeviceError
 from devices.local import LocalDevice
 from devices.ssh import SshDevice
 from devices.ssh_config import Host, resolve

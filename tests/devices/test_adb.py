@@ -13,7 +13,7 @@ import pytest
 
 from devices.adb import AdbDevice
 from devices.adb_client import MODELS, find_phone, list_phones, one_each, select
-from devices.device import (
+from devices.errors import (
     ChannelClosedError,
     DeviceProcessError,
     DeviceStorageError,

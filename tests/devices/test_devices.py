@@ -9,13 +9,8 @@ from pathlib import Path
 import pytest
 
 from devices.adb import AdbDevice
-from devices.device import (
-    ChannelClosedError,
-    Device,
-    DeviceProcessError,
-    DeviceStorageError,
-    DeviceTimeoutError,
-)
+from devices.device import Device
+from devices.errors import ChannelClosedError, DeviceProcessError, DeviceStorageError, DeviceTimeoutError
 from devices.fake import FakeDevice
 from devices.local import LocalDevice
 from devices.ssh import SshDevice

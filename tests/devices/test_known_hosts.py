@@ -8,7 +8,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from devices.device import HostKeyError
+from devices.errors import HostKeyError
 from devices.known_hosts import read_known_hosts
 from devices.ssh_config import resolve
 from devices.ssh_connect import connect

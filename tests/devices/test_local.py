@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from devices import local
-from devices.device import ChannelClosedError, DeviceStorageError, DeviceTimeoutError, LineTooLongError
+from devices.errors import ChannelClosedError, DeviceStorageError, DeviceTimeoutError, LineTooLongError
 from devices.local import LocalDevice
 
 

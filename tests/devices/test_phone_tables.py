@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from devices.adb import AdbDevice
-from devices.device import DeviceUnreachableError
+from devices.errors import DeviceUnreachableError
 from ofa_core.blocks import BlockSpec
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.spaces import tiny

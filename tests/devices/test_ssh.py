@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.device import (
+from devices.errors import (
     ChannelClosedError,
     DeviceStorageError,
     DeviceTimeoutError,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.device import DeviceUnreachableError, HostKeyError, UnknownTargetError
+from devices.errors import DeviceUnreachableError, HostKeyError, UnknownTargetError
 from devices.ssh_config import Host, parse_address, resolve
 from devices.ssh_connect import connect
 from devices.target import open_device

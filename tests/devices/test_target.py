@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import target as target_module
-from devices.device import DeviceConfigError, UnknownTargetError
+from devices.errors import DeviceConfigError, UnknownTargetError
 from devices.fake import FakeDevice
 from devices.local import LocalDevice
 from devices.target import Target, open_device, read_aliases

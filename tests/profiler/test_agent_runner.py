@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from devices.device import DeviceError, DeviceStorageError
+from devices.errors import DeviceError, DeviceStorageError
 from devices.local import LocalDevice
 from profiler.agent_runner import (
     AgentCrashedError,

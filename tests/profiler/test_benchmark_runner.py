@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.device import DeviceStorageError
+from devices.errors import DeviceStorageError
 from devices.local import LocalDevice
 from profiler.benchmark_runner import BACKEND, BenchmarkRunner
 from profiler.runner import AgentCrashedError, AgentTimeoutError, JobError, RunnerError, Visit

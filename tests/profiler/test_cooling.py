@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import make_job, steady
 
-from devices.device import DeviceUnreachableError
+from devices.errors import DeviceUnreachableError
 from devices.facts import Conditions
 from devices.fake import FakeDevice
 from profiler import cooling as cooling_module

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from synthetic import make_job
 
-from devices.device import DeviceUnreachableError
+from devices.errors import DeviceUnreachableError
 from devices.fake import FakeDevice, FakeRun, Fault
 from devices.local import LocalDevice
 from devices.power_meter import Meter, meter_command

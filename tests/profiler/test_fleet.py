@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from devices.device import DeviceError, DeviceUnreachableError
+from devices.errors import DeviceError, DeviceUnreachableError
 from profiler.fleet import Interrupted, measure_all, stoppable
 from profiler.session import Progress
 

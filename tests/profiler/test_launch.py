@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.device import UnknownTargetError
+from devices.errors import UnknownTargetError
 from devices.target import Target
 from ofa_core.errors import OfaError
 from profiler.launch import target_of

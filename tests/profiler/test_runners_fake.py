@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devices.device import DeviceError, DeviceStorageError, DeviceUnreachableError
+from devices.errors import DeviceError, DeviceStorageError, DeviceUnreachableError
 from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from devices.fake_agent import FakeAgent
 from profiler.agent_runner import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic import make_device, make_job, true_ms
 
-from devices.device import DeviceUnreachableError
+from devices.errors import DeviceUnreachableError
 from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import ContextMismatchError, FormatError

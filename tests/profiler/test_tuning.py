@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.device import DeviceError
+from devices.errors import DeviceError
 from devices.local import LocalDevice
 from profiler.tuning import tuned
 
