@@ -20,6 +20,7 @@ Anything else belongs to the callback, positional arguments included. `./report`
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -36,6 +37,7 @@ from typer.core import TyperGroup
 from ofa_core.atomic import check_file, check_folder
 from ofa_core.errors import OfaError, OutputError
 from ofa_core.extras import missing_package
+from ofa_core.messages import message_line, message_options, messages_on_stderr
 from ofa_core.terminal import plain_streams, shown
 
 __all__ = [
@@ -77,6 +79,8 @@ class DefaultGroup(TyperGroup):
         attrs["invoke_without_command"] = True
         attrs["subcommand_metavar"] = attrs.get("subcommand_metavar") or "| COMMAND [ARGS]..."
         super().__init__(**attrs)
+        for command in (self, *self.commands.values()):
+            command.params = [*command.params, *message_options()]
 
     # The context's class is private in new versions of typer and click's in old ones, hence Any.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -143,7 +147,7 @@ def run_app(
             return _usage(prog, f"{word[:200]!r} holds control characters or bytes that are no text; rename the file")
     # Help is our own text, and may be coloured.
     plain = nullcontext() if {"-h", "--help"}.intersection(words) else plain_streams()
-    with _signals_as_interrupts(received), plain:
+    with _signals_as_interrupts(received), plain, messages_on_stderr(prog):
         code = _run(app, words, prog, errors)
     if received:
         return 128 + received[0]
@@ -276,7 +280,7 @@ def out_file_or_folder(text: str | Path) -> Path:
 
 
 def _fail(prog: str, message: str) -> int:
-    sys.stderr.write(f"{prog}: {shown(' '.join(message.split()))}\n")
+    sys.stderr.write(message_line(prog, logging.INFO, message))
     return EXIT_KNOWN_ERROR
 
 
