@@ -47,7 +47,7 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
-        place = f"{where}.{key}" if where else key
+        place = f"{where}.{key}" if where else str(key)
         if key not in known:
             near = difflib.get_close_matches(str(key)[:MAX_SHOWN], known, 1, 0.5)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"

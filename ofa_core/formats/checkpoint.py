@@ -341,7 +341,7 @@ def _space_in(content: Any, source: str) -> Space:
         )
         raise FormatError(f"{source}: not a checkpoint of this project{hint}")
     if content["schema"] != SCHEMA:
-        raise FormatError(f"{source}: schema {content['schema']}, this version reads {SCHEMA}")
+        raise FormatError(f"{source}: schema {content['schema']!r:.40}, this version reads {SCHEMA}")
     if not isinstance(content.get("space"), dict):
         raise FormatError(f"{source}: its space is missing")
     try:

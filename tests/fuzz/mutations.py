@@ -265,7 +265,8 @@ def _array(array: Any, rng: np.random.Generator) -> Any:
     kinds = (math.nan, math.inf, -math.inf, 1e308, -1.0, 0.0) if array.dtype.kind == "f" else (-1, 0, 2**15, 127)
     out = array.copy()
     try:
-        value = np.array(kinds[int(rng.integers(len(kinds)))]).astype(array.dtype)
+        with np.errstate(over="ignore"):
+            value = np.array(kinds[int(rng.integers(len(kinds)))]).astype(array.dtype)
     except (OverflowError, ValueError):
         return array[:-1] if array.ndim else np.array("x")
     if rng.random() < 0.5:
