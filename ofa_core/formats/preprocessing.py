@@ -47,7 +47,7 @@ class Preprocessing:
             raise FormatError(f"preprocessing needs mean, std and resize, not {str(values)[:200]!r}") from error
         if len(mean) != 3 or len(std) != 3 or resize not in ("direct", "crop"):
             raise FormatError(
-                f"preprocessing needs three means, three positive stds and direct or crop, not {str(dict(values))[:99]!r}"
+                f"preprocessing needs three means, three positive stds and direct or crop, not {str(values)[:200]!r}"
             )
         return cls((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), resize)
 
