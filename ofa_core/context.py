@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any
 
+from ofa_core.backend_names import backend_label, with_new_names
 from ofa_core.csv_fields import MAX_NUMBER
 from ofa_core.errors import FormatError, TableError
 
 __all__ = [
     "CONTEXT_COLUMNS",
+    "LATER_CONTEXT_COLUMNS",
     "MAX_TEXT",
     "Context",
     "check_context",
@@ -30,7 +32,8 @@ class Context:
 
     Attributes:
         device: name of the device.
-        backend: runtime, such as `onnxruntime`.
+        backend: runtime, such as `onnxruntime`. A name of version 0.1.0, such as `tflite-fp16`, is split into backend,
+            dtype and delegate.
         backend_version: its version.
         threads: threads of one inference.
         cpus: cores that it was pinned to, such as `0` or `4-7`; empty if it was not.
@@ -39,6 +42,10 @@ class Context:
         graph_form: `fused` (HardSwish and HardSigmoid as single operators) or `literal` (as in the published code).
         statistic: what `latency_ms` is of the samples (docs/adr).
         clock: `wall` or `cpu`.
+        delegate: part of the runtime that computes, such as `xnnpack` or `cuda:1`; empty where there is no choice.
+
+    Raises:
+        FormatError: an old backend name and a dtype that contradict each other.
     """
 
     device: str = "unknown"
@@ -51,12 +58,23 @@ class Context:
     graph_form: str = "fused"
     statistic: str = "mean"
     clock: str = "wall"
+    delegate: str = ""
+
+    def __post_init__(self) -> None:
+        names = {"backend": self.backend, "dtype": self.dtype, "delegate": self.delegate}
+        for name, value in with_new_names(names).items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def runtime(self) -> str:
+        """One word for backend, dtype and delegate, for people: see `ofa_core.backend_names.backend_label`."""
+        return backend_label(self.backend, self.dtype, self.delegate)
 
     @property
     def label(self) -> str:
-        """Device, backend, threads, and the batch unless it is 1, for people."""
+        """Device, runtime, threads, and the batch unless it is 1, for people."""
         batch = f", batch {self.batch_size}" if self.batch_size != 1 else ""
-        return f"{self.device} ({self.backend}, {self.threads} thread{'s' if self.threads > 1 else ''}{batch})"
+        return f"{self.device} ({self.runtime}, {self.threads} thread{'s' if self.threads > 1 else ''}{batch})"
 
     def differences(self, other: Context) -> list[str]:
         """The fields in which two contexts differ, as `field a != b`."""
@@ -64,7 +82,12 @@ class Context:
         return [f"{name} {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
 
-CONTEXT_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Context))
+LATER_CONTEXT_COLUMNS: tuple[str, ...] = ("delegate",)
+"""Columns that files of version 0.1.0 lack; they are written after all others."""
+
+CONTEXT_COLUMNS: tuple[str, ...] = tuple(
+    field.name for field in fields(Context) if field.name not in LATER_CONTEXT_COLUMNS
+)
 
 
 def statistic_name(ref_ns: float) -> str:
@@ -93,7 +116,8 @@ def parse_context(row: Mapping[str, str], where: str) -> Context:
         FormatError: for a value of the wrong type.
     """
     try:
-        return _parsed(tuple(row[name] for name in CONTEXT_COLUMNS))
+        later = (row.get(name, "") for name in LATER_CONTEXT_COLUMNS)
+        return _parsed((*(row[name] for name in CONTEXT_COLUMNS), *later))
     except FormatError as error:
         raise FormatError(f"{where}: {error}") from error
 
@@ -101,7 +125,7 @@ def parse_context(row: Mapping[str, str], where: str) -> Context:
 @lru_cache(maxsize=512)
 def _parsed(texts: tuple[str, ...]) -> Context:
     """The same of the columns' texts, which all rows of a file share."""
-    values: dict[str, Any] = dict(zip(CONTEXT_COLUMNS, texts, strict=True))
+    values: dict[str, Any] = dict(zip((*CONTEXT_COLUMNS, *LATER_CONTEXT_COLUMNS), texts, strict=True))
     for name, text in values.items():
         if len(text) > MAX_TEXT or not text.isprintable():
             raise FormatError(f"{name} is {text[:40]!r}; at most {MAX_TEXT} printable characters are expected")

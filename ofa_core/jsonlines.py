@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_core.atomic import append_whole, check_file, naming
+from ofa_core.backend_names import with_new_names
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.space_record import SPACE_FIELDS, described_differences, space_of
 
@@ -160,6 +161,7 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     out = []
+    old, new = map(_with_new_context, (old, new))
     if isinstance(old.get("space"), str) and isinstance(new.get("space"), str):
         before, now = space_of(old), space_of(new)
         if before != now:
@@ -171,6 +173,12 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             long = isinstance(a, list | dict) or isinstance(b, list | dict)
             out.append(f"another {name[:40]}" if long else f"{name[:40]} {str(a)[:60]!r}, now {str(b)[:60]!r}")
     return out
+
+
+def _with_new_context(header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a header whose context has today's backend names; version 0.1.0 wrote others."""
+    context = header.get("context")
+    return {**header, "context": with_new_names(context)} if isinstance(context, dict) else header
 
 
 def _unused(path: Path) -> Path:

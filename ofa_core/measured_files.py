@@ -25,7 +25,7 @@ from ofa_core.genomes import Genomes
 from ofa_core.measured_columns import LATENCY, TOP1, Quantity, ValueColumn, find_column, recognised_column
 from ofa_core.space import Space
 from ofa_core.space_record import SPACE_FIELDS, described_differences, space_columns
-from ofa_core.table import CONTEXT_COLUMNS, Context, parse_context
+from ofa_core.table import CONTEXT_COLUMNS, LATER_CONTEXT_COLUMNS, Context, parse_context
 
 __all__ = ["MeasuredFile", "MeasuredRows", "write_measured"]
 
@@ -221,7 +221,7 @@ def write_measured(path: Path, file: MeasuredFile, space: Space, columns: list[V
     """
     selected = {column.quantity: file.select(space, column) for column in columns}
     one = next(iter(selected.values()))
-    kept = [name for name in ("role", *CONTEXT_COLUMNS) if name in file.header]
+    kept = [name for name in ("role", *CONTEXT_COLUMNS, *LATER_CONTEXT_COLUMNS) if name in file.header]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     for i, (arch, index) in enumerate(zip(space.decode(one.genomes), one.indices, strict=True)):

@@ -17,7 +17,15 @@ from ofa_core.csv_fields import parse_int, parse_ms, read_csv_rows, safe_cells
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError
 from ofa_core.space import Space
 from ofa_core.space_record import space_columns, space_of
-from ofa_core.table import CONTEXT_COLUMNS, MAX_TEXT, TABLE_SCHEMA, Context, LatencyTable, parse_context
+from ofa_core.table import (
+    CONTEXT_COLUMNS,
+    LATER_CONTEXT_COLUMNS,
+    MAX_TEXT,
+    TABLE_SCHEMA,
+    Context,
+    LatencyTable,
+    parse_context,
+)
 
 __all__ = [
     "NETWORK_COLUMNS",
@@ -141,7 +149,7 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     energy = _ENERGY_COLUMNS if any(net.energy_source for net in networks) else ()
-    writer.writerow((*NETWORK_COLUMNS, *energy, *_SPACE_COLUMNS))
+    writer.writerow((*NETWORK_COLUMNS, *energy, *_SPACE_COLUMNS, *LATER_CONTEXT_COLUMNS))
     for net in networks:
         space = space_columns(net.space)
         writer.writerow(
@@ -157,6 +165,7 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
                 *(_text(getattr(net, name)) for name in _ENERGY if energy),
                 *safe_cells([net.energy_source] if energy else []),
                 *(space[name] for name in _SPACE_COLUMNS),
+                *safe_cells(getattr(context, name) for name in LATER_CONTEXT_COLUMNS),
             ]
         )
     write_text(path, out.getvalue())

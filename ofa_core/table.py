@@ -24,6 +24,7 @@ from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
 from ofa_core.context import (
     CONTEXT_COLUMNS,
+    LATER_CONTEXT_COLUMNS,
     MAX_TEXT,
     Context,
     check_context,
@@ -40,6 +41,7 @@ from ofa_core.spaces import SPACE_NAMES, get_space
 __all__ = [
     "COLUMNS",
     "CONTEXT_COLUMNS",
+    "LATER_CONTEXT_COLUMNS",
     "MAX_TEXT",
     "TABLE_SCHEMA",
     "Context",
@@ -127,7 +129,7 @@ class LatencyTable:
 
     def __repr__(self) -> str:
         context = self.context
-        return f"<LatencyTable {context.device} {context.backend} {len(self)} blocks>"
+        return f"<LatencyTable {context.device} {context.runtime} {len(self)} blocks>"
 
     # ---- look-up ---------------------------------------------------------------------------------------------------
 
@@ -246,12 +248,13 @@ class LatencyTable:
         later = [name for name in _LATER_COLUMNS if any(getattr(e, name) is not None for e in self.entries.values())]
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow((*COLUMNS, *later))
+        writer.writerow((*COLUMNS, *later, *LATER_CONTEXT_COLUMNS))
         context = safe_cells(getattr(self.context, name) for name in CONTEXT_COLUMNS)
+        last = safe_cells(getattr(self.context, name) for name in LATER_CONTEXT_COLUMNS)
         for (resolution_px, block), entry in self.entries.items():
             key = [_text(getattr(block, name)) for name in _BLOCK_COLUMNS]
             values = [_text(getattr(entry, name)) for name in (*_VALUE_COLUMNS, *later)]
-            writer.writerow([TABLE_SCHEMA, *context, _text(resolution_px), *key, *values])
+            writer.writerow([TABLE_SCHEMA, *context, _text(resolution_px), *key, *values, *last])
         return out.getvalue()
 
     def write(self, path: Path) -> None:

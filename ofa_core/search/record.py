@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ofa_core.calibration import Calibration
-from ofa_core.context import Context, check_context
+from ofa_core.context import LATER_CONTEXT_COLUMNS, Context, check_context
 from ofa_core.errors import FormatError
 from ofa_core.schema import Count, NonNegative, Positive, PositiveCount, structured
 
@@ -100,7 +100,8 @@ def check_record(values: Mapping[str, Any], where: str) -> None:
         raise FormatError(f"{where}: arch.r is empty; one resolution is expected")
     for part, shape in (("context", Context), ("calibration", _Calibration)):
         given = values["latency"][part]
-        lacking = [field.name for field in fields(shape) if given is not None and field.name not in given]
+        needed = [field.name for field in fields(shape) if field.name not in LATER_CONTEXT_COLUMNS]
+        lacking = [name for name in needed if given is not None and name not in given]
         if lacking:  # a report shows what the file says, and no defaults
             raise FormatError(f"{where}: latency.{part}.{lacking[0]} is missing")
     if record.latency.context is not None:

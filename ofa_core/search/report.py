@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_core.atomic import write_text
+from ofa_core.context import Context
 from ofa_core.html_page import figure_html, page, plotly_script, section
 from ofa_core.search.figures import blocks_figure, front_figure, measured_figure
 from ofa_core.search.folder import SearchFolder, read_folder
@@ -81,8 +82,9 @@ def _subtitle(data: SearchFolder) -> str:
     context = data.record["latency"]["context"]
     if context is None:
         return "how the networks were measured is not known"
-    threads = f"{context['threads']} thread{'s' if context['threads'] != 1 else ''}"
-    parts = [f"{context['backend']} {context['backend_version']}".strip(), threads, f"batch {context['batch_size']}"]
+    how = Context(**context)
+    threads = f"{how.threads} thread{'s' if how.threads != 1 else ''}"
+    parts = [f"{how.runtime} {how.backend_version}".strip(), threads, f"batch {how.batch_size}"]
     return ", ".join(part for part in parts if not part.startswith("unknown"))
 
 
