@@ -36,7 +36,7 @@ from predictors.device_regime import follows_work
 from predictors.estimator import Floats
 from predictors.evaluation import macs_only
 from predictors.lut import LutPredictor
-from predictors.metrics import Metrics, choice_regret, kendall, mean_metrics, metrics_of
+from predictors.metrics import Metrics, kendall, mean_metrics, metrics_of
 from predictors.network import NetworkPredictor, fit_mixture
 from predictors.network_design import d_optimal_rows, design_columns
 from predictors.transfer import TransferPredictor
@@ -285,6 +285,27 @@ def accuracy(folder: Path, seeds: int) -> None:
     facts = BuiltinAccuracy().facts
     goal("built-in, by network (tools/fit_accuracy.py), MAE", facts["mae_by_net"], 0.08)
     goal("built-in, by run, MAE", facts["mae_by_run"], 0.11)
+
+
+def choice_regret(truth: Floats, predicted: Floats, cost: Floats, limits: Floats) -> tuple[float, float]:
+    """Choose the best row by prediction under each limit, as a search does, and compare it with the best possible one.
+
+    Args:
+        truth: (n,) measured quality, larger is better.
+        predicted: (n,) predicted quality.
+        cost: (n,) limited quantity.
+        limits: (m,) limits; at least one row must meet each.
+
+    Returns:
+        Mean regret (best possible minus chosen) and mean over-estimate of the chosen row.
+    """
+    regrets, over = [], []
+    for limit in limits:
+        allowed = np.flatnonzero(cost <= limit)
+        chosen = allowed[int(np.argmax(predicted[allowed]))]
+        regrets.append(float(truth[allowed].max() - truth[chosen]))
+        over.append(float(predicted[chosen] - truth[chosen]))
+    return float(np.mean(regrets)), float(np.mean(over))
 
 
 def active(folder: Path, lut: Path | None) -> None:

@@ -32,15 +32,15 @@ __all__ = [
 
 _HOME = {
     "AccuracyPredictor": "accuracy",
-    "BlockPredictor": "blocks",
-    "BuiltinAccuracy": "builtin",
+    "BlockPredictor": "block_latency",
+    "BuiltinAccuracy": "builtin_accuracy",
     "LutPredictor": "lut",
     "MacsProxy": "accuracy",
     "NetworkPredictor": "network",
     "TransferPredictor": "transfer",
     "load_accuracy": "accuracy",
     "load_lut": "lut",
-    "select_d_optimal": "design",
+    "select_d_optimal": "network_design",
 }
 
 

@@ -45,11 +45,10 @@ from predictors.quadratic import (
 
 if TYPE_CHECKING:
     from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor
-    from predictors.mlp import Perceptron
 
 __all__ = ["MODELS", "AccuracyPredictor", "KernelMean", "MacsProxy", "fit_process", "load_accuracy"]
 
-MODELS = ("auto", "quadratic", "rbf", "ridge", "mlp", "cv")
+MODELS = ("auto", "quadratic", "rbf", "ridge")
 MIN_ROWS = 20
 NOISES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)  # shares of the variance of the targets
 CEILINGS = (0.5, 1.0, 2.0, 4.0, np.inf)  # over the best row, in standard deviations: where accuracy saturates
@@ -127,14 +126,12 @@ class AccuracyPredictor(Estimator):
 
     Models: `quadratic` and `rbf` are Gaussian processes (linear plus squared, linear plus RBF kernel), `ridge` is the
     linear part alone, all over accuracies that saturate at a ceiling. `auto` takes the best of them by leave-one-out
-    error, which also chooses the ceiling. `mlp` is the paper's network (3 x 400,
-    ReLU; fitting needs torch and takes a minute), `cv` the better of it and `auto`. Several measurements of one
+    error, which also chooses the ceiling. Several measurements of one
     network are averaged first, so none of them judges another.
 
     Args:
         space: the space of the architectures.
         model: one of the above.
-        seed: of the `mlp`.
 
     Attributes:
         model_: the model that was chosen.
@@ -150,14 +147,13 @@ class AccuracyPredictor(Estimator):
     errors_: Floats
     mae_: float
     n_rows_: int
-    mean_: KernelMean | QuadraticForm | Perceptron
+    mean_: KernelMean | QuadraticForm
     seen_: tuple[int, ...]
     shared_: tuple[str, ...]
 
-    def __init__(self, space: Space | str, *, model: str = "auto", seed: int = 0) -> None:
+    def __init__(self, space: Space | str, *, model: str = "auto") -> None:
         self.space = space
         self.model = model
-        self.seed = seed
 
     def fit(self, archs: Archs, top1: ArrayLike) -> Self:
         """Learn.
@@ -186,15 +182,8 @@ class AccuracyPredictor(Estimator):
         self.n_rows_ = len(nets)
         self.shared_ = shared_choices(space, nets)
         self.seen_ = tuple(int(px) for px in np.unique(nets[:, 0]))
-        if self.model != "mlp":
-            models = tuple(HANDICAP) if self.model in ("auto", "cv") else (self.model,)
-            self.model_, self.mean_, self.errors_ = fit_process(space, nets, y, counts.astype(np.float64), models)
-        if self.model in ("mlp", "cv"):
-            from predictors.mlp import fit_perceptron
-
-            mean, errors = fit_perceptron(space, nets, y, self.seed)
-            if self.model == "mlp" or np.abs(errors).mean() < np.abs(self.errors_).mean():
-                self.model_, self.mean_, self.errors_ = "mlp", mean, errors
+        models = tuple(HANDICAP) if self.model == "auto" else (self.model,)
+        self.model_, self.mean_, self.errors_ = fit_process(space, nets, y, counts.astype(np.float64), models)
         self.mae_ = float(np.mean(np.abs(self.errors_)))
         return self
 

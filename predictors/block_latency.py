@@ -3,8 +3,7 @@
 A Gaussian process on log latency. Its kernel says what blocks have in common: cost that follows work and memory
 (smooth in MACs, feature maps and weights), shape (smooth in pixels, channels, kernel), roughness between neighbours,
 and what all blocks of one feature map size share, as runtimes treat some sizes differently and some were measured on a
-slower afternoon. Outliers get less weight. The strengths are chosen by leave-one-out error; boosted trees are there to
-compare with (`model="cv"`), and lose on the published tables (docs/predictors.md).
+slower afternoon. Outliers get less weight. The strengths are chosen by leave-one-out error.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -117,21 +116,13 @@ CANDIDATES = (
 class BlockPredictor:
     """Latency of single blocks, with an interval for each.
 
-    Args:
-        model: `gp`, `xgboost` (needs xgboost), or `cv` for the better of them by five-fold cross-validation.
-
     Attributes:
-        model_: what was chosen.
-        kernel_: strengths that were chosen.
-        mape_: mean absolute relative error of blocks left out, a fraction.
+        kernel_: amplitudes that were selected.
+        mape_: mean absolute relative leave-one-out error, a fraction.
     """
 
-    model_: str
     kernel_: BlockKernel
     mape_: float
-
-    def __init__(self, model: str = "gp") -> None:
-        self.model = model
 
     def fit(self, table: LatencyTable) -> Self:
         """Learn from the measured entries of a table; a block that was measured more than once counts once."""
@@ -143,11 +134,8 @@ class BlockPredictor:
         """Learn from blocks and their milliseconds; repeated blocks are averaged, and show how well they repeat.
 
         Raises:
-            PredictorError: for fewer than ten different ones, an unknown model, or numbers that are all equal or not
-                finite and positive.
+            PredictorError: for fewer than ten different blocks, or numbers that are all equal or implausible.
         """
-        if self.model not in ("gp", "xgboost", "cv"):
-            raise PredictorError(f"unknown block model {self.model!r}; gp, xgboost or cv")
         y = np.asarray(latency_ms, dtype=np.float64)
         bad = implausible(y)
         if bad is not None:
@@ -164,20 +152,7 @@ class BlockPredictor:
         mean = np.bincount(which, np.log(y)) / counts
         spare = len(y) - len(index)
         self.repeat_ = float(np.sqrt(((np.log(y) - mean[which]) ** 2).sum() / spare)) if spare else 0.0
-        X, y = block_features(list(index)), mean
-        rng = np.random.default_rng(0)
-        self.trees_: Any = None
-        self._select(X, y, rng)
-        self.model_ = "gp"
-        if self.model != "gp":
-            from predictors.block_trees import fit_block_trees
-
-            trees, errors = fit_block_trees(X, y)
-            mape = float(np.mean(np.abs(np.expm1(errors))))
-            if self.model == "xgboost" or mape < self._cross_validated(X, y, rng):
-                self.trees_, self.model_, self.mape_ = trees, "xgboost", mape
-                self.scores_ = np.abs(errors) / float(np.mean(np.abs(errors)) or 1.0)
-                self.tree_spread_ = float(np.mean(np.abs(errors)))
+        self._select(block_features(list(index)), mean, np.random.default_rng(0))
         return self
 
     def _select(self, X: Floats, y: Floats, rng: np.random.Generator) -> None:
@@ -208,16 +183,6 @@ class BlockPredictor:
         # As of a new block: an outlier's own extra noise must not make its error look small.
         self._deviation_ = np.sqrt(np.maximum(variance - noise, 0.0) + kernel.noise**2)
         return errors
-
-    def _cross_validated(self, X: Floats, y: Floats, rng: np.random.Generator) -> float:
-        fold = rng.permutation(len(y)) % 5
-        errors = np.empty(len(y))
-        for f in range(5):
-            test = fold == f
-            self._learn(X[~test], y[~test], self.kernel_)
-            errors[test] = y[test] - self._mean(X[test])[0]
-        self._learn(X, y, self.kernel_)
-        return float(np.mean(np.abs(np.expm1(errors))))
 
     def _mean(self, X: Floats) -> tuple[Floats, Floats]:
         """(n,) means and (n,) standard deviations of log latency."""
@@ -252,10 +217,6 @@ class BlockPredictor:
         if not hasattr(self, "kernel_"):
             raise PredictorError("this BlockPredictor is not fitted; call fit first")
         X = block_features([b if isinstance(b, BlockSpec) else b[1] for b in blocks])
-        if self.trees_ is None:
-            mean, deviation = self._mean(X)
-        else:
-            mean = self.trees_.predict(X)
-            deviation = np.full(len(X), self.tree_spread_)
+        mean, deviation = self._mean(X)
         margin = np.hypot(conformal_quantile(self.scores_, confidence) * deviation, self._repeat_margin(confidence))
         return np.exp(mean), np.exp(mean - margin), np.exp(mean + margin)

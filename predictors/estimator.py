@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -201,19 +201,6 @@ class Estimator(ABC):
         """The constructor's arguments, as scikit-learn's `clone` wants them."""
         names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
         return {name: getattr(self, name) for name in names}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change constructor arguments.
-
-        Raises:
-            PredictorError: for a name that is none.
-        """
-        known = self.get_params()
-        for name, value in params.items():
-            if name not in known:
-                raise PredictorError(f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(known)}")
-            setattr(self, name, value)
-        return self
 
     def __repr__(self) -> str:
         def short(value: Any) -> str:

@@ -17,7 +17,7 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.space import Genomes, Space
 from predictors.estimator import Floats
 
-__all__ = ["PhysicalTable", "feature_names", "one_hot", "physical", "physical_table"]
+__all__ = ["PhysicalTable", "feature_names", "physical", "physical_table"]
 
 CHUNK = 8192
 
@@ -90,10 +90,3 @@ def physical(space: Space, genomes: Genomes) -> Floats:
             chosen = table.slots[slots, genomes[part, 1:]]
             out[part, :n_stages] = np.add.reduceat(chosen, space.stage_starts, axis=1)
     return out
-
-
-def one_hot(space: Space, genomes: Genomes) -> Floats:
-    """(n, n_slots * n_codes) which choice each slot made; zeros where it is inactive."""
-    out = np.zeros((len(genomes), space.n_slots, space.n_codes + 1))
-    out[np.arange(len(genomes))[:, None], np.arange(space.n_slots), genomes[:, 1:]] = 1.0
-    return out[:, :, 1:].reshape(len(genomes), -1)

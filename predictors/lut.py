@@ -37,8 +37,6 @@ class LutPredictor(Estimator):
 
     Args:
         space: the space of the architectures.
-        calibration_terms: what whole networks may correct besides the scale: `per_block`, `per_mparam`, both or
-            neither; None lets the leave-one-out error decide.
         fill: supply blocks that the table lacks by regression over those it has (`predictors.block_latency`).
 
     Attributes:
@@ -59,11 +57,8 @@ class LutPredictor(Estimator):
     energy_: EnergyModel | None
     networks_: Genomes
 
-    def __init__(
-        self, space: Space | str, *, calibration_terms: Sequence[str] | None = None, fill: bool = False
-    ) -> None:
+    def __init__(self, space: Space | str, *, fill: bool = False) -> None:
         self.space = space
-        self.calibration_terms = calibration_terms
         self.fill = fill
 
     def fit(self, table: LatencyTable, networks: Sequence[Network] = ()) -> Self:
@@ -94,7 +89,7 @@ class LutPredictor(Estimator):
         reference = [net for net in networks if net.role == "reference"]
         same = [net for net in reference if net.space == space]
         chosen = same if len(same) >= MIN_NETWORKS else reference
-        self.calibration_ = calibration_of(chosen, self.table_, self.calibration_terms)
+        self.calibration_ = calibration_of(chosen, self.table_)
         self.energy_ = fit_energy(reference, self.table_)
         self._giga_: tuple[DenseTable, DenseTable] | None = None
         self.networks_ = space.encode([net.arch for net in same if self.calibration_])

@@ -11,7 +11,7 @@ import numpy as np
 from ofa_core.calibration import spearman
 from predictors.estimator import Bounds, Floats
 
-__all__ = ["Metrics", "choice_regret", "kendall", "mean_metrics", "metrics_of"]
+__all__ = ["Metrics", "kendall", "mean_metrics", "metrics_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +70,3 @@ def mean_metrics(many: Mapping[str, Metrics] | list[Metrics]) -> Metrics:
     rows = list(many.values()) if isinstance(many, Mapping) else many
     values: dict[str, Any] = {name: float(np.mean([asdict(row)[name] for row in rows])) for name in asdict(rows[0])}
     return Metrics(**{**values, "n": round(values["n"])})
-
-
-def choice_regret(truth: Floats, predicted: Floats, cost: Floats, limits: Floats) -> tuple[float, float]:
-    """What a search feels: under each limit take the best by prediction.
-
-    Args:
-        truth: (n,) measured quality, larger is better.
-        predicted: (n,) the same by prediction.
-        cost: (n,) what is limited.
-        limits: (m,) limits; each must be met by some row.
-
-    Returns:
-        Mean regret (best possible - that of the chosen one) and mean over-estimate of the chosen one.
-    """
-    regrets, over = [], []
-    for limit in limits:
-        allowed = np.flatnonzero(cost <= limit)
-        chosen = allowed[int(np.argmax(predicted[allowed]))]
-        regrets.append(float(truth[allowed].max() - truth[chosen]))
-        over.append(float(predicted[chosen] - truth[chosen]))
-    return float(np.mean(regrets)), float(np.mean(over))

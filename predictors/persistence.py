@@ -36,7 +36,7 @@ from predictors.lut import LutPredictor
 from predictors.network import Mixture, NetworkPredictor
 from predictors.network_basis import AdditiveModel
 from predictors.residual_trees import ResidualTrees
-from predictors.saved_arrays import MAX_LOG_ERROR, Arrays, kernel_mean, perceptron, quadratic_form
+from predictors.saved_arrays import MAX_LOG_ERROR, Arrays, kernel_mean, quadratic_form
 from predictors.transfer import TransferPredictor
 
 __all__ = ["PREDICTOR_SCHEMA", "load_predictor", "save_predictor"]
@@ -180,7 +180,6 @@ def _pack_plain(_predictor: Estimator, packed: _Packed) -> _Packed:
 def _pack_accuracy(predictor: AccuracyPredictor, packed: _Packed) -> _Packed:
     packed.facts = {
         "model": predictor.model,
-        "seed": predictor.seed,
         "chosen": predictor.model_,
         "n_rows": predictor.n_rows_,
         "seen": predictor.seen_,
@@ -192,8 +191,7 @@ def _pack_accuracy(predictor: AccuracyPredictor, packed: _Packed) -> _Packed:
 @dataclass(frozen=True)
 class _AccuracyFacts:
     model: str
-    seed: Count
-    chosen: Literal["quadratic", "rbf", "ridge", "mlp"]
+    chosen: Literal["quadratic", "rbf", "ridge"]
     n_rows: Count
     seen: list[Annotated[int, Range(1, MAX_RESOLUTION_PX)]]
 
@@ -203,14 +201,12 @@ def _unpack_accuracy(packed: _Packed) -> AccuracyPredictor:
     take = Arrays(packed.arrays)
     if not facts.seen:
         raise FormatError("facts: seen is empty; resolutions are expected")
-    predictor = AccuracyPredictor(space, model=facts.model, seed=facts.seed)
+    predictor = AccuracyPredictor(space, model=facts.model)
     predictor.errors_ = take.floats("errors", None)
     predictor.mae_ = float(np.mean(np.abs(predictor.errors_)))
     predictor.model_, predictor.n_rows_, predictor.seen_ = facts.chosen, facts.n_rows, tuple(facts.seen)
     if facts.chosen == "rbf":
         predictor.mean_ = kernel_mean(take, space)
-    elif facts.chosen == "mlp":
-        predictor.mean_ = perceptron(take, space)
     else:
         predictor.mean_ = quadratic_form(take, space)
     return predictor
@@ -218,10 +214,8 @@ def _unpack_accuracy(packed: _Packed) -> AccuracyPredictor:
 
 def _pack_lut(predictor: LutPredictor, packed: _Packed) -> _Packed:
     calibration = predictor.calibration_
-    terms = predictor.calibration_terms
     packed.facts = {
         "fill": predictor.fill,
-        "calibration_terms": None if terms is None else list(terms),
         "calibration": None if calibration is None else asdict(calibration),
         "energy": None if predictor.energy_ is None else asdict(predictor.energy_),
         "n_filled": predictor.n_filled_,
@@ -235,7 +229,6 @@ def _pack_lut(predictor: LutPredictor, packed: _Packed) -> _Packed:
 @dataclass(frozen=True)
 class _TableFacts:
     fill: bool
-    calibration_terms: list[Literal["per_block", "per_mparam"]] | None
     calibration: Calibration | None
     n_filled: Count
     energy: EnergyModel | None = None  # a later addition
@@ -244,7 +237,7 @@ class _TableFacts:
 def _unpack_lut(packed: _Packed) -> LutPredictor:
     facts, take = structured(packed.facts, _TableFacts, "facts"), Arrays(packed.arrays)
     table = LatencyTable.parse(_text_of(packed, "table.csv"), "table.csv")
-    predictor = LutPredictor(packed.space, calibration_terms=facts.calibration_terms, fill=False).fit(table)
+    predictor = LutPredictor(packed.space).fit(table)
     predictor.fill, predictor.n_filled_ = facts.fill, facts.n_filled
     spread = dict(zip(table.entries, take.floats("spread_ms", len(table), least=0).tolist(), strict=True))
     predictor.spread_ms_ = {key: value for key, value in spread.items() if value}

@@ -14,12 +14,10 @@ from ofa_core.schema import MAX_NUMBER
 from ofa_core.space import Genomes, Space, check_resolution
 from predictors.accuracy import KernelMean
 from predictors.estimator import Floats
-from predictors.mlp import Perceptron
 from predictors.quadratic import Design, QuadraticForm
 
-__all__ = ["MAX_LOG_ERROR", "Arrays", "kernel_mean", "perceptron", "quadratic_form"]
+__all__ = ["MAX_LOG_ERROR", "Arrays", "kernel_mean", "quadratic_form"]
 
-MOST_LAYERS = 16
 MAX_LOG_ERROR = 50.0
 
 
@@ -119,17 +117,3 @@ def kernel_mean(take: Arrays, space: Space) -> KernelMean:
         stages=take.floats("stages", 3 * space.n_slots, 3 * len(space.stages)),
     )
     return KernelMean(rows, weights, take.number("offset"), take.ceiling())
-
-
-def perceptron(take: Arrays, space: Space) -> Perceptron:
-    """Restore a network of alternating weights and biases."""
-    n = sum(name.startswith("layer") for name in take.arrays)
-    if not 2 <= n <= MOST_LAYERS or n % 2:
-        raise FormatError(f"{n} arrays layer0, layer1, ...; pairs of weights and biases are expected")
-    width = space.n_slots * (len(space.kernels) + len(space.expands)) + 2
-    layers: list[Floats] = []
-    for i in range(0, n, 2):
-        weights = take.floats(f"layer{i}", width, None if i + 2 < n else 1)
-        width = weights.shape[1]
-        layers += [weights, take.floats(f"layer{i + 1}", width)]
-    return Perceptron(tuple(layers), take.number("offset"))

@@ -196,23 +196,3 @@ def test_published_file_is_read(reference_data: Path):
     space = mobilenet_v3(1.2)
     predictor = load_accuracy(str(reference_data / "acc_predictor.pth"), space)
     assert predictor.predict([space.largest(224)])[0] == pytest.approx(83.592778, rel=1e-6)
-
-
-@pytest.mark.torch
-def test_the_papers_network_can_be_asked_for(tmp_path: Path, monkeypatch):
-    pytest.importorskip("torch")
-    from predictors import mlp
-    from predictors.persistence import load_predictor, save_predictor
-
-    for name, value in (("EPOCHS", 50), ("BATCH", 16), ("WIDTH", 80), ("FOLDS", 2)):
-        monkeypatch.setattr(mlp, name, value)
-    space = mobilenet_v3(1.0)
-    rng = np.random.default_rng(5)
-    genomes = space.sample_genomes(260, rng, [224])
-    top1 = synthetic_top1(space, genomes, rng)
-    model = AccuracyPredictor(space, model="mlp").fit(genomes[:160], top1[:160])
-    y = model.predict(genomes[160:])
-    assert np.abs(y - top1[160:]).mean() < np.abs(top1[160:] - top1[:160].mean()).mean() * 0.7
-    save_predictor(tmp_path / "m.predictor", model)
-    assert load_predictor(tmp_path / "m.predictor").predict(genomes) == pytest.approx(model.predict(genomes), rel=1e-12)
-    assert AccuracyPredictor(space, model="cv").fit(genomes[:60], top1[:60]).model_ != "mlp"

@@ -20,8 +20,8 @@ def split(blocks, values, share, seed=0):
     return part, rest
 
 
-def judge(part, rest, **options):
-    model = BlockPredictor(**options).fit_blocks([b for b, _ in part], [v for _, v in part])
+def judge(part, rest):
+    model = BlockPredictor().fit_blocks([b for b, _ in part], [v for _, v in part])
     y, low, high = model.predict_with_interval([b for b, _ in rest])
     truth = np.array([v for _, v in rest])
     return model, float(np.mean(np.abs(y / truth - 1))), float(np.mean((low <= truth) & (truth <= high)))
@@ -77,24 +77,12 @@ def test_filled_and_failed_entries_teach_nothing(space, make_table):
     )
 
 
-def test_trees_can_be_asked_for(space, make_table):
-    pytest.importorskip("xgboost")
-    table = make_table(space, [160, 192])
-    blocks = [block for _, block in table.entries]
-    values = [e.latency_ms for e in table.entries.values()]
-    part, rest = split(blocks, values, 0.5)
-    assert judge(part, rest, model="xgboost")[0].model_ == "xgboost"
-    assert judge(part, rest, model="cv")[0].model_ == "gp"
-
-
 def test_refusals(space, make_table):
     blocks = list(space.all_blocks([160]))
     with pytest.raises(PredictorError, match="at least 10"):
         BlockPredictor().fit_blocks(blocks[:9], [1.0] * 9)
     with pytest.raises(PredictorError, match="finite"):
         BlockPredictor().fit_blocks(blocks[:12], [1.0] * 11 + [float("nan")])
-    with pytest.raises(PredictorError, match="xgboost or cv"):
-        BlockPredictor("forest").fit_blocks(blocks[:12], [1.0] * 12)
     with pytest.raises(PredictorError, match="not fitted"):
         BlockPredictor().predict(blocks)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictors.intervals import ConformalErrors
-from predictors.metrics import choice_regret, kendall, mean_metrics, metrics_of
+from predictors.metrics import kendall, mean_metrics, metrics_of
 from predictors.robust_regression import average_weights, fit_relative
 
 
@@ -62,10 +62,3 @@ def test_metrics():
     assert mean_metrics([m, m]) == m
     assert kendall(np.ones(4), truth) == 0.0
     assert np.isnan(metrics_of(truth, truth).coverage)
-
-
-def test_choice_regret():
-    truth, cost = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0])
-    assert choice_regret(truth, np.array([1.0, 2.0, 3.0]), cost, np.array([2.5, 3.0])) == (0.0, 0.0)
-    regret, over = choice_regret(truth, np.array([2.5, 2.0, 3.0]), cost, np.array([2.5]))
-    assert (regret, over) == (1.0, 1.5)

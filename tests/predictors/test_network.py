@@ -176,7 +176,7 @@ def test_boosted_trees_only_where_they_pay(space):
     assert found is not None
     trees, errors = found
     assert errors.mape < 0.04
-    assert type(trees).from_json(trees.model_json).factor(space, genomes[:5]) == pytest.approx(
+    assert type(trees).from_json(trees.model_json, space).factor(space, genomes[:5]) == pytest.approx(
         trees.factor(space, genomes[:5])
     )
 
