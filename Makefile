@@ -53,7 +53,7 @@ test-minimum:  ## the tests of files, tables, predictors and search, with the ol
 	.venv-minimum/bin/python -m pytest -q -m "not slow and not torch" tests/ofa_core tests/predictors tests/test_version_0_1.py $(PYTEST_ARGS)
 
 demo: $(VENV)/.installed  ## profile this CPU, verify, search at a limit, measure the winner, write demo/report.html
-	$(VENV)/bin/python examples/demo.py --out $(DEMO_DIR)
+	$(VENV)/bin/python tools/demo.py --out $(DEMO_DIR)
 
 bench: $(TEST_VENV)/.installed  ## ratios against peers and limits; some need $$OFA_REFERENCE_DATA
 	for name in help_texts export search training; do \

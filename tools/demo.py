@@ -1,11 +1,11 @@
-"""The main job from end to end on this machine's CPU, through the same commands that a user types.
+"""Run the main job from end to end on this machine's CPU, with the commands that a user types.
 
-    python examples/demo.py --out demo
+    python tools/demo.py --out demo
 
-1. `ofa-profile` measures the building blocks of mbv3-w1.0 at three resolutions, and whole networks along with them;
-2. `ofa-profile verify` measures 20 sub-nets that the calibration never saw, in new processes;
-3. `ofa-search --measure local` finds the best sub-net for a limit in the middle of what the device can do, measures
-   the candidates near the limit, corrects itself, and stops when the winner's measured latency is within the limit.
+1. `ofa-profile` measures the building blocks of mbv3-w1.0 at three resolutions, and 24 whole networks.
+2. `ofa-profile verify` measures 20 sub-nets that were not used for calibration, in new processes.
+3. `ofa-search --measure local` searches at a limit in the middle of the device's range, measures the candidates near
+   the limit, corrects the calibration, and stops when the winner's measured latency is within the limit.
 
 The folder then holds the table, the winner (architecture and ONNX file) and `report.html`.
 """
@@ -23,11 +23,11 @@ from pathlib import Path
 from ofa_core.arch_json import write_arch
 from ofa_core.spaces import get_space
 
-UNSTABLE = 3  # measured, but the machine was not quiet: the demo says so and goes on
+UNSTABLE = 3  # exit code: measured, but not stable. The demo prints this and continues.
 
 
 def run(command: list[str], *, may_be_unstable: bool = False, quiet: bool = False) -> str:
-    """Print and run one of our commands; its stdout comes back, its progress is shown."""
+    """Print a command, run it with its progress on stderr, and return its stdout."""
     if not quiet:
         print(f"\n$ {shlex.join(command)}", flush=True)
     program = str(Path(sys.executable).with_name(command[0]))
@@ -37,14 +37,14 @@ def run(command: list[str], *, may_be_unstable: bool = False, quiet: bool = Fals
     if not quiet:
         print(text, end="", flush=True)
     if done.returncode == UNSTABLE and may_be_unstable:
-        print("(the machine was not quiet; the figures are less sure than they could be)", flush=True)
+        print("(the machine was not quiet; the figures are less certain)", flush=True)
     elif done.returncode:
         raise SystemExit(done.returncode)
     return text
 
 
 def feasible_ms(table: Path, folder: Path) -> tuple[float, float]:
-    """Predicted latency of the smallest sub-net at the smallest resolution, and of the largest at the largest."""
+    """Return the predicted latency of the smallest sub-net at 160 px, and of the largest at 224 px."""
     space = get_space("mbv3-w1.0")
     out = []
     for name, arch in (("smallest", space.smallest(160)), ("largest", space.largest(224))):
@@ -57,9 +57,9 @@ def feasible_ms(table: Path, folder: Path) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for all results")
-    parser.add_argument("--profile-s", type=int, default=200, help="seconds for profiling")
-    parser.add_argument("--verify-s", type=int, default=70, help="seconds for verifying")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for all results (default: %(default)s)")
+    parser.add_argument("--profile-s", type=int, default=200, help="seconds for profiling (default: %(default)s)")
+    parser.add_argument("--verify-s", type=int, default=70, help="seconds for verifying (default: %(default)s)")
     options = parser.parse_args()
     started = time.monotonic()
     folder = options.out
