@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from devices.adb_channel import AdbChannel
 from devices.adb_client import adb, find_phone, is_network_address, select
-from devices.device import ClosedAtExit, Completed, checked_remote
+from devices.device import ClosedAtExit, Completed, DeviceKind, checked_remote
 from devices.errors import (
     ChannelClosedError,
     DeviceError,
@@ -84,6 +84,7 @@ class AdbDevice(ClosedAtExit):
     ) -> None:
         self.serial = serial
         self.name = name or serial
+        self.kind: DeviceKind = "phone"
         self.python = python or "python3"
         self.runs_here = False
         self.work_dir = "/"

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from devices.device import Completed
 from devices.errors import (
@@ -22,8 +23,23 @@ from devices.errors import (
     UnknownTargetError,
 )
 from devices.process import OutputTimeoutError, run_to_end
+from devices.schemes import FoundDevice
 
-__all__ = ["MODELS", "Phone", "adb", "find_phone", "is_network_address", "list_phones", "one_each", "select"]
+if TYPE_CHECKING:
+    from devices.target import Target
+
+__all__ = [
+    "MODELS",
+    "Phone",
+    "adb",
+    "find_devices",
+    "find_phone",
+    "identify",
+    "is_network_address",
+    "list_phones",
+    "one_each",
+    "select",
+]
 
 MODELS = {"note8": "SM-N950*", "pixel1": "Pixel", "pixel2": "Pixel 2"}
 """Short names of models: what `ro.product.model` says; a star stands for any rest (one letter per market)."""
@@ -206,6 +222,25 @@ def find_phone(address: str) -> Phone:
     if found[0][0].state != "device":
         raise UnknownTargetError(f"{called} cannot be used: {found[0][0]}")
     return found[0][0]
+
+
+def find_devices() -> list[FoundDevice]:
+    """List the connected phones, each once.
+
+    Raises:
+        DeviceUnreachableError, DeviceTimeoutError: adb is not installed, or does not answer.
+    """
+    return [
+        FoundDevice(tuple(phone.address for phone in group), str(group[0]), group[0].state == "device")
+        for group in one_each(list_phones())
+    ]
+
+
+def identify(target: Target) -> str:
+    """Return the best address of the phone of a target; raises as `find_phone` does."""
+    address = find_phone(target.address).address  # first, because it may connect
+    groups = ([phone.address for phone in group] for group in one_each(list_phones()))
+    return next((group[0] for group in groups if address in group), address)
 
 
 def _names(phones: Iterable[Phone]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from devices.errors import DeviceStorageError
 
@@ -24,10 +24,14 @@ __all__ = [
     "ClosedAtExit",
     "Completed",
     "Device",
+    "DeviceKind",
     "checked_remote",
 ]
 
 MAX_LINE_BYTES = 64 * 2**20
+
+DeviceKind = Literal["computer", "phone"]
+"""A phone is measured on its big cores, is throttled by heat and usually has no Python; a computer has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ class Device(Protocol):
     """A machine that runs programs: this one, one behind ssh, a phone. A context manager; `close` ends all it started.
 
     Attributes:
-        name: what people and tables call it.
+        name: device name in messages and tables.
+        kind: `computer` or `phone`.
         work_dir: absolute path on the device of a private directory, where programs start and files go; gone after
             `close`.
         python: interpreter to run our programs with, unless the user names another.
@@ -111,6 +116,8 @@ class Device(Protocol):
 
     @property
     def name(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> DeviceKind: ...  # noqa: D102
     @property
     def work_dir(self) -> str: ...  # noqa: D102
     @property

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from devices.device import ClosedAtExit, Completed, checked_remote
+from devices.device import ClosedAtExit, Completed, DeviceKind, checked_remote
 from devices.errors import (
     ChannelClosedError,
     DeviceProcessError,
@@ -107,6 +107,7 @@ class FakeDevice(ClosedAtExit):
             the device has no power meter.
 
     Attributes:
+        kind: `computer`; assign `phone` for a fake phone.
         files: content by path below the work directory.
         requests: each request that any agent process got, in order.
         n_processes: agent processes started so far.
@@ -123,6 +124,7 @@ class FakeDevice(ClosedAtExit):
         watts: Callable[[bytes | None], float] | None = None,
     ) -> None:
         self.name = name
+        self.kind: DeviceKind = "computer"
         self.work_dir = "/fake"
         self.python = "python3"
         self.runs_here = False

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from devices.device import MAX_LINE_BYTES, ClosedAtExit, Completed, checked_remote
+from devices.device import MAX_LINE_BYTES, ClosedAtExit, Completed, DeviceKind, checked_remote
 from devices.errors import (
     ChannelClosedError,
     DeviceProcessError,
@@ -52,6 +52,7 @@ class LocalDevice(ClosedAtExit):
 
     def __init__(self, parent_dir: Path | None = None, *, python: str | None = None, name: str = "") -> None:
         self.name = name or os.uname().nodename
+        self.kind: DeviceKind = "computer"
         self.python = python or sys.executable
         self.runs_here = True
         self._channels: list[LocalChannel] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import paramiko
 
-from devices.device import ClosedAtExit, Completed, checked_remote
+from devices.device import ClosedAtExit, Completed, DeviceKind, checked_remote
 from devices.errors import (
     DeviceError,
     DeviceProcessError,
@@ -73,6 +73,7 @@ class SshDevice(ClosedAtExit):
     ) -> None:
         self.host = host
         self.name = name or host.alias
+        self.kind: DeviceKind = "computer"
         self.python = python or "python3"
         self.runs_here = False
         self.work_dir = "/"

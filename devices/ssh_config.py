@@ -16,13 +16,17 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import paramiko
 
 from devices.errors import DeviceUnreachableError, UnknownTargetError
 from devices.ssh_proxy import one_line
 
-__all__ = ["Host", "parse_address", "resolve"]
+if TYPE_CHECKING:
+    from devices.target import Target
+
+__all__ = ["Host", "identify", "parse_address", "resolve"]
 
 _SSH_SECONDS = 30.0  # `Match exec` runs programs, `CanonicalizeHostname` asks name servers
 _NOT_IN_NAMES = re.compile(r"[\s'\"$\\`;&<>|(){}]")  # the configuration may put names into a shell's command
@@ -140,6 +144,12 @@ def resolve(address: str) -> Host:
         agent=_expand(_first(settings, "identityagent") or "SSH_AUTH_SOCK", tokens, home),
         command=shlex.join(["ssh", *port_option, f"{user}@{alias}" if user else alias]),
     )
+
+
+def identify(target: Target) -> tuple[object, ...]:
+    """Return the machine that a target connects to; raises as `resolve` does."""
+    host = resolve(target.address)
+    return host.key_name, host.name.lower(), host.port, host.proxy
 
 
 def _from_ssh(alias: str, user: str | None, port: int | None) -> _Settings | None:

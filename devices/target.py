@@ -1,15 +1,15 @@
-"""Targets: how people name a device on the command line, and how the name becomes an open `Device`.
+"""Targets: the names of devices on the command line and in devices.toml.
 
     local                     this machine
     fake                      a device in memory, for tests
     adb:SERIAL                a phone, by serial number, model (adb:pixel2, adb:note8, adb:"Pixel 6"), host and port, or
-                              what `adb devices -l` shows of it (adb:usb:1-2, adb:transport_id:4)
-    adb                       the phone that ANDROID_SERIAL names, or the only one that is connected
-    ssh:USER@HOST:PORT        a machine behind ssh; user and port may come from ~/.ssh/config
+                              a field of `adb devices -l` (adb:usb:1-2, adb:transport_id:4)
+    adb                       the phone of ANDROID_SERIAL, or the only connected phone
+    ssh:USER@HOST:PORT        an ssh host; user and port may come from ~/.ssh/config
     NAME                      a section of devices.toml
 
-`./devices.toml` comes first, then the user's own (`$XDG_CONFIG_HOME/ofa-latency/devices.toml`, by default under
-`~/.config`). A section gives a target a name and defaults; all keys but `target` are optional:
+`./devices.toml` is read first, then the user's file (`$XDG_CONFIG_HOME/ofa-latency/devices.toml`, by default in
+`~/.config`). A section gives a target a name and defaults. All keys except `target` are optional:
 
     [pixel2]
     target = "adb:HT7A1234"
@@ -19,7 +19,8 @@
     work_dir = "/data/local/tmp/ofa"
     python = "/data/data/com.termux/files/usr/bin/python"
 
-A section called like a scheme (`[local]`) needs no `target`.
+A section with the name of a scheme that takes no address (`[local]`) needs no `target`. Schemes are listed in
+`devices.schemes`.
 """
 
 from __future__ import annotations
@@ -28,43 +29,33 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from devices.device import Device
+from devices.device import Device, DeviceKind
 from devices.errors import DeviceConfigError, UnknownTargetError
+from devices.schemes import SCHEMES, find_scheme, known_schemes
 
-__all__ = ["SCHEMES", "Target", "config_files", "open_device", "read_aliases"]
+__all__ = ["Target", "config_files", "open_device", "read_aliases"]
 
-SCHEMES = {
-    "adb": "devices.adb:open_target",
-    "fake": "devices.fake:open_target",
-    "local": "devices.local:open_target",
-    "ssh": "devices.ssh:open_target",
-}
-_ENTRY_POINTS = "ofa_latency.devices"  # name = scheme, value = a function Target -> Device
 MAX_TEXT = 200
 MAX_CPU = 65_535
-_BARE = ("fake", "local")  # schemes that need no address
-_BLANKS = ("adb",)  # schemes whose addresses may hold blanks: models, and names that phones announce
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A device as the user names it, not yet opened.
+    """The name of a device and its defaults; `open_device` opens it.
 
     Attributes:
-        scheme: the way to reach it.
-        address: what follows the colon; empty for this machine.
-        name: what to call it in tables: the alias, or the target itself.
-        backend: default backend; None leaves the choice to the caller.
+        scheme: name of the scheme, see `devices.schemes`.
+        address: text after the colon; empty if there is none.
+        name: device name in tables: the alias, or the target itself.
+        backend: default backend; None if not set.
         threads: default number of threads.
         cpus: default cores to run on.
-        work_dir: folder on the device under which the private work directory is made.
+        work_dir: folder on the device in which the private work directory is made.
         python: interpreter on the device.
-        keep: leave the work directory on the device at the end.
+        keep: True to leave the work directory on the device at the end.
     """
 
     scheme: str
@@ -79,15 +70,15 @@ class Target:
 
     @classmethod
     def parse(cls, text: str, aliases: Mapping[str, Target] | None = None) -> Target:
-        """Read a target as on the command line.
+        """Read a target from the command line.
 
         Args:
             text: a scheme with its address, or an alias.
-            aliases: named targets; those of the devices.toml files by default.
+            aliases: targets by name; by default the sections of the devices.toml files.
 
         Raises:
-            UnknownTargetError: neither; the message names what is known.
-            DeviceConfigError: a devices.toml cannot be read.
+            UnknownTargetError: the text is neither; the message lists the known ones.
+            DeviceConfigError: a devices.toml file cannot be read.
         """
         aliases = read_aliases() if aliases is None else aliases
         if text in aliases:
@@ -100,38 +91,39 @@ class Target:
     def __str__(self) -> str:
         return f"{self.scheme}:{self.address}" if self.address else self.scheme
 
+    @property
+    def kind(self) -> DeviceKind:
+        """The kind of device that the scheme reaches, before it is opened; see `Device.kind`."""
+        return find_scheme(self.scheme).kind
+
+    @property
+    def runs_here(self) -> bool:
+        """True if the device's processes share this machine's cores."""
+        return find_scheme(self.scheme).runs_here
+
 
 def open_device(target: Target | str) -> Device:
-    """Open the device that `target` names; it is connected, and its work directory made. Close it, or use `with`.
+    """Open the device of a target: connect and make the work directory. Close the device, or use `with`.
 
     Raises:
-        UnknownTargetError: no such target or scheme, or or one that is not there.
-        DeviceUnreachableError: it cannot be reached.
+        UnknownTargetError: there is no such target or scheme, or the target names no connected device.
+        DeviceUnreachableError: there is no connection.
     """
     target = Target.parse(target) if isinstance(target, str) else target
-    if target.scheme in SCHEMES:
-        module, attribute = SCHEMES[target.scheme].split(":")
-        opener: Callable[[Target], Device] = getattr(import_module(module), attribute)
-        return opener(target)
-    plugin = _plugins().get(target.scheme)
-    if plugin is None:
-        known = ", ".join(sorted({*SCHEMES, *_plugins()}))
-        raise UnknownTargetError(f"{target}: unknown scheme {target.scheme!r}, known are {known}")
-    opener = plugin.load()
-    return opener(target)
+    return find_scheme(target.scheme).open(target)
 
 
 def config_files() -> list[Path]:
-    """Return where devices.toml is looked for, most important first."""
+    """Return the paths of devices.toml files, the one with precedence first."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser())
     return [Path("devices.toml"), home / "ofa-latency" / "devices.toml"]
 
 
 def read_aliases(files: list[Path] | None = None) -> dict[str, Target]:
-    """Read the sections of devices.toml files (`config_files()` by default); the first file that has a name wins.
+    """Read the sections of devices.toml files (default: `config_files()`). Of equal names, the first file's counts.
 
     Raises:
-        DeviceConfigError: a file that is no TOML, or a section with an unknown key or a wrong type.
+        DeviceConfigError: a file is not valid TOML, or a section has an unknown key or a value of a wrong type.
     """
     aliases: dict[str, Target] = {}
     for file in config_files() if files is None else files:
@@ -178,7 +170,7 @@ def _parse_section(file: Path, name: str, section: object) -> Target:
 
 
 def _is_text(value: object) -> bool:
-    """Return True for a text that may name a file, a program or a device."""
+    """Return True for a text that can name a file, a program or a device."""
     return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable()
 
 
@@ -194,19 +186,16 @@ _KINDS = {
 
 def _parse_literal(text: str, aliases: list[str]) -> Target:
     scheme, colon, address = text.partition(":")
-    schemes = set(SCHEMES)
-    if scheme not in schemes:
-        schemes |= set(_plugins())
-    if scheme not in schemes or (not colon and scheme in ("ssh",)):
-        forms = ", ".join([*aliases, *(s if s in _BARE else f"{s}:ADDRESS" for s in sorted(schemes))])
-        raise UnknownTargetError(f"unknown target {text!r}, known are {forms}")
-    if text == "adb:":
+    try:
+        rule = find_scheme(scheme)
+    except UnknownTargetError:
+        rule = None
+    if rule is None or (not colon and rule.address == "required"):
+        forms = [s if s in SCHEMES and SCHEMES[s].address == "none" else f"{s}:ADDRESS" for s in known_schemes()]
+        raise UnknownTargetError(f"unknown target {text!r}, known are {', '.join([*aliases, *forms])}")
+    if colon and not address and rule.address == "optional":
         return Target(scheme, "", scheme)
-    has_blank = address != address.strip() if scheme in _BLANKS else " " in address
+    has_blank = address != address.strip() if rule.allows_blanks else " " in address
     if colon and (not address or address.startswith("-") or has_blank or not address.isprintable()):
         raise UnknownTargetError(f"target {text!r} has no usable address after the colon")
     return Target(scheme, address, text)
-
-
-def _plugins() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=_ENTRY_POINTS)}

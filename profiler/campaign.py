@@ -166,7 +166,7 @@ def profile(
     if energy is not None:
         energy = _energy_if_told(job, device, plan, energy, say)
     before = device.conditions()
-    heat = Cooling(device, before, say, is_phone=(facts.os or "").startswith("Android"))
+    heat = Cooling(device, before, say, is_phone=device.kind == "phone")
     measured, context, failures = measure_plan(
         job, plan, runner, journal_path(out), fresh=fresh, progress=progress, heat=heat if heat.can_tell else None
     )

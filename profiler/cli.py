@@ -189,7 +189,7 @@ def profile(
         else:
             codes = measure_all(
                 list(targets), measure,
-                is_here=lambda name: targets[name].scheme == "local",
+                is_here=lambda name: targets[name].runs_here,
                 errors=(OfaError, DeviceError), complain=lambda name, error: _say(err, f"{name}: failed: {error}"),
             )  # fmt: skip
             worst = max(codes.values(), key=lambda code: (code == EXIT_KNOWN_ERROR, code))
@@ -267,7 +267,7 @@ def _profile_one(
         changed = stack.enter_context(tuned(device)) if tune else ""
         for line in [*console.conditions_lines(device.conditions()), *filter(None, [changed])]:
             _say(err, f"{job.device}: {line}")
-        pinned = choose_cpus(cpus, target.cpus, device.facts())
+        pinned = choose_cpus(cpus, target.cpus, device.facts(), is_phone=device.kind == "phone")
         job = replace(job, settings=replace(job.settings, cpus=pinned))
         started = time.monotonic()
         meter = EnergyOptions(options.python or target.python) if energy else None

@@ -40,13 +40,16 @@ def cluster(facts: DeviceFacts, which: str) -> tuple[int, ...] | None:
     return tuple(i for i, mhz in enumerate(clocks) if mhz == wanted) if min(clocks) < max(clocks) else None
 
 
-def choose_cpus(text: str | None, of_target: tuple[int, ...] | None, facts: DeviceFacts) -> tuple[int, ...] | None:
+def choose_cpus(
+    text: str | None, of_target: tuple[int, ...] | None, facts: DeviceFacts, *, is_phone: bool
+) -> tuple[int, ...] | None:
     """The cores to pin to; None for no pinning.
 
     Args:
         text: of the command line: cores, `big`, `little`, `all`, or None.
         of_target: the target's default.
-        facts: of the device: phones are pinned to their big cores by default.
+        facts: of the device.
+        is_phone: True to pin to the big cores by default.
 
     Raises:
         OfaError: the text is none of these, or the device does not tell.
@@ -55,7 +58,6 @@ def choose_cpus(text: str | None, of_target: tuple[int, ...] | None, facts: Devi
         return cluster(facts, text)
     if text is not None:
         return None if text == "all" else parse_cpus(text)
-    is_phone = (facts.os or "").startswith("Android")
     if of_target is None and is_phone and facts.max_freq_mhz is not None:
         return cluster(facts, "big")
     return of_target

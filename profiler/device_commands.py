@@ -36,7 +36,7 @@ def setup(
 
     the_target = Target.parse(target)
     with open_device(the_target) as device:
-        if the_target.scheme == "adb":
+        if device.kind == "phone":
             machine = device.facts().arch or "aarch64"
             if dry_run:
                 address = provision.benchmark_address(machine)

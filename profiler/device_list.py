@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from devices.adb_client import list_phones, one_each
 from devices.errors import DeviceError
+from devices.schemes import find_scheme, known_schemes
 from devices.target import Target, open_device, read_aliases
 from profiler.replies import checked_word
 
@@ -32,31 +32,33 @@ print(json.dumps({"python": platform.python_version(), "runtimes": found}))
 
 
 def list_devices() -> Iterator[str]:
-    """Yield the lines: this machine, every phone that adb knows, and every section of devices.toml.
+    """Yield the lines: this machine, every connected phone, and every section of devices.toml.
 
     Raises:
         DeviceConfigError: a devices.toml cannot be read.
     """
     targets = {"local": Target("local", name="local"), **read_aliases()}
-    named = {target.address for target in targets.values() if target.scheme == "adb"}
-    try:
-        phones = one_each(list_phones())
-    except DeviceError as error:
-        phones = []
-        yield f"adb: {error}"
-    others: dict[str, str] = {}  # further connections, by the target's name
-    for phone, *more in phones:
-        if phone.state != "device":
-            yield f"adb:{phone}"
-        elif not named & {connection.address for connection in (phone, *more)}:
-            name = f"adb:{phone.address}"
-            targets[name] = Target("adb", phone.address, name)
-            others[name] = "".join(f", also adb:{connection.address}" for connection in more)
+    named = {(target.scheme, target.address) for target in targets.values()}
+    others: dict[str, str] = {}  # further addresses, by the target's name
+    for scheme in known_schemes():
+        try:
+            found = find_scheme(scheme).find()
+        except DeviceError as error:
+            yield f"{scheme}: {error}"
+            continue
+        for device in found:
+            address, *more = device.addresses
+            if not device.is_usable:
+                yield f"{scheme}:{device.text}"
+            elif named.isdisjoint((scheme, each) for each in device.addresses):
+                name = f"{scheme}:{address}"
+                targets[name] = Target(scheme, address, name)
+                others[name] = "".join(f", also {scheme}:{each}" for each in more)
     for name, target in targets.items():
         title = (name if name == str(target) else f"{name} ({target})") + others.get(name, "")
         try:
-            with open_device(target) as device:
-                yield from _lines(title, device)
+            with open_device(target) as opened:
+                yield from _lines(title, opened)
         except DeviceError as error:
             yield f"{title}: not reachable: {error}"
 

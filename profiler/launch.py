@@ -12,18 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devices.schemes import find_scheme
 from devices.target import Target, open_device
 from ofa_core.errors import OfaError
 
 if TYPE_CHECKING:
-    from devices.adb_client import Phone
     from devices.device import Device
+    from devices.schemes import FoundDevice
     from profiler.runner import Runner
 
 __all__ = ["Launch", "default_backend", "expand_targets", "launch", "target_of"]
 
 BENCHMARK_MODEL = "benchmark-model"
-EVERY_PHONE = "adb:*"
+_EVERY = ":*"  # after a scheme: all its connected devices
 _NATIVE = ("tflite", "tflite-fp16")
 
 
@@ -113,76 +114,57 @@ def target_of(device: str, named: str | None, say: Callable[[str], None]) -> Tar
 
 
 def expand_targets(texts: list[str]) -> list[Target]:
-    """Read targets; `adb:*` stands for every phone that can be used now and that no other target names.
+    """Read targets. `adb:*` is replaced by each connected, usable phone that no other target names.
 
     Raises:
-        UnknownTargetError: a target that names nothing, two that name one device, or `adb:*` without any phone.
+        UnknownTargetError: a target is unknown, two targets name one device, or `adb:*` matches no usable phone.
     """
-    from devices.adb_client import list_phones, one_each
     from devices.errors import UnknownTargetError
 
-    targets = list(dict.fromkeys(Target.parse(text) for text in texts if text != EVERY_PHONE))
-    taken = _named_once(targets, EVERY_PHONE in texts)
-    if EVERY_PHONE in texts:
-        phones = one_each(list_phones())
-        usable = [group for group in phones if group[0].state == "device"]
+    every = {text: text.removesuffix(_EVERY) for text in texts if text.endswith(_EVERY)}
+    targets = list(dict.fromkeys(Target.parse(text) for text in texts if text not in every))
+    taken = _named_once(targets, bool(every))
+    for text, scheme in every.items():
+        found = find_scheme(scheme).find()
+        usable = [device for device in found if device.is_usable]
         if not usable:
-            names = ", ".join(str(group[0]) for group in phones) or "none"
-            raise UnknownTargetError(f"{EVERY_PHONE} is no phone; connected are: {names}")
-        free = [group for group in usable if taken.isdisjoint(phone.address for phone in group)]
-        targets += map(_target_of_phone, free)
+            names = ", ".join(device.text for device in found) or "none"
+            raise UnknownTargetError(f"{text} matches no usable device; connected are: {names}")
+        targets += [_target_of(scheme, device) for device in usable if (scheme, device.addresses[0]) not in taken]
     return targets
 
 
-def _named_once(targets: Sequence[Target], has_more: bool) -> set[str]:
-    """Refuse two targets that are one device, which would be measured twice at once. Return the phones' addresses.
+def _named_once(targets: Sequence[Target], has_more: bool) -> set[tuple[str, object]]:
+    """Return scheme and identity of each target, and refuse two targets of one device.
 
     Args:
         targets: as the user gave them.
-        has_more: True if phones are added to them.
+        has_more: True if connected devices are added to them.
 
     Raises:
-        UnknownTargetError: two targets name one device.
+        UnknownTargetError: two targets name one device, which would be measured twice at once.
     """
     from devices.errors import DeviceError, UnknownTargetError
 
     if len(targets) < 2 and not has_more:
         return set()
-    first: dict[object, Target] = {}
-    addresses: set[str] = set()
+    first: dict[tuple[str, object], Target] = {}
     for target in targets:
         try:
-            device, address = _identity(target)
-        except DeviceError:  # its own run says so, and the others go on
+            identity = (target.scheme, find_scheme(target.scheme).identify(target))
+        except DeviceError:  # reported when this target is measured; the others are measured
             continue
-        if first.setdefault(device, target) is not target:
-            raise UnknownTargetError(f"{first[device].name} and {target.name} are one device: name it once")
-        addresses.add(address)
-    return addresses
+        if first.setdefault(identity, target) is not target:
+            raise UnknownTargetError(f"{first[identity].name} and {target.name} are one device: name it once")
+    return set(first)
 
 
-def _identity(target: Target) -> tuple[object, str]:
-    """What two targets of one device have in common, and the address of a phone."""
-    if target.scheme == "adb":
-        from devices.adb_client import find_phone, list_phones, one_each
-
-        address = find_phone(target.address).address  # first, because it may connect
-        phones = one_each(list_phones())
-        return next((group[0].address for group in phones if address in {p.address for p in group}), address), address
-    if target.scheme == "ssh":
-        from devices.ssh_config import resolve
-
-        host = resolve(target.address)
-        return (host.key_name, host.name.lower(), host.port, host.proxy), ""
-    return target, ""
-
-
-def _target_of_phone(group: Sequence[Phone]) -> Target:
-    """The target of a phone: a section of devices.toml that names one of its connections, else its best connection."""
-    targets = [Target.parse(f"adb:{phone.address}") for phone in group]
+def _target_of(scheme: str, device: FoundDevice) -> Target:
+    """Return the target of a connected device: a section of devices.toml with one of its addresses, else the best."""
+    targets = [Target.parse(f"{scheme}:{address}") for address in device.addresses]
     return next((target for target in targets if target.name != str(target)), targets[0])
 
 
 def _wants_native(target: Target, options: Launch) -> bool:
     has_python = options.python is not None or target.python is not None
-    return options.is_native or (target.scheme == "adb" and not has_python)
+    return options.is_native or (target.kind == "phone" and not has_python)

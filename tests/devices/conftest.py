@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -297,3 +298,21 @@ def arm_phone() -> Iterator[tuple[Phones, Path]]:
         if subprocess.run(try_it, capture_output=True).returncode:
             pytest.skip("this kernel has no binfmt_misc per namespace (Linux 6.7 or newer has)")
         yield phones, CACHE / "aarch64" / "libLiteRt.so"
+
+
+# ---- a device type of another package --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def toy_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package of `toy_board.py`, installed: its module and its entry point are on the path."""
+    site = tmp_path / "site"
+    metadata = site / "toy_board-1.dist-info"
+    metadata.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("toy_board.py"), site)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-board\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(
+        "[ofa_latency.devices]\nboard = toy_board:SCHEME\nboard2 = toy_board:open_board\nbroken = toy_board:absent\n"
+    )
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delitem(sys.modules, "toy_board", raising=False)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from devices.adb import AdbDevice
-from devices.device import Device
+from devices.device import Device, DeviceKind
 from devices.errors import ChannelClosedError, DeviceProcessError, DeviceStorageError, DeviceTimeoutError
 from devices.fake import FakeDevice
 from devices.local import LocalDevice
 from devices.ssh import SshDevice
 from devices.ssh_config import resolve
+from devices.target import Target, open_device
 
 
 def _ssh(parent: Path, request: pytest.FixtureRequest) -> Device:
@@ -27,11 +29,18 @@ def _adb(parent: Path, request: pytest.FixtureRequest) -> Device:
     return AdbDevice(phones.serial(1))
 
 
+def _third_party(parent: Path, request: pytest.FixtureRequest) -> Device:
+    """A device type of another package, which adds itself by an entry point."""
+    request.getfixturevalue("toy_board")
+    return open_device(Target("board", "7", work_dir=str(parent)))
+
+
 DEVICES: dict[str, Callable[[Path, pytest.FixtureRequest], Device]] = {
     "adb": _adb,
     "fake": lambda _, __: FakeDevice(),
     "local": lambda parent, _: LocalDevice(parent),
     "ssh": _ssh,
+    "third party": _third_party,
 }
 
 
@@ -45,8 +54,9 @@ def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Device]:
         yield opened
 
 
-def test_it_has_a_name_a_work_directory_and_an_interpreter(device: Device) -> None:
+def test_it_has_a_name_a_kind_a_work_directory_and_an_interpreter(device: Device) -> None:
     assert device.name
+    assert device.kind in get_args(DeviceKind)
     assert device.work_dir.startswith("/")
     assert device.python
 

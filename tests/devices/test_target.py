@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices import target as target_module
 from devices.errors import DeviceConfigError, UnknownTargetError
 from devices.fake import FakeDevice
 from devices.local import LocalDevice
@@ -155,14 +153,7 @@ def test_open_device_opens_the_shipped_ones(tmp_path: Path) -> None:
         assert isinstance(device, FakeDevice)
 
 
-def test_third_parties_add_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("board", "devices.fake:open_target", "ofa_latency.devices")
-    monkeypatch.setattr(target_module, "entry_points", lambda group: [point] if group == point.group else [])
-    with open_device(Target.parse("board:7", {})) as device:
-        assert device.name == "board:7"
-
-
-def test_a_scheme_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheme_nobody_knows() -> None:
     with pytest.raises(UnknownTargetError, match="unknown scheme 'usb', known are"):
         open_device(Target("usb", "1"))
 

@@ -279,7 +279,7 @@ def test_bad_input_is_one_clear_line(
 
 
 def test_devices_lists_this_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("profiler.device_list.list_phones", list)
+    monkeypatch.setattr("devices.adb_client.list_phones", list)
     assert call("devices", monkeypatch=monkeypatch) == 0
     out = capsys.readouterr().out
     assert out.startswith("local: ")

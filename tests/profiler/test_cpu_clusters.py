@@ -36,10 +36,10 @@ def test_clusters_are_told_by_their_top_clock() -> None:
 
 
 def test_phones_are_pinned_to_their_big_cores_unless_told_otherwise() -> None:
-    assert choose_cpus(None, None, SNAPDRAGON_835) == (4, 5, 6, 7)
-    assert choose_cpus(None, (0,), SNAPDRAGON_835) == (0,)
-    assert choose_cpus("little", (7,), SNAPDRAGON_835) == (0, 1, 2, 3)
-    assert choose_cpus("all", (7,), SNAPDRAGON_835) is None
-    assert choose_cpus("2", (7,), SNAPDRAGON_835) == (2,)
-    assert choose_cpus(None, None, XEON) is None
-    assert choose_cpus(None, None, MUTE) is None
+    assert choose_cpus(None, None, SNAPDRAGON_835, is_phone=True) == (4, 5, 6, 7)
+    assert choose_cpus(None, (0,), SNAPDRAGON_835, is_phone=True) == (0,)
+    assert choose_cpus("little", (7,), SNAPDRAGON_835, is_phone=True) == (0, 1, 2, 3)
+    assert choose_cpus("all", (7,), SNAPDRAGON_835, is_phone=True) is None
+    assert choose_cpus("2", (7,), SNAPDRAGON_835, is_phone=True) == (2,)
+    assert choose_cpus(None, None, XEON, is_phone=False) is None
+    assert choose_cpus(None, None, MUTE, is_phone=True) is None
