@@ -23,6 +23,7 @@ import onnxruntime
 from ofa_core.blocks import BlockSpec
 from ofa_core.export.onnx import arch_model, block_model
 from ofa_core.export.tflite import arch_tflite, block_tflite
+from ofa_core.genomes import sample_arch
 from ofa_core.spaces import get_space
 
 EXAMPLE = BlockSpec("mbconv", 28, 28, 40, 240, 40, 5, 1, "h_swish", True, True)
@@ -96,7 +97,7 @@ def main() -> None:
     resolutions = [int(text) for text in options.resolutions.split(",")]
     space = get_space("mbv3-w1.0")
     blocks = space.all_blocks(resolutions)
-    nets = [space.sample(np.random.default_rng(i), resolutions) for i in range(options.nets)]
+    nets = [sample_arch(space, np.random.default_rng(i), resolutions) for i in range(options.nets)]
     has_tflite = find_spec("ai_edge_litert") is not None
 
     print(f"mbv3-w1.0 at {options.resolutions}: {len(blocks)} blocks, {len(nets)} random nets")

@@ -25,6 +25,7 @@ import numpy as np
 
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.formats.yaml_tables import read_table
+from ofa_core.genomes import encode, sample_genomes
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.spaces import mobilenet_v3
 from ofa_core.table import LatencyTable
@@ -59,7 +60,7 @@ def gpu_data(folder: Path) -> tuple[list[str], Any, Floats]:
     names = [name for name in rows[0] if name.startswith("lat_ms:")]
     archs = [arch_from_dict({k: json.loads(row[k]) for k in ("ks", "e", "d", "r")}, space) for row in rows]
     y = np.array([[float(row[name]) for name in names] for row in rows])
-    return [name.removeprefix("lat_ms:") for name in names], space.encode(archs), y
+    return [name.removeprefix("lat_ms:") for name in names], encode(space, archs), y
 
 
 def gpu_split(n: int) -> tuple[Any, Any]:
@@ -249,7 +250,7 @@ def accuracy(folder: Path, seeds: int) -> None:
     with (folder / "ofa_mbv3_w1.0_imagenet_top1.csv").open(encoding="utf-8", newline="") as stream:
         records = list(csv.DictReader(stream))
     archs = [arch_from_dict({k: json.loads(row[k]) for k in ("ks", "e", "d", "r")}, space) for row in records]
-    genomes, first, inverse = np.unique(space.encode(archs), axis=0, return_index=True, return_inverse=True)
+    genomes, first, inverse = np.unique(encode(space, archs), axis=0, return_index=True, return_inverse=True)
     values = np.array([float(row["top1"]) for row in records])
     y = np.bincount(inverse.reshape(-1), values) / np.bincount(inverse.reshape(-1))
     macs = np.array([float(records[i]["macs"]) for i in first])
@@ -328,7 +329,7 @@ def compare_quarter(name: str, table: LatencyTable, space: Any, nets: Any) -> No
     chosen = set(active_order(specs)[: len(specs) // 4])
     part = LatencyTable(table.context, {key: entry for key, entry in table.entries.items() if key[1] in chosen})
     full = LutPredictor(space).fit(table)
-    genomes = space.sample_genomes(1000, np.random.default_rng(0), full.resolutions)
+    genomes = sample_genomes(space, 1000, np.random.default_rng(0), full.resolutions)
     apart = np.abs(LutPredictor(space, fill=True).fit(part).predict(genomes) / full.predict(genomes) - 1)
     goal(
         f"{name}: quarter of {len(specs)} blocks against the full table, mean difference %",
@@ -349,11 +350,11 @@ def compare_quarter(name: str, table: LatencyTable, space: Any, nets: Any) -> No
 def speed(folder: Path) -> None:
     _, genomes, y = gpu_data(folder)
     space = mobilenet_v3(1.2)
-    many = space.sample_genomes(100_000, np.random.default_rng(0))
+    many = sample_genomes(space, 100_000, np.random.default_rng(0))
     print("\nspeed: 100,000 architectures with intervals, one core, first call and later ones")
     table = read_table(folder / "note10_lut")
     here = LutPredictor(space).fit(table)
-    some = space.sample_genomes(100_000, np.random.default_rng(0), here.resolutions)
+    some = sample_genomes(space, 100_000, np.random.default_rng(0), here.resolutions)
     source = NetworkPredictor(space, boost="never").fit(genomes[:900], y[:900, 4])
     models = {
         "table": here,

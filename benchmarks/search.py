@@ -30,6 +30,7 @@ from published_code import stubbed
 
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.formats.acc_predictor import read_acc_predictor
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.search.run import search
 from ofa_core.spaces import get_space
 from predictors.lut import load_lut
@@ -102,8 +103,8 @@ def main() -> int:
     ok = True
 
     rng = np.random.default_rng(0)
-    genomes = space.sample_genomes(1_000_000, rng, RESOLUTIONS)
-    dicts = [arch_to_dict(arch, space) for arch in space.decode(genomes[:1000])]
+    genomes = sample_genomes(space, 1_000_000, rng, RESOLUTIONS)
+    dicts = [arch_to_dict(arch, space) for arch in decode(space, genomes[:1000])]
     dense = latency.table.dense(space, RESOLUTIONS)
     ours = rate(lambda: dense.sum(genomes), len(genomes))
     ok &= ours >= MIN_LOOKUPS_PER_S

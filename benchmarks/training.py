@@ -21,6 +21,7 @@ from published_code import import_ofa, set_active
 from torch.nn import functional
 
 from ofa_core.formats.checkpoint import load_published
+from ofa_core.genomes import sample_arch
 from ofa_core.nn.allocator import keep_freed_memory
 from ofa_core.nn.kernels import measure_plan
 from ofa_core.nn.supernet import Supernet, extract
@@ -75,7 +76,7 @@ def main() -> int:
         make_optimizer(ours, Phase("benchmark", epochs=1, lr=1e-4)),
     ]
     rng = np.random.default_rng(0)
-    archs = [space.sample(rng, (PX,)) for _ in range(pairs + 1)]
+    archs = [sample_arch(space, rng, (PX,)) for _ in range(pairs + 1)]
     failed = 0
 
     def report(name: str, limit: float, measured: tuple[float, float, float]) -> None:

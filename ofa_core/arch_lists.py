@@ -19,7 +19,7 @@ from ofa_core.arch_columns import ArchColumns
 from ofa_core.arch_json import ARCH_SCHEMA, RESOLUTION_FIELDS, arch_from_dict
 from ofa_core.csv_fields import csv_rows, read_text
 from ofa_core.errors import FormatError, OfaError
-from ofa_core.genomes import Genomes, encode_padded
+from ofa_core.genomes import Genomes, encode, encode_padded
 from ofa_core.literals import parse_value
 from ofa_core.space import Space, is_resolution
 from ofa_core.space_record import SPACE_FIELDS, space_of_record
@@ -152,7 +152,7 @@ def _encode_chunk(chunk: list[Record], space: Space, resolution_px: int | None) 
     for i in np.flatnonzero(~done).tolist():
         where, record = chunk[i]
         try:
-            out[i] = space.encode([arch_from_dict(record, space, resolution_px=resolution_px)])[0]
+            out[i] = encode(space, [arch_from_dict(record, space, resolution_px=resolution_px)])[0]
         except OfaError as error:
             raise FormatError(f"{where}: {error}") from error
     return out

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import TableError
-from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
+from ofa_core.genomes import Genomes
+from ofa_core.space import MAX_RESOLUTION_PX, Space
 
 __all__ = ["DenseTable"]
 
@@ -46,15 +47,9 @@ class DenseTable:
                     known[block] = value(block, px)
                 return known[block]
 
-            code = 0
-            for kernel in space.kernels:
-                for expand in space.expands:
-                    code += 1
-                    blocks = space.blocks(space.uniform(kernel, expand, None, px))
-                    searchable = blocks[2 : 2 + space.n_slots]
-                    slots[r, :, code] = [ask(block) for block in searchable]
-                    if code == 1:
-                        fixed[r] = sum(ask(block) for block in (*blocks[:2], *blocks[2 + space.n_slots :]))
+            for code, layout in enumerate(space.choice_layouts(px), 1):
+                slots[r, :, code] = [ask(block) for block in layout.searchable]
+            fixed[r] = sum(ask(block) for block in layout.fixed)
         return cls(np.asarray(pixels, dtype=np.int64), fixed, slots)
 
     @cached_property

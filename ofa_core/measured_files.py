@@ -21,7 +21,7 @@ from ofa_core.arch_lists import Record, encode_records, named_space
 from ofa_core.atomic import write_text
 from ofa_core.csv_fields import csv_rows, parse_ms, read_text
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
-from ofa_core.genomes import Genomes
+from ofa_core.genomes import Genomes, decode
 from ofa_core.measured_columns import LATENCY, TOP1, Quantity, ValueColumn, find_column, recognised_column
 from ofa_core.space import Space
 from ofa_core.space_record import SPACE_FIELDS, described_differences, space_columns
@@ -224,7 +224,7 @@ def write_measured(path: Path, file: MeasuredFile, space: Space, columns: list[V
     kept = [name for name in ("role", *CONTEXT_COLUMNS, *LATER_CONTEXT_COLUMNS) if name in file.header]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    for i, (arch, index) in enumerate(zip(space.decode(one.genomes), one.indices, strict=True)):
+    for i, (arch, index) in enumerate(zip(decode(space, one.genomes), one.indices, strict=True)):
         row, fields = arch_fields(arch, space), file.rows[index][1]
         row |= {name: fields[file.header.index(name)] for name in kept}
         row |= {name: repr(float(rows.values[i])) for name, rows in selected.items()}

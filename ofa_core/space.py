@@ -1,36 +1,26 @@
-"""`Space`: a family of sub-nets, and the one walk from an architecture to its layers.
+"""`Space`: a family of sub-nets, and the only walk from an architecture to its layers.
 
-Counting, summing, planning, exporting and building networks all go through `Space.blocks`. Where many architectures
-are handled at once they are rows of an integer array, the *genome* form:
-
-    column 0          input resolution in pixels
-    column 1 + slot   0 where the slot is inactive, else 1 + kernel_index * n_expands + expand_index
-
-with one slot per possible block, stage after stage. A stage's active slots are its first ones, so equal rows are equal
-networks, and a row needs no further decoding to be looked up in a dense table.
+Counting, summing, planning, exporting and building networks all use `Space.blocks`. The layout of a network (stem,
+searchable slots, head) and the codes of a slot's choices are defined here and nowhere else. `ofa_core.genomes` handles
+many architectures at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import product
 from math import prod
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ofa_core import genomes as genomes_
 from ofa_core import space_identity
 from ofa_core.arch import Arch
-from ofa_core.arch_json import arch_from_dict
 from ofa_core.blocks import Act, BlockSpec, make_divisible
 from ofa_core.errors import ArchError, SpaceError
-from ofa_core.genomes import Genomes
 
-__all__ = ["Genomes", "Space", "Stage"]
+__all__ = ["N_STEM", "Layout", "Space", "Stage"]
 
+N_STEM = 2  # the first convolution and the fixed block
 MIN_RESOLUTION_PX = 16
 MAX_RESOLUTION_PX = 1024
 
@@ -57,6 +47,31 @@ class Stage:
     def max_depth(self) -> int:
         """Number of slots."""
         return self.depths[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The layers of one network by their place.
+
+    Attributes:
+        stem: the first convolution and the fixed block after it.
+        searchable: the active searchable blocks, in order.
+        head: the layers after them, up to the classifier.
+    """
+
+    stem: tuple[BlockSpec, ...]
+    searchable: tuple[BlockSpec, ...]
+    head: tuple[BlockSpec, ...]
+
+    @property
+    def blocks(self) -> tuple[BlockSpec, ...]:
+        """All layers in order."""
+        return (*self.stem, *self.searchable, *self.head)
+
+    @property
+    def fixed(self) -> tuple[BlockSpec, ...]:
+        """The layers that every sub-net has."""
+        return (*self.stem, *self.head)
 
 
 @dataclass(frozen=True)
@@ -104,11 +119,11 @@ class Space:
     @cached_property
     def digest(self) -> str:
         """12 hexadecimal digits that identify the space: equal spaces have equal digests."""
-        return space_identity.digest(self)
+        return space_identity.digest(asdict(self))
 
     def differences(self, other: Space) -> tuple[str, ...]:
         """What is different in `other`, in words; empty for equal spaces."""
-        return space_identity.differences(self, other)
+        return space_identity.differences(asdict(self), asdict(other))
 
     # ---- what there is to choose -----------------------------------------------------------------------------------
 
@@ -127,10 +142,15 @@ class Space:
         """Searchable blocks of the largest sub-net."""
         return len(self.slot_stages)
 
+    @cached_property
+    def choices(self) -> tuple[tuple[int, int], ...]:
+        """The (kernel size, expand ratio) pairs of an active slot; the code of a pair is 1 + its index."""
+        return tuple(product(self.kernels, self.expands))
+
     @property
     def n_codes(self) -> int:
-        """Choices of one active slot."""
-        return len(self.kernels) * len(self.expands)
+        """Number of choices of one active slot."""
+        return len(self.choices)
 
     @property
     def n_subnets(self) -> int:
@@ -199,51 +219,19 @@ class Space:
         """
         return _blocks_of(self, arch)
 
-    def _walk(self, arch: Arch) -> tuple[BlockSpec, ...]:
-        px = -(-arch.resolution_px // self.first_stride)
-        base = self._mbconv(px, self.first_c, self.first_c, self.base_c, 3, 1, self.base_act, False)
-        specs = [
-            BlockSpec(
-                "first_conv",
-                arch.resolution_px,
-                px,
-                3,
-                0,
-                self.first_c,
-                3,
-                self.first_stride,
-                self.first_act,
-                False,
-                False,
-            ),
-            replace(base, shortcut=base.shortcut and self.base_shortcut),
-        ]
-        in_c = self.base_c
-        for stage, choices in zip(self.stages, arch.stages(), strict=True):
-            for j, (kernel, expand) in enumerate(choices):
-                mid_c = make_divisible(round(in_c * expand))
-                stride = stage.stride if j == 0 else 1
-                block = self._mbconv(px, in_c, mid_c, stage.width, kernel, stride, stage.act, stage.se)
-                specs.append(block)
-                px, in_c = block.out_px, block.out_c
-        return (*specs, *self._head(px, in_c))
+    def layout(self, arch: Arch) -> Layout:
+        """Return the layers of `arch` by their place: stem, searchable blocks, head."""
+        blocks = self.blocks(arch)
+        head = N_STEM + arch.n_blocks
+        return Layout(blocks[:N_STEM], blocks[N_STEM:head], blocks[head:])
 
-    def _mbconv(
-        self, px: int, in_c: int, mid_c: int, out_c: int, kernel: int, stride: int, act: Act, se: bool
-    ) -> BlockSpec:
-        shortcut = stride == 1 and in_c == out_c
-        return BlockSpec("mbconv", px, -(-px // stride), in_c, mid_c, out_c, kernel, stride, act, se, shortcut)
+    def choice_layouts(self, resolution_px: int) -> tuple[Layout, ...]:
+        """Return, for each code in order, the layers of the network with this choice in every slot.
 
-    def _head(self, px: int, in_c: int) -> list[BlockSpec]:
-        wide, act = self.final_expand_c, self.head_act
-        head = [
-            BlockSpec("final_expand", px, px, in_c, 0, wide, 1, 1, act, False, False),
-            BlockSpec("avg_pool", px, 1, wide, 0, wide, 0, 1, "none", False, False),
-        ]
-        if self.feature_c:
-            head.append(BlockSpec("feature_mix", 1, 1, wide, 0, self.feature_c, 1, 1, act, False, False))
-        head.append(BlockSpec("classifier", 1, 1, head[-1].out_c, 0, self.n_classes, 1, 1, "none", False, False))
-        return head
+        These layers are all that members of the space have at this resolution: a layer depends on its slot and its
+        own choice only.
+        """
+        return tuple(self.layout(self.uniform(k, e, None, resolution_px)) for k, e in self.choices)
 
     def all_blocks(self, resolutions: Iterable[int] | None = None) -> tuple[BlockSpec, ...]:
         """Every different block of every member at these resolutions (default: all choices), in walk order."""
@@ -257,97 +245,6 @@ class Space:
     def params(self, arch: Arch) -> int:
         """Learnt parameters, kernel transform matrices excluded."""
         return sum(block.params for block in self.blocks(arch))
-
-    # ---- genomes ---------------------------------------------------------------------------------------------------
-
-    def encode(self, archs: Sequence[Arch]) -> Genomes:
-        """Architectures as rows of integers.
-
-        Args:
-            archs: n members.
-
-        Returns:
-            (n, 1 + n_slots) int16, the genome form of this module.
-        """
-        code = {
-            (k, e): 1 + i * len(self.expands) + j
-            for i, k in enumerate(self.kernels)
-            for j, e in enumerate(self.expands)
-        }
-        out = np.zeros((len(archs), 1 + self.n_slots), dtype=np.int16)
-        for row, arch in zip(out, archs, strict=True):
-            self.validate(arch)
-            row[0] = arch.resolution_px
-            for start, stage in zip(self.stage_starts, arch.stages(), strict=True):
-                row[1 + start : 1 + start + len(stage)] = [code[pair] for pair in stage]
-        return out
-
-    def genomes(self, archs: Sequence[Arch | Mapping[str, Any]] | NDArray[np.integer]) -> Genomes:
-        """Whatever names architectures, as genomes: `Arch` objects, OFA dicts (any dialect), or genomes already.
-
-        Args:
-            archs: n architectures; an integer array (n, 1 + n_slots) is taken as genomes.
-
-        Returns:
-            (n, 1 + n_slots) int16.
-
-        Raises:
-            ArchError: for anything that is no member of this space.
-        """
-        if isinstance(archs, np.ndarray) and archs.dtype != object:
-            if archs.ndim != 2 or archs.shape[1] != 1 + self.n_slots or archs.dtype.kind not in "iu":
-                raise ArchError(
-                    f"an array of shape {archs.shape} and type {archs.dtype}; "
-                    f"genomes of {self.name} are integers of shape (n, {1 + self.n_slots})"
-                )
-            return archs.astype(np.int16, copy=False)
-        return self.encode([a if isinstance(a, Arch) else arch_from_dict(a, self) for a in archs])
-
-    def decode(self, genomes: NDArray[np.integer]) -> list[Arch]:
-        """The inverse of `encode`: (n, 1 + n_slots) integers to n architectures."""
-        n_expands = len(self.expands)
-        archs = []
-        for row in np.asarray(genomes).reshape(-1, 1 + self.n_slots).tolist():
-            active = [c - 1 for c in row[1:] if c]
-            depths = [0] * len(self.stages)
-            for stage, c in zip(self.slot_stages, row[1:], strict=True):
-                depths[stage] += c > 0
-            archs.append(
-                Arch(
-                    tuple(depths),
-                    tuple(self.kernels[c // n_expands] for c in active),
-                    tuple(self.expands[c % n_expands] for c in active),
-                    row[0],
-                )
-            )
-        return archs
-
-    def depths_of(self, genomes: Genomes) -> NDArray[np.int64]:
-        """(n, S) depths of (n, 1 + n_slots) genomes."""
-        return genomes_.depths_of(self, genomes)
-
-    def sample_genomes(self, n: int, rng: np.random.Generator, resolutions: Sequence[int] | None = None) -> Genomes:
-        """Draw n genomes: each depth, kernel, expand ratio and resolution uniformly, as the paper samples."""
-        return genomes_.sample(self, n, rng, resolutions)
-
-    def sample(self, rng: np.random.Generator, resolutions: Sequence[int] | None = None) -> Arch:
-        """Draw one architecture."""
-        return self.decode(self.sample_genomes(1, rng, resolutions))[0]
-
-    def mutate(
-        self,
-        genomes: Genomes,
-        prob: float,
-        rng: np.random.Generator,
-        resolutions: Sequence[int] | None = None,
-        resolution_prob: float | None = None,
-    ) -> Genomes:
-        """Redraw each choice with some probability: see `ofa_core.genomes.mutate`."""
-        return genomes_.mutate(self, genomes, prob, rng, resolutions, resolution_prob)
-
-    def crossover(self, mothers: Genomes, fathers: Genomes, rng: np.random.Generator) -> Genomes:
-        """Mix pairs of genomes: see `ofa_core.genomes.crossover`."""
-        return genomes_.crossover(self, mothers, fathers, rng)
 
     def with_classes(self, n_classes: int) -> Space:
         """The same space with another classifier."""
@@ -363,17 +260,57 @@ def is_resolution(px: int) -> bool:
 
 @lru_cache(maxsize=4096)
 def _blocks_of(space: Space, arch: Arch) -> tuple[BlockSpec, ...]:
-    return space._walk(arch)  # noqa: SLF001
+    stem = _stem(space, arch.resolution_px)
+    blocks = list(stem)
+    for stage, choices in zip(space.stages, arch.stages(), strict=True):
+        for j, (kernel, expand) in enumerate(choices):
+            before = blocks[-1]
+            stride = stage.stride if j == 0 else 1
+            blocks.append(
+                BlockSpec(
+                    op="mbconv",
+                    in_px=before.out_px,
+                    out_px=-(-before.out_px // stride),
+                    in_c=before.out_c,
+                    mid_c=make_divisible(round(before.out_c * expand)),
+                    out_c=stage.width,
+                    kernel_px=kernel,
+                    stride=stride,
+                    act=stage.act,
+                    se=stage.se,
+                    shortcut=stride == 1 and before.out_c == stage.width,
+                )
+            )
+    return (*blocks, *_head(space, blocks[-1]))
+
+
+def _stem(space: Space, in_px: int) -> tuple[BlockSpec, ...]:
+    px, wide = -(-in_px // space.first_stride), space.first_c
+    shortcut = wide == space.base_c and space.base_shortcut
+    return (
+        BlockSpec("first_conv", in_px, px, 3, 0, wide, 3, space.first_stride, space.first_act, False, False),
+        BlockSpec("mbconv", px, px, wide, wide, space.base_c, 3, 1, space.base_act, False, shortcut),
+    )
+
+
+def _head(space: Space, last: BlockSpec) -> list[BlockSpec]:
+    px, wide, act = last.out_px, space.final_expand_c, space.head_act
+    head = [
+        BlockSpec("final_expand", px, px, last.out_c, 0, wide, 1, 1, act, False, False),
+        BlockSpec("avg_pool", px, 1, wide, 0, wide, 0, 1, "none", False, False),
+    ]
+    if space.feature_c:
+        head.append(BlockSpec("feature_mix", 1, 1, wide, 0, space.feature_c, 1, 1, act, False, False))
+    head.append(BlockSpec("classifier", 1, 1, head[-1].out_c, 0, space.n_classes, 1, 1, "none", False, False))
+    return head
 
 
 @lru_cache(maxsize=256)
 def _all_blocks_at(space: Space, resolution_px: int) -> tuple[BlockSpec, ...]:
     """Every different block of every member at one resolution, in walk order."""
     check_resolution(resolution_px)
-    uniform = [
-        space.uniform(kernel, expand, None, resolution_px) for kernel in space.kernels for expand in space.expands
-    ]
-    return tuple(dict.fromkeys(block for arch in uniform for block in space.blocks(arch)))
+    layouts = space.choice_layouts(resolution_px)
+    return tuple(dict.fromkeys(block for layout in layouts for block in layout.blocks))
 
 
 def check_resolution(resolution_px: int) -> None:

@@ -1,20 +1,19 @@
-"""What makes two spaces the same one (docs/adr/0007-space-identity.md)."""
+"""The identity of a space: the digest of its fields, and the fields in which two spaces differ (ADR 0007).
+
+The functions take the fields of a space as a dictionary (`dataclasses.asdict`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ofa_core.space import Space
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = ["differences", "digest"]
 
 DIGEST_LENGTH = 12
-NO_PART = ("name", "resolutions")  # a label, and a choice that every architecture states for itself
+EXCLUDED = ("name", "resolutions")  # a label, and a choice that every architecture states itself
 
 _WORDS = {
     "first_c": "stem channels",
@@ -32,19 +31,19 @@ _WORDS = {
 }
 
 
-def digest(space: Space) -> str:
-    """12 hexadecimal digits of everything but the name and the resolutions."""
-    described = {name: value for name, value in asdict(space).items() if name not in NO_PART}
+def digest(space: Mapping[str, Any]) -> str:
+    """Return 12 hexadecimal digits over the fields of a space, its name and resolutions excluded."""
+    described = {name: value for name, value in space.items() if name not in EXCLUDED}
     text = json.dumps(described, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
-def differences(space: Space, other: Space) -> tuple[str, ...]:
-    """What is different in `other`, such as `stem stride 2, not 1`: the value of `space`, then that of `other`."""
+def differences(space: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields that differ, such as `stem stride 2, not 1`: the value of `space`, then that of `other`."""
     found = []
-    for name in (field.name for field in fields(space)):
-        mine, theirs = getattr(space, name), getattr(other, name)
-        if name in NO_PART or mine == theirs:
+    for name, mine in space.items():
+        theirs = other[name]
+        if name in EXCLUDED or mine == theirs:
             continue
         if name != "stages":
             found.append(f"{_WORDS[name]} {_shown(mine)}, not {_shown(theirs)}")
@@ -53,7 +52,7 @@ def differences(space: Space, other: Space) -> tuple[str, ...]:
         else:
             found += [
                 f"{key} of stage {number} {_shown(a[key])}, not {_shown(b[key])}"
-                for number, (a, b) in enumerate(zip(map(asdict, mine), map(asdict, theirs), strict=True), 1)
+                for number, (a, b) in enumerate(zip(mine, theirs, strict=True), 1)
                 for key in a
                 if a[key] != b[key]
             ]

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 from ofa_core.calibration import conformal_quantile
 from ofa_core.dense import DenseTable
 from ofa_core.errors import PredictorError
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes
+from ofa_core.space import Space
 from ofa_core.space_record import described_differences, require_space
 from ofa_core.spaces import get_space
 from predictors.coverage import extrapolation_note, shared_choices

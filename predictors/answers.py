@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ofa_core.dense import DenseTable
 from ofa_core.errors import MissingBlockError
-from ofa_core.genomes import padded_lists
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes, padded_lists
+from ofa_core.space import Space
 from ofa_core.space_record import space_columns, space_fields
 from predictors.estimator import Floats
 from predictors.loading import load_latency

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 
 from ofa_core.calibration import conformal_quantile
 from ofa_core.errors import PredictorError
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes
+from ofa_core.space import Space
 from ofa_core.space_record import require_space
 from ofa_core.spaces import get_space
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space, check_resolutions

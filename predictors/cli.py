@@ -15,9 +15,10 @@ from predictors.console import ROW_TITLES, row_texts, show_rows
 
 if TYPE_CHECKING:
     from ofa_core.arch_lists import ArchList
+    from ofa_core.genomes import Genomes
     from ofa_core.measured_columns import ValueColumn
     from ofa_core.measured_files import MeasuredFile
-    from ofa_core.space import Genomes, Space
+    from ofa_core.space import Space
     from predictors.answers import TableAnswer
     from predictors.estimator import Estimator, Floats
 
@@ -124,7 +125,9 @@ def _blocks(answer: TableAnswer, nets: ArchList) -> list[dict[str, Any]]:
     if answer.table is None:
         typer.echo(f"{answer.lut}: predicts whole networks only; per-layer latencies are not available", err=True)
         return []
-    (arch,) = nets.space.decode(nets.genomes)
+    from ofa_core.genomes import decode
+
+    (arch,) = decode(nets.space, nets.genomes)
     rows = []
     for block in nets.space.blocks(arch):
         entry = answer.table.table.find(block, arch.resolution_px)

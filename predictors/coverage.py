@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes
+from ofa_core.space import Space
 
 __all__ = ["extrapolation_note", "shared_choices"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ofa_core.dense import DenseTable
-from ofa_core.space import Genomes
+from ofa_core.genomes import Genomes
 from predictors.estimator import Floats
 
 __all__ = ["DenseCache"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ofa_core.calibration import spearman
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes
+from ofa_core.space import Space
 from predictors.estimator import Floats
 from predictors.features import feature_names, physical
 

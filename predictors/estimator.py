@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.errors import PredictorError
+from ofa_core.genomes import Genomes, genomes_of
 from ofa_core.samples import LARGEST, SMALLEST, implausible, is_constant
-from ofa_core.space import Genomes, Space
+from ofa_core.space import Space
 from ofa_core.spaces import get_space
 
 __all__ = [
@@ -65,11 +66,11 @@ def as_genomes(archs: Archs, space: Space) -> Genomes:
     if isinstance(archs, Arch | Mapping):
         archs = [archs]
     if isinstance(archs, np.ndarray) and archs.dtype != object:
-        genomes = space.genomes(archs)
+        genomes = genomes_of(space, archs)
         if genomes.size and (genomes.min() < 0 or genomes[:, 1:].max() > space.n_codes):
             raise PredictorError(f"a genome holds a code outside 0..{space.n_codes}, all that {space.name} has")
         return genomes
-    return space.genomes(archs)
+    return genomes_of(space, archs)
 
 
 def as_targets(values: ArrayLike, n: int, name: str) -> Floats:

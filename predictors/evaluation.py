@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ofa_core.errors import PredictorError
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes
+from ofa_core.space import Space
 from predictors.estimator import Estimator, Floats, as_targets, check_varied
 from predictors.features import physical
 from predictors.lut import LutPredictor

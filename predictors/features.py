@@ -14,7 +14,8 @@ from functools import lru_cache
 import numpy as np
 
 from ofa_core.blocks import BlockSpec
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes
+from ofa_core.space import Space
 from predictors.estimator import Floats
 
 __all__ = ["PhysicalTable", "feature_names", "physical", "physical_table"]
@@ -55,16 +56,9 @@ def physical_table(space: Space, resolution_px: int) -> PhysicalTable:
     """The quantities of every choice of `space` at this resolution."""
     n_features = len(feature_names(space))
     slots = np.zeros((space.n_slots, space.n_codes + 1, n_features))
-    fixed = np.zeros(n_features)
-    code = 0
-    for kernel in space.kernels:
-        for expand in space.expands:
-            code += 1
-            blocks = space.blocks(space.uniform(kernel, expand, None, resolution_px))
-            slots[:, code] = [block_quantities(space, block) for block in blocks[2 : 2 + space.n_slots]]
-            if code == 1:
-                others = (*blocks[:2], *blocks[2 + space.n_slots :])
-                fixed = np.sum([block_quantities(space, block) for block in others], axis=0)
+    for code, layout in enumerate(space.choice_layouts(resolution_px), 1):
+        slots[:, code] = [block_quantities(space, block) for block in layout.searchable]
+    fixed = np.sum([block_quantities(space, block) for block in layout.fixed], axis=0)
     return PhysicalTable(fixed, slots)
 
 

@@ -22,8 +22,9 @@ from ofa_core.dense import DenseTable
 from ofa_core.energy_model import EnergyModel, fit_energy, giga_sizes
 from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
+from ofa_core.genomes import Genomes, decode, encode
 from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, spaces_of
-from ofa_core.space import MAX_RESOLUTION_PX, Genomes, Space
+from ofa_core.space import MAX_RESOLUTION_PX, Space
 from ofa_core.table import Context, Entry, Key, LatencyTable
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space
 
@@ -92,7 +93,7 @@ class LutPredictor(Estimator):
         self.calibration_ = calibration_of(chosen, self.table_)
         self.energy_ = fit_energy(reference, self.table_)
         self._giga_: tuple[DenseTable, DenseTable] | None = None
-        self.networks_ = space.encode([net.arch for net in same if self.calibration_])
+        self.networks_ = encode(space, [net.arch for net in same if self.calibration_])
         return self
 
     def _supply(self, keys: Sequence[Key]) -> None:
@@ -185,7 +186,7 @@ class LutPredictor(Estimator):
     def with_sums(self, networks: Sequence[Network]) -> list[Network]:
         """Networks with the table's sum, estimated blocks included, where they have none and are of its space."""
         return [
-            replace(net, sum_ms=float(self.sum_ms(net.space.encode([net.arch]))[0]))
+            replace(net, sum_ms=float(self.sum_ms(encode(net.space, [net.arch]))[0]))
             if net.sum_ms is None and net.space == as_space(self.space)
             else net
             for net in networks
@@ -263,7 +264,7 @@ class LutPredictor(Estimator):
             return self._dense(pixels)[which].sum(genomes)
         out = np.empty(len(genomes))
         out[complete] = self._total(genomes[complete], which)
-        out[~complete] = self.table_.sum_ms(space, space.decode(genomes[~complete]))
+        out[~complete] = self.table_.sum_ms(space, decode(space, genomes[~complete]))
         return out
 
     def _dense(self, pixels: tuple[int, ...]) -> tuple[DenseTable, DenseTable]:

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike
 
 from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes, sample_genomes
+from ofa_core.space import Space
 from ofa_core.table import Context, LatencyTable
 from predictors.coverage import extrapolation_note, shared_choices
 from predictors.dense_cache import DenseCache
@@ -244,7 +245,7 @@ class NetworkPredictor(Estimator):
         """The priors that can be latencies; the others get no weight, which a few measured networks cannot decide."""
         if not self.priors_:
             return []
-        some = space.sample_genomes(PLAUSIBILITY_ROWS, np.random.default_rng(0), [int(px) for px in pixels])
+        some = sample_genomes(space, PLAUSIBILITY_ROWS, np.random.default_rng(0), [int(px) for px in pixels])
         said = self._of_priors(some)
         return [k for k in range(len(self.priors_)) if follows_work(space, some, said[:, k])]
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes, decode, sample_genomes
+from ofa_core.space import Space
 from predictors.estimator import Floats
 from predictors.network_basis import Basis
 
@@ -73,6 +74,6 @@ def select_d_optimal(
     Returns:
         n architectures, the most informative first.
     """
-    genomes = np.unique(space.sample_genomes(max(pool, 10 * n), rng, resolutions), axis=0)
+    genomes = np.unique(sample_genomes(space, max(pool, 10 * n), rng, resolutions), axis=0)
     columns, precision = design_columns(space, genomes)
-    return space.decode(genomes[d_optimal_rows(columns, n, precision, rng)])
+    return decode(space, genomes[d_optimal_rows(columns, n, precision, rng)])

@@ -12,8 +12,9 @@ import numpy as np
 
 from ofa_core.atomic import atomic_path, write_text
 from ofa_core.extras import needed_for
+from ofa_core.genomes import Genomes, decode, depths_of
 from ofa_core.html_page import BLUE, GREY, ORANGE, dress, figure_html, page, plotly_script, section
-from ofa_core.space import Genomes, Space
+from ofa_core.space import Space
 from predictors.estimator import Estimator, Floats
 
 __all__ = ["Judged", "draw_png", "judge", "write_page"]
@@ -82,7 +83,7 @@ def judge(device: str, predictor: Estimator, space: Space, genomes: Genomes, lat
     """
     y, low, high = predictor.predict(genomes, return_interval=True)
     error = 100 * np.log(latency_ms / y)
-    depths = space.depths_of(genomes)
+    depths = depths_of(space, genomes)
     groups = {
         f"{stage + 1}.{depth}": error[depths[:, stage] == depth]
         for stage in range(depths.shape[1])
@@ -92,7 +93,7 @@ def judge(device: str, predictor: Estimator, space: Space, genomes: Genomes, lat
     for level in LEVELS:
         bottom, top = predictor.predict_interval(genomes, level)
         covered.append(100 * float(np.mean((bottom <= latency_ms) & (latency_ms <= top))))
-    networks = tuple(str(arch) for arch in space.decode(genomes))
+    networks = tuple(str(arch) for arch in decode(space, genomes))
     residuals = {name: group for name, group in groups.items() if len(group)}
     return Judged(
         device, predictor.label, predictor.note, networks, latency_ms, y, low, high, residuals, tuple(covered)

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.dense import DenseTable
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes
+from ofa_core.space import Space
 from predictors.estimator import Floats
 
 __all__ = [
@@ -101,10 +102,10 @@ def _spread(values: Floats) -> float:
 def _code_tables(space: Space) -> tuple[Floats, Floats]:
     """(n_codes + 1, 3) ordinals and (n_codes + 1, n_kernels + n_expands) one-hots of a slot's code."""
     nk, ne = len(space.kernels), len(space.expands)
-    ordinals, one_hot = np.zeros((1 + nk * ne, 3)), np.zeros((1 + nk * ne, nk + ne))
-    for code in range(1, 1 + nk * ne):
-        k, e = divmod(code - 1, ne)
-        ordinals[code] = 1.0, k - (nk - 1) / 2, space.expands[e] / space.expands[ne // 2] - 1
+    ordinals, one_hot = np.zeros((1 + space.n_codes, 3)), np.zeros((1 + space.n_codes, nk + ne))
+    for code, (kernel, expand) in enumerate(space.choices, 1):
+        k, e = space.kernels.index(kernel), space.expands.index(expand)
+        ordinals[code] = 1.0, k - (nk - 1) / 2, expand / space.expands[ne // 2] - 1
         one_hot[code, k] = one_hot[code, nk + e] = 1.0
     return ordinals, one_hot
 

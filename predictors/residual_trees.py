@@ -9,7 +9,8 @@ import numpy as np
 
 from ofa_core.errors import FormatError
 from ofa_core.extras import is_installed, needed_for
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes, encode
+from ofa_core.space import Space
 from predictors.estimator import Floats
 from predictors.features import physical
 from predictors.intervals import ConformalErrors
@@ -63,7 +64,7 @@ class ResidualTrees:
         try:
             booster.load_model(bytearray(model_json))
             trees = cls(model_json, booster)
-            factor = trees.factor(space, space.encode([space.smallest(space.resolutions[0])]))
+            factor = trees.factor(space, encode(space, [space.smallest(space.resolutions[0])]))
         except (ValueError, TypeError) as error:  # XGBoostError is a ValueError
             raise FormatError(f"not boosted trees for {space.name}: {str(error).splitlines()[0][:160]}") from error
         if not np.isfinite(factor).all():

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.errors import FormatError, OfaError
+from ofa_core.genomes import Genomes
 from ofa_core.schema import MAX_NUMBER
-from ofa_core.space import Genomes, Space, check_resolution
+from ofa_core.space import Space, check_resolution
 from predictors.accuracy import KernelMean
 from predictors.estimator import Floats
 from predictors.quadratic import Design, QuadraticForm

@@ -124,6 +124,7 @@ def verify_archs(
     import numpy as np
 
     from ofa_core.formats.arch_files import read_archs
+    from ofa_core.genomes import decode
     from ofa_core.space_files import space_from
     from ofa_core.space_record import require_space
     from profiler.plan import reference_archs
@@ -137,7 +138,7 @@ def verify_archs(
         for path, other in zip(paths, found, strict=True):
             require_space(other.space, found[0].space, path)
         the_space = found[0].space
-        return the_space, list(dict.fromkeys(the_space.decode(np.concatenate([nets.genomes for nets in found]))))
+        return the_space, list(dict.fromkeys(decode(the_space, np.concatenate([nets.genomes for nets in found]))))
     the_space = only_space(table, networks) if space is None else space_from(space)
     pixels = table.input_sizes() if fill else table.resolutions(the_space)
     if resolutions:

@@ -12,6 +12,7 @@ import numpy as np
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
+from ofa_core.genomes import sample_arch
 from ofa_core.space import Space
 
 __all__ = [
@@ -172,7 +173,7 @@ def reference_archs(
     for _ in range(100 * n):
         if len(out) == n:
             break
-        arch = space.sample(rng, [resolutions[len(out) % len(resolutions)]])
+        arch = sample_arch(space, rng, [resolutions[len(out) % len(resolutions)]])
         if arch.at(0) not in taken:
             taken.add(arch.at(0))
             out.append(arch)

@@ -28,7 +28,8 @@ from scipy.stats import kendalltau
 
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.atomic import atomic_path
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes, encode
+from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3
 from predictors.accuracy import fit_process
 from predictors.estimator import Floats
@@ -143,7 +144,7 @@ def read_dynas(path: Path, space: Space) -> tuple[list[str], Genomes, Floats]:
     with path.open(encoding="utf-8", newline="") as stream:
         records = list(csv.DictReader(stream))
     archs = [arch_from_dict({k: json.loads(row[k]) for k in ("ks", "e", "d", "r")}, space) for row in records]
-    return [row["run"] for row in records], space.encode(archs), np.array([float(row["top1"]) for row in records])
+    return [row["run"] for row in records], encode(space, archs), np.array([float(row["top1"]) for row in records])
 
 
 def read_multires(path: Path, space: Space) -> tuple[Genomes, Floats]:
@@ -152,7 +153,7 @@ def read_multires(path: Path, space: Space) -> tuple[Genomes, Floats]:
     archs = [
         arch_from_dict({k: [int(v) for v in row[k].split()] for k in ("ks", "e", "d", "r")}, space) for row in records
     ]
-    return space.encode(archs), 100 * np.array([float(row["top1_fraction"]) for row in records])
+    return encode(space, archs), 100 * np.array([float(row["top1_fraction"]) for row in records])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from ofa_core.arch import Arch
 from ofa_core.atomic import atomic_path
 from ofa_core.errors import FormatError, PredictorError
 from ofa_core.extras import needed_for
+from ofa_core.genomes import genomes_of
 from ofa_core.space import Space
 from ofa_core.space_record import SPACE_FIELDS, described_differences, require_space, space_columns, space_of
 from ofa_core.spaces import find_builtin, get_space
@@ -83,11 +84,12 @@ class PublishedAccuracyPredictor:
     @cached_property
     def _one_hot(self) -> NDArray[np.float32]:
         """(1 + n_codes, n_kernels + n_expands): the inputs of one slot by its genome code."""
-        n_k, n_e = len(self.space.kernels), len(self.space.expands)
-        table = np.zeros((1 + n_k * n_e, n_k + n_e), dtype=np.float32)
-        codes = np.arange(n_k * n_e)
-        table[1 + codes, codes // n_e] = 1
-        table[1 + codes, n_k + codes % n_e] = 1
+        space = self.space
+        n_kernels = len(space.kernels)
+        table = np.zeros((1 + space.n_codes, n_kernels + len(space.expands)), dtype=np.float32)
+        for code, (kernel, expand) in enumerate(space.choices, 1):
+            table[code, space.kernels.index(kernel)] = 1
+            table[code, n_kernels + space.expands.index(expand)] = 1
         return table
 
     @cached_property
@@ -115,7 +117,7 @@ class PublishedAccuracyPredictor:
             PredictorError: for a resolution that it does not know, or genomes of another space.
             ArchError: for no member of the space.
         """
-        genomes = self.space.genomes(archs)
+        genomes = genomes_of(self.space, archs)
         columns = self._resolution_columns(genomes[:, 0])
         codes = genomes[:, 1:]
         if codes.min(initial=0) < 0 or codes.max(initial=0) > self.space.n_codes:

@@ -11,6 +11,7 @@ from ofa_core.arch_lists import ArchList, read_arch_list
 from ofa_core.csv_fields import read_text
 from ofa_core.errors import FormatError
 from ofa_core.formats.net_config import is_net_config, read_member
+from ofa_core.genomes import encode
 from ofa_core.space import Space
 
 __all__ = ["read_arch", "read_archs"]
@@ -36,7 +37,7 @@ def read_archs(
         if str(path) == "-":
             raise FormatError("a net.config is read from its file, with the run.config beside it")
         space, arch = read_member(path, named, resolution_px)
-        return ArchList(space, space.encode([arch]), is_list=False)
+        return ArchList(space, encode(space, [arch]), is_list=False)
     return read_arch_list(
         path,
         lambda said: named or said or otherwise(),

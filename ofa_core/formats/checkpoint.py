@@ -30,9 +30,9 @@ from ofa_core.formats.state_dicts import find_states, is_counter, key_of, listed
 from ofa_core.formats.torch_files import first_nonfinite, read_torch, write_torch
 from ofa_core.nn.initial import bn_eps
 from ofa_core.nn.subnet import SubNet
-from ofa_core.nn.supernet import N_FIXED, Supernet
+from ofa_core.nn.supernet import Supernet
 from ofa_core.schema import structured
-from ofa_core.space import Space
+from ofa_core.space import N_STEM, Space
 from ofa_core.space_record import space_from_dict, space_to_dict
 
 __all__ = [
@@ -107,7 +107,7 @@ def published_names(net: Supernet | SubNet, spelling: Spelling = "current") -> d
         head, _, leaf = inner.partition(".")
         leaf = re.sub(r"matrices\.(\w+)", r"\1_matrix", leaf)
         name = f"{_INNER[head]}.{leaf}"
-        if elastic and i >= N_FIXED:
+        if elastic and i >= N_STEM:
             name = re.sub(r"\.bn\.", ".bn.bn.", re.sub(r"\.conv\.weight$", ".conv.conv.weight", name))
         block = "conv" if spelling == "current" else "mobile_inverted_conv"
         number = net.block_indices[i - 1] if isinstance(net, SubNet) and net.block_indices else i - 1

@@ -22,7 +22,7 @@ from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec, make_divisible
 from ofa_core.errors import ArchError, FormatError, OfaError
 from ofa_core.formats.config_layers import fraction, parse_conv, parse_head, parse_residual_block, shown
-from ofa_core.space import Space, check_resolution
+from ofa_core.space import N_STEM, Space, check_resolution
 from ofa_core.space_record import space_fields, space_of_record
 from ofa_core.spaces import SPACE_NAMES, get_space
 
@@ -101,12 +101,12 @@ class NetConfig:
         check_resolution(px)
         blocks = _resized(self.blocks, px)
         space = space.with_classes(self.n_classes)
-        n_searchable = sum(block.op == "mbconv" for block in blocks) - 1
+        searchable = [block for block in blocks[N_STEM:] if block.op == "mbconv"]
         furthest = 0
         for depths in itertools.product(*(stage.depths for stage in space.stages)):
-            if sum(depths) != n_searchable:
+            if sum(depths) != len(searchable):
                 continue
-            choices = [_choices(block, space) for block in blocks[2 : 2 + n_searchable]]
+            choices = [_choices(block, space) for block in searchable]
             if None not in choices:
                 kernels, expands = zip(*(c for c in choices if c is not None), strict=True)
                 arch = Arch(depths, kernels, expands, px)
@@ -116,7 +116,7 @@ class NetConfig:
                 same = (a == b for a, b in zip(theirs, blocks, strict=False))
                 furthest = max(furthest, sum(itertools.takewhile(bool, same)))
         layer = blocks[min(furthest, len(blocks) - 1)]
-        raise ArchError(f"no member of {space.name}: it has {n_searchable} blocks, and {layer.label()} does not fit")
+        raise ArchError(f"no member of {space.name}: it has {len(searchable)} blocks, and {layer.label()} does not fit")
 
 
 def _choices(block: BlockSpec, space: Space) -> tuple[int, int] | None:

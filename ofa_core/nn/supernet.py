@@ -22,17 +22,15 @@ from ofa_core.space import Space
 
 __all__ = ["Supernet", "active_layers", "extract"]
 
-N_FIXED = 2  # the stem and the fixed first block come before the searchable ones
-
 
 def active_layers(space: Space, arch: Arch) -> list[int]:
-    """Where each layer of `arch` is among those of the largest sub-net: depth keeps the first blocks of a stage."""
+    """Return the index of each layer of `arch` in the largest sub-net: depth keeps the first blocks of a stage."""
+    largest = space.layout(space.largest())
+    first, head = len(largest.stem), len(largest.stem) + space.n_slots
     slots = [
-        N_FIXED + start + j for start, depth in zip(space.stage_starts, arch.depths, strict=True) for j in range(depth)
+        first + start + j for start, depth in zip(space.stage_starts, arch.depths, strict=True) for j in range(depth)
     ]
-    head = N_FIXED + space.n_slots
-    n_head = 4 if space.feature_c else 3
-    return [*range(N_FIXED), *slots, *range(head, head + n_head)]
+    return [*range(first), *slots, *range(head, head + len(largest.head))]
 
 
 class Supernet(nn.Module):
@@ -52,10 +50,13 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         self.plan = plan
-        slots = range(N_FIXED, N_FIXED + space.n_slots)
+        layout = space.layout(space.largest())
         self.layers = nn.ModuleList(
-            elastic_layer(spec, space.kernels if i in slots else (spec.kernel_px,), dropout)
-            for i, spec in enumerate(space.blocks(space.largest()))
+            [
+                *(elastic_layer(spec, (spec.kernel_px,), dropout) for spec in layout.stem),
+                *(elastic_layer(spec, space.kernels, dropout) for spec in layout.searchable),
+                *(elastic_layer(spec, (spec.kernel_px,), dropout) for spec in layout.head),
+            ]
         )
         for module in self.modules():
             if isinstance(module, ElasticBatchNorm):

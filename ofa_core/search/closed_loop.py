@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.errors import InfeasibleConstraintError
+from ofa_core.genomes import encode
 from ofa_core.search.problem import AccuracyPredictor, Archs, Candidate, LatencyPredictor, MeasuredNet
 from ofa_core.search.rounds import Rounds
 from ofa_core.search.run import SearchResult, make_candidates
@@ -244,7 +245,7 @@ def _end(
     converged: bool,
 ) -> LoopResult:
     others = [c.arch for c in result.candidates if c.arch != winner.predicted.arch]
-    candidates = make_candidates(space, latency, accuracy, space.encode([winner.predicted.arch, *others]))
+    candidates = make_candidates(space, latency, accuracy, encode(space, [winner.predicted.arch, *others]))
     result = replace(result, best=candidates[0], candidates=candidates)
     return LoopResult(result, latency, winner.measured, tuple(trials), number, converged)
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_core.genomes import Genomes
 from ofa_core.search.problem import Problem
-from ofa_core.space import Genomes, Space
+from ofa_core.space import Space
 
 __all__ = ["Moves", "descend", "neighbours"]
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.errors import OfaError
+from ofa_core.genomes import Genomes, crossover, mutate, sample_genomes
 from ofa_core.search.problem import Problem
-from ofa_core.space import Genomes
 
 __all__ = ["Evolution", "EvolutionSettings", "KeySet"]
 
@@ -156,13 +156,13 @@ class Evolution:
     def _first(self) -> Genomes:
         """Random architectures, those beyond a limit crossed with the cheapest of their resolution until they fit."""
         n = self.settings.population * self.settings.oversampling
-        genomes = self.problem.space.sample_genomes(n, self.rng, self.resolutions)
+        genomes = sample_genomes(self.problem.space, n, self.rng, self.resolutions)
         base = self.cheapest[np.searchsorted(self.resolutions, genomes[:, 0])]
         for _ in range(MAX_REPAIRS):
             wrong = np.nonzero(~self.problem.feasible(genomes))[0]
             if not len(wrong):
                 break
-            genomes[wrong] = self.problem.space.crossover(genomes[wrong], base[wrong], self.rng)
+            genomes[wrong] = crossover(self.problem.space, genomes[wrong], base[wrong], self.rng)
         return np.concatenate([self.cheapest, genomes])
 
     def _children(self) -> Genomes:
@@ -171,8 +171,8 @@ class Evolution:
         n_mutants = round(n * settings.mutant_share)
         mothers = self.genomes[rng.integers(0, len(self.genomes), size=n)]
         fathers = self.genomes[rng.integers(0, len(self.genomes), size=n - n_mutants)]
-        mutants = space.mutate(mothers[:n_mutants], settings.mutation_prob, rng, self.resolutions)
-        crossings = space.crossover(mothers[n_mutants:], fathers, rng)
+        mutants = mutate(space, mothers[:n_mutants], settings.mutation_prob, rng, self.resolutions)
+        crossings = crossover(space, mothers[n_mutants:], fathers, rng)
         children = np.concatenate([mutants, crossings])
         return children[rng.permutation(n)]
 

@@ -14,9 +14,10 @@ from itertools import product
 import numpy as np
 
 from ofa_core.errors import InfeasibleConstraintError
+from ofa_core.genomes import Genomes, encode
 from ofa_core.search.descent import neighbours
 from ofa_core.search.problem import Constraint, Problem
-from ofa_core.space import Genomes, Space
+from ofa_core.space import Space
 
 __all__ = ["cheapest", "check_feasible", "every_genome", "largest_value"]
 
@@ -35,7 +36,7 @@ def cheapest(space: Space, resolutions: tuple[int, ...], constraint: Constraint)
     Returns:
         (r, 1 + n_slots) one for each resolution. Exact where the quantity adds up over blocks.
     """
-    found = space.encode([space.smallest(px) for px in resolutions])
+    found = encode(space, [space.smallest(px) for px in resolutions])
     costs = constraint.quantity(found)
     for i, px in enumerate(resolutions):
         for _ in range(MAX_ROUNDS):

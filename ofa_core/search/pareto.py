@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_core.space import Genomes
+from ofa_core.genomes import Genomes
 
 __all__ = ["ParetoArchive", "pareto_order"]
 

@@ -18,7 +18,8 @@ from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.dense import DenseTable
 from ofa_core.errors import OfaError
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes
+from ofa_core.space import Space
 
 __all__ = [
     "AccuracyPredictor",

@@ -27,6 +27,7 @@ from ofa_core.arch_json import arch_to_dict, write_arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
 from ofa_core.csv_fields import safe_cells
+from ofa_core.genomes import decode
 from ofa_core.search.closed_loop import LoopResult, Trial
 from ofa_core.search.problem import Candidate
 from ofa_core.search.run import SearchResult
@@ -115,7 +116,7 @@ def _loop_record(loop: LoopResult) -> dict[str, Any]:
 def _front_rows(result: SearchResult) -> Iterable[dict[str, Any]]:
     front = result.front
     digest = _digest_columns(result.space)
-    for arch, ms, top1 in zip(result.space.decode(front.genomes), front.costs, front.values, strict=True):
+    for arch, ms, top1 in zip(decode(result.space, front.genomes), front.costs, front.values, strict=True):
         yield {
             "schema": RESULTS_SCHEMA,
             "space": result.space.name,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.errors import InfeasibleConstraintError, OfaError
+from ofa_core.genomes import Genomes, decode, encode
 from ofa_core.search.evolution import EvolutionSettings
 from ofa_core.search.exact import cheapest
 from ofa_core.search.pareto import ParetoArchive
@@ -23,7 +24,7 @@ from ofa_core.search.problem import (
     Problem,
 )
 from ofa_core.search.solver import Evaluator, SolveSettings, solve
-from ofa_core.space import Genomes, Space
+from ofa_core.space import Space
 
 __all__ = [
     "SearchResult",
@@ -126,7 +127,7 @@ def search(
         np.random.default_rng(seed),
         evaluate,
         settings=settings,
-        start=space.encode(list(start)) if start else None,
+        start=encode(space, list(start)) if start else None,
         should_stop=should_stop,
     )
     seconds = clock() - begin
@@ -243,7 +244,7 @@ def make_candidates(
             space.macs(arch),
             space.params(arch),
         )
-        for i, arch in enumerate(space.decode(genomes))
+        for i, arch in enumerate(decode(space, genomes))
     )
 
 
@@ -276,7 +277,7 @@ def fill_front(
     space, pixels = result.space, result.resolutions
     limit = latency_constraint(latency, result.limit_ms)
     lowest = float(latency.predict(cheapest(space, pixels, limit)).min())
-    highest = float(latency.predict(space.encode([space.largest(pixels[-1])]))[0])
+    highest = float(latency.predict(encode(space, [space.largest(pixels[-1])]))[0])
     front = ParetoArchive(1 + space.n_slots)
     front.add(result.front.genomes, result.front.costs, result.front.values)
     for i, ms in enumerate(np.geomspace(lowest * 1.03, highest, n_limits)):

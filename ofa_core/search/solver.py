@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_core.genomes import Genomes, crossover, mutate
 from ofa_core.search.descent import descend
 from ofa_core.search.evolution import Evolution, EvolutionSettings, KeySet
 from ofa_core.search.exact import check_feasible, every_genome
 from ofa_core.search.problem import Problem
-from ofa_core.space import Genomes
 
 __all__ = ["Evaluator", "SolveSettings", "solve"]
 
@@ -176,8 +176,8 @@ def _recombine(
     parents, _ = _best(genomes, values, RECOMBINED_PARENTS)
     n = 3 * RECOMBINED_CHILDREN
     mothers, fathers = rng.integers(0, len(parents), size=(2, n))
-    children = problem.space.crossover(parents[mothers], parents[fathers], rng)
-    children = problem.space.mutate(children, RECOMBINED_MUTATION_PROB, rng, problem.resolutions, 0.0)
+    children = crossover(problem.space, parents[mothers], parents[fathers], rng)
+    children = mutate(problem.space, children, RECOMBINED_MUTATION_PROB, rng, problem.resolutions, 0.0)
     children = np.unique(children[problem.feasible(children)], axis=0)
     children = children[rng.permutation(len(children))[:RECOMBINED_CHILDREN]]
     if not len(children):

@@ -18,6 +18,7 @@ from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.atomic import append_whole, naming, write_text
 from ofa_core.errors import FormatError
+from ofa_core.genomes import sample_arch
 from ofa_core.space import Space
 from ofa_core.space_record import require_space, space_columns, space_of
 
@@ -37,7 +38,7 @@ def planned_archs(space: Space, n: int, seed: int) -> list[Arch]:
     seen: dict[Arch, None] = {}
     misses = 0
     while len(seen) < min(n, space.size) and misses < 1000:
-        arch = space.sample(rng)
+        arch = sample_arch(space, rng)
         misses = misses + 1 if arch in seen else 0
         seen[arch] = None
     return list(seen)

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ofa_core.arch import Arch
 from ofa_core.errors import OfaError
+from ofa_core.genomes import sample_arch
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
@@ -92,7 +93,7 @@ def archs_of_step(space: Space, phase: Phase, px: int, seed: int, phase_index: i
         step: number of the step in the phase.
     """
     draws = [
-        space.sample(rng_for(seed, 3, phase_index, step, k), (px,))
+        sample_arch(space, rng_for(seed, 3, phase_index, step, k), (px,))
         for k in range(phase.subnets_per_step - 2 * (phase.sampling == "sandwich"))
     ]
     if phase.sampling == "sandwich":

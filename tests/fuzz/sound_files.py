@@ -14,6 +14,7 @@ from in_process import run_command
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.formats.net_config import net_config_of
 from ofa_core.formats.yaml_tables import write_ofa_yaml
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_files import MeasuredFile
 from ofa_core.measured_networks import read_networks, write_networks
 from ofa_core.spaces import proxyless, tiny
@@ -138,7 +139,7 @@ def _write_networks(folder: Path, rng: np.random.Generator) -> None:
         networks.append(replace(net, latency_ms=ms, energy_mj=2 * ms, energy_source="rapl"))
     write_networks(folder / "table.networks.csv", context, networks)
     write_networks(folder / "nets.csv", context, networks)
-    archs = space.decode(space.sample_genomes(40, rng, [24]))
+    archs = decode(space, sample_genomes(space, 40, rng, [24]))
     truth = 1.1 * LatencyTable.read(folder / "table.csv").sum_ms(space, archs) * np.exp(0.02 * rng.standard_normal(40))
     for name, column, values in (
         ("measured.csv", "latency_ms", truth),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.errors import ArchError
+from ofa_core.genomes import sample_arch
 from ofa_core.space import Space
 from ofa_core.spaces import SPACE_NAMES, get_space
 
@@ -16,7 +17,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def draw(space: Space, seed: int) -> Arch:
-    return space.sample(np.random.default_rng(seed))
+    return sample_arch(space, np.random.default_rng(seed))
 
 
 # ---- the value -------------------------------------------------------------------------------------------------------

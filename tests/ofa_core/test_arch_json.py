@@ -21,6 +21,7 @@ from ofa_core.arch_json import (
     write_arch,
 )
 from ofa_core.errors import ArchError, FormatError
+from ofa_core.genomes import sample_arch
 from ofa_core.space import Space
 from ofa_core.spaces import SPACE_NAMES, get_space, mobilenet_v3, proxyless, tiny
 
@@ -29,7 +30,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def draw(space: Space, seed: int) -> Arch:
-    return space.sample(np.random.default_rng(seed))
+    return sample_arch(space, np.random.default_rng(seed))
 
 
 # ---- every public dialect --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_from_dict, arch_to_dict
 from ofa_core.arch_lists import encode_records, read_arch_list
 from ofa_core.errors import FormatError
-from ofa_core.genomes import padded_lists
+from ofa_core.genomes import decode, encode, padded_lists, sample_genomes
 from ofa_core.space import Space
 from ofa_core.spaces import get_space, mobilenet_v3
 
@@ -26,7 +26,7 @@ def choose(named: Space | None) -> Space:
 
 
 def some_archs(n: int = 5, space: Space = SPACE) -> list[Arch]:
-    return space.decode(space.sample_genomes(n, np.random.default_rng(n)))
+    return decode(space, sample_genomes(space, n, np.random.default_rng(n)))
 
 
 def as_list(records: list[dict[str, Any]]) -> str:
@@ -69,7 +69,7 @@ def test_every_form_of_a_list(
     text = form([arch_to_dict(arch, SPACE) for arch in archs])
     path.write_text(text)
     found = read_arch_list(path, choose)
-    assert SPACE.decode(found.genomes) == archs
+    assert decode(SPACE, found.genomes) == archs
     assert found.is_list
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert np.array_equal(read_arch_list(Path("-"), choose).genomes, found.genomes)
@@ -82,7 +82,7 @@ def test_one_dictionary_is_no_list_and_a_list_of_one_is(tmp_path: Path) -> None:
     path.write_text(json.dumps([arch_to_dict(arch, SPACE)]))
     found = read_arch_list(path, choose)
     assert found.is_list
-    assert SPACE.decode(found.genomes) == [arch]
+    assert decode(SPACE, found.genomes) == [arch]
 
 
 @pytest.mark.parametrize("name", ["mbv3-w1.0", "proxyless-w1.3", "tiny"])
@@ -99,10 +99,10 @@ def test_lists_that_are_encoded_together_are_those_that_are_encoded_one_by_one(n
         record["image_size"] = record.pop("r")[0]
     for record in records[2::6]:
         record.update(ks=3, e=space.expands[-1])
-    want = space.encode([arch_from_dict(record, space) for record in records])
+    want = encode(space, [arch_from_dict(record, space) for record in records])
     assert np.array_equal(encode_records([("", record) for record in records], space), want)
     kernels, expands, depths = padded_lists(space, want)
-    for i, arch in enumerate(space.decode(want)):
+    for i, arch in enumerate(decode(space, want)):
         lists = {"ks": kernels[i].tolist(), "e": expands[i].tolist(), "d": depths[i].tolist()}
         assert lists == {field: arch_to_dict(arch, space)[field] for field in lists}
 

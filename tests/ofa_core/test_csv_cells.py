@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ofa_core.csv_fields import read_csv_rows, safe_cells
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_networks import Network, read_networks, write_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import Context, Entry, LatencyTable
@@ -39,7 +40,7 @@ def test_no_table_holds_a_formula(text: str, tmp_path: Path) -> None:
     table = LatencyTable(context, {(None, block): Entry(1.0)})
     table.write(tmp_path / "t.csv")
     assert LatencyTable.read(tmp_path / "t.csv").context == context
-    (arch,) = tiny().decode(tiny().sample_genomes(1, np.random.default_rng(0)))
+    (arch,) = decode(tiny(), sample_genomes(tiny(), 1, np.random.default_rng(0)))
     net = Network(tiny(), arch, "reference", len(tiny().blocks(arch)), 1.5, 1.6, energy_mj=1.0, energy_source=text)
     write_networks(tmp_path / "t.networks.csv", context, [net])
     assert [n.energy_source for n in read_networks(tmp_path / "t.networks.csv", context)] == [text]

@@ -10,6 +10,7 @@ import pytest
 from ofa_core.blocks import BlockSpec
 from ofa_core.energy_model import fit_energy, giga_sizes
 from ofa_core.errors import FormatError, OfaError, TableError
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_networks import Network, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3
@@ -31,7 +32,7 @@ def table(batch_size: int = 1) -> LatencyTable:
 def networks(rule: Callable[[Space, object], float], n: int = 12, role: str = "reference") -> list[Network]:
     rng = np.random.default_rng(3)
     out = []
-    for arch in SPACE.decode(SPACE.sample_genomes(n, rng, list(RESOLUTIONS))):
+    for arch in decode(SPACE, sample_genomes(SPACE, n, rng, list(RESOLUTIONS))):
         blocks = SPACE.blocks(arch)
         total = sum(map(block_ms, blocks))
         mj = sum(rule(block) for block in blocks)  # type: ignore[call-arg]

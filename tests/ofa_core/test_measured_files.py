@@ -8,6 +8,7 @@ import pytest
 from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.errors import FormatError, OfaError
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_columns import LATENCY, TOP1
 from ofa_core.measured_files import MeasuredFile, write_measured
 from ofa_core.space import Space
@@ -18,7 +19,7 @@ HEADER = "Sub-network,Latency (ms),Top-1 Acc (%)"
 
 
 def some_archs(space: Space = SPACE, n: int = 6) -> list[Arch]:
-    return space.decode(space.sample_genomes(n, np.random.default_rng(4)))
+    return decode(space, sample_genomes(space, n, np.random.default_rng(4)))
 
 
 def dictionary_csv(archs: list[Arch], header: str = HEADER, size: str = "r", points: float = 1) -> str:
@@ -38,7 +39,7 @@ def test_a_column_of_dictionaries_with_two_measured_values(tmp_path: Path) -> No
         assert file.spaces() == ()
         for quantity, values in ((LATENCY, [22.2 + i for i in range(6)]), (TOP1, [76.4 + i / 8 for i in range(6)])):
             rows = file.select(SPACE, file.column(quantity=quantity))
-            assert SPACE.decode(rows.genomes) == archs
+            assert decode(SPACE, rows.genomes) == archs
             assert rows.values == pytest.approx(values)
     with pytest.raises(FormatError, match="no architecture names one; name one with --space"):
         file.only_space()
@@ -56,7 +57,7 @@ def test_separators_and_lists_of_other_tools(tmp_path: Path, mark: str) -> None:
     file = MeasuredFile.read(path)
     assert file.only_space() == SPACE
     rows = file.select(SPACE, file.column())
-    assert SPACE.decode(rows.genomes) == archs
+    assert decode(SPACE, rows.genomes) == archs
     assert rows.values == pytest.approx([1, 2, 3, 4, 5, 6])
 
 
@@ -177,6 +178,6 @@ def test_published_files(reference_data: Path, name: str, wanted: str | None, fi
     assert len(rows.genomes) == len((reference_data / name).read_text().splitlines()) - 1
     if name == "ofa_gpu_latency.csv":
         macs = [float(fields[file.header.index("macs_w1.0")]) for _, fields in file.rows]
-        assert [SPACE.macs(arch) for arch in SPACE.decode(rows.genomes[:50])] == macs[:50]
+        assert [SPACE.macs(arch) for arch in decode(SPACE, rows.genomes[:50])] == macs[:50]
         with pytest.raises(FormatError, match="no column of measured values"):
             file.column()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ofa_core.errors import ContextMismatchError, OfaError
+from ofa_core.genomes import decode, sample_arch, sample_genomes
 from ofa_core.measured_networks import (
     NETWORK_COLUMNS,
     Network,
@@ -28,7 +29,7 @@ def some_networks(n: int = 6) -> list[Network]:
     out = []
     for i in range(n):
         space = get_space(("tiny", "mbv3-w1.0", "proxyless-w1.3")[i % 3])
-        arch = space.sample(rng)
+        arch = sample_arch(space, rng)
         a, b, c, d, e = (float(x) for x in rng.lognormal(size=5))
         role = ("reference", "verify")[i % 2]
         total = a if i != 2 else None
@@ -120,7 +121,7 @@ def test_spaces_of_other_widths_are_named_in_the_file(tmp_path: Path) -> None:
 
 def test_a_calibration_takes_the_tables_sum_first_and_the_written_one_where_the_table_has_none() -> None:
     space = tiny()
-    archs = space.decode(np.unique(space.sample_genomes(40, np.random.default_rng(3)), axis=0))[:8]
+    archs = decode(space, np.unique(sample_genomes(space, 40, np.random.default_rng(3)), axis=0))[:8]
     whole = LatencyTable(CONTEXT, {(None, block): Entry(0.01 + block.macs / 1e7) for block in space.all_blocks()})
     sums = whole.sum_ms(space, archs)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ofa_core.arch_json import arch_from_dict, arch_to_dict
+from ofa_core.genomes import decode, sample_arch, sample_genomes
 from ofa_core.search.run import search
 from ofa_core.space import Space, Stage
 from ofa_core.space_record import check_space, space_columns, space_of
@@ -63,7 +64,7 @@ def table_of(space: Space) -> LatencyTable:
 @SPACES
 def test_values(space: Space) -> None:
     assert space_of(space_columns(check_space(space))) == space
-    for arch in space.decode(space.sample_genomes(20, np.random.default_rng(0))):
+    for arch in decode(space, sample_genomes(space, 20, np.random.default_rng(0))):
         assert arch_from_dict(arch_to_dict(arch, space), space) == arch
 
 
@@ -86,7 +87,7 @@ def test_a_space_of_one_network() -> None:
 
 @SPACES
 def test_fits(space: Space) -> None:
-    genomes = np.unique(space.sample_genomes(200, np.random.default_rng(0)), axis=0)
+    genomes = np.unique(sample_genomes(space, 200, np.random.default_rng(0)), axis=0)
     truth = LutPredictor(space).fit(table_of(space)).predict(genomes)
     learnt = NetworkPredictor(space).fit(genomes, truth)
     assert np.abs(learnt.predict(genomes) / truth - 1).mean() < 0.1
@@ -120,7 +121,7 @@ def test_networks(space: Space, tmp_path) -> None:
     from ofa_core.nn.supernet import Supernet, extract
 
     net = Supernet(space, seed=1).eval()
-    arch = space.sample(np.random.default_rng(2))
+    arch = sample_arch(space, np.random.default_rng(2))
     x = torch.randn(2, 3, arch.resolution_px, arch.resolution_px)
     with torch.no_grad():
         torch.testing.assert_close(net(x, arch), extract(net, arch)(x))

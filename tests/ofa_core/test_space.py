@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.errors import ArchError
+from ofa_core.genomes import crossover, decode, depths_of, encode, genomes_of, mutate, sample_arch, sample_genomes
 from ofa_core.space import Space
 from ofa_core.spaces import SPACE_NAMES, get_space, mobilenet_v3, proxyless, tiny
 
@@ -36,7 +37,7 @@ def enumerate_tiny() -> list[Arch]:
 
 @given(spaces, seeds)
 def test_each_layer_takes_what_the_one_before_gives(space: Space, seed: int) -> None:
-    arch = space.sample(np.random.default_rng(seed))
+    arch = sample_arch(space, np.random.default_rng(seed))
     blocks = space.blocks(arch)
     assert len(blocks) == arch.n_blocks + (6 if space.feature_c else 5)
     assert (blocks[0].op, blocks[0].in_px, blocks[0].in_c) == ("first_conv", arch.resolution_px, 3)
@@ -59,7 +60,7 @@ def test_odd_maps_are_rounded_up(px: int, last: int) -> None:
 
 @given(spaces, seeds)
 def test_all_blocks_holds_those_of_every_member(space: Space, seed: int) -> None:
-    arch = space.sample(np.random.default_rng(seed))
+    arch = sample_arch(space, np.random.default_rng(seed))
     everything = space.all_blocks([arch.resolution_px])
     assert set(space.blocks(arch)) <= set(everything)
     assert len(set(everything)) == len(everything)
@@ -124,69 +125,69 @@ def test_resolutions_beyond_the_sampled_ones_are_legal() -> None:
 
 @given(spaces, seeds)
 def test_genomes_and_architectures_are_the_same_thing(space: Space, seed: int) -> None:
-    genomes = space.sample_genomes(8, np.random.default_rng(seed))
+    genomes = sample_genomes(space, 8, np.random.default_rng(seed))
     assert genomes.dtype == np.int16
-    archs = space.decode(genomes)
-    assert (space.encode(archs) == genomes).all()
-    assert (space.genomes(archs) == genomes).all()
-    assert space.genomes(genomes) is genomes
-    assert (space.depths_of(genomes) == [a.depths for a in archs]).all()
+    archs = decode(space, genomes)
+    assert (encode(space, archs) == genomes).all()
+    assert (genomes_of(space, archs) == genomes).all()
+    assert genomes_of(space, genomes) is genomes
+    assert (depths_of(space, genomes) == [a.depths for a in archs]).all()
     for arch in archs:
         space.validate(arch)
 
 
 def test_genomes_of_tiny_are_one_to_one() -> None:
     archs = enumerate_tiny()
-    genomes = tiny().encode(archs)
+    genomes = encode(tiny(), archs)
     assert len(np.unique(genomes, axis=0)) == len(archs) == tiny().size
-    assert tiny().decode(genomes) == archs
+    assert decode(tiny(), genomes) == archs
 
 
 @given(spaces, seeds, st.floats(0, 1))
 def test_mutants_and_children_stay_in_the_space(space: Space, seed: int, prob: float) -> None:
     rng = np.random.default_rng(seed)
-    mothers, fathers = space.sample_genomes(16, rng), space.sample_genomes(16, rng)
+    mothers, fathers = sample_genomes(space, 16, rng), sample_genomes(space, 16, rng)
     before = mothers.copy()
-    for genomes in (space.mutate(mothers, prob, rng), space.crossover(mothers, fathers, rng)):
-        for arch in space.decode(genomes):
+    for genomes in (mutate(space, mothers, prob, rng), crossover(space, mothers, fathers, rng)):
+        for arch in decode(space, genomes):
             space.validate(arch)
-        assert (space.encode(space.decode(genomes)) == genomes).all()
+        assert (encode(space, decode(space, genomes)) == genomes).all()
     assert (mothers == before).all()
 
 
 @given(spaces, seeds)
 def test_a_mutation_of_probability_nought_changes_nothing(space: Space, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    genomes = space.sample_genomes(8, rng)
-    assert (space.mutate(genomes, 0.0, rng) == genomes).all()
+    genomes = sample_genomes(space, 8, rng)
+    assert (mutate(space, genomes, 0.0, rng) == genomes).all()
 
 
 @given(spaces, seeds)
 def test_a_child_takes_each_choice_from_a_parent(space: Space, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    mothers, fathers = space.sample_genomes(8, rng), space.sample_genomes(8, rng)
-    children = space.crossover(mothers, fathers, rng)
+    mothers, fathers = sample_genomes(space, 8, rng), sample_genomes(space, 8, rng)
+    children = crossover(space, mothers, fathers, rng)
     of_parent = (children == mothers) | (children == fathers)
     assert (of_parent | (children == 0)).all()
-    depths = space.depths_of(children)
-    assert ((depths == space.depths_of(mothers)) | (depths == space.depths_of(fathers))).all()
-    assert (space.crossover(mothers, mothers, rng) == mothers).all()
+    depths = depths_of(space, children)
+    assert ((depths == depths_of(space, mothers)) | (depths == depths_of(space, fathers))).all()
+    assert (crossover(space, mothers, mothers, rng) == mothers).all()
 
 
 def test_mutation_redraws_the_resolution_with_its_own_probability() -> None:
     rng = np.random.default_rng(0)
-    genomes = tiny().sample_genomes(400, rng, [24])
-    moved = tiny().mutate(genomes, 0.0, rng, resolutions=[32], resolution_prob=0.25)
+    genomes = sample_genomes(tiny(), 400, rng, [24])
+    moved = mutate(tiny(), genomes, 0.0, rng, resolutions=[32], resolution_prob=0.25)
     assert (moved[:, 1:] == genomes[:, 1:]).all()
     assert 0.15 < np.mean(moved[:, 0] == 32) < 0.35
 
 
 def test_samples_are_uniform_per_choice_and_repeat_with_their_seed() -> None:
     space = mobilenet_v3()
-    genomes = space.sample_genomes(6000, np.random.default_rng(7), [160, 224])
-    assert (genomes == space.sample_genomes(6000, np.random.default_rng(7), [160, 224])).all()
+    genomes = sample_genomes(space, 6000, np.random.default_rng(7), [160, 224])
+    assert (genomes == sample_genomes(space, 6000, np.random.default_rng(7), [160, 224])).all()
     assert set(np.unique(genomes[:, 0])) == {160, 224}
-    depths = space.depths_of(genomes)
+    depths = depths_of(space, genomes)
     assert np.allclose([np.mean(depths == d) for d in (2, 3, 4)], 1 / 3, atol=0.02)
     codes = genomes[:, 1:][genomes[:, 1:] > 0]
     assert np.allclose(np.bincount(codes, minlength=10)[1:] / len(codes), 1 / 9, atol=0.01)
@@ -197,7 +198,7 @@ def test_samples_are_uniform_per_choice_and_repeat_with_their_seed() -> None:
 )
 def test_an_array_that_holds_no_genomes_is_refused(array: Any) -> None:
     with pytest.raises(ArchError, match=r"genomes of mbv3-w1\.0 are integers of shape \(n, 21\)"):
-        mobilenet_v3().genomes(array)
+        genomes_of(mobilenet_v3(), array)
 
 
 def test_uniform_takes_the_nearest_depth() -> None:

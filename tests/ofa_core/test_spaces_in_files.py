@@ -12,6 +12,7 @@ import pytest
 from ofa_core.arch_json import arch_from_dict, arch_to_dict, read_arch_dict, write_arch
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError, SpaceError
 from ofa_core.export.metadata import arch_metadata
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_columns import LATENCY
 from ofa_core.measured_files import MeasuredFile
 from ofa_core.measured_networks import Network, read_networks, spaces_of, write_networks
@@ -33,7 +34,7 @@ def table_of(space):
 
 
 def networks_of(space, n=6):
-    archs = space.decode(space.sample_genomes(n, np.random.default_rng(0)))
+    archs = decode(space, sample_genomes(space, n, np.random.default_rng(0)))
     return [Network(space, arch, "reference", 10, 1.0 + i, 1.5 + i) for i, arch in enumerate(archs)]
 
 
@@ -124,7 +125,7 @@ def test_an_accuracy_table_of_version_0_1(tmp_path):
 @pytest.mark.parametrize("made", [lambda: MacsProxy(CIFAR), lambda: AccuracyPredictor(CIFAR)])
 def test_a_predictor_of_accuracy(tmp_path, made):
     predictor = made()
-    genomes = CIFAR.sample_genomes(60, np.random.default_rng(0))
+    genomes = sample_genomes(CIFAR, 60, np.random.default_rng(0))
     predictor.fit(genomes, 50 + np.arange(60) / 10)
     save_predictor(tmp_path / "p.predictor", predictor)
     again = load_predictor(tmp_path / "p.predictor")

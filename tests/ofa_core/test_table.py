@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, TableError
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3, tiny
 from ofa_core.table import COLUMNS, Context, Entry, Key, LatencyTable
@@ -193,7 +194,7 @@ def test_w10_keys_asked_of_a_w12_table_get_one_clear_line() -> None:
 
 
 def test_the_sum_is_the_sum_of_the_walk(table: LatencyTable) -> None:
-    archs = tiny().decode(tiny().sample_genomes(50, np.random.default_rng(0), (24, 28)))
+    archs = decode(tiny(), sample_genomes(tiny(), 50, np.random.default_rng(0), (24, 28)))
     expected = [sum(table.latency_ms(b, a.resolution_px) for b in tiny().blocks(a)) for a in archs]
     assert table.sum_ms(tiny(), archs) == pytest.approx(expected, rel=1e-14)
     assert table.sum_ms(tiny(), []).shape == (0,)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ofa_core.blocks import BlockSpec
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_networks import Network
 from ofa_core.space import Space
 from ofa_core.spaces import get_space, mobilenet_v3
@@ -51,7 +52,7 @@ def make_networks() -> Callable[..., list[Network]]:
     ) -> list[Network]:
         rng = np.random.default_rng(7)
         nets = []
-        for arch in space.decode(space.sample_genomes(n, rng, resolutions)):
+        for arch in decode(space, sample_genomes(space, n, rng, resolutions)):
             total = sum(rule_ms(b) for b in space.blocks(arch))
             truth = scale * total * float(np.exp(noise * rng.standard_normal()))
             nets.append(Network(space, arch, role, len(space.blocks(arch)), total, truth, n_samples=9))

@@ -8,6 +8,7 @@ import pytest
 
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.errors import FormatError, PredictorError
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.spaces import mobilenet_v3
 from predictors.accuracy import AccuracyPredictor, KernelMean, MacsProxy, load_accuracy
 from predictors.builtin_accuracy import BuiltinAccuracy
@@ -25,11 +26,11 @@ def synthetic_top1(space, genomes, rng, noise=0.02):
 def test_posterior_mean_is_the_quadratic_form(tiny_space):
     for space in (mobilenet_v3(1.0), tiny_space):
         rng = np.random.default_rng(0)
-        rows = design(space, space.sample_genomes(60, rng))
+        rows = design(space, sample_genomes(space, 60, rng))
         centred = rows.centred(rows)
         counts = rng.integers(1, 4, 60).astype(float)
         weights, loo = Spectrum(kernel_matrix(centred, centred), counts).solve(y := rng.standard_normal(60), 0.1)
-        test = space.sample_genomes(40, rng)
+        test = sample_genomes(space, 40, rng)
         want = 0.7 + kernel_matrix(design(space, test).centred(rows), centred) @ weights
         assert collapse(space, rows, weights, 0.7)(space, test) == pytest.approx(want, abs=1e-9)
         bent = collapse(space, rows, weights, 0.7, ceiling=80.0)(space, test)
@@ -44,7 +45,7 @@ def test_posterior_mean_is_the_quadratic_form(tiny_space):
 def test_learns_and_knows_its_error(model):
     space = mobilenet_v3(1.0)
     rng = np.random.default_rng(1)
-    genomes = space.sample_genomes(700, rng)
+    genomes = sample_genomes(space, 700, rng)
     top1 = synthetic_top1(space, genomes, rng)
     predictor = AccuracyPredictor(space, model=model).fit(genomes[:200], top1[:200])
     y, low, high = predictor.predict(genomes[200:], return_interval=True)
@@ -56,7 +57,7 @@ def test_learns_and_knows_its_error(model):
 def test_finds_where_accuracy_saturates():
     space = mobilenet_v3(1.0)
     rng = np.random.default_rng(4)
-    genomes = space.sample_genomes(700, rng)
+    genomes = sample_genomes(space, 700, rng)
     additive = synthetic_top1(space, genomes, rng, noise=0.0)
     top1 = 80.0 - np.exp((72.0 - additive) / 3.0)
     predictor = AccuracyPredictor(space).fit(genomes[:200], top1[:200])
@@ -68,7 +69,7 @@ def test_finds_where_accuracy_saturates():
 def test_leave_one_out_does_not_know_the_row_left_out():
     space = mobilenet_v3(1.0)
     rng = np.random.default_rng(5)
-    genomes = space.sample_genomes(30, rng)
+    genomes = sample_genomes(space, 30, rng)
     top1 = 70.0 + rng.standard_normal(30)  # nothing to learn: no error may be smaller than that of guessing the mean
     predictor = AccuracyPredictor(space).fit(genomes, top1)
     assert predictor.mae_ > 0.7 * np.abs(top1 - top1.mean()).mean()
@@ -76,7 +77,7 @@ def test_leave_one_out_does_not_know_the_row_left_out():
 
 @pytest.mark.parametrize("model", ["quadratic", "ridge"])
 def test_no_network_is_right_more_often_than_always(model, tiny_space):
-    genomes = np.unique(tiny_space.sample_genomes(600, np.random.default_rng(3)), axis=0)
+    genomes = np.unique(sample_genomes(tiny_space, 600, np.random.default_rng(3)), axis=0)
     genomes = genomes[np.argsort(log_macs(tiny_space, genomes))]
     middle = genomes[len(genomes) // 4 : -len(genomes) // 4]
     macs = log_macs(tiny_space, middle)
@@ -91,7 +92,7 @@ def test_no_network_is_right_more_often_than_always(model, tiny_space):
 def test_repeated_networks_count_once():
     space = mobilenet_v3(1.0)
     rng = np.random.default_rng(2)
-    genomes = space.sample_genomes(60, rng)
+    genomes = sample_genomes(space, 60, rng)
     top1 = synthetic_top1(space, genomes, rng)
     once = AccuracyPredictor(space).fit(genomes, top1)
     twice = AccuracyPredictor(space, model=once.model_).fit(np.repeat(genomes, 2, axis=0), np.repeat(top1, 2))
@@ -101,7 +102,7 @@ def test_repeated_networks_count_once():
 def test_refuses_what_it_has_never_seen():
     space = mobilenet_v3(1.0)
     rng = np.random.default_rng(3)
-    genomes = space.sample_genomes(40, rng, [224])
+    genomes = sample_genomes(space, 40, rng, [224])
     top1 = synthetic_top1(space, genomes, rng)
     predictor = AccuracyPredictor(space).fit(genomes, top1)
     with pytest.raises(PredictorError, match="192 px; the accuracy model knows 224"):
@@ -157,8 +158,8 @@ def test_proxy_grows_with_macs():
     space = mobilenet_v3(1.2)
     proxy = load_accuracy("proxy:macs", space)
     assert isinstance(proxy, MacsProxy)
-    genomes = space.sample_genomes(200, np.random.default_rng(0))
-    macs = np.array([space.macs(a) for a in space.decode(genomes)])
+    genomes = sample_genomes(space, 200, np.random.default_rng(0))
+    macs = np.array([space.macs(a) for a in decode(space, genomes)])
     assert (np.argsort(proxy.predict(genomes)) == np.argsort(macs)).all()
     assert "not an accuracy" in proxy.note
     assert proxy.resolutions is None
@@ -169,11 +170,11 @@ def test_proxy_grows_with_macs():
 def test_csv_is_fitted(tmp_path: Path):
     space = mobilenet_v3(1.0)
     rng = np.random.default_rng(4)
-    genomes = space.sample_genomes(40, rng, [224])
+    genomes = sample_genomes(space, 40, rng, [224])
     top1 = synthetic_top1(space, genomes, rng)
     path = tmp_path / "mine.csv"
     lines = ["space,ks,e,d,r,top1"]
-    for arch, value in zip(space.decode(genomes), top1, strict=True):
+    for arch, value in zip(decode(space, genomes), top1, strict=True):
         record = arch_to_dict(arch, space)
         lines.append(",".join([space.name, *(f'"{json.dumps(record[k])}"' for k in ("ks", "e", "d", "r")), f"{value}"]))
     path.write_text("\n".join(lines))

@@ -7,6 +7,7 @@ import pytest
 
 from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
+from ofa_core.genomes import sample_genomes
 from ofa_core.table import Entry, LatencyTable
 from predictors.block_latency import BlockPredictor, relative_level
 from predictors.block_order import active_order
@@ -95,7 +96,7 @@ def test_active_order_is_a_permutation_and_pays(space, make_table):
     assert active_order(specs) == order
     assert active_order([]) == []
     quarter = order[: len(order) // 4]
-    genomes = space.sample_genomes(300, np.random.default_rng(0), [160, 192, 224])
+    genomes = sample_genomes(space, 300, np.random.default_rng(0), [160, 192, 224])
     full = LutPredictor(space).fit(table).predict(genomes)
     part = LatencyTable(table.context, {(None, b): table.entries[(None, b)] for b in quarter})
     filled = LutPredictor(space, fill=True).fit(part)

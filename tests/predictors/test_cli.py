@@ -13,6 +13,7 @@ import pytest
 from ofa_core.arch_json import write_arch
 from ofa_core.cli_app import run_app
 from ofa_core.formats.net_config import write_net_config
+from ofa_core.genomes import encode, sample_arch
 from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.spaces import mobilenet_v3
 from ofa_core.table import LatencyTable
@@ -145,7 +146,7 @@ def test_plain_text_when_not_a_terminal(bench, capsys):
 
 
 def test_a_published_net_config_is_an_architecture(bench, space, capsys):
-    arch = space.sample(np.random.default_rng(2), [160])
+    arch = sample_arch(space, np.random.default_rng(2), [160])
     write_net_config(Path("net"), space, arch)
     write_arch(Path("b.json"), arch, space)
     assert ofa_predict("b.json", "--json") == 0
@@ -418,7 +419,7 @@ def test_pictures_show_the_networks_that_were_not_learnt_from(space, make_networ
     networks = make_networks(space, [160, 192], 80, noise=0.02)
     archs, truth = [net.arch for net in networks], np.array([net.latency_ms for net in networks])
     model = NetworkPredictor(space).fit(archs[:40], truth[:40])
-    judged = judge("rig", model, space, space.encode(archs[40:]), truth[40:])
+    judged = judge("rig", model, space, encode(space, archs[40:]), truth[40:])
     assert judged.networks == tuple(str(arch) for arch in archs[40:])
     assert judged.predicted == pytest.approx(model.predict(archs[40:]))
     assert sum(len(group) for name, group in judged.residuals.items() if name.startswith("1.")) == 40

@@ -13,6 +13,7 @@ import pytest
 
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError, SpaceError
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.space import Space
 from predictors.accuracy import AccuracyPredictor, MacsProxy
 from predictors.builtin_accuracy import BuiltinAccuracy
@@ -38,7 +39,7 @@ class Case:
 
 def lesson(space: Space, which: int, n: int = 40):
     rng = np.random.default_rng(which)
-    genomes = space.sample_genomes(n, rng, PIXELS)
+    genomes = sample_genomes(space, n, rng, PIXELS)
     totals = physical(space, genomes).sum(axis=1)
     return genomes, (1 + which) * (1 + 0.05 * totals[:, 0] + 2e-8 * totals[:, 1]) * np.exp(
         0.01 * rng.standard_normal(n)
@@ -95,7 +96,7 @@ def case(request, space, make_table, make_networks) -> Case:
 
 @pytest.fixture
 def genomes(space):
-    return space.sample_genomes(60, np.random.default_rng(99), PIXELS)
+    return sample_genomes(space, 60, np.random.default_rng(99), PIXELS)
 
 
 def fitted(case: Case, which: int = 0) -> Estimator:
@@ -128,7 +129,7 @@ def test_wider_when_surer(case, genomes):
 
 def test_all_forms_of_architectures_are_alike(case, space, genomes):
     model = fitted(case)
-    archs = space.decode(genomes[:5])
+    archs = decode(space, genomes[:5])
     want = model.predict(genomes[:5])
     assert model.predict(archs) == pytest.approx(want, rel=1e-12)
     assert model.predict([arch_to_dict(a, space) for a in archs]) == pytest.approx(want, rel=1e-12)
@@ -250,7 +251,7 @@ def test_broken_files_are_refused(space, tmp_path: Path):
             bent[at] ^= int(rng.integers(1, 256))
         path.write_bytes(bytes(bent))
         with suppress(OfaError):
-            load_predictor(path).predict(space.sample_genomes(2, rng))
+            load_predictor(path).predict(sample_genomes(space, 2, rng))
     with pytest.raises(FormatError, match="No such file"):
         load_predictor(tmp_path / "none.predictor")
 

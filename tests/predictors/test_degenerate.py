@@ -10,7 +10,8 @@ import pytest
 
 from ofa_core.calibration import fit_calibration
 from ofa_core.errors import OfaError, PredictorError, TableError
-from ofa_core.space import Genomes, Space
+from ofa_core.genomes import Genomes, sample_genomes
+from ofa_core.space import Space
 from predictors.accuracy import AccuracyPredictor
 from predictors.block_latency import BlockPredictor
 from predictors.coverage import shared_choices
@@ -24,7 +25,7 @@ Fit = Callable[[Genomes, Any], Any]
 
 @pytest.fixture
 def nets(tiny_space: Space) -> Genomes:
-    return np.unique(tiny_space.sample_genomes(2 * N, np.random.default_rng(0)), axis=0)[:N]
+    return np.unique(sample_genomes(tiny_space, 2 * N, np.random.default_rng(0)), axis=0)[:N]
 
 
 @pytest.fixture(params=["auto", "quadratic", "rbf", "ridge", "network", "transfer", "curves"])
@@ -69,7 +70,7 @@ def test_one_row(fit: Fit, nets: Genomes) -> None:
 
 
 def test_networks_that_differ_in_their_resolution_alone(space: Space) -> None:
-    genomes = space.sample_genomes(1, np.random.default_rng(0)).repeat(25, axis=0)
+    genomes = sample_genomes(space, 1, np.random.default_rng(0)).repeat(25, axis=0)
     genomes[:, 0] = 128 + 4 * np.arange(25)
     for model in (AccuracyPredictor(space), NetworkPredictor(space)):
         with pytest.raises(PredictorError, match="differ in their resolution alone"):
@@ -78,7 +79,7 @@ def test_networks_that_differ_in_their_resolution_alone(space: Space) -> None:
 
 def test_choices_that_all_networks_share_are_named(tiny_space: Space) -> None:
     rng = np.random.default_rng(3)
-    genomes = np.unique(tiny_space.sample_genomes(200, rng), axis=0)
+    genomes = np.unique(sample_genomes(tiny_space, 200, rng), axis=0)
     assert shared_choices(tiny_space, genomes) == ()
     kernels, _ = divmod(genomes[:, 1:] - 1, len(tiny_space.expands))
     only_5 = genomes[((genomes[:, 1:] == 0) | (kernels == 1)).all(axis=1)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ofa_core.errors import MissingBlockError, PredictorError, SpaceError
+from ofa_core.genomes import decode, encode, sample_genomes
 from ofa_core.measured_networks import networks_path, write_networks
 from ofa_core.spaces import mobilenet_v3
 from predictors.lut import LutPredictor, load_lut, space_of_table
@@ -16,8 +17,8 @@ from predictors.persistence import load_predictor, save_predictor
 def test_sum_is_the_walks_sum(space, make_table):
     table = make_table(space, [160, 192])
     predictor = LutPredictor(space).fit(table)
-    genomes = space.sample_genomes(50, np.random.default_rng(0), [160, 192])
-    assert predictor.predict(genomes) == pytest.approx(table.sum_ms(space, space.decode(genomes)), rel=1e-12)
+    genomes = sample_genomes(space, 50, np.random.default_rng(0), [160, 192])
+    assert predictor.predict(genomes) == pytest.approx(table.sum_ms(space, decode(space, genomes)), rel=1e-12)
     assert predictor.resolutions == (160, 192)
     assert not predictor.calibrated
     _, low, high = predictor.predict(genomes, return_interval=True)
@@ -64,14 +65,14 @@ def test_arch_at_an_incomplete_resolution(space, make_table):
 def test_fill_supplies_and_counts(space, make_table, make_networks):
     table = make_table(space, [160, 176, 208, 224])
     predictor = LutPredictor(space, fill=True).fit(table, make_networks(space, [160, 208], 24, scale=1.0))
-    genomes = space.sample_genomes(100, np.random.default_rng(1), [192])
-    truth = make_table(space, [192]).sum_ms(space, space.decode(genomes))
+    genomes = sample_genomes(space, 100, np.random.default_rng(1), [192])
+    truth = make_table(space, [192]).sum_ms(space, decode(space, genomes))
     y, low, high = predictor.predict(genomes, return_interval=True)
     assert np.mean(np.abs(y / truth - 1)) < 0.03
     assert ((low < y) & (y < high)).all()
     assert predictor.n_filled > 0
     assert predictor.resolutions == space.resolutions
-    counts = predictor.filled_counts(space.encode([space.largest(192), space.largest(160)]))
+    counts = predictor.filled_counts(encode(space, [space.largest(192), space.largest(160)]))
     entries = [predictor.table.find(block, 192) for block in space.blocks(space.largest(192))]
     assert counts.tolist() == [sum(entry is not None and entry.status == "filled" for entry in entries), 0]
     assert counts[0] > 5
@@ -90,9 +91,9 @@ def energetic(networks):
 def test_energy_is_the_sum_of_what_blocks_take(space, make_table, make_networks, tmp_path):
     table = make_table(space, [160, 192])
     predictor = LutPredictor(space).fit(table, energetic(make_networks(space, [160, 192], 12)))
-    genomes = space.sample_genomes(20, np.random.default_rng(4), [160, 192])
+    genomes = sample_genomes(space, 20, np.random.default_rng(4), [160, 192])
     mj = predictor.energy_mj(genomes)
-    for arch, got in zip(space.decode(genomes), mj, strict=True):
+    for arch, got in zip(decode(space, genomes), mj, strict=True):
         blocks = space.blocks(arch)
         assert got == pytest.approx(sum(predictor.energy_.block_mj(b, table.latency_ms(b)) for b in blocks))
         assert got == pytest.approx(2.5 * table.sum_ms(space, [arch])[0], rel=1e-6)
@@ -142,7 +143,7 @@ def test_space_must_be_clear(space, make_table, make_networks):
 
 def test_genomes_of_another_space_are_refused(space, make_table):
     predictor = LutPredictor(space).fit(make_table(space, [160]))
-    genomes = space.sample_genomes(3, np.random.default_rng(0), [160])
+    genomes = sample_genomes(space, 3, np.random.default_rng(0), [160])
     genomes[1, 4] = 10
     with pytest.raises(PredictorError, match=r"0\.\.9"):
         predictor.predict(genomes)
@@ -154,7 +155,7 @@ def test_genomes_of_another_space_are_refused(space, make_table):
 
 def test_many_at_once_stay_fast_in_shape(space, make_table, make_networks):
     predictor = LutPredictor(space).fit(make_table(space, [160]), make_networks(space, [160], 24))
-    genomes = space.sample_genomes(20_000, np.random.default_rng(0), [160])
+    genomes = sample_genomes(space, 20_000, np.random.default_rng(0), [160])
     y, low, high = predictor.predict(genomes, return_interval=True)
     assert y.shape == low.shape == high.shape == (20_000,)
     assert y.dtype == np.float64

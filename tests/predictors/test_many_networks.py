@@ -14,6 +14,7 @@ import pytest
 
 from ofa_core.arch_json import arch_to_dict, write_arch
 from ofa_core.cli_app import run_app
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_files import MeasuredFile
 from ofa_core.measured_networks import networks_path, write_networks
 from ofa_core.table import LatencyTable
@@ -34,7 +35,7 @@ def archs(tmp_path: Path, monkeypatch, space, make_table, make_networks):
     for name in ("rig", "two"):
         table.write(Path("luts", f"{name}.csv"))
     write_networks(networks_path(Path("luts/rig.csv")), table.context, make_networks(space, [160], 24))
-    found = space.decode(space.sample_genomes(N, np.random.default_rng(5), [160, 192]))
+    found = decode(space, sample_genomes(space, N, np.random.default_rng(5), [160, 192]))
     Path("nets.json").write_text(json.dumps([arch_to_dict(arch, space) for arch in found]))
     return found
 
@@ -161,9 +162,9 @@ def test_usage(archs, capsys) -> None:
 
 
 def test_twenty_thousand_networks_are_encoded_in_chunks(archs, space, capsys) -> None:
-    genomes = space.sample_genomes(20_000, np.random.default_rng(6), [160, 192])
+    genomes = sample_genomes(space, 20_000, np.random.default_rng(6), [160, 192])
     with Path("many.jsonl").open("w") as stream:
-        for arch in space.decode(genomes):
+        for arch in decode(space, genomes):
             stream.write(json.dumps(arch_to_dict(arch, space)) + "\n")
     assert ofa_predict("many.jsonl", "--lut", "luts/rig.csv", "--csv") == 0
     predicted = [float(row["predicted_ms"]) for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]

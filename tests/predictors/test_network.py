@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ofa_core.errors import PredictorError
+from ofa_core.genomes import decode, encode, sample_genomes
 from predictors.device_regime import follows_work
 from predictors.features import feature_names, physical
 from predictors.network import NetworkPredictor
@@ -27,10 +28,10 @@ def noisy(values, rng, sd=0.01, late=0.05):
 
 def test_physical_quantities_are_the_walks(space, tiny_space):
     for here in (space, tiny_space):
-        genomes = here.sample_genomes(20, np.random.default_rng(0))
+        genomes = sample_genomes(here, 20, np.random.default_rng(0))
         totals = physical(here, genomes).sum(axis=1)
         names = feature_names(here)
-        for row, arch in zip(totals, here.decode(genomes), strict=True):
+        for row, arch in zip(totals, decode(here, genomes), strict=True):
             blocks = here.blocks(arch)
             assert row[names.index("blocks")] == len(blocks)
             depthwise = sum(row[names.index(f"depthwise_k{k}")] for k in here.kernels)
@@ -41,7 +42,7 @@ def test_physical_quantities_are_the_walks(space, tiny_space):
 
 
 def test_an_additive_model_is_its_table(space):
-    genomes = space.sample_genomes(50, np.random.default_rng(1))
+    genomes = sample_genomes(space, 50, np.random.default_rng(1))
     basis = Basis.of(space, genomes)
     coef = np.random.default_rng(2).standard_normal(basis.columns(genomes).shape[1])
     dense = basis.additive(coef).dense(space.resolutions)
@@ -50,14 +51,14 @@ def test_an_additive_model_is_its_table(space):
 
 def test_a_network_that_was_measured_twice_counts_once(space):
     rng = np.random.default_rng(5)
-    genomes = space.sample_genomes(20, rng)
+    genomes = sample_genomes(space, 20, rng)
     y = noisy(device_ms(space, genomes), rng)
     once = NetworkPredictor(space).fit(genomes, y)
     twice = NetworkPredictor(space).fit(
         np.concatenate([genomes, genomes[:8]]), np.concatenate([1.1 * y[:8], y[8:], y[:8] / 1.1])
     )
     assert twice.n_networks_ == len(twice.errors_.log_errors) == 20
-    test = space.sample_genomes(50, rng)
+    test = sample_genomes(space, 50, rng)
     for a, b in zip(once.predict(test, return_interval=True), twice.predict(test, return_interval=True), strict=True):
         assert b == pytest.approx(a, rel=1e-6)
     with pytest.raises(PredictorError, match="4 different networks; at least 5"):
@@ -67,9 +68,9 @@ def test_a_network_that_was_measured_twice_counts_once(space):
 @pytest.mark.parametrize("launch", [0.01, 6.0])
 def test_thirty_networks_are_enough_for_an_additive_device(space, launch):
     rng = np.random.default_rng(3)
-    chosen = space.encode(select_d_optimal(space, 30, rng))
+    chosen = encode(space, select_d_optimal(space, 30, rng))
     predictor = NetworkPredictor(space).fit(chosen, noisy(device_ms(space, chosen, launch), rng))
-    test = space.sample_genomes(500, rng)
+    test = sample_genomes(space, 500, rng)
     truth = device_ms(space, test, launch)
     y, low, high = predictor.predict(test, return_interval=True)
     assert np.mean(np.abs(y / truth - 1)) < 0.015
@@ -82,8 +83,8 @@ def test_a_table_is_a_better_start(space, make_table):
     rng = np.random.default_rng(4)
     pixels = [160, 192, 224]
     table = make_table(space, pixels)
-    genomes = space.sample_genomes(312, rng, pixels)
-    truth = 1.2 * table.sum_ms(space, space.decode(genomes)) + 0.3
+    genomes = sample_genomes(space, 312, rng, pixels)
+    truth = 1.2 * table.sum_ms(space, decode(space, genomes)) + 0.3
     measured = noisy(truth[:12], rng)
     errors = [
         np.mean(np.abs(model.fit(genomes[:12], measured).predict(genomes[12:]) / truth[12:] - 1))
@@ -95,12 +96,12 @@ def test_a_table_is_a_better_start(space, make_table):
 
 def test_sources_help_and_useless_ones_do_no_harm(space):
     rng = np.random.default_rng(5)
-    other = space.sample_genomes(300, rng)
+    other = sample_genomes(space, 300, rng)
     near = NetworkPredictor(space).fit(other, noisy(device_ms(space, other, launch=0.03, depthwise=9e-8), rng))
     useless = NetworkPredictor(space).fit(other, rng.uniform(5, 15, len(other)))
-    mine = space.sample_genomes(10, rng)
+    mine = sample_genomes(space, 10, rng)
     measured = noisy(2 * device_ms(space, mine), rng, late=0)
-    test = space.sample_genomes(500, rng)
+    test = sample_genomes(space, 500, rng)
     truth = 2 * device_ms(space, test)
 
     def error(sources):
@@ -115,15 +116,15 @@ def test_sources_help_and_useless_ones_do_no_harm(space):
 
 def test_what_is_no_latency_is_no_source(space):
     rng = np.random.default_rng(8)
-    mine = space.sample_genomes(10, rng)
+    mine = sample_genomes(space, 10, rng)
     measured = noisy(device_ms(space, mine), rng)
-    other = space.sample_genomes(300, rng)
+    other = sample_genomes(space, 300, rng)
     dealt = NetworkPredictor(space).fit(other, rng.permutation(device_ms(space, other)))
     near = NetworkPredictor(space).fit(other, device_ms(space, other, launch=0.03))
     model = TransferPredictor(space).fit(mine, measured, sources=[dealt, near])
     assert model.mixture_.weights[0] == 0 < model.mixture_.weights[1]
     assert "1 of 2 sources used" in model.note
-    test = space.sample_genomes(100, rng)
+    test = sample_genomes(space, 100, rng)
     alone = NetworkPredictor(space).fit(mine, measured).predict(test)
     assert TransferPredictor(space).fit(mine, measured, sources=[dealt]).predict(test) == pytest.approx(alone)
     for launch in (0.01, 6.0):  # of either regime
@@ -133,7 +134,7 @@ def test_what_is_no_latency_is_no_source(space):
 
 def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
     rng = np.random.default_rng(6)
-    genomes = space.sample_genomes(40, rng, [160, 192])
+    genomes = sample_genomes(space, 40, rng, [160, 192])
     y = device_ms(space, genomes)
     table = make_table(space, [160, 192])
     table.write(tmp_path / "other.csv")
@@ -141,14 +142,14 @@ def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
     assert len(model.priors_) == 3
     assert "sources used" in model.note
     with pytest.raises(PredictorError, match="tiny"):
-        as_source(NetworkPredictor(tiny_space).fit(tiny_space.sample_genomes(20, rng), 1 + rng.random(20)), space)
+        as_source(NetworkPredictor(tiny_space).fit(sample_genomes(tiny_space, 20, rng), 1 + rng.random(20)), space)
     with pytest.raises(PredictorError, match="int"):
         as_source(3, space)  # type: ignore[arg-type]
 
 
 def test_d_optimal_beats_random_in_determinant(space):
     rng = np.random.default_rng(7)
-    genomes = space.sample_genomes(800, rng)
+    genomes = sample_genomes(space, 800, rng)
     columns, precision = design_columns(space, genomes)
 
     def information(rows):
@@ -167,7 +168,7 @@ def test_d_optimal_beats_random_in_determinant(space):
 def test_boosted_trees_only_where_they_pay(space):
     pytest.importorskip("xgboost")
     rng = np.random.default_rng(8)
-    genomes = space.sample_genomes(900, rng)
+    genomes = sample_genomes(space, 900, rng)
     held_out = device_ms(space, genomes)
     assert fit_residual_trees(space, genomes, held_out, noisy(held_out, rng)) is None
     assert fit_residual_trees(space, genomes[:600], held_out[:600], held_out[:600] * 1.1) is None
@@ -182,7 +183,7 @@ def test_boosted_trees_only_where_they_pay(space):
 
 
 def test_refusals(space):
-    genomes = space.sample_genomes(6, np.random.default_rng(9))
+    genomes = sample_genomes(space, 6, np.random.default_rng(9))
     with pytest.raises(PredictorError, match="at least 5"):
         NetworkPredictor(space).fit(genomes[:4], np.ones(4))
     with pytest.raises(PredictorError, match=r"latency_ms\[2\] is -1"):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ofa_core.calibration import Calibration
 from ofa_core.errors import FormatError, OfaError
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.npz import read_npz
 from ofa_core.spaces import tiny
 from ofa_core.table import Context, Entry, LatencyTable
@@ -27,7 +28,7 @@ from predictors.transfer import TransferPredictor
 
 def accuracy(model: str) -> AccuracyPredictor:
     space = tiny()
-    archs = space.decode(space.sample_genomes(30, np.random.default_rng(0)))
+    archs = decode(space, sample_genomes(space, 30, np.random.default_rng(0)))
     return AccuracyPredictor(space, model=model).fit(archs, 60 + np.array([space.macs(a) / 1e6 for a in archs]))
 
 
@@ -40,7 +41,7 @@ def of_table() -> LutPredictor:
 
 def of_networks() -> TransferPredictor:
     table = of_table()
-    archs = tiny().decode(tiny().sample_genomes(20, np.random.default_rng(1)))
+    archs = decode(tiny(), sample_genomes(tiny(), 20, np.random.default_rng(1)))
     return TransferPredictor(tiny(), device="rig", context=table.context).fit(
         archs, 1.2 * table.predict(archs), sources=[table]
     )

@@ -15,6 +15,7 @@ from ofa_core.errors import ArchError, OfaError
 from ofa_core.export.layers import layers
 from ofa_core.export.onnx import GRAPH_FORMS, arch_model, block_model, write_onnx
 from ofa_core.export.weights import BlockWeights, LayerWeights, random_net_weights, random_weights
+from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space
 
 TOLERANCE = 1e-5
@@ -85,7 +86,7 @@ def test_every_other_op_computes_what_torch_does(oracle, head_blocks, batch_size
 @pytest.mark.parametrize("name", SPACE_NAMES)
 def test_whole_nets_compute_what_torch_does(oracle, name, form):
     space = get_space(name)
-    arch = space.sample(np.random.default_rng(5), resolutions=[32])
+    arch = sample_arch(space, np.random.default_rng(5), resolutions=[32])
     blocks = space.blocks(arch)
     module, weights = oracle.build(blocks)
     x = image(blocks[0], batch_size=2)
@@ -97,7 +98,7 @@ def test_whole_nets_compute_what_torch_does(oracle, name, form):
 @pytest.mark.parametrize("name", SPACE_NAMES)
 def test_blocks_run_one_after_another_are_the_net(name):
     space = get_space(name)
-    arch = space.sample(np.random.default_rng(2), resolutions=[32])
+    arch = sample_arch(space, np.random.default_rng(2), resolutions=[32])
     blocks = space.blocks(arch)
     weights = random_net_weights(blocks)
     y = x = image(blocks[0])

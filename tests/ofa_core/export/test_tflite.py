@@ -13,6 +13,7 @@ from ofa_core.errors import OfaError
 from ofa_core.export.onnx import arch_model, block_model
 from ofa_core.export.tflite import METADATA_NAME, arch_tflite, block_tflite
 from ofa_core.export.weights import BlockWeights, random_net_weights, random_weights
+from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")
@@ -96,7 +97,7 @@ def test_every_other_op_is_one_delegate_node_and_equals_its_onnx_form(head_block
 @pytest.mark.parametrize("name", SPACE_NAMES)
 def test_whole_nets_are_one_delegate_node_and_equal_their_onnx_form(name):
     space = get_space(name)
-    for arch in (space.smallest(32), space.sample(np.random.default_rng(3), resolutions=[36])):
+    for arch in (space.smallest(32), sample_arch(space, np.random.default_rng(3), resolutions=[36])):
         x = image(space.blocks(arch)[0])
         got = run(arch_tflite(space, arch), x)
         assert got.shape == (1, space.n_classes)
@@ -107,7 +108,7 @@ def test_whole_nets_are_one_delegate_node_and_equal_their_onnx_form(name):
 @pytest.mark.parametrize("name", SPACE_NAMES)
 def test_whole_nets_compute_what_torch_does(oracle, name):
     space = get_space(name)
-    arch = space.sample(np.random.default_rng(5), resolutions=[32])
+    arch = sample_arch(space, np.random.default_rng(5), resolutions=[32])
     blocks = space.blocks(arch)
     module, weights = oracle.build(blocks)
     x = image(blocks[0], batch_size=2)
@@ -117,7 +118,7 @@ def test_whole_nets_compute_what_torch_does(oracle, name):
 
 def test_blocks_run_one_after_another_are_the_net():
     space = get_space("mbv3-w1.0")
-    arch = space.sample(np.random.default_rng(2), resolutions=[32])
+    arch = sample_arch(space, np.random.default_rng(2), resolutions=[32])
     blocks = space.blocks(arch)
     y = x = image(blocks[0])
     for block, tensors in zip(blocks, random_net_weights(blocks), strict=True):

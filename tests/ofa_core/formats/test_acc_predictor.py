@@ -13,6 +13,7 @@ import pytest
 from ofa_core.arch_json import arch_from_dict, arch_to_dict
 from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError
 from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor, convert_acc_predictor, read_acc_predictor
+from ofa_core.genomes import decode, encode, sample_genomes
 from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3, proxyless, tiny
 
@@ -133,11 +134,11 @@ def test_the_tutorial_form_has_kernels_then_expands_then_resolution(tmp_path: Pa
     weights, biases = save_tutorial_form(tmp_path / "p.pth", [128, 32, 16, 1])
     predictor = read_acc_predictor(tmp_path / "p.pth")
     space = mobilenet_v3(1.2)
-    archs = space.decode(space.sample_genomes(50, np.random.default_rng(0), predictor.resolutions))
+    archs = decode(space, sample_genomes(space, 50, np.random.default_rng(0), predictor.resolutions))
     features = np.array([tutorial_features(arch_to_dict(a, space)) for a in archs])
     expected = 100 * plain_mlp(features, weights, biases)
     assert predictor.predict(archs) == pytest.approx(expected, rel=1e-5, abs=1e-4)
-    assert predictor.predict(space.encode(archs)) == pytest.approx(expected, rel=1e-5, abs=1e-4)
+    assert predictor.predict(encode(space, archs)) == pytest.approx(expected, rel=1e-5, abs=1e-4)
 
 
 @pytest.mark.torch
@@ -162,7 +163,7 @@ def test_the_nas_form_has_the_resolution_first_and_a_base(
         state |= {f"layers.{i}.0.bias": torch.from_numpy(biases[i])}
     torch.save({"state_dict": state}, tmp_path / "nas.pth")
     predictor = read_acc_predictor(tmp_path / "nas.pth", space, given)
-    archs = space.decode(space.sample_genomes(40, np.random.default_rng(1), resolutions))
+    archs = decode(space, sample_genomes(space, 40, np.random.default_rng(1), resolutions))
     features = np.zeros((len(archs), len(weights[0])))
     for row, arch in zip(features, archs, strict=True):
         record = arch_to_dict(arch, space)
@@ -200,7 +201,7 @@ def test_the_authors_code_predicts_alike(tmp_path: Path, monkeypatch: pytest.Mon
     ours = read_acc_predictor(tmp_path / "p.pth")
     theirs = module.AccuracyPredictor(device=torch.device("cpu"))
     space = ours.space
-    archs = space.decode(space.sample_genomes(64, np.random.default_rng(3), ours.resolutions))
+    archs = decode(space, sample_genomes(space, 64, np.random.default_rng(3), ours.resolutions))
     expected = theirs.predict_accuracy([arch_to_dict(a, space) for a in archs]).numpy()[:, 0]
     assert ours.predict(archs) == pytest.approx(100 * expected.astype(float), rel=1e-5, abs=1e-4)
 
@@ -208,7 +209,7 @@ def test_the_authors_code_predicts_alike(tmp_path: Path, monkeypatch: pytest.Mon
 def test_no_network_is_right_more_often_than_always() -> None:
     space = tiny()
     predictor = random_predictor(space, (24, 28, 32))
-    genomes = space.sample_genomes(50, np.random.default_rng(0))
+    genomes = sample_genomes(space, 50, np.random.default_rng(0))
     inside = predictor.predict(genomes)
     assert 0 < inside.min() < inside.max() < 100
     for end in (0.0, 100.0):
@@ -221,7 +222,7 @@ def test_no_network_is_right_more_often_than_always() -> None:
 
 def test_chunks_and_order_do_not_matter() -> None:
     predictor = random_predictor(mobilenet_v3(1.2), tuple(range(112, 225, 16)))
-    genomes = predictor.space.sample_genomes(1200, np.random.default_rng(0), predictor.resolutions)
+    genomes = sample_genomes(predictor.space, 1200, np.random.default_rng(0), predictor.resolutions)
     together = predictor.predict(genomes)
     shuffle = np.random.default_rng(1).permutation(len(genomes))
     assert predictor.predict(genomes[shuffle]) == pytest.approx(together[shuffle], rel=1e-6)
@@ -250,8 +251,8 @@ def test_a_resolution_that_it_does_not_know_is_refused(px: int) -> None:
 def test_genomes_of_another_space_are_refused() -> None:
     predictor = random_predictor(mobilenet_v3(1.2), (224,))
     with pytest.raises(ArchError, match=r"genomes of mbv3-w1\.2 are integers of shape"):
-        predictor.predict(proxyless().encode([proxyless().largest(224)]))
-    genomes = predictor.space.encode([predictor.space.largest(224)])
+        predictor.predict(encode(proxyless(), [proxyless().largest(224)]))
+    genomes = encode(predictor.space, [predictor.space.largest(224)])
     genomes[0, 3] = 12
     with pytest.raises(PredictorError, match=r"codes outside 0\.\.9"):
         predictor.predict(genomes)
@@ -268,7 +269,7 @@ def test_npz_round_trip_and_damage(tmp_path: Path) -> None:
     predictor.write(tmp_path / "p.npz")
     again = convert_acc_predictor(tmp_path / "p.npz", tmp_path / "q.bin")
     assert (again.space, again.resolutions, again.label) == (predictor.space, predictor.resolutions, predictor.label)
-    genomes = tiny().sample_genomes(9, np.random.default_rng(0), (24, 32))
+    genomes = sample_genomes(tiny(), 9, np.random.default_rng(0), (24, 32))
     assert (read_acc_predictor(tmp_path / "q.bin").predict(genomes) == predictor.predict(genomes)).all()
 
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
@@ -326,7 +327,7 @@ def test_a_predictor_in_the_wrappers_of_a_trainer(tmp_path: Path, wrap: str) -> 
         wrapped = {"model": {"state_dict": state}, "optimizer": {"exp_avg.weight": torch.zeros(1)}}
     torch.save(wrapped, tmp_path / "wrapped.pth")
     plain, other = (read_acc_predictor(tmp_path / f"{name}.pth") for name in ("plain", "wrapped"))
-    genomes = plain.space.sample_genomes(5, rng, (224,))
+    genomes = sample_genomes(plain.space, 5, rng, (224,))
     assert np.array_equal(plain.predict(genomes), other.predict(genomes))
 
 

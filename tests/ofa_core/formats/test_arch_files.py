@@ -9,6 +9,7 @@ from ofa_core.arch_json import write_arch
 from ofa_core.errors import ArchError, OfaError
 from ofa_core.formats.arch_files import read_arch, read_archs
 from ofa_core.formats.net_config import write_net_config
+from ofa_core.genomes import decode
 from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3, tiny
 
@@ -31,8 +32,8 @@ def files(tmp_path: Path) -> Path:
 def test_every_kind_of_file_holds_architectures(files: Path, name: str) -> None:
     found = read_archs(files / name, None, nobody)
     assert (found.space, found.is_list) == (tiny(), name == "many.json")
-    assert set(tiny().decode(found.genomes)) == {ARCH}
-    assert set(tiny().decode(read_archs(files / name, tiny(), nobody, 32).genomes)) == {ARCH.at(32)}
+    assert set(decode(tiny(), found.genomes)) == {ARCH}
+    assert set(decode(tiny(), read_archs(files / name, tiny(), nobody, 32).genomes)) == {ARCH.at(32)}
 
 
 @pytest.mark.parametrize("name", ["net", "net/net.config", "arch.json"])
@@ -45,7 +46,7 @@ def test_one_architecture_of_a_space(files: Path, name: str) -> None:
 
 def test_a_space_that_nobody_names_is_asked_for(files: Path) -> None:
     (files / "bare.json").write_text('{"ks": 5, "e": 3, "d": 2, "r": 28}')
-    assert tiny().decode(read_archs(files / "bare.json", None, tiny).genomes) == [ARCH]
+    assert decode(tiny(), read_archs(files / "bare.json", None, tiny).genomes) == [ARCH]
     (files / "none.json").write_text('{"e": 3, "d": 2, "r": 28}')
     with pytest.raises(ArchError, match="has no ks"):
         read_arch(files / "none.json", tiny())

@@ -26,6 +26,7 @@ from ofa_core.formats.net_config import (
     write_net_config,
 )
 from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml
+from ofa_core.genomes import decode, sample_arch, sample_genomes
 from ofa_core.space import Space
 from ofa_core.spaces import SPACE_NAMES, get_space, mobilenet_v3, proxyless, tiny
 from ofa_core.table import Context, Entry, LatencyTable
@@ -47,7 +48,7 @@ def new_names(record: dict[str, Any]) -> dict[str, Any]:
 
 @given(spaces, st.integers(0, 10**6), st.booleans())
 def test_every_member_survives_its_net_config(space: Space, seed: int, renamed: bool) -> None:
-    arch = space.sample(np.random.default_rng(seed))
+    arch = sample_arch(space, np.random.default_rng(seed))
     record = json.loads(json.dumps(net_config_of(space, arch)))
     config = parse_net_config(new_names(record) if renamed else record, arch.resolution_px)
     assert config.blocks == space.blocks(arch)
@@ -60,7 +61,7 @@ def test_every_member_survives_its_net_config(space: Space, seed: int, renamed: 
 @given(st.integers(0, 10**6), st.integers(2, 2000))
 def test_the_number_of_classes_is_the_networks_own(seed: int, n_classes: int) -> None:
     space = tiny().with_classes(n_classes)
-    arch = space.sample(np.random.default_rng(seed))
+    arch = sample_arch(space, np.random.default_rng(seed))
     config = parse_net_config(net_config_of(space, arch), arch.resolution_px)
     assert config.n_classes == n_classes
     assert config.arch(tiny()) == arch
@@ -152,7 +153,7 @@ OLD_FIELDS = ("name", "in_channels", "out_channels", "kernel_size", "stride", "e
 @pytest.mark.parametrize("renamed", [False, True])
 def test_an_older_file_leaves_out_what_its_layers_have_by_default(renamed: bool) -> None:
     space = proxyless(1.3)
-    arch = space.sample(np.random.default_rng(3))
+    arch = sample_arch(space, np.random.default_rng(3))
     record = net_config_of(space, arch)
     for block in record["blocks"]:
         inner = block["mobile_inverted_conv"]
@@ -454,7 +455,7 @@ def test_the_authors_tables_sum_our_files_alike(tmp_path: Path, monkeypatch: pyt
     table = LatencyTable(Context(), {(None, b): Entry(float(rng.lognormal()), n_samples=9) for b in blocks})
     (path,) = write_ofa_yaml(table, tmp_path, space, [176])
     reader = (module.MBv3LatencyTable if space.feature_c else module.ProxylessNASLatencyTable)(url=str(path))
-    for arch in space.decode(space.sample_genomes(20, rng, [176])):
+    for arch in decode(space, sample_genomes(space, 20, rng, [176])):
         ours = float(table.sum_ms(space, [arch])[0])
         assert reader.predict_network_latency_given_config(net_config_of(space, arch), 176) == pytest.approx(ours)
         assert float(read_table(path).sum_ms(space, [arch])[0]) == pytest.approx(ours)

@@ -17,6 +17,7 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.errors import FormatError, MissingBlockError, OfaError, TableError
 from ofa_core.formats.lut_keys import DIALECTS, block_of, format_keys, parse_key, sniff_dialect
 from ofa_core.formats.yaml_tables import IQR_PER_STD, read_table, read_yaml_table, write_ofa_yaml
+from ofa_core.genomes import decode, encode, sample_arch, sample_genomes
 from ofa_core.space import Space
 from ofa_core.spaces import get_space, mobilenet_v3, proxyless, tiny
 from ofa_core.table import Context, Entry, LatencyTable
@@ -63,7 +64,7 @@ def test_golden_sums_of_the_note10_table(note10: LatencyTable) -> None:
     extremes = [space.largest(224), space.smallest(160)]
     assert note10.sum_ms(space, extremes) == pytest.approx([92.39803799, 9.89034651], rel=1e-6)
     dense = note10.dense(space, list(NET_A_MS))
-    assert dense.sum(space.encode(archs)) == pytest.approx(list(NET_A_MS.values()), rel=1e-6)
+    assert dense.sum(encode(space, archs)) == pytest.approx(list(NET_A_MS.values()), rel=1e-6)
 
 
 @pytest.mark.reference
@@ -250,7 +251,7 @@ def test_a_key_is_parsed_with_or_without_a_last_colon(key: str) -> None:
 @given(st.sampled_from(["mbv3-w1.0", "mbv3-w1.2", "proxyless-w1.3", "tiny"]), st.integers(0, 10**6))
 def test_every_block_survives_its_key(name: str, seed: int) -> None:
     space = get_space(name)
-    arch = space.sample(np.random.default_rng(seed))
+    arch = sample_arch(space, np.random.default_rng(seed))
     dialect = "ofa" if space.feature_c else "proxyless"
     for block in space.blocks(arch):
         text = format_keys(block, dialect)
@@ -344,9 +345,9 @@ def test_a_written_folder_reads_back_to_full_precision(tmp_path: Path, space: Sp
     assert [f.name for f in files] == [f"{px}_lookup_table.yaml" for px in pixels]
     again = read_table(tmp_path / "out")
     assert again.resolutions(space) == tuple(pixels)
-    genomes = space.sample_genomes(20, np.random.default_rng(1), pixels)
-    expected = table.sum_ms(space, space.decode(genomes))
-    assert again.sum_ms(space, space.decode(genomes)) == pytest.approx(expected, rel=1e-14)
+    genomes = sample_genomes(space, 20, np.random.default_rng(1), pixels)
+    expected = table.sum_ms(space, decode(space, genomes))
+    assert again.sum_ms(space, decode(space, genomes)) == pytest.approx(expected, rel=1e-14)
     if space.feature_c:
         for (px, block), entry in again.entries.items():
             source = table.find(block, px)
@@ -421,6 +422,6 @@ def test_the_tutorial_reader_sums_our_files_alike(tmp_path: Path, authors: types
     table = synthetic(space, [192])
     (path,) = write_ofa_yaml(table, tmp_path, space, [192])
     reader = authors.tutorial(url=str(path))
-    for arch in space.decode(space.sample_genomes(30, np.random.default_rng(2), [192])):
+    for arch in decode(space, sample_genomes(space, 30, np.random.default_rng(2), [192])):
         theirs = reader.predict_network_latency_given_spec(arch_to_dict(arch, space))
         assert theirs == pytest.approx(float(table.sum_ms(space, [arch])[0]), rel=1e-13)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ofa_core.arch import Arch
+from ofa_core.genomes import sample_arch
 from ofa_core.space import Space
 from ofa_core.spaces import get_space, tiny
 
@@ -23,7 +24,7 @@ def space(request: pytest.FixtureRequest) -> Space:
 
 
 def random_arch(space: Space, seed: int, resolution_px: int = 32) -> Arch:
-    return space.sample(np.random.default_rng(seed), (resolution_px,))
+    return sample_arch(space, np.random.default_rng(seed), (resolution_px,))
 
 
 def randomise(net, seed: int = 0) -> None:

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
 from ofa_core.formats.checkpoint import load_published, to_published  # noqa: E402
+from ofa_core.genomes import sample_arch  # noqa: E402
 from ofa_core.nn.sorting import sort_channels  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import get_space  # noqa: E402
@@ -75,7 +76,7 @@ def twelve(space, seed: int = 0):
     """Uniform extremes over k, e and d, then mixed ones; six at 128 px and six at 160."""
     archs = [space.uniform(k, e, d) for k, e, d in ((3, 3, 2), (7, 6, 4), (5, 4, 3), (3, 6, 4), (7, 3, 2), (5, 6, 2))]
     rng = np.random.default_rng(seed)
-    archs += [space.sample(rng) for _ in range(6)]
+    archs += [sample_arch(space, rng) for _ in range(6)]
     return [arch.at((128, 160)[i % 2]) for i, arch in enumerate(archs)]
 
 
@@ -110,7 +111,7 @@ def test_twelve_subnets_before_and_after_sorting(ofa, name):
 def test_other_widths(ofa, name):
     """At a quarter of the width stem and first block are as wide, and only one family has a shortcut there."""
     space, theirs, ours = make_pair(ofa, name)
-    for arch in (space.largest(64), space.sample(np.random.default_rng(8), (96,)), space.smallest(64)):
+    for arch in (space.largest(64), sample_arch(space, np.random.default_rng(8), (96,)), space.smallest(64)):
         compare(space, theirs, ours, arch)
 
 
@@ -125,7 +126,7 @@ def test_training_step_has_the_same_gradients(ofa):
     space, theirs, ours = make_pair(ofa, "mbv3-w1.0")
     theirs.double().train().classifier.dropout.p = 0.0
     ours.double().train().layers[-1].dropout = 0.0
-    arch = space.sample(np.random.default_rng(4), (64,))
+    arch = sample_arch(space, np.random.default_rng(4), (64,))
     published_code.set_active(theirs, space, arch)
     x = torch.randn((8, 3, 64, 64), generator=torch.Generator().manual_seed(0)).double()
     target = torch.arange(8)
@@ -143,7 +144,7 @@ def test_training_step_has_the_same_gradients(ofa):
 
 def test_calibration_gives_the_published_statistics(ofa):
     space, theirs, ours = make_pair(ofa, "mbv3-w1.0")
-    arch = space.sample(np.random.default_rng(6), (64,))
+    arch = sample_arch(space, np.random.default_rng(6), (64,))
     generator = torch.Generator().manual_seed(2)
     batches = [torch.randn((n, 3, 64, 64), generator=generator) for n in (12, 12, 5)]
     published_code.set_active(theirs, space, arch)

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
 from ofa_core.errors import ArchError  # noqa: E402
+from ofa_core.genomes import sample_arch  # noqa: E402
 from ofa_core.nn.kernels import FORMS, KernelPlan  # noqa: E402
 from ofa_core.nn.subnet import build_subnet  # noqa: E402
 from ofa_core.nn.supernet import Supernet, active_layers, extract  # noqa: E402
@@ -37,7 +38,7 @@ def test_published_parameter_counts(name, n_params):
 def test_a_subnet_equals_its_extraction(seed, px):
     spaces = [tiny(), get_space("mbv3-w0.35").with_classes(11), get_space("proxyless-w0.35").with_classes(7)]
     space = spaces[seed % 3]
-    arch = space.sample(np.random.default_rng(seed), (px,))
+    arch = sample_arch(space, np.random.default_rng(seed), (px,))
     net = Supernet(space, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -64,7 +65,7 @@ def test_extraction_is_independent_and_takes_the_mode(space, make_net):
 
 
 def test_extraction_gives_plain_modules_of_the_counted_size(space, make_net):
-    arch = space.sample(np.random.default_rng(3), (32,))
+    arch = sample_arch(space, np.random.default_rng(3), (32,))
     sub = extract(make_net(space), arch)
     assert count(sub) == space.params(arch)
     kinds = {type(m) for m in sub.modules() if not list(m.children()) and list(m.parameters())}
@@ -74,7 +75,7 @@ def test_extraction_gives_plain_modules_of_the_counted_size(space, make_net):
 
 
 def test_a_fresh_subnet_has_the_same_names_and_shapes_as_an_extracted_one(space, make_net):
-    arch = space.sample(np.random.default_rng(5), (32,))
+    arch = sample_arch(space, np.random.default_rng(5), (32,))
     fresh, extracted = build_subnet(space, arch, seed=1), extract(make_net(space), arch)
     assert {k: v.shape for k, v in fresh.state_dict().items()} == {
         k: v.shape for k, v in extracted.state_dict().items()
@@ -85,7 +86,7 @@ def test_a_fresh_subnet_has_the_same_names_and_shapes_as_an_extracted_one(space,
 
 def test_batch_statistics_give_the_same_output_in_training_mode(space, make_net):
     net = make_net(space, dropout=0.0)
-    arch = space.sample(np.random.default_rng(7), (32,))
+    arch = sample_arch(space, np.random.default_rng(7), (32,))
     sub = extract(net, arch)
     x = images(4, 32)
     torch.testing.assert_close(sub(x), net(x, arch), atol=1e-4, rtol=1e-4)
@@ -101,7 +102,7 @@ def test_depth_keeps_the_first_blocks():
 def test_two_subnets_run_at_the_same_time(make_net):
     space = tiny()
     net = make_net(space).eval()
-    archs = [space.sample(np.random.default_rng(s), (24,)) for s in range(16)]
+    archs = [sample_arch(space, np.random.default_rng(s), (24,)) for s in range(16)]
     x = images(2, 24)
     with torch.no_grad():
         alone = [net(x, a) for a in archs]

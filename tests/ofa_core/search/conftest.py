@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.dense import DenseTable
+from ofa_core.genomes import genomes_of
 from ofa_core.search.problem import Constraint, Objective, Problem
 from ofa_core.space import Space
 from ofa_core.spaces import tiny
@@ -32,7 +33,7 @@ class TableLatency:
         return self.margin is not None
 
     def predict(self, archs: Any) -> NDArray[np.float64]:
-        return self.scale * self.table.sum(self.space.genomes(archs))
+        return self.scale * self.table.sum(genomes_of(self.space, archs))
 
     def predict_interval(self, archs: Any, confidence: float = 0.9) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         ms = self.predict(archs)
@@ -52,7 +53,7 @@ class CurvedAccuracy:
         self.worth[:, 0] = 0
 
     def predict(self, archs: Any) -> NDArray[np.float64]:
-        genomes = self.space.genomes(archs)
+        genomes = genomes_of(self.space, archs)
         each = self.worth[np.arange(self.space.n_slots), genomes[:, 1:]]
         pairs = (each[:, 1:] * each[:, :-1]).sum(axis=1)
         return 60 + 20 * np.tanh((each.sum(axis=1) - 0.1 * pairs) * genomes[:, 0] / (8 * self.space.n_slots * 30))

@@ -20,6 +20,7 @@ from ofa_core.arch_json import arch_from_dict, arch_to_dict, read_arch_dict
 from ofa_core.cli_app import run_app
 from ofa_core.energy_model import giga_sizes
 from ofa_core.formats.yaml_tables import write_ofa_yaml
+from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_networks import Network, networks_path, read_networks, write_networks
 from ofa_core.search.cli import main
 from ofa_core.space import Space
@@ -41,7 +42,7 @@ def lut(tmp_path: Path, small: Space, stand_ins: Any) -> Path:
     table = LatencyTable(context, {(None, b): Entry(stand_ins.block_ms(b)) for b in small.all_blocks()})
     table.write(path)
     rng = np.random.default_rng(4)
-    archs = small.decode(small.sample_genomes(24, rng))
+    archs = decode(small, sample_genomes(small, 24, rng))
     sums = table.sum_ms(small, archs)
     truth = sums * BIAS * np.exp(rng.normal(0, 0.01, len(sums)))
     networks = [
@@ -64,7 +65,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_accuracies_of_another_tool(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
-    archs = small.decode(small.sample_genomes(60, np.random.default_rng(1)))
+    archs = decode(small, sample_genomes(small, 60, np.random.default_rng(1)))
     path = tmp_path / "results.csv"
     rows = [f'"{arch_to_dict(arch, small)}";{0.5 + small.macs(arch) / 1e8}' for arch in archs]
     argv = ("--lut", lut, "--max-latency-ms", 0.05, "--no-report", "--json", "--out", tmp_path / "out", "-a", path)

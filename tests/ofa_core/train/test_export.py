@@ -11,6 +11,7 @@ pytestmark = pytest.mark.torch
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.export.layers import layers  # noqa: E402
 from ofa_core.formats.checkpoint import Preprocessing, write_checkpoint  # noqa: E402
+from ofa_core.genomes import sample_arch  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import get_space, tiny  # noqa: E402
 from ofa_core.train.bn_calibration import calibrate  # noqa: E402
@@ -24,7 +25,7 @@ HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
 @pytest.mark.parametrize("name", ["tiny", "mbv3-w0.35", "proxyless-w0.35"])
 def test_an_exported_file_gives_the_logits_of_torch(name, suffix, run_file, tmp_path, capsys):
     space = get_space(name).with_classes(10)
-    arch = space.sample(np.random.default_rng(1), (32,))
+    arch = sample_arch(space, np.random.default_rng(1), (32,))
     sub = extract(Supernet(space, seed=2).eval(), arch)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn((64, 3, 32, 32), generator=generator)

@@ -17,6 +17,7 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.export.onnx import block_model
 from ofa_core.export.ops import arch_ops, block_ops
 from ofa_core.export.weights import random_weights
+from ofa_core.genomes import sample_arch
 from ofa_core.spaces import tiny
 from profiler.agent.backends.nvml import gpu_state, throttle_reasons
 from profiler.agent_runner import AgentRunner, JobError, Visit
@@ -58,7 +59,7 @@ def test_the_modules_compute_what_the_onnx_form_does(block: BlockSpec, literal: 
 
 def test_a_whole_net_has_its_parameters(tmp_path: Path) -> None:
     space = tiny()
-    arch = space.sample(np.random.default_rng(0))
+    arch = sample_arch(space, np.random.default_rng(0))
     net = Net(json.loads(arch_ops(space, arch, batch_size=3)))
     with torch.inference_mode():
         assert net(torch.zeros(net.input_shape)).shape == (3, space.n_classes)

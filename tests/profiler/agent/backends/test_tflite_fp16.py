@@ -15,6 +15,7 @@ import pytest
 from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
 from ofa_core.export.tflite import arch_tflite, block_tflite
+from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space, tiny
 from profiler.agent_runner import AgentRunner, JobError, Visit
 from profiler.campaign import Job, profile
@@ -85,7 +86,7 @@ def test_a_block_is_one_piece_and_near_fp32(backend, tmp_path: Path, block: Bloc
 def test_a_whole_net_is_one_piece_and_near_fp32(backend, tmp_path: Path, name: str) -> None:
     space = get_space(name)
     path = tmp_path / "m.tflite"
-    path.write_bytes(arch_tflite(space, space.sample(np.random.default_rng(1), resolutions=[32])))
+    path.write_bytes(arch_tflite(space, sample_arch(space, np.random.default_rng(1), resolutions=[32])))
     check(backend, path)
 
 
