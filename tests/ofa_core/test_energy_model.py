@@ -102,7 +102,7 @@ def test_energy_survives_the_file_and_is_left_out_where_there_is_none(tmp_path: 
     assert read_networks(path) == nets
     plain = [replace(net, energy_mj=None, gross_mj=None, energy_source="") for net in nets]
     write_networks(path, Context(), plain)
-    assert path.read_text().splitlines()[0].endswith(",n_samples,n_processes,space_digest,space_definition")
+    assert path.read_text().splitlines()[0].endswith(",n_samples,n_processes,space_digest,space_definition,delegate")
     assert read_networks(path) == plain
 
 

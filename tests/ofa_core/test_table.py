@@ -56,8 +56,8 @@ def test_the_columns_are_those_of_the_contract(table: LatencyTable) -> None:
 def test_later_columns_stand_at_the_end_and_only_where_they_are_known(table: LatencyTable) -> None:
     key = next(iter(table.entries))
     more = table.with_entries({key: replace(table.entries[key], energy_mj=1.5)})
-    assert more.to_csv().splitlines()[0] == f"{HEADER},energy_mj"
-    assert more.to_csv().splitlines()[2].endswith(",ok,")
+    assert more.to_csv().splitlines()[0] == f"{HEADER},energy_mj,delegate"
+    assert more.to_csv().splitlines()[2].endswith(",ok,,")
 
 
 numbers = st.one_of(st.none(), st.floats(0, 1e12, allow_nan=False))
@@ -141,7 +141,7 @@ def test_files_that_are_none(table: LatencyTable, tmp_path: Path) -> None:
         ("", "no column schema"),
         (HEADER + "\n", "no rows"),
         ("a,b\n1,2\n", "no column schema, device, backend, backend_version; has 'a, b'"),
-        ("\n".join([lines[0], lines[1] + ",1"]), "line 2: 32 fields where the header has 31"),
+        ("\n".join([lines[0], lines[1] + ",1"]), "line 2: 33 fields where the header has 32"),
         ("\n".join([lines[0] + ",op", lines[1] + ",x"]), "a column name stands twice"),
         ("\n".join([lines[0], lines[1], lines[1]]), "line 3: a second row for first_conv"),
     ):
