@@ -32,7 +32,6 @@ class LinesFile:
     Args:
         path: the file; what it holds is kept and gone on with, if the header is the same.
         about: what line 1 says, or must say.
-        fresh: set an existing file aside (`<name>.1`, `.2`, ...) instead.
 
     Attributes:
         header: line 1.
@@ -45,14 +44,12 @@ class LinesFile:
         OutputError: if it cannot be written.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], *, fresh: bool = False) -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         header: dict[str, Any] = json.loads(json.dumps({"schema": SCHEMA, **about}))
         self.path = path
         target = check_file(path)
         with naming(path):
             target.parent.mkdir(parents=True, exist_ok=True)
-            if fresh:
-                set_aside(path)
         self.header: dict[str, Any] = header
         self.events: list[tuple[int, dict[str, Any]]] = []
         self.resumed = False

@@ -5,8 +5,6 @@ reply, in order, so when the process dies the first unanswered visit is the one 
 waiting. On this machine there are 2: the agent never falls asleep between visits (a wake-up costs more than the rest
 of a round trip, and a core that slept starts slowly), and the host parses a reply while the next visit warms up. On
 remote devices there are more, to hide the round trip.
-
-What can go wrong is drawn in `profiler.runner`, whose names are re-exported here.
 """
 
 from __future__ import annotations
@@ -44,18 +42,7 @@ from profiler.runner import (
     Visit,
 )
 
-__all__ = [
-    "AgentCrashedError",
-    "AgentProtocolError",
-    "AgentRunner",
-    "AgentTimeoutError",
-    "Hello",
-    "JobError",
-    "Result",
-    "Runner",
-    "RunnerError",
-    "Visit",
-]
+__all__ = ["AgentRunner"]
 
 PROTOCOL = 1
 _QUIT_WAIT_S = 2.0
@@ -78,8 +65,8 @@ class _Job:
         return {"handle": self.handle, "model": self.model, "completed": self.completed}
 
 
-class AgentRunner:
-    """Runs models through the agent on any device with a Python interpreter. A context manager for `close`.
+class AgentRunner(Runner):
+    """Runs models through the agent on any device with a Python interpreter.
 
     Handles are never used twice in the life of a runner, so one from before a crash is refused and not mistaken.
 
@@ -102,7 +89,7 @@ class AgentRunner:
         n_ahead: int | None = None,
         program: Callable[[Device], list[str]] | None = None,
     ) -> None:
-        self._device = device
+        self.device = device
         self._backend = backend
         self._program = program if program is not None else PythonProgram(backend, python)
         self._command: list[str] = []  # of the agent, when its files are there
@@ -128,15 +115,15 @@ class AgentRunner:
             DeviceError: the device's own.
         """
         self.close()
-        self._command = self._command or self._program(self._device)
-        self._channel = self._device.start(self._command)
+        self._command = self._command or self._program(self.device)
+        self._channel = self.device.start(self._command)
         job = _Job({"op": "hello"})
         try:
             reply = self._ask(job)
         except JobError as error:
             self.close()
             raise JobError(
-                f"backend {self._backend} does not work on {self._device.name}: {error.error_message}",
+                f"backend {self._backend} does not work on {self.device.name}: {error.error_message}",
                 error_type=error.error_type,
                 error_message=error.error_message,
             ) from error
@@ -225,12 +212,6 @@ class AgentRunner:
         finally:
             channel.kill()
 
-    def __enter__(self) -> AgentRunner:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
     def _push_model(self, model: Path) -> str:
         try:
             digest = hashlib.blake2b(model.read_bytes(), digest_size=12).hexdigest()
@@ -238,7 +219,7 @@ class AgentRunner:
             raise DeviceStorageError(f"cannot read the model {model}: {error.strerror or error}") from error
         remote = f"models/{digest}{model.suffix}"
         if remote not in self._pushed:
-            self._device.push(model, remote)
+            self.device.push(model, remote)
             self._pushed.add(remote)
         return remote
 

@@ -19,7 +19,7 @@ from devices.device import Completed, Device
 from devices.errors import DeviceProcessError, DeviceStorageError, DeviceTimeoutError
 from devices.session_folder import SessionFolder
 from profiler.benchmark_output import BenchmarkOutputError, BenchmarkSummary, parse_output, parse_result_file
-from profiler.runner import AgentCrashedError, AgentTimeoutError, Hello, JobError, Result, RunnerError, Visit
+from profiler.runner import AgentCrashedError, AgentTimeoutError, Hello, JobError, Result, Runner, RunnerError, Visit
 
 __all__ = ["BACKEND", "BenchmarkRunner"]
 
@@ -28,8 +28,8 @@ _PROGRAM = "native/benchmark_model"
 _HELP_S = 30.0
 
 
-class BenchmarkRunner:
-    """Runs models through `benchmark_model` on any device. A context manager for `close`.
+class BenchmarkRunner(Runner):
+    """Runs models through `benchmark_model` on any device.
 
     Args:
         device: an open device; it stays the caller's to close.
@@ -39,7 +39,7 @@ class BenchmarkRunner:
     """
 
     def __init__(self, device: Device, binary: Path, timeout_s: float = 120.0, extra: Sequence[str] = ()) -> None:
-        self._device = device
+        self.device = device
         self._binary = binary
         self._timeout_s = timeout_s
         self._extra = tuple(extra)
@@ -60,18 +60,18 @@ class BenchmarkRunner:
             digest = hashlib.sha256(self._binary.read_bytes()).hexdigest()[:12]
         except OSError as error:
             raise DeviceStorageError(f"cannot read {self._binary}: {error.strerror or error}") from error
-        self._device.push(self._binary, _PROGRAM)
-        self._device.run(["sh", "-c", 'test -x "$1" || chmod 700 "$1"', "sh", _PROGRAM], timeout_s=_HELP_S)
+        self.device.push(self._binary, _PROGRAM)
+        self.device.run(["sh", "-c", 'test -x "$1" || chmod 700 "$1"', "sh", _PROGRAM], timeout_s=_HELP_S)
         try:
-            done = self._device.run([f"./{_PROGRAM}", "--help"], timeout_s=_HELP_S)
+            done = self.device.run([f"./{_PROGRAM}", "--help"], timeout_s=_HELP_S)
         except DeviceProcessError as error:
-            raise RunnerError(f"{self._binary} does not start on {self._device.name}: {error}") from error
+            raise RunnerError(f"{self._binary} does not start on {self.device.name}: {error}") from error
         text = (done.stdout + done.stderr).decode("utf-8", "replace")
         if "--graph" not in text and "graph" not in text:
             first = (text.strip().splitlines() or [f"exit code {done.rc}"])[0]
-            raise RunnerError(f"{self._binary} is no benchmark_model for {self._device.name}: {first[:120]}")
+            raise RunnerError(f"{self._binary} is no benchmark_model for {self.device.name}: {first[:120]}")
         kind = "LiteRT" if "--use_npu" in text or "require_full_delegation" in text else "TFLite"
-        facts = self._device.facts()
+        facts = self.device.facts()
         return Hello(
             backend=BACKEND,
             versions={BACKEND: f"{kind} benchmark_model {digest}"},
@@ -90,7 +90,7 @@ class BenchmarkRunner:
         except OSError as error:
             raise DeviceStorageError(f"cannot read the model {model}: {error.strerror or error}") from error
         remote = f"models/{digest}{model.suffix}"
-        self._device.push(model, remote)
+        self.device.push(model, remote)
         self._n_handles += 1
         self._models[self._n_handles] = (remote, model.name, threads, cpus or ())
         return self._n_handles
@@ -111,12 +111,6 @@ class BenchmarkRunner:
         """Forget all models; there is no process to end."""
         self._models.clear()
 
-    def __enter__(self) -> BenchmarkRunner:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
     def _visit(self, visit: Visit, results: Sequence[Result]) -> Result:
         remote, name, threads, cpus = self._known(visit.handle, results)
         command = [
@@ -131,7 +125,7 @@ class BenchmarkRunner:
             command = ["taskset", f"{sum(1 << cpu for cpu in cpus):x}", *command]
         context: dict[str, Any] = {"handle": visit.handle, "model": name, "completed": results}
         try:
-            done = self._device.run(command, timeout_s=self._timeout_s)
+            done = self.device.run(command, timeout_s=self._timeout_s)
         except DeviceTimeoutError as error:
             raise AgentTimeoutError(f"benchmark_model {name}: {error}", **context) from error
         if done.rc != 0:
@@ -155,7 +149,7 @@ class BenchmarkRunner:
             with SessionFolder("result") as folder:
                 local = Path(folder, "result.pb")
                 try:
-                    self._device.pull(result_file, local)
+                    self.device.pull(result_file, local)
                     return parse_result_file(local.read_bytes())
                 except (DeviceStorageError, BenchmarkOutputError):
                     self._writes_result = False

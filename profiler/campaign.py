@@ -1,4 +1,8 @@
-"""Profiling a device: from a space and a target to a table and its whole networks."""
+"""Profile a device: measure the blocks of a space, and whole networks with them, and write the latency table.
+
+`profile` plans, measures and writes. `measure_plan` only measures; `profiler.remeasure` uses it too. Energy comes last,
+after the table is written, because it takes long and can fail without harm to the latencies.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from devices.device import Device
 from devices.facts import Conditions
 from devices.power_meter import MeterError
 from devices.session_folder import SessionFolder
@@ -21,7 +24,15 @@ from ofa_core.errors import ContextMismatchError
 from ofa_core.measured_networks import Network, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
-from ofa_core.table import CONTEXT_COLUMNS, Context, LatencyTable, parse_context, read_csv_rows, statistic_name
+from ofa_core.table import (
+    CONTEXT_COLUMNS,
+    Context,
+    LatencyTable,
+    parse_context,
+    read_csv_rows,
+    reference_ns_of,
+    statistic_name,
+)
 from profiler.cooling import Cooling
 from profiler.crowding import crowding
 from profiler.energy_session import N_NETWORKS, EnergyOptions, duration_s, measure_energy, open_meter
@@ -36,31 +47,33 @@ from profiler.session import HeatGuard, Progress, Session, Settings
 if TYPE_CHECKING:
     from ofa_core.export.onnx import GraphForm
 
-__all__ = ["Job", "ProfileResult", "journal_path", "measure_plan", "profile"]
+__all__ = ["Campaign", "ProfileResult", "ProfileSpec", "journal_path", "measure_plan", "profile"]
 
 _LOG = logging.getLogger(__name__)
-N_REFERENCE = 24  # whole networks measured along with the blocks
-MODEL_MEMORY_SHARE = 0.35  # of the device's memory that loaded models may take
+N_REFERENCE = 24  # whole networks measured with the blocks
+MODEL_MEMORY_SHARE = 0.35  # share of the device's memory for loaded models
 MAX_MODEL_MEMORY_BYTES = 4_000_000_000
 DEFAULT_MODEL_MEMORY_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What shall be measured, and how; all that makes one table and not another.
+class ProfileSpec:
+    """What to measure and how. Two tables with equal specs are comparable.
 
     Attributes:
-        space: whose blocks.
+        space: space of the blocks.
         resolutions: input sizes in pixels.
         device: name of the device in tables.
-        backend: of the agent.
+        backend: backend of the agent.
         batch_size: images per inference.
         graph_form: `fused` or `literal`.
-        settings: of the session.
-        n_reference: whole networks to measure along.
-        networks: whole networks to measure instead, and no blocks; None measures blocks.
-        order: puts blocks into the order in which they shall be measured, and may leave some out.
+        settings: settings of the session.
+        n_reference: number of whole networks to measure with the blocks.
+        networks: whole networks to measure instead of blocks; None measures blocks.
+        order: orders the blocks to measure, and may drop some.
         fake_ms: latency of a list of blocks, for the `sleep` backend.
+        reference: context of an earlier session. This session must match it, uses its clock and gives latencies at its
+            machine speed. None chooses the clock and takes this session's own speed.
     """
 
     space: Space
@@ -74,9 +87,10 @@ class Job:
     networks: tuple[Arch, ...] | None = None
     order: Callable[[Sequence[BlockSpec]], Sequence[BlockSpec]] | None = None
     fake_ms: Callable[[tuple[BlockSpec, ...]], float] | None = None
+    reference: Context | None = None
 
     def context(self, backend_version: str) -> Context:
-        """The context columns, before clock and statistic are known."""
+        """Return the context columns of the table; clock and statistic are empty until the session is evaluated."""
         cpus = self.settings.cpus
         return Context(
             device=self.device,
@@ -93,16 +107,56 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Campaign:
+    """A plan to measure through a runner into a journal.
+
+    Attributes:
+        spec: what to measure and how.
+        plan: the items to measure.
+        runner: runner for the spec's device and backend, not open.
+        journal_file: file that holds the visits; it is resumed if it exists.
+        progress: called after every visit.
+    """
+
+    spec: ProfileSpec
+    plan: Plan
+    runner: Runner
+    journal_file: Path
+    progress: Callable[[Progress], None] = lambda _: None
+
+    def models(self, folder: Path) -> ModelStore:
+        """Return the store that writes the plan's model files into a folder."""
+        spec = self.spec
+        form: GraphForm = "literal" if spec.graph_form == "literal" else "fused"
+        return ModelStore(folder, spec.backend, spec.batch_size, form, spec.fake_ms)
+
+    def header(self, context: Context) -> dict[str, Any]:
+        """Return the first line of the journal: all that must agree for a session to be resumed."""
+        settings = asdict(self.spec.settings)
+        settings.pop("budget_s")  # a resumed session may have another budget
+        described = asdict(context)
+        del described["statistic"], described["clock"]
+        return {
+            "context": described,
+            **space_fields(self.spec.space),
+            "resolutions": list(self.spec.resolutions),
+            "settings": settings,
+            "items": [item.id for item in self.plan.items],
+            "chunks": [list(chunk) for chunk in self.plan.chunks],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileResult:
     """A finished profile.
 
     Attributes:
-        table: the latencies; empty where whole networks alone were to be measured.
-        networks: reference networks, measured along.
-        measured: how it went.
+        table: the latencies; empty if only whole networks were measured.
+        networks: the measured reference networks.
+        measured: figures of the session.
         failures: item label and last error of each item that was given up.
-        before: the device's conditions before.
-        after: and after.
+        before: conditions of the device before the session.
+        after: conditions of the device after it.
     """
 
     table: LatencyTable
@@ -114,75 +168,112 @@ class ProfileResult:
 
 
 def journal_path(table: Path) -> Path:
-    """Where the journal of a table lies: `<stem>.journal.jsonl` in the same folder."""
+    """Return the path of a table's journal: `<stem>.journal.jsonl` in the same folder."""
     return table.with_name(f"{table.stem}.journal.jsonl")
 
 
 def profile(
-    job: Job,
-    device: Device,
+    spec: ProfileSpec,
     runner: Runner,
     out: Path,
     *,
-    fresh: bool = False,
     energy: EnergyOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = lambda _: None,
 ) -> ProfileResult:
-    """Measure what the journal beside `out` lacks, then write the table and its networks.
-
-    Energy comes last, when both are written, and is written into both.
+    """Measure the items that the journal beside `out` lacks, then write the table and its networks.
 
     Args:
-        job: what and how.
-        device: open.
-        runner: for this device and the job's backend.
-        out: the CSV file to write; its networks and journal lie beside it. Where whole networks alone are measured it
-            holds these, in the form of `<stem>.networks.csv`.
-        fresh: set an existing journal aside.
-        energy: also measure the energy of some of the networks, where the device tells it.
+        spec: what to measure and how.
+        runner: runner for the spec's backend on an open device.
+        out: CSV file to write; its networks and journal are written beside it. If only whole networks are measured,
+            it holds them, in the format of `<stem>.networks.csv`.
+        energy: also measure the energy of some of the networks, if the device has a meter.
         progress: called after every visit.
-        say: is told, in one line, what the user should know meanwhile.
 
     Raises:
-        DeviceError: if the device is lost; the journal keeps what was measured.
-        ContextMismatchError: if the journal beside `out` is of another job.
+        DeviceError: if the connection to the device is lost; the journal keeps the visits made so far.
+        ContextMismatchError: if the journal beside `out` belongs to another spec.
     """
-    rng = np.random.default_rng([job.settings.seed, 1])
-    blocks: Sequence[BlockSpec] = ()
-    archs: Sequence[Arch] = job.networks or ()
-    if job.networks is None:
-        blocks = job.space.all_blocks(job.resolutions)
-        blocks = blocks if job.order is None else job.order(blocks)
-        archs = reference_archs(job.space, job.resolutions, job.n_reference, rng) if job.n_reference else []
-    facts = device.facts()
-    memory = min(MODEL_MEMORY_SHARE * facts.memory_bytes, MAX_MODEL_MEMORY_BYTES) if facts.memory_bytes else None
-    plan = make_plan(
-        blocks,
-        [NetworkItem(job.space, arch) for arch in archs],
-        rng,
-        memory_bytes=int(memory or DEFAULT_MODEL_MEMORY_BYTES),
-    )
-    if energy is not None:
-        energy = _energy_if_told(job, device, plan, energy, say)
+    device = runner.device
+    campaign = Campaign(spec, _plan(spec, device.facts().memory_bytes), runner, journal_path(out), progress)
+    if energy is not None and not _has_meter(campaign, energy):
+        energy = None
     before = device.conditions()
-    heat = Cooling(device, before, say, is_phone=device.kind == "phone")
-    measured, context, failures = measure_plan(
-        job, plan, runner, journal_path(out), fresh=fresh, progress=progress, heat=heat if heat.can_tell else None
-    )
-    table, networks = _write(out, plan, measured, context)
+    heat = Cooling(device, before, _LOG.warning, is_phone=device.kind == "phone")
+    measured, context, failures = measure_plan(campaign, heat if heat.can_tell else None)
+    table, networks = _write(out, campaign.plan, measured, context)
     if energy is not None:
         try:
-            records = _measure_energy(job, plan, measured, context, device, runner, journal_path(out), energy, progress)
-            measured = replace(measured, energy=records)
-            table, networks = _write(out, plan, measured, context)
+            measured = replace(measured, energy=_measure_energy(campaign, measured, context, energy))
+            table, networks = _write(out, campaign.plan, measured, context)
         except MeterError as error:
-            say(f"{device.name}: no energy: {error}")
+            _LOG.warning("%s: energy not measured: %s", device.name, error)
     return ProfileResult(table, networks, measured, failures, before, device.conditions())
 
 
+def measure_plan(campaign: Campaign, heat: HeatGuard | None = None) -> tuple[Measured, Context, dict[str, str]]:
+    """Run a session over a plan and evaluate its journal.
+
+    Args:
+        campaign: what to measure, and through which runner.
+        heat: watches the device's temperature.
+
+    Returns:
+        The results, the complete context, and the last error of each item that was given up, by label.
+
+    Raises:
+        ContextMismatchError: if the device's context is not the spec's reference, or the journal belongs to another
+            plan.
+        TableError: if the reference context names no reference speed, or no visit has a clean run.
+    """
+    spec, plan, reference = campaign.spec, campaign.plan, campaign.spec.reference
+    clock: Clock | None = None
+    ref_ns = None
+    if reference is not None:
+        clock, ref_ns = "cpu" if reference.clock == "cpu" else "wall", reference_ns_of(reference.statistic)
+    with campaign.runner.opened() as hello, SessionFolder("models") as folder:
+        context = spec.context(hello.backend_version)
+        crowded = crowding(spec.backend, spec.settings.threads, spec.settings.cpus, hello)
+        if crowded:
+            _LOG.warning("%s: %s", spec.device, crowded)
+        _check_reference(context, reference)
+        models = campaign.models(Path(folder))
+        with Journal(campaign.journal_file, campaign.header(context)) as journal:
+            Session(
+                plan, campaign.runner, models, journal, spec.settings, campaign.progress, heat=heat, crowding=crowded
+            ).run()
+            measured = evaluate(journal.state, plan, spec.settings.threads, clock=clock, ref_ns=ref_ns)
+            measured = replace(measured, crowding=crowded)
+            failures = {plan.items[i].label: errors[-1] for i, errors in journal.state.failures.items()}
+    context = replace(context, statistic=statistic_name(measured.ref_ns), clock=measured.clock)
+    given_up = {plan.items[i].label for i in range(len(plan.items)) if i not in measured.estimates}
+    return measured, context, {label: error for label, error in failures.items() if label in given_up}
+
+
+def _check_reference(context: Context, reference: Context | None) -> None:
+    if reference is None:
+        return
+    now = replace(context, statistic=reference.statistic, clock=reference.clock)
+    if differences := reference.differences(now):
+        raise ContextMismatchError(f"the table was measured in another context: {'; '.join(differences)}")
+
+
+def _plan(spec: ProfileSpec, memory_bytes: int | None) -> Plan:
+    """Return the items of a spec, in chunks that fit the device's memory."""
+    rng = np.random.default_rng([spec.settings.seed, 1])
+    blocks: Sequence[BlockSpec] = ()
+    archs: Sequence[Arch] = spec.networks or ()
+    if spec.networks is None:
+        blocks = spec.space.all_blocks(spec.resolutions)
+        blocks = blocks if spec.order is None else spec.order(blocks)
+        archs = reference_archs(spec.space, spec.resolutions, spec.n_reference, rng) if spec.n_reference else []
+    memory = min(MODEL_MEMORY_SHARE * memory_bytes, MAX_MODEL_MEMORY_BYTES) if memory_bytes else None
+    items = [NetworkItem(spec.space, arch) for arch in archs]
+    return make_plan(blocks, items, rng, memory_bytes=int(memory or DEFAULT_MODEL_MEMORY_BYTES))
+
+
 def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple[LatencyTable, list[Network]]:
-    """Write the table and its networks, with the energy that is known; networks alone where there are no blocks."""
+    """Write the table and its networks with the known energies; write networks alone if there are no blocks."""
     table = to_table(measured, plan, context)
     networks = []
     for i, item in enumerate(plan.items):
@@ -208,36 +299,29 @@ def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple
     return table, networks
 
 
-def _energy_if_told(
-    job: Job, device: Device, plan: Plan, energy: EnergyOptions, say: Callable[[str], None]
-) -> EnergyOptions | None:
-    """Look whether the device tells its energy now, before anything takes long; None if not."""
-    n = min(N_NETWORKS, sum(isinstance(item, NetworkItem) for item in plan.items))
+def _has_meter(campaign: Campaign, energy: EnergyOptions) -> bool:
+    """Check before the session that the energy meter can be read, and log how long energy takes."""
+    name = campaign.runner.device.name
+    n = min(N_NETWORKS, sum(isinstance(item, NetworkItem) for item in campaign.plan.items))
     try:
-        with closing(open_meter(device, job.backend, energy)) as meter:
+        with closing(open_meter(campaign.runner.device, campaign.spec.backend, energy)) as meter:
             meter.wait()
-            say(
-                f"{device.name}: energy by {meter.source}: after the table, {n} networks run half a minute each, with "
-                f"as long a rest between: {duration_s(n) / 60:.0f} minutes more"
-            )
+            _LOG.info(
+                "%s: energy is read from %s; after the table, %d networks run for 30 s each with equal rests: "
+                "%.0f more minutes",
+                name, meter.source, n, duration_s(n) / 60,
+            )  # fmt: skip
     except MeterError as error:
-        say(f"{device.name}: no energy: {error}")
-        return None
-    return energy
+        _LOG.warning("%s: energy not measured: %s", name, error)
+        return False
+    return True
 
 
 def _measure_energy(
-    job: Job,
-    plan: Plan,
-    measured: Measured,
-    context: Context,
-    device: Device,
-    runner: Runner,
-    journal_file: Path,
-    options: EnergyOptions,
-    progress: Callable[[Progress], None],
+    campaign: Campaign, measured: Measured, context: Context, options: EnergyOptions
 ) -> Mapping[int, EnergyRecord]:
-    """Measure the energy of the first networks as far as the journal lacks it."""
+    """Measure the energy of the first networks that the journal lacks; return all energies of the journal."""
+    plan, runner = campaign.plan, campaign.runner
     chosen = [i for i, item in enumerate(plan.items) if isinstance(item, NetworkItem) and i in measured.estimates]
     chosen = chosen[:N_NETWORKS]
     todo = [i for i in chosen if i not in measured.energy or measured.energy[i].energy_mj is None]
@@ -245,118 +329,34 @@ def _measure_energy(
     started = options.clock()
     with (
         SessionFolder("models") as folder,
-        Journal(journal_file, _header(job, plan, context)) as journal,
-        closing(open_meter(device, job.backend, options)) as meter,
+        Journal(campaign.journal_file, campaign.header(context)) as journal,
+        closing(open_meter(runner.device, campaign.spec.backend, options)) as meter,
+        runner.opened(),
     ):
 
-        def record(what: EnergyRecord) -> None:
-            journal.write(what.to_json())
-            state.done, state.what = state.done + 1, plan.items[what.item].label
+        def record(result: EnergyRecord) -> None:
+            journal.write(result.to_json())
+            state.done, state.what = state.done + 1, plan.items[result.item].label
             state.elapsed_s = options.clock() - started
-            progress(state)
+            campaign.progress(state)
 
-        models = _models(job, Path(folder))
-        runner.open()
-        try:
-            progress(state)
-            measure_energy(
-                [(i, models.path(plan.items[i]), measured.estimates[i].latency_ms) for i in todo],
-                runner,
-                meter,
-                record,
-                threads=job.settings.threads,
-                cpus=job.settings.cpus,
-                clock=options.clock,
-            )
-        finally:
-            runner.close()
+        models = campaign.models(Path(folder))
+        campaign.progress(state)
+        networks = [(i, models.path(plan.items[i]), measured.estimates[i].latency_ms) for i in todo]
+        measure_energy(networks, runner, meter, record, campaign.spec.settings, options.clock)
         return journal.state.energy
 
 
-def measure_plan(
-    job: Job,
-    plan: Plan,
-    runner: Runner,
-    journal_file: Path,
-    *,
-    fresh: bool = False,
-    clock: Clock | None = None,
-    ref_ns: float | None = None,
-    expected: Context | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
-    heat: HeatGuard | None = None,
-) -> tuple[Measured, Context, dict[str, str]]:
-    """Run a session over a plan and reduce its journal.
-
-    Args:
-        job: what and how.
-        plan: the items.
-        runner: not yet open.
-        journal_file: resumed if it exists.
-        fresh: set it aside instead.
-        clock: that of the table the measurements belong to; None chooses.
-        ref_ns: the probe's time at the reference speed; None takes this session's.
-        expected: the context that this one must be, but for statistic and clock; None takes any.
-        progress: called after every visit.
-        heat: watches the device's heat.
-
-    Returns:
-        What was found out, the complete context, and the failures by item label.
-
-    Raises:
-        ContextMismatchError: if the device's context is not the expected one, or the journal is of something else.
-    """
-    hello = runner.open()
-    context = job.context(hello.backend_version)
-    crowded = crowding(job.backend, job.settings.threads, job.settings.cpus, hello)
-    if crowded:
-        _LOG.warning("%s: %s", job.device, crowded)
-    if expected is not None:
-        now = replace(context, statistic=expected.statistic, clock=expected.clock)
-        if differences := expected.differences(now):
-            raise ContextMismatchError(f"the table was measured in another context: {'; '.join(differences)}")
-    with SessionFolder("models") as folder:
-        models = _models(job, Path(folder))
-        with Journal(journal_file, _header(job, plan, context), fresh=fresh) as journal:
-            Session(plan, runner, models, journal, job.settings, progress, heat=heat, crowding=crowded).run()
-            measured = evaluate(journal.state, plan, job.settings.threads, clock=clock, ref_ns=ref_ns)
-            measured = replace(measured, crowding=crowded)
-            failures = {plan.items[i].label: errors[-1] for i, errors in journal.state.failures.items()}
-    context = replace(context, statistic=statistic_name(measured.ref_ns), clock=measured.clock)
-    given_up = {plan.items[i].label for i in range(len(plan.items)) if i not in measured.estimates}
-    return measured, context, {label: error for label, error in failures.items() if label in given_up}
-
-
-def _models(job: Job, folder: Path) -> ModelStore:
-    form: GraphForm = "literal" if job.graph_form == "literal" else "fused"
-    return ModelStore(folder, job.backend, job.batch_size, form, job.fake_ms)
-
-
-def _header(job: Job, plan: Plan, context: Context) -> dict[str, Any]:
-    settings = asdict(job.settings)
-    settings.pop("budget_s")  # a resumed session may be given another one
-    described = asdict(context)
-    del described["statistic"], described["clock"]
-    return {
-        "context": described,
-        **space_fields(job.space),
-        "resolutions": list(job.resolutions),
-        "settings": settings,
-        "items": [item.id for item in plan.items],
-        "chunks": [list(chunk) for chunk in plan.chunks],
-    }
-
-
 def _kept_networks(path: Path, context: Context, again: Sequence[Network]) -> list[Network]:
-    """Networks that were measured later in exactly this context, by `verify` or a search."""
-    if not path.exists() or read_context(path) != context:
+    """Return the networks that `verify` or a search measured later in exactly this context."""
+    if not path.exists() or _read_context(path) != context:
         return []
     known = {(net.space, net.arch) for net in again}
     return [net for net in read_networks(path) if net.role == "verify" or (net.space, net.arch) not in known]
 
 
-def read_context(path: Path) -> Context | None:
-    """The context of a networks file, None if it has no rows."""
+def _read_context(path: Path) -> Context | None:
+    """Return the context of a networks file; None if it has no rows."""
     for line, row in read_csv_rows(path, CONTEXT_COLUMNS):
         return parse_context(row, f"{path}, line {line}")
     return None

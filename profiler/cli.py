@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ofa_core.arch import Arch
     from ofa_core.blocks import BlockSpec
     from ofa_core.space import Space
-    from profiler.campaign import Job
+    from profiler.campaign import ProfileSpec
     from profiler.launch import Launch
 
 __all__ = ["app", "main"]
@@ -134,7 +134,7 @@ def profile(
 ) -> None:
     """Measure the building blocks of a space on a device and write the table."""
     from ofa_core.space_files import space_from
-    from profiler.campaign import Job
+    from profiler.campaign import ProfileSpec
     from profiler.console import progress_rows
     from profiler.fleet import measure_all, stoppable
     from profiler.launch import Launch, default_backend, expand_targets
@@ -171,7 +171,7 @@ def profile(
                 seed=seed,
             )
             the_backend = backend or default_backend(the_target, options)
-            job = Job(
+            spec = ProfileSpec(
                 space=the_space,
                 resolutions=pixels,
                 device=name,
@@ -182,7 +182,7 @@ def profile(
                 order=None if plan == "all" else partial(_most_telling, part),
                 networks=networks,
             )
-            return _profile_one(job, the_target, out, fresh, options, cpus, tune, energy, stoppable(row(name), stop))
+            return _profile_one(spec, the_target, out, fresh, options, cpus, tune, energy, stoppable(row(name), stop))
 
         if len(targets) == 1:
             worst = measure(next(iter(targets)), threading.Event())
@@ -231,7 +231,7 @@ def _most_telling(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]:
 
 
 def _profile_one(
-    job: Job,
+    spec: ProfileSpec,
     target: Target,
     out: Path | None,
     fresh: bool,
@@ -244,6 +244,7 @@ def _profile_one(
     from dataclasses import replace
 
     from ofa_core.atomic import check_file
+    from ofa_core.jsonlines import set_aside
     from ofa_core.lock import only_one
     from ofa_core.measured_networks import networks_path
     from profiler import console
@@ -254,38 +255,37 @@ def _profile_one(
     from profiler.launch import launch
     from profiler.tuning import tuned
 
-    name = f"{job.device}-{job.backend}{'-nets' if job.networks else ''}"
+    name = f"{spec.device}-{spec.backend}{'-nets' if spec.networks else ''}"
     path = out or Path("luts", f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.csv")
     for file in (path, networks_path(path), journal_path(path)):
         check_file(file)
     err = _stderr()
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_one(path))
-        device, runner = launch(target, job.backend, options)
+        if fresh:
+            set_aside(journal_path(path))
+        device, runner = launch(target, spec.backend, options)
         stack.enter_context(device)
-        stack.enter_context(contextlib.closing(runner))
         changed = stack.enter_context(tuned(device)) if tune else ""
         for line in [*console.conditions_lines(device.conditions()), *filter(None, [changed])]:
-            _say(err, f"{job.device}: {line}")
+            _say(err, f"{spec.device}: {line}")
         pinned = choose_cpus(cpus, target.cpus, device.facts(), is_phone=device.kind == "phone")
-        job = replace(job, settings=replace(job.settings, cpus=pinned))
+        spec = replace(spec, settings=replace(spec.settings, cpus=pinned))
         started = time.monotonic()
         meter = EnergyOptions(options.python or target.python) if energy else None
-        result = run_profile(
-            job, device, runner, path, fresh=fresh, energy=meter, progress=progress, say=partial(_say, err)
-        )
+        result = run_profile(spec, runner, path, energy=meter, progress=progress)
     took_s = time.monotonic() - started
-    if job.order is None:
+    if spec.order is None:
         lines = console.show_profile(result, took_s)
     else:
         from predictors.lut import filled_table
 
-        n_filled = sum(result.table.find(block) is None for block in job.space.all_blocks(job.resolutions))
-        lines = console.show_profile(result, took_s, filled_table(result.table, job.space), n_filled)
-    n_lost = len(job.networks) - len(result.networks) if job.networks else 0
+        n_filled = sum(result.table.find(block) is None for block in spec.space.all_blocks(spec.resolutions))
+        lines = console.show_profile(result, took_s, filled_table(result.table, spec.space), n_filled)
+    n_lost = len(spec.networks) - len(result.networks) if spec.networks else 0
     if n_lost:
         lines.append(f"{n_lost} more could not be measured: quieten the machine, or give it a larger --budget-s")
-    if job.networks:
+    if spec.networks:
         lines.append(f"ofa-predict fit {path} --out NAME.predictor learns from them; with --source, from others too")
     for line in lines:
         _say(err, line)
@@ -342,8 +342,9 @@ def verify(
     from predictors.lut import filled_table
     from profiler import console
     from profiler.launch import Launch, launch, target_of
+    from profiler.remeasure import remeasure_path
     from profiler.session import Settings
-    from profiler.verify import N_STATE, again_path
+    from profiler.verify import N_STATE, VerifySpec
     from profiler.verify import verify as run_verify
 
     if (nets is not None) + bool(arch) + (candidates is not None) != 1:
@@ -361,18 +362,17 @@ def verify(
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     with only_one(lut):
         if fresh:
-            set_aside(again_path(lut, "verify"))
+            set_aside(remeasure_path(lut, "verify"))
         device, runner = launch(the_target, table.context.backend, options)
-        with device, contextlib.closing(runner):
+        with device:
             for line in console.conditions_lines(device.conditions()):
                 _say(err, f"{table.context.device}: {line}")
             started = time.monotonic()
             with console.progress_bar(err, "verify") as progress:
                 role = "reference" if candidates is not None else "verify"
                 supply = filled_table if fill else None
-                result = run_verify(
-                    lut, the_space, archs, device, runner, settings, role=role, fill=supply, progress=progress
-                )
+                spec = VerifySpec(the_space, archs, settings, role, supply)
+                result = run_verify(lut, spec, runner, progress=progress)
     if as_json:
         sys.stdout.write(json.dumps(console.verification_record(result)) + "\n")
     else:

@@ -1,9 +1,9 @@
-"""Energy per inference: whole networks run for half a minute each, with as long a rest before and after.
+"""Measure the energy per inference: run whole networks for 30 s each, with equal rests before and after.
 
-The device's own meter (`devices.power_meter`) tells the mean power over each stretch; its first seconds are left out,
-for clocks settle, and gauges lag behind. Per inference, gross energy is the power under load, and idle energy the mean
-power of the two rests around it, times the time from one inference to the next. What an inference takes is the
-difference; where that does not stand out of the meter's unrest by three standard errors, it is not known.
+The device's built-in meter (`devices.power_meter`) gives the mean power of each stretch, without its first seconds:
+clocks settle and gauges lag. Gross energy is the power under load times the time of one inference; idle energy is the
+mean power of the two rests times the same. The energy of an inference is their difference. It is unknown if the
+difference is less than three standard errors of the meter.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from devices.power_meter import Meter, MeterError, Power, Reading, average, mete
 from profiler.agent_zip import PythonProgram
 from profiler.journal import EnergyRecord
 from profiler.runner import JobError, Runner, RunnerError, Visit
+from profiler.session import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["N_NETWORKS", "EnergyOptions", "duration_s", "measure_energy", "open_meter"]
 
-N_NETWORKS = 12  # of the reference networks
-LOOP_S = 30.0  # of inference, and of rest
+N_NETWORKS = 12  # reference networks whose energy is measured
+LOOP_S = 30.0  # of inference, and of each rest
 SETTLE_S = 5.0  # before either
 VISIT_S = 0.5
-MAX_REPEATS = 2000  # of one visit, whose reply is one line
-MAX_READINGS = 1000  # of one rest; one a second is usual
-SIGMAS = 3.0  # by which inference has to stand out of the rest
+MAX_REPEATS = 2000  # of one visit: its reply is one line
+MAX_READINGS = 1000  # of one rest; meters give about one a second
+SIGMAS = 3.0  # standard errors that the power above idle must exceed
 
 
 @dataclass(frozen=True, slots=True)
 class EnergyOptions:
-    """Where energy is read.
+    """Source of energy readings.
 
     Attributes:
-        python: interpreter on the device, for GPUs.
-        root: where the device's kernel tells of meters and batteries.
-        clock: seconds, monotonic.
+        python: interpreter on the device, for GPU meters.
+        root: folder in which the device's kernel lists meters and batteries.
+        clock: monotonic clock, in seconds.
     """
 
     python: str | None = None
@@ -50,15 +51,15 @@ class EnergyOptions:
 
 
 def duration_s(n_networks: int) -> float:
-    """How long so many networks take, loading excluded."""
+    """Return the seconds that measuring the energy of networks takes, without loading."""
     return (2 * n_networks + 1) * (SETTLE_S + LOOP_S)
 
 
 def open_meter(device: Device, backend: str, options: EnergyOptions) -> Meter:
-    """Start the meter of what a backend computes on.
+    """Start the meter of the processor that a backend uses.
 
     Raises:
-        MeterError: there is none that can be read; the message says why.
+        MeterError: if no meter can be read; the message gives the reason.
     """
     if "cuda" in backend:
         return Meter(device, [*PythonProgram(backend, options.python)(device), "--meter"])
@@ -70,29 +71,26 @@ def measure_energy(
     runner: Runner,
     meter: Meter,
     record: Callable[[EnergyRecord], None],
-    *,
-    threads: int,
-    cpus: tuple[int, ...] | None,
+    settings: Settings,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Measure one network after another.
+    """Measure the energy of one network after another.
 
     Args:
-        networks: item of the plan, model file and latency in milliseconds of each.
-        runner: open, with no model loaded.
-        meter: of the device.
-        record: is given what came of each.
-        threads: threads of one inference.
-        cpus: cores to pin to.
-        clock: seconds, monotonic.
+        networks: item of the plan, model file and latency in milliseconds of each network.
+        runner: open runner with no model loaded.
+        meter: power meter of the device.
+        record: called with the result of each network.
+        settings: threads and cores of the inferences.
+        clock: monotonic clock, in seconds.
 
     Raises:
-        DeviceError: the device is lost, or no agent can be started.
+        DeviceError: if the connection is lost, or no agent can be started.
     """
     before: Power | None = None
     for item, path, latency_ms in networks:
         try:
-            handle = runner.load(path, threads=threads, cpus=cpus)
+            handle = runner.load(path, threads=settings.threads, cpus=settings.cpus)
             before = _rest(meter) if before is None else before
             load, seconds = _loop(meter, runner, handle, latency_ms, clock)
             runner.unload(handle)
@@ -111,7 +109,7 @@ def _rest(meter: Meter) -> Power:
     readings = [meter.wait()]
     while not _is_enough(readings):
         if len(readings) > MAX_READINGS:
-            raise MeterError(f"the meter gave {len(readings)} readings, and its clock stands still")
+            raise MeterError(f"the meter gave {len(readings)} readings with the same time")
         readings.append(meter.wait())
     return _settled(readings)
 
@@ -119,8 +117,8 @@ def _rest(meter: Meter) -> Power:
 def _loop(
     meter: Meter, runner: Runner, handle: int, latency_ms: float, clock: Callable[[], float]
 ) -> tuple[Power, float]:
-    """Mean power of inferences one after another, and seconds from one to the next."""
-    inner = int(getattr(runner, "settings", {}).get(handle, {}).get("inner", 1))  # inferences of one timed run
+    """Run inferences in a row; return their mean power and the seconds of one."""
+    inner = runner.run([Visit(handle, 0, 1)])[0].inner  # inferences of one timed run
     run_s = max(latency_ms / 1e3, 1e-7) * inner
     repeats = min(MAX_REPEATS, math.ceil(VISIT_S / run_s))
     visits = [Visit(handle, 0, repeats)] * math.ceil(VISIT_S / (repeats * run_s))
@@ -129,7 +127,7 @@ def _loop(
     begin, n_runs = clock(), 0
     while not _is_enough(readings):
         if clock() - begin > 2 * (SETTLE_S + LOOP_S):
-            raise MeterError(f"the meter gave {len(readings)} readings in {clock() - begin:.0f} s, which are too few")
+            raise MeterError(f"the meter gave only {len(readings)} readings in {clock() - begin:.0f} s")
         runner.run(visits)
         n_runs += repeats * len(visits)
         readings += meter.drain()
@@ -152,7 +150,7 @@ def _record(item: int, source: str, load: Power, rests: tuple[Power, Power], sec
     gross_mj, idle_mj = 1e3 * load.watts * seconds, 1e3 * idle_w * seconds
     why = ""
     if above_w <= 0:
-        why = f"idle takes {idle_w:.3g} W, inference no more: {load.watts:.3g} W"
+        why = f"inference takes {load.watts:.3g} W, no more than idle: {idle_w:.3g} W"
     elif above_w <= SIGMAS * error_w:
-        why = f"{above_w:.2g} W above idle do not stand out of the meter's unrest of {error_w:.2g} W"
+        why = f"{above_w:.2g} W above idle is within the meter's noise of {error_w:.2g} W"
     return EnergyRecord(item, source, None if why else gross_mj - idle_mj, gross_mj, idle_mj, why)

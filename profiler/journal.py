@@ -255,7 +255,6 @@ class Journal:
     Args:
         path: the file.
         header: what line 1 says, or must say: measurements of another context are never mixed in.
-        fresh: set an existing journal aside (`<name>.1`, `.2`, ...) instead of resuming it.
 
     Raises:
         ContextMismatchError: if the file holds measurements of something else.
@@ -263,9 +262,9 @@ class Journal:
         OutputError: if it cannot be written.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any], *, fresh: bool = False) -> None:
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self.path = path
-        self._file = LinesFile(path, header, fresh=fresh)
+        self._file = LinesFile(path, header)
         self.resumed = self._file.resumed
         try:
             self.state = _state_of(path, self._file.header, self._file.events)

@@ -13,7 +13,8 @@ is no fault of a model: `DeviceUnreachableError` and `DeviceStorageError` pass t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.device import Device
 from devices.errors import DeviceError
 
 __all__ = [
@@ -168,10 +170,30 @@ class JobError(RunnerError):
 
 
 class Runner(Protocol):
-    """Runs models on a device. Not for use from several threads at once."""
+    """Runs models on a device. Not for use from several threads at once.
+
+    One owner holds a runner open; everything that runs within may start a fresh process by `open`:
+
+        with runner.opened() as hello:
+            handle = runner.load(model, threads=1, cpus=None)
+            results = runner.run([Visit(handle, warmup=2, repeats=10)])
+
+    Attributes:
+        device: the open device; its owner closes it.
+    """
+
+    device: Device
+
+    @contextmanager
+    def opened(self) -> Iterator[Hello]:
+        """Start a process, yield its greeting, and end the process on exit."""
+        try:
+            yield self.open()
+        finally:
+            self.close()
 
     def open(self) -> Hello:
-        """Start a fresh process (ending a present one) with no model loaded."""
+        """Start a fresh process with no model loaded; end the present one, if any."""
 
     def load(self, model: Path, *, threads: int, cpus: tuple[int, ...] | None) -> int:
         """Load a model file and return its handle, valid until `unload`, `close`, `open` or a crash."""
@@ -183,4 +205,4 @@ class Runner(Protocol):
         """Free a loaded model."""
 
     def close(self) -> None:
-        """End the process; harmless when repeated."""
+        """End the process; no effect if there is none."""

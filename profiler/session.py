@@ -141,25 +141,22 @@ class Session:
 
         Raises:
             DeviceError: if the device is lost, or no agent can be started on it.
-        OfaError: if threads that share cores make it longer than the budget.
+            OfaError: if threads that share cores make it longer than the budget.
         """
         if self.heat is not None:
             self.heat.cool_down()
         self._started = self._looked = self.clock()
-        try:
-            if self.journal.state.pilot is None:
-                self._pilot()
-            pilot = self.journal.state.pilot
-            assert pilot is not None
-            n_rounds = int(pilot["n_rounds"])
-            self._state.total = n_rounds * self.settings.n_processes * sum(len(c) for c in self.plan.chunks)
-            for process in range(self.settings.n_processes):
-                for chunk in range(len(self.plan.chunks)):
-                    begin = self.clock()
-                    self._unit(process, chunk, n_rounds)
-                    self._redo_if_drifted(process, chunk, n_rounds, self.clock() - begin)
-        finally:
-            self.runner.close()
+        if self.journal.state.pilot is None:
+            self._pilot()
+        pilot = self.journal.state.pilot
+        assert pilot is not None
+        n_rounds = int(pilot["n_rounds"])
+        self._state.total = n_rounds * self.settings.n_processes * sum(len(c) for c in self.plan.chunks)
+        for process in range(self.settings.n_processes):
+            for chunk in range(len(self.plan.chunks)):
+                begin = self.clock()
+                self._unit(process, chunk, n_rounds)
+                self._redo_if_drifted(process, chunk, n_rounds, self.clock() - begin)
 
     # ---- pilot -----------------------------------------------------------------------------------------------------
 
@@ -186,7 +183,6 @@ class Session:
                     around_s.append(self.clock() - begin - timed_s)
                 self._report("pilot", item)
                 self._keep_budget(self.clock() - self._started)
-        self.runner.close()
         s = self.settings
         repeats = [
             int(np.clip(np.ceil(s.min_visit_ms / max(run_ms.get(i, 1e9), 1e-6)), s.min_repeats, s.max_repeats))

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from devices.device import Device
 from ofa_core.arch import Arch
 from ofa_core.errors import InfeasibleConstraintError, OfaError
 from ofa_core.jsonlines import set_aside
@@ -28,9 +27,10 @@ from ofa_core.space_record import space_fields
 from predictors.lut import LutPredictor, filled_table, load_lut
 from profiler.launch import Launch, launch, target_of
 from profiler.plan import NetworkItem
+from profiler.remeasure import remeasure, remeasure_path, spec_in_context
 from profiler.runner import Runner
 from profiler.session import Progress, Settings
-from profiler.verify import N_STATE, again_path, measure_again, verify
+from profiler.verify import N_STATE, VerifySpec, verify
 
 __all__ = ["Measuring", "forget", "loop_on_device", "rounds_path"]
 
@@ -93,7 +93,6 @@ def loop_on_device(
         rounds = _rounds(lut, task.space, about, how.fresh)
         device, runner = launch(target_of(context.device, how.target, say), context.backend, how.options)
         stack.enter_context(device)
-        stack.enter_context(contextlib.closing(runner))
         say(f"measuring on {how.target}; every network measured {fate}")
         try:
             loop = close_loop(
@@ -102,7 +101,7 @@ def loop_on_device(
                 task.accuracy,
                 limit_ms,
                 search=run,
-                measure=partial(_measure, task, lut, device, runner, how),
+                measure=partial(_measure, task, lut, runner, how),
                 refit=(lambda: load_lut(lut, task.space, fill=fill)) if is_table else None,
                 rounds=rounds,
                 on_round=lambda number, result, trials: say(round_line(number, result, trials, limit_ms)),
@@ -118,7 +117,7 @@ def loop_on_device(
 
 def forget(lut: Path) -> None:
     """Remove what an interrupted search would go on with: its result is written."""
-    for path in (rounds_path(lut), again_path(lut, "search")):
+    for path in (rounds_path(lut), remeasure_path(lut, "search")):
         path.unlink(missing_ok=True)
 
 
@@ -130,7 +129,7 @@ def rounds_path(lut: Path) -> Path:
 def _rounds(lut: Path, space: Space, about: Mapping[str, Any], fresh: bool) -> Rounds:
     """The rounds of this search; each session has a journal of its own besides."""
     if fresh:
-        for path in (rounds_path(lut), again_path(lut, "search")):
+        for path in (rounds_path(lut), remeasure_path(lut, "search")):
             set_aside(path)
     resumed = rounds_path(lut).exists()
     rounds = Rounds(rounds_path(lut), space, about)
@@ -139,12 +138,10 @@ def _rounds(lut: Path, space: Space, about: Mapping[str, Any], fresh: bool) -> R
     return rounds
 
 
-def _measure(
-    task: Task, lut: Path, device: Device, runner: Runner, how: Measuring, archs: Sequence[Arch]
-) -> list[MeasuredNet]:
+def _measure(task: Task, lut: Path, runner: Runner, how: Measuring, archs: Sequence[Arch]) -> list[MeasuredNet]:
     budget_s = how.budget_s or MEASURE_S_PER_NET * (len(archs) + N_STATE)
     settings = Settings(budget_s=budget_s, seed=how.seed, n_processes=N_PROCESSES)
-    journal = again_path(lut, "search")
+    journal = remeasure_path(lut, "search")
     with progress(f"measure {len(archs)} networks") as news:
 
         def show(p: Progress) -> None:
@@ -152,14 +149,13 @@ def _measure(
 
         if isinstance(task.latency, LutPredictor):
             fill = filled_table if task.latency.fill else None
-            checks = verify(
-                lut, task.space, archs, device, runner, settings,
-                role="reference", fill=fill, journal=journal, progress=show,
-            ).checks  # fmt: skip
+            spec = VerifySpec(task.space, archs, settings, role="reference", fill=fill)
+            checks = verify(lut, spec, runner, journal=journal, progress=show).checks
             upper = [(check.network.arch, check.network.latency_ms, check.upper_ms) for check in checks]
         else:
             assert task.latency.context is not None
             items = [NetworkItem(task.space, arch) for arch in archs]
-            found, _, _ = measure_again(task.latency.context, items, runner, settings, journal, progress=show)
+            how_then = spec_in_context(task.latency.context, task.space, settings)
+            found = remeasure(how_then, items, runner, journal, show).estimates
             upper = [(item.arch, e.latency_ms, e.latency_ms * (1 + e.half_width)) for item, e in found.items()]
     return [MeasuredNet(arch, ms, max(0.0, 2 * ms - high), high) for arch, ms, high in upper]

@@ -35,8 +35,9 @@ from devices.errors import DeviceError
 from devices.local import LocalDevice
 from devices.ssh import SshDevice
 from devices.ssh_config import Host, resolve
-from profiler.agent_runner import AgentRunner, Visit
+from profiler.agent_runner import AgentRunner
 from profiler.replies import MAX_RUN_NS
+from profiler.runner import Visit
 
 N_AT_ONCE = 6  # mostly they wait
 PHONE_FAULTS = (

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +25,12 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
-from profiler.agent_runner import AgentRunner, Visit
-from profiler.campaign import Job, journal_path, profile
+from profiler.agent_runner import AgentRunner
+from profiler.campaign import ProfileSpec, journal_path, profile
 from profiler.journal import read_journal
 from profiler.native.build import NativeProgram, build_agent, library_for
 from profiler.plan import PROBE
+from profiler.runner import Visit
 from profiler.session import Progress, Settings
 
 pytestmark = pytest.mark.android
@@ -76,8 +78,8 @@ def test_a_table_by_the_model_s_name(phones, tmp_path: Path, agent: Path) -> Non
 
 def test_a_search_and_a_verification_measure_on_the_phone(phones, tmp_path: Path, agent: Path) -> None:
     out = tmp_path / "phone.csv"
-    with phone(phones, agent) as (device, runner):
-        table = profile(replace(job(), device="adb:Pixel 2", n_reference=6), device, runner, out).table
+    with phone(phones, agent) as (_, runner):
+        table = profile(replace(spec(), device="adb:Pixel 2", n_reference=6), runner, out).table
     middle = float(table.sum_ms(tiny(), [tiny().largest(24)])[0])
     search = ["--lut", str(out), "--space", "tiny", "-a", "proxy:macs", "--json", "--no-report", "--budget-s", "2"]
     search += ["--max-latency-ms", str(middle), "--measure", "adb:Pixel 2", *native_options(agent)]
@@ -110,8 +112,8 @@ def test_all_phones_at_once_and_one_is_full(phones, tmp_path: Path, agent: Path)
     assert done.stdout == f"luts/{tables[0]}\n"
 
 
-def job(**settings: object) -> Job:
-    return Job(
+def spec(**settings: object) -> ProfileSpec:
+    return ProfileSpec(
         tiny(), (24,), "phone", "tflite", settings=Settings(n_processes=3, budget_s=1, **settings), n_reference=2
     )  # type: ignore[arg-type]
 
@@ -133,8 +135,8 @@ def test_unplugged_in_the_middle_and_plugged_in_again(phones, tmp_path: Path, ag
             phones.plug(1, unplug=True)
             threading.Timer(0.4, phones.plug, (1,)).start()
 
-    with phone(phones, agent, backoff_s=(0, 0.2, 0.4, 0.8, 1.6)) as (device, runner):
-        result = profile(job(), device, runner, out, progress=unplug)
+    with phone(phones, agent, backoff_s=(0, 0.2, 0.4, 0.8, 1.6)) as (_, runner):
+        result = profile(spec(), runner, out, progress=unplug)
     state = read_journal(journal_path(out))
     assert seen
     assert journal_path(out).read_bytes().startswith(seen["before"])
@@ -151,15 +153,15 @@ def test_unplugged_for_good_then_resumed(phones, tmp_path: Path, agent: Path) ->
             phones.plug(1, unplug=True)
 
     try:
-        with phone(phones, agent, backoff_s=(0,)) as (device, runner), pytest.raises(DeviceUnreachableError):
-            profile(job(), device, runner, out, progress=unplug)
+        with phone(phones, agent, backoff_s=(0,)) as (_, runner), pytest.raises(DeviceUnreachableError):
+            profile(spec(), runner, out, progress=unplug)
     finally:
         phones.plug(1)
     kept = read_journal(journal_path(out))
     assert len(kept.visits) == 7  # all that was measured: at most the visit at hand is lost
     phones.wait(1)
-    with phone(phones, agent, backoff_s=(0, 0.5, 1)) as (device, runner):
-        profile(job(), device, runner, out)
+    with phone(phones, agent, backoff_s=(0, 0.5, 1)) as (_, runner):
+        profile(spec(), runner, out)
     state = read_journal(journal_path(out))
     assert state.redone or state.visits.items() >= kept.visits.items()
 
@@ -245,7 +247,7 @@ def test_the_aarch64_agent_on_a_phone_under_qemu(arm_phone, arm_agent: Path, tmp
 
     phones, library = arm_phone
     with AdbDevice(phones.serial(1)) as device:
-        with AgentRunner(device, "tflite", program=NativeProgram(arm_agent, library), timeout_s=120) as runner:
+        with closing(AgentRunner(device, "tflite", program=NativeProgram(arm_agent, library), timeout_s=120)) as runner:
             hello = runner.open()
             assert hello.machine == "aarch64"
             handles = []
@@ -256,7 +258,7 @@ def test_the_aarch64_agent_on_a_phone_under_qemu(arm_phone, arm_agent: Path, tmp
             for result in runner.run([Visit(handle, 0, 2) for handle in handles]):
                 assert (result.wall_ns > 0).all()
         half = NativeProgram(arm_agent, library, backend="tflite-fp16")
-        with AgentRunner(device, "tflite-fp16", program=half, timeout_s=120) as runner:
+        with closing(AgentRunner(device, "tflite-fp16", program=half, timeout_s=120)) as runner:
             runner.open()
             handle = runner.load(tmp_path / "1.tflite", threads=1, cpus=None)
             assert runner.settings[handle]["dtype"] == "float16"
@@ -291,10 +293,10 @@ def test_a_table_of_three_blocks_by_the_aarch64_agent(arm_phone, arm_agent: Path
     settings = Settings(n_processes=3, budget_s=1, min_visit_ms=1, min_repeats=9, max_repeats=9)
     # Small ones: what takes long under an emulator on a busy machine is never left alone by the scheduler.
     small = sorted(tiny().all_blocks((24,)), key=lambda block: block.macs)[:3]
-    three = Job(tiny(), (24,), "arm", "tflite", settings=settings, n_reference=0, order=lambda _: small)
+    three = ProfileSpec(tiny(), (24,), "arm", "tflite", settings=settings, n_reference=0, order=lambda _: small)
     with AdbDevice(phones.serial(1)) as device:
         runner = AgentRunner(device, "tflite", program=NativeProgram(arm_agent, library), timeout_s=120)
-        result = profile(three, device, runner, tmp_path / "t.csv")
+        result = profile(three, runner, tmp_path / "t.csv")
     assert [key[1] for key in LatencyTable.read(tmp_path / "t.csv").entries] == small
     assert result.table.n_failed == 0
     assert not result.failures

@@ -394,12 +394,12 @@ def test_a_host_that_went_away_and_came_back_later(sshd, tmp_path: Path) -> None
     """The tool gives up, and run again goes on with the journal."""
     from ofa_core.spaces import tiny
     from profiler.agent_runner import AgentRunner
-    from profiler.campaign import Job, journal_path, profile
+    from profiler.campaign import ProfileSpec, journal_path, profile
     from profiler.journal import read_journal
     from profiler.session import Settings
 
     out = tmp_path / "box.csv"
-    job = Job(tiny(), (24,), "box", "sleep", settings=Settings(n_processes=3, budget_s=1), n_reference=2)
+    spec = ProfileSpec(tiny(), (24,), "box", "sleep", settings=Settings(n_processes=3, budget_s=1), n_reference=2)
     config = sshd.home / ".ssh" / "config"
     good = config.read_text()
 
@@ -413,13 +413,13 @@ def test_a_host_that_went_away_and_came_back_later(sshd, tmp_path: Path) -> None
         SshDevice(resolve("box"), python=sys.executable, backoff_s=(0,)) as device,
         pytest.raises(DeviceUnreachableError),
     ):
-        profile(job, device, AgentRunner(device, "sleep"), out, progress=cut_off)
+        profile(spec, AgentRunner(device, "sleep"), out, progress=cut_off)
     kept = read_journal(journal_path(out))
     assert len(kept.visits) == 5
     assert not kept.failures
     sshd.write_known_hosts()
     with open_device(Target("ssh", "box", python=sys.executable)) as device:
-        result = profile(job, device, AgentRunner(device, "sleep"), out)
+        result = profile(spec, AgentRunner(device, "sleep"), out)
     assert result.measured.n_visits == (len(result.table) + 2) * 3 * kept.pilot["n_rounds"]
     state = read_journal(journal_path(out))
     assert state.redone or state.visits.items() >= kept.visits.items()

@@ -11,7 +11,7 @@ import numpy as np
 from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from ofa_core.blocks import BlockSpec
 from ofa_core.spaces import tiny
-from profiler.campaign import Job
+from profiler.campaign import ProfileSpec
 from profiler.session import Settings
 
 OVERHEAD_MS = 0.002
@@ -47,11 +47,11 @@ def unsteady(
     return latency
 
 
-def make_job(**changes: object) -> Job:
-    """A small job on the tiny space with the `sleep` backend."""
+def make_spec(**changes: object) -> ProfileSpec:
+    """A small spec on the tiny space with the `sleep` backend."""
     settings = Settings(n_processes=3, min_rounds=5, max_rounds=5)  # not what the time of day allows
     fields = {"settings": settings, "n_reference": 8, **changes}
-    return Job(tiny(), (28, 32), "fake", backend="sleep", fake_ms=true_ms, **fields)  # type: ignore[arg-type]
+    return ProfileSpec(tiny(), (28, 32), "fake", backend="sleep", fake_ms=true_ms, **fields)  # type: ignore[arg-type]
 
 
 def make_device(noisy: bool = False, faults: Sequence[Fault] = ()) -> FakeDevice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from devices.errors import DeviceError, DeviceStorageError
 from devices.local import LocalDevice
-from profiler.agent_runner import (
-    AgentCrashedError,
-    AgentProtocolError,
-    AgentRunner,
-    AgentTimeoutError,
-    JobError,
-    RunnerError,
-    Visit,
-)
+from profiler.agent_runner import AgentRunner
+from profiler.runner import AgentCrashedError, AgentProtocolError, AgentTimeoutError, JobError, RunnerError, Visit
 
 
 def sleep_model(folder: Path, name: str = "m", **spec: object) -> Path:
@@ -60,7 +54,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_fresh_agent_tells_versions_cores_and_clocks(device: LocalDevice, backend: str) -> None:
-    with AgentRunner(device, backend) as runner:
+    with closing(AgentRunner(device, backend)) as runner:
         hello = runner.open()
     assert hello.backend == backend
     assert hello.backend_version
@@ -76,7 +70,7 @@ def test_a_fresh_agent_tells_versions_cores_and_clocks(device: LocalDevice, back
 def test_visits_come_back_in_order(
     device: LocalDevice, tmp_path: Path, backend: str, n_ahead: int, threads: int
 ) -> None:
-    with AgentRunner(device, backend, n_ahead=n_ahead) as runner:
+    with closing(AgentRunner(device, backend, n_ahead=n_ahead)) as runner:
         runner.open()
         handles = [runner.load(MODELS[backend](tmp_path, f"m{i}"), threads=threads, cpus=None) for i in range(3)]
         visits = [Visit(handles[i % 3], warmup=i % 2, repeats=1 + i % 5) for i in range(40)]
@@ -90,7 +84,7 @@ def test_visits_come_back_in_order(
 
 
 def test_load_reports_its_time_and_settings(device: LocalDevice, tmp_path: Path, backend: str) -> None:
-    with AgentRunner(device, backend) as runner:
+    with closing(AgentRunner(device, backend)) as runner:
         runner.open()
         handle = runner.load(MODELS[backend](tmp_path), threads=1, cpus=(0,))
         assert runner.load_ns[handle] > 0
@@ -100,7 +94,7 @@ def test_load_reports_its_time_and_settings(device: LocalDevice, tmp_path: Path,
 def test_an_unloaded_handle_is_refused_and_the_agent_lives_on(
     device: LocalDevice, tmp_path: Path, backend: str
 ) -> None:
-    with AgentRunner(device, backend) as runner:
+    with closing(AgentRunner(device, backend)) as runner:
         runner.open()
         first = runner.load(MODELS[backend](tmp_path, "a"), threads=1, cpus=None)
         second = runner.load(MODELS[backend](tmp_path, "b"), threads=1, cpus=None)
@@ -113,7 +107,7 @@ def test_an_unloaded_handle_is_refused_and_the_agent_lives_on(
 def test_a_fresh_process_forgets_handles_and_never_reuses_them(
     device: LocalDevice, tmp_path: Path, backend: str
 ) -> None:
-    with AgentRunner(device, backend) as runner:
+    with closing(AgentRunner(device, backend)) as runner:
         runner.open()
         old = runner.load(MODELS[backend](tmp_path), threads=1, cpus=None)
         runner.open()
@@ -138,7 +132,7 @@ def test_a_fresh_process_forgets_handles_and_never_reuses_them(
 def test_trouble_in_a_visit_names_the_model_and_keeps_what_came_before(
     device: LocalDevice, tmp_path: Path, fault: str, error: type[RunnerError], text: str, n_ahead: int
 ) -> None:
-    with AgentRunner(device, "sleep", timeout_s=0.5 if fault == "hang" else 30, n_ahead=n_ahead) as runner:
+    with closing(AgentRunner(device, "sleep", timeout_s=0.5 if fault == "hang" else 30, n_ahead=n_ahead)) as runner:
         runner.open()
         good = runner.load(sleep_model(tmp_path, "good"), threads=1, cpus=None)
         bad = runner.load(sleep_model(tmp_path, "bad", fail=fault, after=2), threads=1, cpus=None)
@@ -162,7 +156,7 @@ def test_trouble_in_a_visit_names_the_model_and_keeps_what_came_before(
 def test_trouble_at_load_names_the_model(
     device: LocalDevice, tmp_path: Path, fault: str, error: type[RunnerError]
 ) -> None:
-    with AgentRunner(device, "sleep", timeout_s=0.5 if fault == "load_hang" else 30) as runner:
+    with closing(AgentRunner(device, "sleep", timeout_s=0.5 if fault == "load_hang" else 30)) as runner:
         runner.open()
         with pytest.raises(error) as caught:
             runner.load(sleep_model(tmp_path, "bad", fail=fault), threads=1, cpus=None)
@@ -173,19 +167,22 @@ def test_trouble_at_load_names_the_model(
 
 
 def test_chatter_of_a_runtime_on_stdout_is_harmless(device: LocalDevice, tmp_path: Path) -> None:
-    with AgentRunner(device, "sleep") as runner:
+    with closing(AgentRunner(device, "sleep")) as runner:
         runner.open()
         handle = runner.load(sleep_model(tmp_path, fail="chatter"), threads=1, cpus=None)
         assert len(runner.run([Visit(handle, 1, 3)] * 5)) == 5
 
 
 def test_a_missing_interpreter_is_one_clear_line(device: LocalDevice) -> None:
-    with AgentRunner(device, python="/nowhere/python3") as runner, pytest.raises(DeviceError, match="/nowhere/python3"):
+    with (
+        closing(AgentRunner(device, python="/nowhere/python3")) as runner,
+        pytest.raises(DeviceError, match="/nowhere/python3"),
+    ):
         runner.open()
 
 
 def test_a_missing_model_is_one_clear_line(device: LocalDevice, tmp_path: Path) -> None:
-    with AgentRunner(device, "sleep") as runner:
+    with closing(AgentRunner(device, "sleep")) as runner:
         runner.open()
         with pytest.raises(DeviceStorageError, match="absent"):
             runner.load(tmp_path / "absent.onnx", threads=1, cpus=None)
@@ -194,7 +191,7 @@ def test_a_missing_model_is_one_clear_line(device: LocalDevice, tmp_path: Path) 
 def test_a_file_that_is_no_model_is_a_job_error(device: LocalDevice, tmp_path: Path, backend: str) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"\x00 not a model")
-    with AgentRunner(device, backend) as runner:
+    with closing(AgentRunner(device, backend)) as runner:
         runner.open()
         with pytest.raises(JobError) as caught:
             runner.load(broken, threads=1, cpus=None)
@@ -204,7 +201,7 @@ def test_a_file_that_is_no_model_is_a_job_error(device: LocalDevice, tmp_path: P
 
 
 def test_a_model_without_fixed_sizes_is_refused(device: LocalDevice, tmp_path: Path) -> None:
-    with AgentRunner(device, "onnxruntime") as runner:
+    with closing(AgentRunner(device, "onnxruntime")) as runner:
         runner.open()
         with pytest.raises(JobError, match="export the model with fixed sizes"):
             runner.load(onnx_model(tmp_path, size="n"), threads=1, cpus=None)
@@ -217,14 +214,14 @@ def test_a_model_without_fixed_sizes_is_refused(device: LocalDevice, tmp_path: P
 def test_impossible_threads_and_cpus_are_refused(
     device: LocalDevice, tmp_path: Path, request_: dict[str, object], text: str
 ) -> None:
-    with AgentRunner(device, "sleep") as runner:
+    with closing(AgentRunner(device, "sleep")) as runner:
         runner.open()
         with pytest.raises(JobError, match=text):
             runner.load(sleep_model(tmp_path), **request_)  # type: ignore[arg-type]
 
 
 def test_each_content_is_pushed_once(device: LocalDevice, tmp_path: Path) -> None:
-    with AgentRunner(device, "sleep") as runner:
+    with closing(AgentRunner(device, "sleep")) as runner:
         runner.open()
         for name in ("a", "b"):
             runner.load(sleep_model(tmp_path, name), threads=1, cpus=None)

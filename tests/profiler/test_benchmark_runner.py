@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def device(tmp_path: Path) -> Iterator[LocalDevice]:
 
 @pytest.mark.parametrize("proto", [False, True], ids=["text", "result file"])
 def test_visits_have_the_typical_time(device: LocalDevice, tmp_path: Path, proto: bool) -> None:
-    with BenchmarkRunner(device, program(tmp_path, proto=proto)) as runner:
+    with closing(BenchmarkRunner(device, program(tmp_path, proto=proto))) as runner:
         hello = runner.open()
         assert hello.backend_version.startswith("TFLite benchmark_model ")
         assert not hello.counts_switches
@@ -84,7 +85,7 @@ def test_the_other_tool_is_told_by_its_help(device: LocalDevice, tmp_path: Path)
 
 
 def test_cores_are_pinned_with_a_mask(device: LocalDevice, tmp_path: Path) -> None:
-    with BenchmarkRunner(device, program(tmp_path)) as runner:
+    with closing(BenchmarkRunner(device, program(tmp_path))) as runner:
         runner.open()
         handle = runner.load(model(tmp_path, "100"), threads=1, cpus=(0,))
         assert len(runner.run([Visit(handle, 0, 1)])) == 1
@@ -100,7 +101,7 @@ def test_cores_are_pinned_with_a_mask(device: LocalDevice, tmp_path: Path) -> No
     ],
 )
 def test_faults(device: LocalDevice, tmp_path: Path, text: str, error: type[RunnerError], message: str) -> None:
-    with BenchmarkRunner(device, program(tmp_path), timeout_s=1 if text == "hang" else 60) as runner:
+    with closing(BenchmarkRunner(device, program(tmp_path), timeout_s=1 if text == "hang" else 60)) as runner:
         runner.open()
         good, bad = (runner.load(model(tmp_path, t), threads=1, cpus=None) for t in ("100", text))
         with pytest.raises(error, match=message) as caught:
@@ -122,7 +123,7 @@ def test_programs_that_are_something_else(device: LocalDevice, tmp_path: Path) -
 
 def test_a_table_of_three_blocks(device: LocalDevice, tmp_path: Path) -> None:
     from ofa_core.spaces import tiny
-    from profiler.campaign import Job, profile
+    from profiler.campaign import ProfileSpec, profile
     from profiler.session import Settings
 
     path = program(tmp_path)
@@ -130,8 +131,8 @@ def test_a_table_of_three_blocks(device: LocalDevice, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('open(flags["graph"]).read()', '""'))
     blocks = tiny().all_blocks((24,))[:3]
     settings = Settings(n_processes=3, budget_s=1, min_rounds=2, max_rounds=2)
-    job = Job(tiny(), (24,), "here", BACKEND, settings=settings, n_reference=0, order=lambda _: blocks)
-    result = profile(job, device, BenchmarkRunner(device, path), tmp_path / "t.csv")
+    spec = ProfileSpec(tiny(), (24,), "here", BACKEND, settings=settings, n_reference=0, order=lambda _: blocks)
+    result = profile(spec, BenchmarkRunner(device, path), tmp_path / "t.csv")
     assert len(result.table) == 3
     assert result.table.n_failed == 0
     assert result.table.context.backend == BACKEND

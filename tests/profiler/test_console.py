@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from synthetic import make_job
+from synthetic import make_spec
 
 from devices.fake import FakeDevice, FakeRun
 from profiler.agent_runner import AgentRunner
@@ -19,7 +19,7 @@ SETTINGS = Settings(n_processes=3, min_rounds=3, max_rounds=3)
 
 
 def advice(device: FakeDevice, out: Path) -> list[str]:
-    result = profile(make_job(n_reference=24, settings=SETTINGS), device, AgentRunner(device, "sleep"), out)
+    result = profile(make_spec(n_reference=24, settings=SETTINGS), AgentRunner(device, "sleep"), out)
     return [line for line in show_profile(result, 1.0) if line.startswith("not additive")]
 
 

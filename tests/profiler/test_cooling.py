@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from synthetic import make_job, steady
+from synthetic import make_spec, steady
 
 from devices.errors import DeviceUnreachableError
 from devices.facts import Conditions
@@ -116,7 +117,7 @@ class Warm(FakeDevice):
 
 @pytest.mark.parametrize("n_hot", [1, 99])
 def test_what_was_measured_in_heat_is_measured_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_hot: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, n_hot: int
 ) -> None:
     """Heat comes after 20 visits; with `n_hot` 99 it comes after each one, and the session ends all the same."""
     monkeypatch.setattr(session, "LOOK_EVERY_S", 0.0)
@@ -131,14 +132,14 @@ def test_what_was_measured_in_heat_is_measured_again(
             seen["hot"] += 1
             device.hot_looks = 2
 
-    out, said = tmp_path / "t.csv", list[str]()
-    job = make_job()
-    with AgentRunner(device, "sleep", timeout_s=5) as runner:
-        result = profile(job, device, runner, out, progress=warm_up, say=said.append)
+    out = tmp_path / "t.csv"
+    spec = make_spec()
+    with closing(AgentRunner(device, "sleep", timeout_s=5)) as runner:
+        result = profile(spec, runner, out, progress=warm_up)
     state = read_journal(journal_path(out))
     assert state.pilot is not None
     assert len(state.visits) == state.pilot["n_rounds"] * 3 * (len(result.table) + len(result.networks))
     n_voids = journal_path(out).read_text().count('{"void"')
     assert n_voids == (1 if n_hot == 1 else session.MAX_VOIDS)
-    assert said[0] == "fake: throttled by heat (status 3): waiting for it to cool, at most 300 s"
+    assert caplog.messages[0] == "fake: throttled by heat (status 3): waiting for it to cool, at most 300 s"
     assert not state.failures

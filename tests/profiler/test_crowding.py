@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import make_device, make_job, true_ms
+from synthetic import make_device, make_spec, true_ms
 
 from devices.fake import FakeDevice, FakeRun
 from ofa_core.errors import OfaError
@@ -25,7 +25,7 @@ from profiler.model_files import ModelStore
 from profiler.plan import make_plan
 from profiler.runner import Hello
 from profiler.session import Session, Settings
-from profiler.verify import verify
+from profiler.verify import VerifySpec, verify
 
 HELLO = Hello("b", {"b": "1"}, "3", "m", "s", 8, (0, 1, 2, 3), {})
 
@@ -109,11 +109,10 @@ def test_a_session_with_enough_cores_takes_its_least_time(tmp_path: Path) -> Non
 
 def test_a_profile_warns_before_it_measures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     device = make_device()
-    job = make_job(settings=Settings(n_processes=3, budget_s=500, threads=2, cpus=(1,), min_rounds=3, max_rounds=3))
+    spec = make_spec(settings=Settings(n_processes=3, budget_s=500, threads=2, cpus=(1,), min_rounds=3, max_rounds=3))
     started: list[int] = []
     result = profile(
-        job,
-        device,
+        spec,
         AgentRunner(device, "sleep"),
         tmp_path / "t.csv",
         progress=lambda _: started.append(len(caplog.records)),
@@ -125,20 +124,20 @@ def test_a_profile_warns_before_it_measures(tmp_path: Path, caplog: pytest.LogCa
 
 def test_a_session_with_a_core_for_each_thread_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     device = slow_device()
-    job = make_job(settings=Settings(n_processes=3, budget_s=1, threads=2, cpus=(0, 1), max_rounds=3))
-    assert not profile(job, device, AgentRunner(device, "sleep"), tmp_path / "t.csv").measured.crowding
+    spec = make_spec(settings=Settings(n_processes=3, budget_s=1, threads=2, cpus=(0, 1), max_rounds=3))
+    assert not profile(spec, AgentRunner(device, "sleep"), tmp_path / "t.csv").measured.crowding
     assert not caplog.records
 
 
 def test_verify_warns_as_well(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     device, out = make_device(), tmp_path / "t.csv"
-    job = make_job(settings=Settings(n_processes=3, budget_s=500, threads=2, cpus=(1,), min_rounds=3, max_rounds=3))
-    table = profile(job, device, AgentRunner(device, "sleep"), out).table
+    spec = make_spec(settings=Settings(n_processes=3, budget_s=500, threads=2, cpus=(1,), min_rounds=3, max_rounds=3))
+    table = profile(spec, AgentRunner(device, "sleep"), out).table
     assert LatencyTable.read(out).context == table.context
     caplog.clear()
     settings = Settings(n_processes=3, budget_s=500, max_rounds=3)
-    archs = [job.space.smallest(28), job.space.largest(28)]
-    verify(out, job.space, archs, device, AgentRunner(device, "sleep"), settings, job=replace(job, networks=None))
+    archs = [spec.space.smallest(28), spec.space.largest(28)]
+    verify(out, VerifySpec(spec.space, archs, settings, fake_ms=true_ms), AgentRunner(device, "sleep"))
     assert "2 threads share 1 core" in caplog.text
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from synthetic import make_job
+from synthetic import make_spec
 
 from devices.errors import DeviceUnreachableError
 from devices.fake import FakeDevice, FakeRun, Fault
@@ -36,22 +37,23 @@ def flat(above_w: float) -> Watts:
     return lambda model: IDLE_W + (above_w if model is not None else 0.0)
 
 
-def run(device: FakeDevice, out: Path, lines: list[str] | None = None, energy: bool = True) -> ProfileResult:
-    job = make_job(n_reference=14, settings=Settings(n_processes=3, min_rounds=1, max_rounds=1))
+def run(device: FakeDevice, out: Path, energy: bool = True) -> ProfileResult:
+    spec = make_spec(n_reference=14, settings=Settings(n_processes=3, min_rounds=1, max_rounds=1))
     options = EnergyOptions(clock=device.clock) if energy else None
-    said = [] if lines is None else lines
-    return profile(job, device, AgentRunner(device, "sleep", timeout_s=5), out, energy=options, say=said.append)
+    return profile(spec, AgentRunner(device, "sleep", timeout_s=5), out, energy=options)
 
 
-def test_energy_from_the_meter_to_the_files(tmp_path: Path) -> None:
-    out, lines = tmp_path / "t.csv", []
+def test_energy_from_the_meter_to_the_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "t.csv"
     device = FakeDevice(latency, watts=flat(3.0))
-    result = run(device, out, lines)
-    [line] = [line for line in lines if "energy" in line]
-    assert line == (
-        "fake: energy by rapl: after the table, 12 networks run half a minute each, with as long a rest between: "
-        "15 minutes more"
-    )
+    with caplog.at_level(logging.INFO, "profiler.campaign"):
+        result = run(device, out)
+    assert caplog.messages == [
+        (
+            "fake: energy is read from rapl; after the table, 12 networks run for 30 s each with equal rests: "
+            "15 more minutes"
+        )
+    ]
     assert 12 * 70 < device.clock() < 13 * 75
     networks = read_networks(networks_path(out))
     assert networks == result.networks
@@ -63,7 +65,7 @@ def test_energy_from_the_meter_to_the_files(tmp_path: Path) -> None:
         assert net.idle_mj == pytest.approx(IDLE_W * net.latency_ms, rel=5e-3)
         assert net.gross_mj == pytest.approx(net.energy_mj + net.idle_mj)
     header = networks_path(out).read_text().splitlines()[0]
-    assert header.endswith(",n_processes,energy_mj,gross_mj,idle_mj,energy_source")
+    assert header.endswith(",n_processes,energy_mj,gross_mj,idle_mj,energy_source,space_digest,space_definition")
     table = LatencyTable.read(out)
     assert table.entries == result.table.entries
     for entry in table.entries.values():
@@ -85,10 +87,10 @@ def test_a_second_run_measures_no_energy_again_and_keeps_it(tmp_path: Path) -> N
     assert [out.read_bytes(), networks_path(out).read_bytes()] == files
 
 
-def test_a_device_without_a_meter_gets_its_table_all_the_same(tmp_path: Path) -> None:
-    out, lines = tmp_path / "t.csv", []
-    run(FakeDevice(latency), out, lines)
-    assert lines == ["fake: no energy: it has no RAPL counters"]
+def test_a_device_without_a_meter_gets_its_table_all_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "t.csv"
+    run(FakeDevice(latency), out)
+    assert caplog.messages == ["fake: energy not measured: it has no RAPL counters"]
     assert "energy" not in out.read_text().splitlines()[0]
     assert "energy" not in networks_path(out).read_text().splitlines()[0]
     run(FakeDevice(latency, watts=flat(3.0)), out)  # the same table, once there is a meter
@@ -98,8 +100,8 @@ def test_a_device_without_a_meter_gets_its_table_all_the_same(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("watts", "why"),
     [
-        (flat(-0.5), r"idle takes 2 W, inference no more: 1\.5 W"),
-        (flat(0.0), r"idle takes 2 W, inference no more: 2 W"),
+        (flat(-0.5), r"inference takes 1\.5 W, no more than idle: 2 W"),
+        (flat(0.0), r"inference takes 2 W, no more than idle: 2 W"),
     ],
     ids=["more when idle", "the same"],
 )
@@ -130,7 +132,7 @@ def test_what_is_below_the_meter_s_unrest_is_not_known(tmp_path: Path) -> None:
     result = run(device, tmp_path / "t.csv")
     assert {record.energy_mj for record in result.measured.energy.values()} == {None}
     reasons = " ".join(record.why for record in result.measured.energy.values())
-    assert "W above idle do not stand out of the meter's unrest of" in reasons
+    assert "W above idle is within the meter's noise of" in reasons
 
 
 def test_a_device_that_is_lost_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -180,14 +182,14 @@ def test_a_charger_that_is_plugged_in_spoils_what_comes_after(tmp_path: Path, mo
 
     with (
         LocalDevice(tmp_path) as device,
-        AgentRunner(device, "sleep") as runner,
         closing(Meter(device, meter_command(str(tmp_path / "sys")))) as meter,
     ):
-        runner.open()
-        measure_energy([(i, model, 5.0) for i in range(3)], runner, meter, record, threads=1, cpus=None)
+        runner = AgentRunner(device, "sleep")
+        with runner.opened():
+            measure_energy([(i, model, 5.0) for i in range(3)], runner, meter, record, Settings())
     assert [r.item for r in records] == [0, 1, 2]
     assert records[0].gross_mj == pytest.approx(2.0 * 5, rel=0.3)
-    assert "no more" in records[0].why
+    assert "no more than idle" in records[0].why
     for charging in records[1:]:
         assert (charging.energy_mj, charging.gross_mj, charging.idle_mj) == (None, None, None)
         assert "only while it is discharging" in charging.why

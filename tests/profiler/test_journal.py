@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ofa_core.errors import ContextMismatchError, FormatError, OutputError
+from ofa_core.jsonlines import set_aside
 from profiler.journal import MAX_ERROR_CHARS, Journal, VisitRecord, fail_event, mark_done, read_journal
 
 HEADER = {"context": {"device": "d"}, "items": ["a", "b"]}
@@ -66,7 +67,8 @@ def test_another_context_is_refused_and_fresh_sets_it_aside(tmp_path: Path) -> N
     with pytest.raises(ContextMismatchError, match=r"another context.*--fresh"):
         Journal(path, other)
     for n in (1, 2):
-        Journal(path, other, fresh=True).close()
+        set_aside(path)
+        Journal(path, other).close()
         assert (tmp_path / f"x.jsonl.{n}").exists()
 
 

@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 from devices.errors import DeviceError, DeviceStorageError, DeviceUnreachableError
 from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from devices.fake_agent import FakeAgent
-from profiler.agent_runner import (
-    AgentCrashedError,
-    AgentProtocolError,
-    AgentRunner,
-    AgentTimeoutError,
-    JobError,
-    RunnerError,
-    Visit,
-)
+from profiler.agent_runner import AgentRunner
+from profiler.runner import AgentCrashedError, AgentProtocolError, AgentTimeoutError, JobError, RunnerError, Visit
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import make_device, make_job, true_ms
+from synthetic import make_device, make_spec, true_ms
 
 from devices.errors import DeviceUnreachableError
 from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import ContextMismatchError, FormatError
+from ofa_core.jsonlines import set_aside
 from ofa_core.measured_networks import calibration_of, networks_path, read_networks
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
@@ -25,8 +26,7 @@ from profiler.session import Progress, Session, Settings
 
 
 def run(device: FakeDevice, out: Path, **changes: object) -> ProfileResult:
-    fresh = bool(changes.pop("fresh", False))
-    return profile(make_job(**changes), device, AgentRunner(device, "sleep", timeout_s=5), out, fresh=fresh)
+    return profile(make_spec(**changes), AgentRunner(device, "sleep", timeout_s=5), out)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,8 @@ def test_a_journal_of_something_else_is_refused_unless_fresh(tmp_path: Path) -> 
     run(make_device(), out)
     with pytest.raises(ContextMismatchError, match=r"batch_size|context.*--fresh"):
         run(make_device(), out, batch_size=2)
-    result = run(make_device(), out, batch_size=2, fresh=True)
+    set_aside(journal_path(out))
+    result = run(make_device(), out, batch_size=2)
     assert result.table.context.batch_size == 2
     assert journal_path(out).with_name("t.journal.jsonl.1").exists()
 
@@ -258,7 +259,7 @@ def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
         seen.append((p.phase, p.done, p.total))
 
     device = make_device()
-    profile(make_job(), device, AgentRunner(device, "sleep"), tmp_path / "t.csv", progress=note)
+    profile(make_spec(), AgentRunner(device, "sleep"), tmp_path / "t.csv", progress=note)
     assert seen[0][0] == "pilot"
     assert seen[-1][1] == seen[-1][2] > 0
     done = [d for phase, d, _ in seen if phase == "measure"]

@@ -6,6 +6,7 @@ import hashlib
 import socket
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_a_private_environment_is_made_and_can_run_the_agent(tmp_path: Path, mon
         facts = host_facts(device, sys.executable)
         python = install(device, plan_host("sleep", facts, sys.executable), sys.executable)
         assert python == f"{tmp_path}/.local/share/ofa-latency/venv-sleep/bin/python"
-        with AgentRunner(device, "sleep", python=python) as runner:
+        with closing(AgentRunner(device, "sleep", python=python)) as runner:
             assert runner.open().backend_version == "1"
         bad = plan_host("sleep", facts, "false")
         with pytest.raises(OfaError, match="installing failed"):

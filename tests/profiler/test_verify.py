@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import make_device, make_job, true_ms, unsteady
+from synthetic import make_device, make_spec, true_ms, unsteady
 
 from devices.fake import FakeDevice
 from ofa_core.arch import Arch
@@ -22,22 +22,26 @@ from profiler.campaign import profile
 from profiler.console import show_verification
 from profiler.journal import read_journal
 from profiler.plan import reference_archs
+from profiler.remeasure import remeasure_path
 from profiler.session import Progress, Settings
-from profiler.verify import N_STATE, Verification, again_path, load_calibration, verify
+from profiler.verify import N_STATE, Verification, VerifySpec, load_calibration, verify
 
-SETTINGS = Settings(n_processes=3, budget_s=5.0, min_rounds=4, max_rounds=10)
+SETTINGS = Settings(n_processes=3, min_rounds=5, max_rounds=5)  # not what the time of day allows
 
 
 def table(tmp_path: Path, noisy: bool = False) -> Path:
     out = tmp_path / "t.csv"
     device = make_device(noisy)
-    profile(make_job(), device, AgentRunner(device, "sleep"), out)
+    profile(make_spec(), AgentRunner(device, "sleep"), out)
     return out
 
 
 def check(out: Path, device: FakeDevice, archs: list[Arch], role: str = "verify", **how: Any) -> Verification:
-    job = make_job(settings=SETTINGS)
-    return verify(out, tiny(), archs, device, AgentRunner(device, "sleep"), SETTINGS, role=role, job=job, **how)
+    return verify(out, spec_of(archs, role=role), AgentRunner(device, "sleep"), **how)
+
+
+def spec_of(archs: list[Arch], **changes: Any) -> VerifySpec:
+    return VerifySpec(tiny(), archs, SETTINGS, **{"fake_ms": true_ms, **changes})
 
 
 def nets(n: int, seed: int = 5) -> list[Arch]:
@@ -73,9 +77,7 @@ def test_weights_that_come_slower_now_are_seen_by_known_networks_and_taken_out(t
 
     out = table(tmp_path)
     archs = nets(8)
-    job = replace(make_job(settings=SETTINGS), fake_ms=slow)
-    device = make_device()
-    v = verify(out, tiny(), archs, device, AgentRunner(device, "sleep"), SETTINGS, job=job)
+    v = verify(out, spec_of(archs, fake_ms=slow), AgentRunner(make_device(), "sleep"))
     assert v.state is not None
     assert v.state.n_networks == N_STATE
     assert v.state.per_mparam_ms > 0.7
@@ -127,7 +129,7 @@ def test_what_was_measured_later_outlives_a_repeated_profile(tmp_path: Path) -> 
     assert calibration is not None
     assert calibration.n_networks == 11
     device = make_device()
-    again = profile(make_job(), device, AgentRunner(device, "sleep"), out)  # all of it is in the journal
+    again = profile(make_spec(), AgentRunner(device, "sleep"), out)  # all of it is in the journal
     assert again.networks == first
     assert read_networks(networks_path(out)) == rows
 
@@ -137,7 +139,7 @@ def test_what_does_not_fit_is_refused_before_or_without_writing(tmp_path: Path) 
     untouched = networks_path(out).read_bytes()
     wide = mobilenet_v3().smallest(32)
     with pytest.raises(MissingBlockError, match="nearest"):
-        verify(out, mobilenet_v3(), [wide], make_device(), AgentRunner(make_device(), "sleep"), SETTINGS)
+        verify(out, VerifySpec(mobilenet_v3(), [wide], SETTINGS), AgentRunner(make_device(), "sleep"))
     read = LatencyTable.read(out)
     old = LatencyTable(replace(read.context, backend_version="0.0"), read.entries)
     old.write(out)
@@ -167,7 +169,7 @@ def killed_after(n_visits: int) -> Callable[[Progress], None]:
 def test_killed_and_started_again_only_what_is_lacking_is_measured(tmp_path: Path, n_visits: int) -> None:
     out, other = table(tmp_path / "a"), table(tmp_path / "b")
     whole = check(other, make_device(), nets(4))
-    journal = again_path(out, "verify")
+    journal = remeasure_path(out, "verify")
     with pytest.raises(Killed):
         check(out, make_device(), nets(4), progress=killed_after(n_visits))
     assert len(read_journal(journal).visits) == n_visits
@@ -182,7 +184,7 @@ def test_killed_and_started_again_only_what_is_lacking_is_measured(tmp_path: Pat
 
 def test_killed_after_the_networks_were_written_they_are_not_written_twice(tmp_path: Path) -> None:
     out = table(tmp_path)
-    journal = again_path(out, "search")
+    journal = remeasure_path(out, "search")
     check(out, make_device(), nets(3), journal=journal)  # the caller removes it
     rows = networks_path(out).read_text()
     assert read_journal(journal).done
@@ -194,7 +196,7 @@ def test_killed_after_the_networks_were_written_they_are_not_written_twice(tmp_p
 
 def test_the_journal_of_other_sub_nets_is_refused_and_kept(tmp_path: Path) -> None:
     out = table(tmp_path)
-    journal = again_path(out, "verify")
+    journal = remeasure_path(out, "verify")
     with pytest.raises(Killed):
         check(out, make_device(), nets(3), progress=killed_after(5))
     kept = journal.read_bytes()

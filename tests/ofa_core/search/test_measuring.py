@@ -13,7 +13,7 @@ import pytest
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.search.measuring import rounds_path
 from profiler.journal import read_journal
-from profiler.verify import again_path
+from profiler.remeasure import remeasure_path
 
 PROFILE = "import sys; from profiler.cli import main; sys.exit(main())"
 SEARCH = "import sys; from ofa_core.search.cli import main; sys.exit(main())"
@@ -35,7 +35,7 @@ def search_command(table: Path, out: Path, limit_ms: float = 2.0) -> list[str]:
 def test_kill_9_then_the_same_command_goes_on_with_the_session(tmp_path: Path) -> None:
     table, out = profiled(tmp_path), tmp_path / "out"
     n_before = len(read_networks(networks_path(table)))
-    journal = again_path(table, "search")
+    journal = remeasure_path(table, "search")
     process = subprocess.Popen(search_command(table, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not journal.exists() or journal.read_bytes().count(b"\n") < 60:

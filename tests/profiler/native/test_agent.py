@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
 from ofa_core.export.tflite import block_tflite
-from profiler.agent_runner import AgentCrashedError, AgentRunner, JobError, Visit
+from profiler.agent_runner import AgentRunner
 from profiler.native.build import NativeProgram, agent_for, build_agent, describe_library, library_for, source_path
 from profiler.plan import PROBE
+from profiler.runner import AgentCrashedError, JobError, Visit
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="the C agent's tests need ai-edge-litert")
 
@@ -36,7 +38,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AgentRunner]:
     with (
         LocalDevice(tmp_path) as device,
-        AgentRunner(device, "tflite", program=PROGRAMS[request.param]()) as opened,
+        closing(AgentRunner(device, "tflite", program=PROGRAMS[request.param]())) as opened,
     ):
         yield opened
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +21,10 @@ from ofa_core.export.weights import random_weights
 from ofa_core.genomes import sample_arch
 from ofa_core.spaces import tiny
 from profiler.agent.backends.nvml import gpu_state, throttle_reasons
-from profiler.agent_runner import AgentRunner, JobError, Visit
+from profiler.agent_runner import AgentRunner
 from profiler.model_files import BACKENDS
 from profiler.plan import PROBE
+from profiler.runner import JobError, Visit
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -69,7 +71,7 @@ def test_a_whole_net_has_its_parameters(tmp_path: Path) -> None:
 
 
 def test_the_agent_measures_on_the_cpu(tmp_path: Path) -> None:
-    with LocalDevice(tmp_path) as device, AgentRunner(device, "torch") as runner:
+    with LocalDevice(tmp_path) as device, closing(AgentRunner(device, "torch")) as runner:
         hello = runner.open()
         assert hello.backend_version == torch.__version__
         paths = [tmp_path / "a.ops.json", tmp_path / "b.ops.json"]
@@ -96,7 +98,7 @@ def _spec(**node: object) -> str:
     ids=["format", "operation", "activation"],
 )
 def test_what_is_no_list_of_operations(tmp_path: Path, text: str, message: str) -> None:
-    with LocalDevice(tmp_path) as device, AgentRunner(device, "torch") as runner:
+    with LocalDevice(tmp_path) as device, closing(AgentRunner(device, "torch")) as runner:
         runner.open()
         path = tmp_path / "m.ops.json"
         path.write_text(text)
@@ -109,7 +111,7 @@ def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
         pytest.skip("there is a GPU")
     with (
         LocalDevice(tmp_path) as device,
-        AgentRunner(device, "torch-cuda") as runner,
+        closing(AgentRunner(device, "torch-cuda")) as runner,
         pytest.raises(JobError, match=r"torch-cuda does not work on .* sees no NVIDIA GPU"),
     ):
         runner.open()
@@ -122,7 +124,7 @@ def test_an_onnxruntime_without_cuda_is_named(tmp_path: Path) -> None:
         pytest.skip("this onnxruntime has the CUDA provider")
     with (
         LocalDevice(tmp_path) as device,
-        AgentRunner(device, "onnxruntime-cuda") as runner,
+        closing(AgentRunner(device, "onnxruntime-cuda")) as runner,
         pytest.raises(JobError, match=r"has no CUDA provider: install onnxruntime-gpu"),
     ):
         runner.open()

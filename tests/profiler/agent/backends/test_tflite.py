@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,8 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.export.tflite import block_tflite
 from profiler.agent.backends import open_backend
 from profiler.agent.backends.tflite import RUNTIMES, TfliteBackend
-from profiler.agent_runner import AgentRunner, JobError, Visit
+from profiler.agent_runner import AgentRunner
+from profiler.runner import JobError, Visit
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")
 
@@ -119,7 +121,7 @@ def test_a_runtime_that_imports_but_cannot_run_is_passed_over(no_runtime, monkey
 
 @pytest.mark.parametrize("name", ["tflite", "tflite-no-xnnpack"])
 def test_the_packed_agent_runs_it(tmp_path, model_path, name):
-    with LocalDevice(tmp_path) as device, AgentRunner(device, name) as runner:
+    with LocalDevice(tmp_path) as device, closing(AgentRunner(device, name)) as runner:
         hello = runner.open()
         handle = runner.load(model_path, threads=1, cpus=None)
         (result,) = runner.run([Visit(handle, 2, 5)])
@@ -132,7 +134,7 @@ def test_the_old_runtime_is_told_by_its_own_name(tmp_path, model_path):
     python = os.environ.get("OFA_TFLITE_RUNTIME_PYTHON")
     if not python:
         pytest.skip("OFA_TFLITE_RUNTIME_PYTHON names no interpreter that has tflite-runtime")
-    with LocalDevice(tmp_path) as device, AgentRunner(device, "tflite-runtime", python=python) as runner:
+    with LocalDevice(tmp_path) as device, closing(AgentRunner(device, "tflite-runtime", python=python)) as runner:
         hello = runner.open()
         handle = runner.load(model_path, threads=1, cpus=None)
         (result,) = runner.run([Visit(handle, 2, 5)])
@@ -143,16 +145,16 @@ def test_the_old_runtime_is_told_by_its_own_name(tmp_path, model_path):
 
 def test_the_old_runtime_makes_a_table(tmp_path):
     from ofa_core.spaces import tiny
-    from profiler.campaign import Job, profile
+    from profiler.campaign import ProfileSpec, profile
     from profiler.session import Settings
 
     python = os.environ.get("OFA_TFLITE_RUNTIME_PYTHON")
     if not python:
         pytest.skip("OFA_TFLITE_RUNTIME_PYTHON names no interpreter that has tflite-runtime")
     settings = Settings(n_processes=3, budget_s=1)
-    job = Job(tiny(), (24,), "here", "tflite-runtime", settings=settings, n_reference=2)
+    spec = ProfileSpec(tiny(), (24,), "here", "tflite-runtime", settings=settings, n_reference=2)
     with LocalDevice(tmp_path) as device:
-        result = profile(job, device, AgentRunner(device, "tflite-runtime", python=python), tmp_path / "t.csv")
+        result = profile(spec, AgentRunner(device, "tflite-runtime", python=python), tmp_path / "t.csv")
     assert result.table.n_failed == 0
     assert result.table.context.backend_version.startswith("tflite-runtime 2.14")
 
@@ -162,7 +164,7 @@ def test_a_forced_runtime_that_is_missing_is_one_clear_error(tmp_path):
         pytest.skip("tflite-runtime is installed here")
     with (
         LocalDevice(tmp_path) as device,
-        AgentRunner(device, "tflite-runtime") as runner,
+        closing(AgentRunner(device, "tflite-runtime")) as runner,
         pytest.raises(JobError, match="no TFLite runtime works here: tflite-runtime"),
     ):
         runner.open()

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.export.tflite import arch_tflite, block_tflite
 from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space, tiny
-from profiler.agent_runner import AgentRunner, JobError, Visit
-from profiler.campaign import Job, profile
+from profiler.agent_runner import AgentRunner
+from profiler.campaign import ProfileSpec, profile
 from profiler.native.build import NativeProgram, agent_for, library_for
 from profiler.plan import PROBE
+from profiler.runner import JobError, Visit
 from profiler.session import Settings
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")
@@ -120,10 +122,10 @@ PROGRAMS: dict[str, Callable[[], NativeProgram | None]] = {
 def test_both_agents_make_a_table_of_dtype_float16(backend, tmp_path: Path, program: str) -> None:
     settings = Settings(n_processes=3, budget_s=1, min_rounds=2, max_rounds=2)
     small = sorted(tiny().all_blocks((24,)), key=lambda block: block.macs)[:3]
-    job = Job(tiny(), (24,), "here", "tflite-fp16", settings=settings, n_reference=0, order=lambda _: small)
+    spec = ProfileSpec(tiny(), (24,), "here", "tflite-fp16", settings=settings, n_reference=0, order=lambda _: small)
     with LocalDevice(tmp_path) as device:
         runner = AgentRunner(device, "tflite-fp16", program=PROGRAMS[program]())
-        table = profile(job, device, runner, tmp_path / "t.csv").table
+        table = profile(spec, runner, tmp_path / "t.csv").table
     assert table.n_failed == 0
     assert (table.context.backend, table.context.dtype) == ("tflite-fp16", "float16")
 
@@ -144,7 +146,7 @@ def test_the_c_agent_computes_what_the_python_agent_does(backend, tmp_path: Path
 
 def test_the_c_agent_tells_its_backend_and_knows_no_other(tmp_path: Path, backend) -> None:
     with LocalDevice(tmp_path) as device:
-        with AgentRunner(device, "tflite-fp16", program=NativeProgram(backend="tflite-fp16")) as runner:
+        with closing(AgentRunner(device, "tflite-fp16", program=NativeProgram(backend="tflite-fp16"))) as runner:
             assert runner.open().backend == "tflite-fp16"
             path = tmp_path / "m.tflite"
             path.write_bytes(block_tflite(PROBE))
