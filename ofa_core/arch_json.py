@@ -12,35 +12,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from ofa_core.arch import Arch
+from ofa_core.arch_family import (
+    FAMILIES,
+    WIDTH_FIELDS,
+    as_items,
+    check_family,
+    inner_dict,
+    shown,
+    width_of,
+)
 from ofa_core.atomic import write_text
-from ofa_core.errors import ArchError, FormatError
+from ofa_core.errors import ArchError, FormatError, OfaError
 from ofa_core.literals import parse_value
-
-if TYPE_CHECKING:
-    from ofa_core.space import Space
+from ofa_core.space import Space
+from ofa_core.space_record import SPACE_FIELDS, require_space, space_fields, space_of_record
+from ofa_core.spaces import find_builtin, get_space
 
 __all__ = [
+    "ARCH_COLUMNS",
     "ARCH_SCHEMA",
     "RESOLUTION_FIELDS",
+    "ArchColumns",
+    "arch_fields",
     "arch_from_dict",
+    "arch_of_row",
     "arch_to_dict",
     "read_arch_dict",
     "resolution_of",
-    "space_name_of",
     "write_arch",
 ]
 
 ARCH_SCHEMA = 1
 MAX_ARCH_FILE_BYTES = 1_000_000
 RESOLUTION_FIELDS = ("r", "image_size", "img_size", "resolution")
-_WIDTH_FIELDS = ("w", "wid")
-_FAMILIES = {5: "mbv3", 6: "proxyless"}  # by the number of stages
 
 
 def arch_from_dict(data: Mapping[str, Any], space: Space, *, resolution_px: int | None = None) -> Arch:
@@ -64,8 +73,8 @@ def arch_from_dict(data: Mapping[str, Any], space: Space, *, resolution_px: int 
         ArchError: naming the field, its value and what would be right.
         SpaceError: for an architecture of another space, naming what differs; another number of classes is none.
     """
-    outer, data = data, _inner(data)
-    _check_family(data)
+    outer, data = data, inner_dict(data)
+    check_family(data)
     _check_space(outer, space)
     missing = [name for name in ("ks", "e", "d") if name not in data]
     if missing:
@@ -122,24 +131,6 @@ def resolution_of(*records: Mapping[str, Any]) -> int | None:
     return distinct.pop() if distinct else None
 
 
-def space_name_of(record: Mapping[str, Any]) -> str | None:
-    """The name of the space that a record names: by `space`, else by its width `w` and the number of its stages.
-
-    Raises:
-        ArchError: for an architecture of a family that is not supported, or a width that is none.
-    """
-    if record.get("space") is not None:
-        return str(record["space"])[:200]
-    data = _inner(record)
-    if data is not record and data.get("space") is not None:
-        return str(data["space"])[:200]
-    _check_family(data)
-    width, depths = _width_of(data), data.get("d")
-    if width is None or not isinstance(depths, Sequence) or len(depths) not in _FAMILIES:
-        return None
-    return f"{_FAMILIES[len(depths)]}-w{width:g}"
-
-
 def arch_to_dict(arch: Arch, space: Space) -> dict[str, Any]:
     """The OFA dict of `arch`: `wid`, `ks`, `e`, `d` and a one-element `r`; unused slots hold the smallest choice."""
     space.validate(arch)
@@ -173,50 +164,25 @@ def read_arch_dict(path: Path) -> dict[str, Any]:
         raise FormatError(f"{path}: holds a {type(data).__name__}; an architecture is a dictionary with ks, e, d and r")
     schema = data.get("schema", ARCH_SCHEMA)
     if schema != ARCH_SCHEMA:
-        raise FormatError(f"{path}: schema {_shown(schema)}; this version reads schema {ARCH_SCHEMA}")
+        raise FormatError(f"{path}: schema {shown(schema)}; this version reads schema {ARCH_SCHEMA}")
     return {str(key): value for key, value in data.items()}
 
 
 def write_arch(path: Path, arch: Arch, space: Space) -> None:
     """Write `arch.json`: the OFA dict plus `schema` and the space (docs/formats.md)."""
-    from ofa_core.space_record import space_fields
-
     named = space_fields(space)
     name = named.pop("space")
     record = {"schema": ARCH_SCHEMA, "space": name, **arch_to_dict(arch, space), **named}
     write_text(path, json.dumps(record) + "\n")
 
 
-def _inner(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = data.get("arch")
-    return inner if isinstance(inner, Mapping) else data
-
-
 def _ints(value: Any, name: str) -> list[int]:
     out = []
-    for item in _items(value):
+    for item in as_items(value):
         if isinstance(item, bool) or not isinstance(item, int | float) or not abs(item) < 1e6 or item != int(item):
-            raise ArchError(f"{name} holds {_shown(item)}; whole numbers are expected")
+            raise ArchError(f"{name} holds {shown(item)}; whole numbers are expected")
         out.append(int(item))
     return out
-
-
-def _items(value: Any) -> list[Any]:
-    """A value as a list: a sequence or an array by its elements, anything else alone."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [item.item() if isinstance(item, np.generic) else item for item in value]
-    return [value]
-
-
-def _shown(item: Any) -> str:
-    """A wrong value for an error: nothing that could be long or span lines."""
-    if isinstance(item, str):
-        return repr(item[:40])
-    if isinstance(item, float | bool) or (isinstance(item, int) and abs(item) < 10**20):
-        return repr(item)
-    return f"a {type(item).__name__} of 20 digits or more" if isinstance(item, int) else f"a {type(item).__name__}"
 
 
 def _active(values: list[int], name: str, depths: Sequence[int], max_depths: Sequence[int]) -> tuple[int, ...]:
@@ -237,34 +203,8 @@ def _active(values: list[int], name: str, depths: Sequence[int], max_depths: Seq
     return tuple(out)
 
 
-def _check_family(data: Mapping[str, Any]) -> None:
-    """Refuse an architecture of OFA-ResNet50: it has a list of widths, and expand ratios below 1."""
-    ratios = [e for e in _items(data.get("e")) if isinstance(e, float) and 0 < e < 1]
-    widths = _items(data.get("w"))
-    if ratios or len(widths) > 1:
-        sign = f"e holds {ratios[0]:g}" if ratios else f"w holds {len(widths)} widths"
-        raise ArchError(f"{sign}: an architecture of OFA-ResNet50, which is not supported yet; mbv3 and proxyless are")
-
-
-def _width_of(data: Mapping[str, Any]) -> float | None:
-    widths = {}
-    for field in _WIDTH_FIELDS:
-        for width in _items(data.get(field)):
-            if width is None:
-                continue
-            if isinstance(width, bool) or not isinstance(width, int | float) or not 0.1 <= width <= 4:
-                raise ArchError(f"{field} is {_shown(width)}; a width from 0.1 to 4 is expected")
-            widths[round(float(width), 3)] = field
-    if len(widths) > 1:
-        raise ArchError(f"{', '.join(f'{field} is {w:g}' for w, field in widths.items())}; one width is expected")
-    return next(iter(widths), None)
-
-
 def _check_space(record: Mapping[str, Any], space: Space) -> None:
-    from ofa_core.space_record import SPACE_FIELDS, require_space, space_of_record
-    from ofa_core.spaces import find_builtin
-
-    holder = next((r for r in (record, _inner(record)) if r.get("space") is not None), None)
+    holder = next((r for r in (record, inner_dict(record)) if r.get("space") is not None), None)
     if holder is None or (not holder.get(SPACE_FIELDS[1]) and find_builtin(str(holder["space"])) is None):
         return  # a label of somebody else
     found = space_of_record(record)
@@ -273,14 +213,122 @@ def _check_space(record: Mapping[str, Any], space: Space) -> None:
 
 
 def _check_width(data: Mapping[str, Any], space: Space) -> None:
-    from ofa_core.spaces import get_space
-
-    width = _width_of(data)
+    width = width_of(data)
     if width is None:
         return
     channels = [stage.width for stage in space.stages]
-    if len(channels) not in _FAMILIES:
+    if len(channels) not in FAMILIES:
         raise ArchError(f"w is {width:g}, but {space.name} is of no width; leave w out")
-    meant = get_space(f"{_FAMILIES[len(channels)]}-w{width:g}")
+    meant = get_space(f"{FAMILIES[len(channels)]}-w{width:g}")
     if [stage.width for stage in meant.stages] != channels:
         raise ArchError(f"w is {width:g}, the width of {meant.name}; the space is {space.name}")
+
+
+# ---- columns of CSV files ----
+
+ARCH_COLUMNS = ("space", "ks", "e", "d", "r")
+_ALONE = (*RESOLUTION_FIELDS, *WIDTH_FIELDS)  # may have a column of their own beside lists or a dictionary
+
+
+def arch_fields(arch: Arch, space: Space) -> dict[str, str]:
+    """An architecture as the fields of `ARCH_COLUMNS`."""
+    record = arch_to_dict(arch, space)
+    lists = {name: "[" + ",".join(map(str, record[name])) + "]" for name in ("ks", "e", "d")}
+    return {"space": space.name, **lists, "r": str(arch.resolution_px)}
+
+
+@dataclass(frozen=True, slots=True)
+class ArchColumns:
+    """The columns of a file that hold its architectures.
+
+    Attributes:
+        lists: columns with one part of the dictionary each; empty where one column holds it all.
+        whole: the column with the whole dictionary; empty where there is none.
+    """
+
+    lists: tuple[str, ...] = ()
+    whole: str = ""
+
+    @classmethod
+    def of(cls, header: Sequence[str], first: Mapping[str, str], name: str) -> ArchColumns:
+        """Find the columns by their names, or by the fields of the first row.
+
+        Raises:
+            FormatError: if there are none, or two columns hold dictionaries with `e` and `d`.
+        """
+        found = cls.find(header, first)
+        if found is None:
+            raise FormatError(
+                f"{name}: no architectures: columns ks, e, d and r are expected, or one with dictionaries of them; "
+                f"the file has {', '.join(header[:40])[:200]!r}"
+            )
+        return found
+
+    @classmethod
+    def find(cls, header: Sequence[str], first: Mapping[str, str]) -> ArchColumns | None:
+        """As `of`, but None for a file of something else."""
+        if {"ks", "e", "d"} <= set(header):
+            return cls(lists=("ks", "e", "d", *(name for name in header if name in _ALONE)))
+        whole = [name for name in header if _holds_arch(first.get(name, ""))]
+        if len(whole) > 1:
+            raise FormatError(f"several columns hold architectures: {', '.join(map(repr, whole))[:200]}; leave one")
+        return cls(whole=whole[0]) if whole else None
+
+    def record(self, row: Mapping[str, str], where: str) -> dict[str, Any]:
+        """The dictionary of a row, with its `space` if the file names one; to be given to `arch_from_dict`.
+
+        Raises:
+            FormatError: for fields that are no lists or numbers.
+        """
+        if self.whole:
+            record = parse_value(row[self.whole], f"{where}: {self.whole}")
+            if not isinstance(record, dict):
+                raise FormatError(f"{where}: {self.whole} is {row[self.whole][:40]!r}; a dictionary is expected")
+            beside = {name: parse_value(row[name], f"{where}: {name}") for name in _ALONE if row.get(name)}
+        else:
+            record = {name: _parse_list(row[name], f"{where}: {name}") for name in self.lists if row[name]}
+            beside = {}
+        beside |= {name: row[name] for name in SPACE_FIELDS if row.get(name)}
+        for name in beside.keys() & record.keys():
+            if record[name] is not None and _one(record[name]) != _one(beside[name]):
+                values = f"{str(beside[name])[:40]!r} in its column and {str(record[name])[:40]!r} in {self.whole}"
+                raise FormatError(f"{where}: {name} is {values}; one value is expected")
+        return {**record, **beside}
+
+
+_OURS = ArchColumns(lists=("ks", "e", "d", "r"))
+
+
+def arch_of_row(row: Mapping[str, str], space: Space, where: str) -> Arch:
+    """The architecture of a row that this project wrote: the inverse of `arch_fields`.
+
+    Raises:
+        FormatError: for fields that are no member of the space, with the place of the row.
+    """
+    try:
+        return arch_from_dict(_OURS.record(row, where), space)
+    except FormatError:
+        raise  # it names the place
+    except OfaError as error:
+        raise FormatError(f"{where}: {error}") from error
+
+
+def _holds_arch(text: str) -> bool:
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        value = parse_value(text, "")
+    except FormatError:
+        return False
+    return isinstance(value, dict) and (isinstance(value.get("arch"), dict) or {"e", "d"} <= set(value))
+
+
+def _one(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _parse_list(text: str, where: str) -> Any:
+    words = text.split()
+    if len(words) > 1 and all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
+        return [int(word) for word in words]
+    return parse_value(text, where)

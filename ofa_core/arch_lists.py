@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ofa_core.arch_columns import ArchColumns
-from ofa_core.arch_json import ARCH_SCHEMA, RESOLUTION_FIELDS, arch_from_dict
+from ofa_core.arch_json import ARCH_SCHEMA, RESOLUTION_FIELDS, ArchColumns, arch_from_dict
 from ofa_core.csv_fields import csv_rows, read_text
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.genomes import Genomes, encode, encode_padded

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_core.arch_columns import ArchColumns, arch_fields
-from ofa_core.arch_json import resolution_of
+from ofa_core.arch_json import ArchColumns, arch_fields, resolution_of
 from ofa_core.arch_lists import Record, encode_records, named_space
 from ofa_core.atomic import write_text
 from ofa_core.csv_fields import csv_rows, parse_ms, read_text

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import geometric_mean
 
 from ofa_core.arch import Arch
-from ofa_core.arch_columns import ARCH_COLUMNS, arch_fields, arch_of_row
+from ofa_core.arch_json import ARCH_COLUMNS, arch_fields, arch_of_row
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
 from ofa_core.csv_fields import parse_int, parse_ms, read_csv_rows, safe_cells

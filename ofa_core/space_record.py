@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
-from ofa_core.arch_json import space_name_of
+from ofa_core.arch_family import space_name_of
 from ofa_core.errors import FormatError, OfaError, SpaceError
 from ofa_core.space import Space, check_resolution
 from ofa_core.spaces import find_builtin, get_space

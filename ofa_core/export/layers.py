@@ -9,15 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ofa_core.blocks import Act, BlockSpec
 from ofa_core.errors import OfaError
 
-if TYPE_CHECKING:
-    from ofa_core.export.weights import BlockWeights, LayerWeights
-
-__all__ = ["Graph", "Layer", "LayerAct", "Role", "check_batch_size", "emit_block", "emit_blocks", "layers"]
+__all__ = [
+    "BlockWeights",
+    "Graph",
+    "Layer",
+    "LayerAct",
+    "LayerWeights",
+    "Role",
+    "check_batch_size",
+    "emit_block",
+    "emit_blocks",
+    "layers",
+]
 
 Role = Literal["expand", "depthwise", "se_reduce", "se_expand", "project", "conv", "linear"]
 LayerAct = Literal[Act, "h_sigmoid"]
@@ -87,6 +98,32 @@ def layers(block: BlockSpec) -> tuple[Layer, ...]:
             return (Layer("linear", block.in_c, block.out_c, act=act),)
         case _:
             return (Layer("conv", block.in_c, block.out_c, block.kernel_px, block.stride, act),)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerWeights:
+    """Tensors of one layer, batch norm folded in.
+
+    Attributes:
+        weight: float32, shape `Layer.weight_shape`: (out, in / groups, k, k) or (out, in).
+        bias: float32 (out,).
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockWeights:
+    """Tensors of one block.
+
+    Attributes:
+        layers: one entry per layer of `layers(block)`, in its order: expand (if the block
+            expands), depthwise, se_reduce and se_expand (if it has squeeze-and-excite), project; or one conv or
+            linear; or nothing for the pooling.
+    """
+
+    layers: tuple[LayerWeights, ...]
 
 
 Value = TypeVar("Value")

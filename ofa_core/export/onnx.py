@@ -24,15 +24,9 @@ from ofa_core.arch import Arch
 from ofa_core.atomic import write_bytes
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
-from ofa_core.export.layers import Layer, LayerAct, check_batch_size, emit_block
+from ofa_core.export.layers import BlockWeights, Layer, LayerAct, LayerWeights, check_batch_size, emit_block
 from ofa_core.export.metadata import arch_metadata, block_metadata
-from ofa_core.export.weights import (
-    BlockWeights,
-    LayerWeights,
-    check_weights,
-    random_net_weights,
-    random_weights,
-)
+from ofa_core.export.weights import check_weights, random_net_weights, random_weights
 from ofa_core.space import Space
 
 __all__ = [

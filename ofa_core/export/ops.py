@@ -18,8 +18,7 @@ import numpy as np
 
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
-from ofa_core.export.layers import Layer, check_batch_size, emit_blocks, layers
-from ofa_core.export.weights import BlockWeights, LayerWeights
+from ofa_core.export.layers import BlockWeights, Layer, LayerWeights, check_batch_size, emit_blocks, layers
 from ofa_core.space import Space
 
 __all__ = ["arch_ops", "block_ops"]

@@ -24,15 +24,9 @@ from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
-from ofa_core.export.layers import Layer, check_batch_size, emit_blocks
+from ofa_core.export.layers import BlockWeights, Layer, LayerWeights, check_batch_size, emit_blocks
 from ofa_core.export.metadata import arch_metadata, block_metadata
-from ofa_core.export.weights import (
-    BlockWeights,
-    LayerWeights,
-    check_weights,
-    random_net_weights,
-    random_weights,
-)
+from ofa_core.export.weights import check_weights, random_net_weights, random_weights
 from ofa_core.extras import needed_for
 from ofa_core.space import Space
 
@@ -133,6 +127,19 @@ def _aligned_builder(flatbuffers: Any, n_bytes: int) -> Any:
     return AlignedBuilder(n_bytes)
 
 
+OPTIONS = {
+    "ADD": "AddOptions",
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "HARD_SWISH": "HardSwishOptions",
+    "MEAN": "ReducerOptions",
+    "MUL": "MulOptions",
+    "PAD": "PadOptions",
+}
+"""The options record of each operator in TFLite's schema."""
+
+
 class _TfliteGraph:
     """The `Graph` of TFLite: values are tensor indices.
 
@@ -170,24 +177,24 @@ class _TfliteGraph:
             options["depthMultiplier"] = 1
         else:
             kernel = weights.weight.transpose(0, 2, 3, 1)  # (out, k, k, in)
-        op = ("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions") if depthwise else ("CONV_2D", "Conv2DOptions")
-        return self._weighted(*op, [x, self._constant(kernel)], layer, weights, shape, options)
+        op = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
+        return self._weighted(op, [x, self._constant(kernel)], layer, weights, shape, options)
 
     def linear(self, x: int, layer: Layer, weights: LayerWeights) -> int:
         shape = [self._shape(x)[0], layer.out_c]  # without keepNumDims the operator flattens by itself
         inputs = [x, self._constant(weights.weight)]
-        return self._weighted("FULLY_CONNECTED", "FullyConnectedOptions", inputs, layer, weights, shape, {})
+        return self._weighted("FULLY_CONNECTED", inputs, layer, weights, shape, {})
 
     def pool(self, x: int) -> int:
         n, _, _, channels = self._shape(x)
         axes = self._constant(np.array([1, 2], dtype=np.int32))
-        return self._op("MEAN", "ReducerOptions", [x, axes], [n, 1, 1, channels], {"keepDims": True})
+        return self._op("MEAN", [x, axes], [n, 1, 1, channels], {"keepDims": True})
 
     def multiply(self, x: int, gate: int) -> int:
-        return self._op("MUL", "MulOptions", [x, gate], self._shape(x), {})
+        return self._op("MUL", [x, gate], self._shape(x), {})
 
     def add(self, x: int, y: int) -> int:
-        return self._op("ADD", "AddOptions", [x, y], self._shape(x), {"potScaleInt16": False})
+        return self._op("ADD", [x, y], self._shape(x), {"potScaleInt16": False})
 
     def tensor(self, shape: Sequence[int], buffer: int = 0, dtype: str = "FLOAT32") -> int:
         """Append a tensor; without a buffer it is the input or what an operator computes."""
@@ -230,7 +237,6 @@ class _TfliteGraph:
     def _weighted(
         self,
         op: str,
-        options_name: str,
         inputs: list[int],
         layer: Layer,
         weights: LayerWeights,
@@ -241,22 +247,22 @@ class _TfliteGraph:
         gate = layer.act == "h_sigmoid"
         bias = self._constant(weights.bias + np.float32(3) if gate else weights.bias)
         options["fusedActivationFunction"] = getattr(self._schema.ActivationFunctionType, FUSED[layer.act])
-        y = self._op(op, options_name, [*inputs, bias], shape, options)
+        y = self._op(op, [*inputs, bias], shape, options)
         if gate:
             sixth = self._constant(np.array(1 / 6, dtype=np.float32))
-            return self._op("MUL", "MulOptions", [y, sixth], shape, {})
+            return self._op("MUL", [y, sixth], shape, {})
         if layer.act == "h_swish":
-            return self._op("HARD_SWISH", "HardSwishOptions", [y], shape, {})
+            return self._op("HARD_SWISH", [y], shape, {})
         return y
 
     def _pad(self, x: int, pad: int) -> int:
         n, height, width, channels = self._shape(x)
         amounts = self._constant(np.array([[0, 0], [pad, pad], [pad, pad], [0, 0]], dtype=np.int32))
         shape = [n, height + 2 * pad, width + 2 * pad, channels]
-        return self._op("PAD", "PadOptions", [x, amounts], shape, {})
+        return self._op("PAD", [x, amounts], shape, {})
 
-    def _op(self, op: str, options_name: str, inputs: list[int], shape: Sequence[int], options: dict[str, Any]) -> int:
-        schema = self._schema
+    def _op(self, op: str, inputs: list[int], shape: Sequence[int], options: dict[str, Any]) -> int:
+        schema, options_name = self._schema, OPTIONS[op]
         record = getattr(schema, f"{options_name}T")()
         for key, value in options.items():
             setattr(record, key, value)

@@ -1,4 +1,4 @@
-"""Folded weights of blocks: random ones for measuring, or a trained net's.
+"""Weights of blocks: random ones for measuring, checks, and the folding of batch norm.
 
 Latency does not depend on the values, as long as they are ordinary numbers: zeros may be skipped and denormals are
 slow. The random weights here have magnitudes within a factor of three of each other and are scaled so that values stay
@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
-from ofa_core.export.layers import Layer, layers
+from ofa_core.export.layers import BlockWeights, Layer, LayerWeights, layers
 
 __all__ = [
-    "BlockWeights",
-    "LayerWeights",
     "check_weights",
     "fold_batch_norm",
-    "from_folded",
     "random_net_weights",
     "random_weights",
 ]
@@ -38,32 +35,6 @@ POOLED_SQUARED_GAIN = 4.0
 """The same for the layers after the pooling, whose input is a mean over pixels."""
 
 BIAS_SIZE = 0.1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerWeights:
-    """Tensors of one layer, batch norm folded in.
-
-    Attributes:
-        weight: float32, shape `Layer.weight_shape`: (out, in / groups, k, k) or (out, in).
-        bias: float32 (out,).
-    """
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BlockWeights:
-    """Tensors of one block.
-
-    Attributes:
-        layers: one entry per layer of `ofa_core.export.layers.layers(block)`, in its order: expand (if the block
-            expands), depthwise, se_reduce and se_expand (if it has squeeze-and-excite), project; or one conv or
-            linear; or nothing for the pooling.
-    """
-
-    layers: tuple[LayerWeights, ...]
 
 
 def fold_batch_norm(
@@ -90,13 +61,6 @@ def fold_batch_norm(
     scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
     folded = weight * scale[:, None, None, None]
     return LayerWeights(folded.astype(np.float32), (beta - mean * scale).astype(np.float32))
-
-
-def from_folded(
-    blocks: Sequence[Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]],
-) -> list[BlockWeights]:
-    """For each block its layers as (weight, bias) pairs, in the order of `BlockWeights.layers`, as weights."""
-    return [BlockWeights(tuple(LayerWeights(weight, bias) for weight, bias in block)) for block in blocks]
 
 
 def random_weights(block: BlockSpec, seed: int = 0, *, repeat: int = 0) -> BlockWeights:

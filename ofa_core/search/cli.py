@@ -275,7 +275,6 @@ def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Pat
 
 def _export(task: Task, result: SearchResult, out: Path, trained: Trained | None) -> None:
     from ofa_core.export.onnx import GRAPH_FORMS, arch_model, write_onnx
-    from ofa_core.export.weights import from_folded
     from ofa_core.search.console import say
 
     context = task.latency.context
@@ -283,7 +282,7 @@ def _export(task: Task, result: SearchResult, out: Path, trained: Trained | None
     batch_size = context.batch_size if context else 1
     arch = result.best.arch
     space = task.space if trained is None else trained.checkpoint.space
-    weights = None if trained is None else from_folded(trained.layers_of(arch))
+    weights = None if trained is None else trained.weights_of(arch)
     model = arch_model(space, arch, batch_size=batch_size, graph_form=form, weights=weights)
     write_onnx(model, out / "subnet.onnx")
     if trained is None:

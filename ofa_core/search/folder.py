@@ -10,8 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ofa_core.arch_columns import arch_of_row
-from ofa_core.arch_json import arch_from_dict
+from ofa_core.arch_json import arch_from_dict, arch_of_row
 from ofa_core.calibration import Calibration
 from ofa_core.csv_fields import MAX_NUMBER, parse_int, parse_ms, read_csv_rows
 from ofa_core.errors import FormatError, OfaError

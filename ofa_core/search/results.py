@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ofa_core.arch_columns import arch_fields
-from ofa_core.arch_json import arch_to_dict, write_arch
+from ofa_core.arch_json import arch_fields, arch_to_dict, write_arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
 from ofa_core.csv_fields import safe_cells

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from ofa_core.arch import Arch
 from ofa_core.errors import OfaError, SpaceError
+from ofa_core.export.layers import BlockWeights
+from ofa_core.export.trained_weights import trained_weights
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
 from ofa_core.train.commands import net_for, open_checkpoint
 from ofa_core.train.distributed import ALONE
-from ofa_core.train.export import FoldedLayer, folded_layers
 
 __all__ = ["Trained"]
 
@@ -41,6 +42,6 @@ class Trained:
             mine = self.checkpoint.space.name
             raise OfaError(f"{weights} holds one sub-net of {mine}; a supernet of {space.name} is expected")
 
-    def layers_of(self, arch: Arch) -> list[list[FoldedLayer]]:
-        """For each block of a sub-net, calibrated, its layers as `folded_layers` gives them."""
-        return folded_layers(net_for(self.checkpoint, arch, self.evaluator)[0])
+    def weights_of(self, arch: Arch) -> list[BlockWeights]:
+        """Return the weights of each block of a sub-net whose batch norm is calibrated."""
+        return trained_weights(net_for(self.checkpoint, arch, self.evaluator)[0])

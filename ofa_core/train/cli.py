@@ -275,12 +275,14 @@ def export(
         sub, member = commands.net_for(checkpoint, wanted, opened.evaluator)
     if out.suffix == ".onnx":
         from ofa_core.export.onnx import arch_model, write_onnx
+        from ofa_core.export.trained_weights import trained_weights
 
-        write_onnx(arch_model(checkpoint.space, member, batch_size=batch_size, weights=_block_weights(sub)), out)
+        write_onnx(arch_model(checkpoint.space, member, batch_size=batch_size, weights=trained_weights(sub)), out)
     elif out.suffix == ".tflite":
         from ofa_core.export import tflite as to_tflite
+        from ofa_core.export.trained_weights import trained_weights
 
-        content = to_tflite.arch_tflite(checkpoint.space, member, batch_size=batch_size, weights=_block_weights(sub))
+        content = to_tflite.arch_tflite(checkpoint.space, member, batch_size=batch_size, weights=trained_weights(sub))
         write_bytes(out, content)
     else:
         write_net_config(out, checkpoint.space, member)
@@ -321,13 +323,6 @@ def _opened(
         yield opened
         if opened.data.unreadable.names and process.is_root:
             warn(f"{opened.data.unreadable.summary()}, and left out")
-
-
-def _block_weights(sub: Any) -> Any:
-    from ofa_core.export.weights import from_folded
-    from ofa_core.train.export import folded_layers
-
-    return from_folded(folded_layers(sub))
 
 
 def _settings(config: Path | None, data: str) -> Config:

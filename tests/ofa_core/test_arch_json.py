@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ofa_core.arch import Arch
+from ofa_core.arch_family import space_name_of
 from ofa_core.arch_json import (
     ARCH_SCHEMA,
     RESOLUTION_FIELDS,
@@ -17,7 +18,6 @@ from ofa_core.arch_json import (
     arch_to_dict,
     read_arch_dict,
     resolution_of,
-    space_name_of,
     write_arch,
 )
 from ofa_core.errors import ArchError, FormatError

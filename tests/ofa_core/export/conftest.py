@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ofa_core.blocks import BlockSpec
-from ofa_core.export.weights import BlockWeights, LayerWeights, fold_batch_norm
+from ofa_core.export.layers import BlockWeights, LayerWeights
+from ofa_core.export.weights import fold_batch_norm
 
 
 class TorchOracle:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from ofa_core.blocks import ACTS, BlockSpec
 from ofa_core.errors import ArchError, OfaError
-from ofa_core.export.layers import layers
+from ofa_core.export.layers import BlockWeights, LayerWeights, layers
 from ofa_core.export.onnx import GRAPH_FORMS, arch_model, block_model, write_onnx
-from ofa_core.export.weights import BlockWeights, LayerWeights, random_net_weights, random_weights
+from ofa_core.export.weights import random_net_weights, random_weights
 from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space
 

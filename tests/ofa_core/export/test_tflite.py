@@ -10,9 +10,10 @@ import pytest
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
+from ofa_core.export.layers import BlockWeights
 from ofa_core.export.onnx import arch_model, block_model
 from ofa_core.export.tflite import METADATA_NAME, arch_tflite, block_tflite
-from ofa_core.export.weights import BlockWeights, random_net_weights, random_weights
+from ofa_core.export.weights import random_net_weights, random_weights
 from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space
 

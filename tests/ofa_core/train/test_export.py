@@ -10,13 +10,13 @@ pytestmark = pytest.mark.torch
 
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.export.layers import layers  # noqa: E402
+from ofa_core.export.trained_weights import trained_weights  # noqa: E402
 from ofa_core.formats.checkpoint import Preprocessing, write_checkpoint  # noqa: E402
 from ofa_core.genomes import sample_arch  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import get_space, tiny  # noqa: E402
 from ofa_core.train.bn_calibration import calibrate  # noqa: E402
 from ofa_core.train.cli import app  # noqa: E402
-from ofa_core.train.export import folded_layers  # noqa: E402
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
 
@@ -46,6 +46,6 @@ def test_the_layers_are_those_that_the_writers_expect():
     space = tiny()
     arch = space.largest()
     blocks = space.blocks(arch)
-    for block, folded in zip(blocks, folded_layers(extract(Supernet(space), arch)), strict=True):
-        assert [w.shape for w, _ in folded] == [layer.weight_shape for layer in layers(block)]
-        assert [b.shape for _, b in folded] == [(layer.out_c,) for layer in layers(block)]
+    for block, folded in zip(blocks, trained_weights(extract(Supernet(space), arch)), strict=True):
+        assert [layer.weight.shape for layer in folded.layers] == [layer.weight_shape for layer in layers(block)]
+        assert [layer.bias.shape for layer in folded.layers] == [(layer.out_c,) for layer in layers(block)]
