@@ -1,0 +1,41 @@
+"""Train a tiny supernet on scikit-learn's digits, evaluate a sub-net, and export it as ONNX.
+
+    python examples/train_and_export.py run
+
+Two epochs of joint training, so that the example ends in seconds. `embedded()` is the recipe of `ofa-train`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from ofa_core.train.export import folded_layers
+
+from ofa_core.export.onnx import arch_model, write_onnx
+from ofa_core.export.weights import from_folded
+from ofa_core.train.config import RecipeConfig, embedded
+from ofa_core.train.distributed import ALONE
+from ofa_core.train.run import open_data, train_supernet
+
+
+def main(folder: Path) -> None:
+    config = embedded()
+    run = replace(config.run, fast_gradients=False)
+    config = replace(config, recipe=RecipeConfig("joint", epochs=2, batch_size=48), run=run)
+    data = open_data(config)
+    supernet = train_supernet(config, folder, data, ALONE)
+
+    arch = supernet.space.smallest(32)
+    evaluator = data.evaluator(config, ALONE)
+    subnet = evaluator.calibrated(supernet, arch)
+    print(f"smallest sub-net: top-1 {evaluator.accuracy(subnet, arch).top1:.1f} %")
+
+    weights = from_folded(folded_layers(subnet))
+    write_onnx(arch_model(supernet.space, arch, weights=weights), folder / "subnet.onnx")
+    print(folder / "subnet.onnx")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
