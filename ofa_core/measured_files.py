@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from ofa_core.arch_json import ArchColumns, arch_fields, resolution_of
 from ofa_core.arch_lists import Record, encode_records, named_space
 from ofa_core.atomic import write_text
+from ofa_core.context import CONTEXT_COLUMNS, LATER_CONTEXT_COLUMNS, parse_context
 from ofa_core.csv_fields import csv_rows, parse_ms, read_text
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
 from ofa_core.genomes import Genomes, decode
 from ofa_core.measured_columns import LATENCY, TOP1, Quantity, ValueColumn, find_column, recognised_column
 from ofa_core.space import Space
 from ofa_core.space_record import SPACE_FIELDS, described_differences, space_columns
-from ofa_core.table import CONTEXT_COLUMNS, LATER_CONTEXT_COLUMNS, Context, parse_context
+from ofa_core.table import Context
 
 __all__ = ["MeasuredFile", "MeasuredRows", "write_measured"]
 

@@ -13,19 +13,13 @@ from ofa_core.arch import Arch
 from ofa_core.arch_json import ARCH_COLUMNS, arch_fields, arch_of_row
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
+from ofa_core.context import CONTEXT_COLUMNS, LATER_CONTEXT_COLUMNS, MAX_TEXT, parse_context
 from ofa_core.csv_fields import parse_int, parse_ms, read_csv_rows, safe_cells
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError
 from ofa_core.space import Space
 from ofa_core.space_record import space_columns, space_of
-from ofa_core.table import (
-    CONTEXT_COLUMNS,
-    LATER_CONTEXT_COLUMNS,
-    MAX_TEXT,
-    TABLE_SCHEMA,
-    Context,
-    LatencyTable,
-    parse_context,
-)
+from ofa_core.table import Context, LatencyTable
+from ofa_core.table_csv import TABLE_SCHEMA
 
 __all__ = [
     "NETWORK_COLUMNS",

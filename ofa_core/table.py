@@ -7,14 +7,10 @@ second, because published tables measured the same block again for each resoluti
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,87 +18,16 @@ from numpy.typing import NDArray
 from ofa_core.arch import Arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
-from ofa_core.context import (
-    CONTEXT_COLUMNS,
-    LATER_CONTEXT_COLUMNS,
-    MAX_TEXT,
-    Context,
-    check_context,
-    parse_context,
-    reference_ns_of,
-    statistic_name,
-)
-from ofa_core.csv_fields import MAX_NUMBER, parse_int, parse_ms, read_csv_rows, read_text, rows_as_dicts, safe_cells
+from ofa_core.context import Context
+from ofa_core.csv_fields import MAX_NUMBER, read_text
 from ofa_core.dense import DenseTable
-from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError, TableError
+from ofa_core.entry import Entry, Key
+from ofa_core.errors import MissingBlockError, TableError
 from ofa_core.space import Space
 from ofa_core.spaces import SPACE_NAMES, get_space
+from ofa_core.table_csv import format_table, parse_table
 
-__all__ = [
-    "COLUMNS",
-    "CONTEXT_COLUMNS",
-    "LATER_CONTEXT_COLUMNS",
-    "MAX_TEXT",
-    "TABLE_SCHEMA",
-    "Context",
-    "Entry",
-    "Key",
-    "LatencyTable",
-    "check_context",
-    "parse_context",
-    "parse_int",
-    "parse_ms",
-    "read_csv_rows",
-    "reference_ns_of",
-    "statistic_name",
-]
-
-TABLE_SCHEMA = 1
-
-Key = tuple[int | None, BlockSpec]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The latency of one block.
-
-    Attributes:
-        latency_ms: milliseconds per batch, by the table's statistic; None when the measurement failed.
-        median_ms: median of the samples.
-        p25_ms: lower quartile.
-        p90_ms: 90th percentile.
-        iqr_ms: interquartile range.
-        n_samples: timed inferences.
-        n_processes: fresh processes they come from.
-        status: `ok`, `unstable`, `failed`, or `filled` when a predictor supplied the number.
-        energy_mj: millijoules per batch, where measured.
-        peak_memory_kb: peak resident memory, where measured.
-        ci90_ms: half width of the 90 % interval of `latency_ms` over the processes, where known.
-    """
-
-    latency_ms: float | None
-    median_ms: float | None = None
-    p25_ms: float | None = None
-    p90_ms: float | None = None
-    iqr_ms: float | None = None
-    n_samples: int = 0
-    n_processes: int = 0
-    status: str = "ok"
-    energy_mj: float | None = None
-    peak_memory_kb: float | None = None
-    ci90_ms: float | None = None
-
-    @property
-    def measured(self) -> bool:
-        """Whether there is a number to look up."""
-        return self.latency_ms is not None and self.status != "failed"
-
-
-_BLOCK_COLUMNS = tuple(field.name for field in fields(BlockSpec))
-_LATER_COLUMNS = ("energy_mj", "peak_memory_kb", "ci90_ms")
-_VALUE_COLUMNS = tuple(field.name for field in fields(Entry) if field.name not in _LATER_COLUMNS)
-_STATUSES = ("ok", "unstable", "failed", "filled")
-COLUMNS: tuple[str, ...] = ("schema", *CONTEXT_COLUMNS, "resolution_px", *_BLOCK_COLUMNS, *_VALUE_COLUMNS)
+__all__ = ["Context", "Entry", "Key", "LatencyTable"]
 
 
 class LatencyTable:
@@ -244,96 +169,19 @@ class LatencyTable:
     # ---- files -----------------------------------------------------------------------------------------------------
 
     def to_csv(self) -> str:
-        """The table in the CSV form of docs/formats.md; numbers survive the round trip exactly."""
-        later = [name for name in _LATER_COLUMNS if any(getattr(e, name) is not None for e in self.entries.values())]
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow((*COLUMNS, *later, *LATER_CONTEXT_COLUMNS))
-        context = safe_cells(getattr(self.context, name) for name in CONTEXT_COLUMNS)
-        last = safe_cells(getattr(self.context, name) for name in LATER_CONTEXT_COLUMNS)
-        for (resolution_px, block), entry in self.entries.items():
-            key = [_text(getattr(block, name)) for name in _BLOCK_COLUMNS]
-            values = [_text(getattr(entry, name)) for name in (*_VALUE_COLUMNS, *later)]
-            writer.writerow([TABLE_SCHEMA, *context, _text(resolution_px), *key, *values, *last])
-        return out.getvalue()
+        """Return the table as CSV text (docs/formats.md); all numbers survive the round trip exactly."""
+        return format_table(self.context, self.entries)
 
     def write(self, path: Path) -> None:
-        """Write the CSV file; it appears whole or not at all."""
+        """Write the CSV file, whole or not at all."""
         write_text(path, self.to_csv())
 
     @classmethod
     def read(cls, path: Path) -> LatencyTable:
-        """Read a CSV file.
-
-        Raises:
-            FormatError: for a file that is not such a table: missing columns, wrong types; with line and value.
-            ContextMismatchError: if rows of different contexts are mixed.
-            TableError: for duplicate keys and negative numbers.
-        """
+        """Read a CSV file; the errors are those of `ofa_core.table_csv.parse_table`."""
         return cls.parse(read_text(path), str(path))
 
     @classmethod
     def parse(cls, text: str, name: str) -> LatencyTable:
-        """Read the text of a CSV file.
-
-        Args:
-            text: the text.
-            name: of the file, for errors.
-
-        Raises:
-            FormatError, ContextMismatchError, TableError: as `read`.
-        """
-        context: Context | None = None
-        entries: dict[Key, Entry] = {}
-        for line, row in rows_as_dicts(text, name, COLUMNS):
-            where = f"{name}, line {line}"
-            if row["schema"] != str(TABLE_SCHEMA):
-                raise FormatError(f"{where}: schema {row['schema'][:40]!r}; this version reads schema {TABLE_SCHEMA}")
-            here = parse_context(row, where)
-            if context is not None and here != context:
-                raise ContextMismatchError(f"{where}: another context: {'; '.join(context.differences(here))[:300]}")
-            context = here
-            key = _parse_key(row, where)
-            if key in entries:
-                raise TableError(f"{where}: a second row for {key[1].label()}")
-            entries[key] = _parse_entry(row, where)
-        if context is None:
-            raise FormatError(f"{name}: no rows")
-        return cls(context, entries)
-
-
-def _parse_key(row: Mapping[str, str], where: str) -> Key:
-    values: dict[str, Any] = {"op": row["op"], "act": row["act"]}
-    for name in ("in_px", "out_px", "in_c", "mid_c", "out_c", "kernel_px", "stride"):
-        values[name] = parse_int(row[name], name, where)
-    for name in ("se", "shortcut"):
-        if row[name] not in ("0", "1"):
-            raise FormatError(f"{where}: {name} is {row[name][:40]!r}; 0 or 1 is expected")
-        values[name] = row[name] == "1"
-    resolution_px = parse_int(row["resolution_px"], "resolution_px", where) if row["resolution_px"] else None
-    try:
-        return resolution_px, BlockSpec(**values)
-    except OfaError as error:
-        raise FormatError(f"{where}: {error}") from error
-
-
-def _parse_entry(row: Mapping[str, str], where: str) -> Entry:
-    if row["status"] not in _STATUSES:
-        raise FormatError(f"{where}: status is {row['status'][:40]!r}; one of {', '.join(_STATUSES)}")
-    values: dict[str, Any] = {"status": row["status"]}
-    for name in (*_VALUE_COLUMNS, *_LATER_COLUMNS):
-        if name.startswith("n_"):
-            values[name] = parse_int(row[name], name, where) if row[name] else 0
-        elif name != "status":
-            values[name] = parse_ms(row.get(name, ""), name, where)
-    if values["latency_ms"] is None and row["status"] != "failed":
-        raise FormatError(f"{where}: latency_ms is empty, but status is {row['status']!r}, not 'failed'")
-    return Entry(**values)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    return repr(float(value)) if isinstance(value, float) else str(value)
+        """Read CSV text; the arguments and errors are those of `ofa_core.table_csv.parse_table`."""
+        return cls(*parse_table(text, name))

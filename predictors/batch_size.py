@@ -14,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_core.context import reference_ns_of, statistic_name
 from ofa_core.errors import ContextMismatchError, PredictorError
-from ofa_core.table import Entry, Key, LatencyTable, reference_ns_of, statistic_name
+from ofa_core.table import Entry, Key, LatencyTable
 
 __all__ = ["DEFAULT_P", "at_batch", "inner_errors", "sharpness", "table_at_batch"]
 

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from ofa_core.atomic import write_bytes
 from ofa_core.calibration import Calibration
+from ofa_core.context import check_context
 from ofa_core.energy_model import EnergyModel
 from ofa_core.errors import FormatError, OfaError, PredictorError
 from ofa_core.npz import ZIP_DAMAGE, read_npz
 from ofa_core.schema import Count, NonNegative, Range, structured
 from ofa_core.space import MAX_RESOLUTION_PX, Space
 from ofa_core.space_record import space_fields, space_of
-from ofa_core.table import Context, LatencyTable, check_context
+from ofa_core.table import Context, LatencyTable
 from predictors.accuracy import AccuracyPredictor, MacsProxy
 from predictors.builtin_accuracy import BuiltinAccuracy
 from predictors.device_regime import Regime

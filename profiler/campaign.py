@@ -20,19 +20,13 @@ from devices.power_meter import MeterError
 from devices.session_folder import SessionFolder
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
+from ofa_core.context import CONTEXT_COLUMNS, parse_context, reference_ns_of, statistic_name
+from ofa_core.csv_fields import read_csv_rows
 from ofa_core.errors import ContextMismatchError
 from ofa_core.measured_networks import Network, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
-from ofa_core.table import (
-    CONTEXT_COLUMNS,
-    Context,
-    LatencyTable,
-    parse_context,
-    read_csv_rows,
-    reference_ns_of,
-    statistic_name,
-)
+from ofa_core.table import Context, LatencyTable
 from profiler.cooling import Cooling
 from profiler.crowding import crowding
 from profiler.energy_session import N_NETWORKS, EnergyOptions, duration_s, measure_energy, open_meter

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ofa_core.blocks import BlockSpec
+from ofa_core.context import reference_ns_of
 from ofa_core.errors import TableError
-from ofa_core.table import Entry, Key, LatencyTable, reference_ns_of
+from ofa_core.table import Entry, Key, LatencyTable
 
 __all__ = ["Change", "Comparison", "compare"]
 

@@ -70,7 +70,7 @@ def check_choice(value: str, choices: tuple[str, ...], option: str) -> None:
 
 def check_name(name: str) -> None:
     """Refuse, as wrong usage, a device's name that no table can hold."""
-    from ofa_core.table import MAX_TEXT
+    from ofa_core.context import MAX_TEXT
 
     if len(name) > MAX_TEXT or not name.isprintable():
         raise typer.BadParameter(f"{ascii(name)[:80]}: a device's name has at most {MAX_TEXT} printable characters")

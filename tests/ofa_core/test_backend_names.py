@@ -14,7 +14,8 @@ from ofa_core.context import Context
 from ofa_core.errors import ContextMismatchError, FormatError
 from ofa_core.jsonlines import LinesFile
 from ofa_core.measured_networks import read_networks, write_networks
-from ofa_core.table import COLUMNS, Entry, LatencyTable
+from ofa_core.table import Entry, LatencyTable
+from ofa_core.table_csv import COLUMNS
 from profiler.plan import PROBE
 
 FILES = Path(__file__).parents[1] / "data" / "v0_1"

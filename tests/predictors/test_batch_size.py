@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ofa_core.cli_app import run_app
+from ofa_core.context import statistic_name
 from ofa_core.errors import ContextMismatchError, PredictorError, TableError
 from ofa_core.spaces import get_space
-from ofa_core.table import Context, Entry, Key, LatencyTable, statistic_name
+from ofa_core.table import Context, Entry, Key, LatencyTable
 from predictors.batch_size import at_batch, inner_errors, sharpness, table_at_batch
 from predictors.cli import app
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from synthetic import true_ms
 
+from ofa_core.context import statistic_name
 from ofa_core.errors import TableError
 from ofa_core.spaces import mobilenet_v3, tiny
-from ofa_core.table import Context, Entry, LatencyTable, statistic_name
+from ofa_core.table import Context, Entry, LatencyTable
 from profiler.compare import compare
 
 
