@@ -36,7 +36,8 @@ from profiler.model_files import ModelStore
 from profiler.plan import NetworkItem, Plan, make_plan, reference_archs
 from profiler.results import Measured, evaluate, network_of, to_table, with_energy
 from profiler.runner import Runner
-from profiler.session import HeatGuard, Progress, Session, Settings
+from profiler.session import HeatGuard, Session
+from profiler.settings import Progress, Settings
 
 if TYPE_CHECKING:
     from ofa_core.export.onnx import GraphForm

@@ -138,7 +138,7 @@ def profile(
     from profiler.console import progress_rows
     from profiler.fleet import measure_all, stoppable
     from profiler.launch import Launch, default_backend, expand_targets
-    from profiler.session import Settings
+    from profiler.settings import Settings
 
     the_space = space_from(space)
     pixels = parse_resolutions(resolutions, the_space)
@@ -343,7 +343,7 @@ def verify(
     from profiler import console
     from profiler.launch import Launch, launch, target_of
     from profiler.remeasure import remeasure_path
-    from profiler.session import Settings
+    from profiler.settings import Settings
     from profiler.verify import N_STATE, VerifySpec
     from profiler.verify import verify as run_verify
 

@@ -15,7 +15,7 @@ from profiler.campaign import ProfileResult
 from profiler.compare import Comparison
 from profiler.estimation import N_DISCARDED
 from profiler.results import Measured
-from profiler.session import Progress
+from profiler.settings import Progress
 from profiler.verify import Verification
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from devices.power_meter import Meter, MeterError, Power, Reading, average, mete
 from profiler.agent_zip import PythonProgram
 from profiler.journal import EnergyRecord
 from profiler.runner import JobError, Runner, RunnerError, Visit
-from profiler.session import Settings
+from profiler.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from profiler.session import Progress
+from profiler.settings import Progress
 
 __all__ = ["Interrupted", "measure_all", "stoppable"]
 

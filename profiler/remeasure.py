@@ -21,7 +21,7 @@ from profiler.journal import mark_done, read_journal
 from profiler.plan import NetworkItem, make_plan
 from profiler.results import Measured
 from profiler.runner import Runner
-from profiler.session import Progress, Settings
+from profiler.settings import Progress, Settings
 
 __all__ = ["Remeasured", "is_finished", "remeasure", "remeasure_path", "spec_in_context"]
 

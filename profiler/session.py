@@ -1,102 +1,48 @@
-"""A measuring session: pilot, then complete shuffled rounds in fresh agent processes, all of it journalled.
+"""Run a measuring session: a pilot, then complete shuffled rounds in fresh agent processes, all in a journal.
 
-One *unit* is one chunk of items in one fresh process. A unit loads its items in random order, then makes `n_rounds`
-rounds; each round visits every item once, in an order of its own, with the speed probe between any two visits. Which
-visits there are is fixed by the pilot, before any of them is made: nothing stops early because it looks good. A
-session that was interrupted goes on with the visits that its journal lacks.
+A *unit* is one chunk of items in one fresh process. It loads its items in random order, then makes `n_rounds` rounds.
+Each round visits every item once, in an order of its own, with the speed probe between any two visits. The pilot fixes
+all visits before the first one, so no round depends on earlier results. An interrupted session resumes with the visits
+that its journal lacks.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from devices.errors import DeviceUnreachableError
 from ofa_core.errors import OfaError
 from profiler.estimation import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
-from profiler.journal import Journal, VisitRecord, fail_event
+from profiler.journal import Journal, VisitRecord
 from profiler.model_files import ModelStore
-from profiler.plan import PROBE, PROBE_RUNS, BlockItem, Plan
-from profiler.runner import JobError, Result, Runner, RunnerError, Visit
+from profiler.pilot import PILOT_RUNS, PilotTimes, Schedule
+from profiler.plan import PROBE_RUNS, Plan
+from profiler.runner import Runner
+from profiler.settings import Progress, Settings
+from profiler.visits import MAX_TRIES, Outcome, Visitor
 
-__all__ = ["HeatGuard", "Progress", "Session", "Settings"]
+__all__ = ["HeatGuard", "Session"]
 
-MAX_TRIES = 3  # per item
-MAX_DRIFT = 0.03  # of the anchors of one unit, beyond its error: more, and the unit is measured again
-MAX_REDOS = 2  # in one session
-LATE = 1.1  # a unit is measured again only if the session is then over within that many times its budget
-MAX_LOST = 5  # connections that break without a visit in between: more, and the device is given up
-LOOK_EVERY_S = 20.0  # at the device's heat
-MAX_VOIDS = 5  # times that visits are voided for heat, in one session
-PILOT_RUNS = N_DISCARDED + 3
-SLOWER_THAN_PILOT = 1.15  # cold first runs, and a machine that is not always as fast as in the pilot: the budget holds
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to measure.
-
-    Attributes:
-        n_processes: fresh processes, at least 3.
-        budget_s: seconds for the whole session, loading included.
-        threads: threads of one inference.
-        cpus: cores to pin to; None leaves it to the system.
-        seed: of all orders.
-        min_visit_ms: a visit's counted runs take at least this long, so that short blocks are run more often.
-        min_repeats: counted runs of a visit, at least.
-        max_repeats: at most.
-        min_rounds: rounds per unit, however small the budget.
-        max_rounds: rounds per unit, however large the budget.
-    """
-
-    n_processes: int = 5
-    budget_s: float = 270.0
-    threads: int = 1
-    cpus: tuple[int, ...] | None = None
-    seed: int = 0
-    min_visit_ms: float = 2.5
-    min_repeats: int = 3
-    max_repeats: int = 20
-    min_rounds: int = 3
-    max_rounds: int = 200
+_LOG = logging.getLogger(__name__)
+MAX_DRIFT = 0.03  # of a unit's anchors beyond their error; a unit with more is measured again
+MAX_REDOS = 2  # units measured again in one session
+LATE = 1.1  # the session may exceed its budget by this factor for units measured again
+LOOK_EVERY_S = 20.0  # between looks at the device's temperature
+MAX_VOIDS = 5  # times that visits are voided for heat in one session
 
 
 class HeatGuard(Protocol):
-    """Watches the device's heat; see `profiler.cooling.Cooling`."""
+    """Watches the device's temperature; see `profiler.cooling.Cooling`."""
 
     def stayed_cool(self) -> bool:
-        """Whether heat has not slowed the device down since the last look."""
+        """Return True if heat has not slowed the device since the last look."""
 
     def cool_down(self) -> float:
-        """Wait for it to cool, not for ever."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where a session stands; handed to a callback after every visit.
-
-    Attributes:
-        phase: `pilot`, `load` or `measure`.
-        done: visits made, earlier sessions included.
-        total: visits there will be; 0 while the pilot does not know.
-        what: label of the item at hand.
-        n_failed: items given up.
-        timed_s: seconds of timed inference so far.
-        elapsed_s: seconds since the first load.
-    """
-
-    phase: str = "pilot"
-    done: int = 0
-    total: int = 0
-    what: str = ""
-    n_failed: int = 0
-    timed_s: float = 0.0
-    elapsed_s: float = 0.0
+        """Wait until the device is cool, for a limited time; return the seconds waited."""
 
 
 @dataclass
@@ -104,16 +50,16 @@ class Session:
     """Measures a plan through a runner into a journal.
 
     Attributes:
-        plan: what to measure.
-        runner: how jobs are run.
-        models: where model files come from.
-        journal: where every visit goes, and what earlier sessions did.
-        settings: how.
+        plan: the items to measure.
+        runner: an open runner; its owner closes it.
+        models: source of the model files.
+        journal: receives every visit, and holds those of earlier sessions.
+        settings: how to measure.
         progress: called after every visit.
-        clock: seconds, monotonic.
-        heat: watches the device's heat, if it tells; visits while it was throttled are made again.
-        crowding: what to do about more threads than cores. A session with them ends when the pilot shows that it cannot
-            keep the budget.
+        clock: monotonic clock, in seconds.
+        heat: watches the device's temperature, if it has a sensor; visits during throttling are made again.
+        crowding: advice if there are more threads than cores, else empty. Such a session ends with an error once the
+            pilot shows that it exceeds the budget.
     """
 
     plan: Plan
@@ -125,23 +71,23 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     heat: HeatGuard | None = None
     crowding: str = ""
-    _handles: dict[int, int] = field(default_factory=dict, init=False)
-    _probe: int = field(default=-1, init=False)
-    _probe_inner: int = field(default=1, init=False)
-    _before: tuple[int, int] = field(default=(0, 0), init=False)
+    _visitor: Visitor = field(init=False)
     _state: Progress = field(default_factory=Progress, init=False)
     _started: float = field(default=0.0, init=False)
-    _load_s: float = field(default=0.0, init=False)
-    _n_lost: int = field(default=0, init=False)
     _n_voids: int = field(default=0, init=False)
     _looked: float = field(default=0.0, init=False)
 
+    def __post_init__(self) -> None:
+        self._visitor = Visitor(
+            self.plan, self.runner, self.models, self.journal, self.settings, self._report_load, self.clock
+        )
+
     def run(self) -> None:
-        """Measure all that the journal lacks.
+        """Make all visits that the journal lacks.
 
         Raises:
-            DeviceError: if the device is lost, or no agent can be started on it.
-            OfaError: if threads that share cores make it longer than the budget.
+            DeviceError: if the connection to the device is lost, or no agent can be started on it.
+            OfaError: if threads share cores and the session would exceed its budget.
         """
         if self.heat is not None:
             self.heat.cool_down()
@@ -151,6 +97,7 @@ class Session:
         pilot = self.journal.state.pilot
         assert pilot is not None
         n_rounds = int(pilot["n_rounds"])
+        self._state.phase = "load"
         self._state.total = n_rounds * self.settings.n_processes * sum(len(c) for c in self.plan.chunks)
         for process in range(self.settings.n_processes):
             for chunk in range(len(self.plan.chunks)):
@@ -161,100 +108,100 @@ class Session:
     # ---- pilot -----------------------------------------------------------------------------------------------------
 
     def _pilot(self) -> None:
-        """Visit each item once, shortly, and fix repeats and rounds from what that took."""
-        ms: dict[int, float] = {}  # of one inference
-        run_ms: dict[int, float] = {}  # of one timed run, which is several inferences where a CUDA graph holds them
-        probe_run_ms = 0.0
-        n_loads, load_s = 0, 0.0
-        around_s: list[float] = []  # of a visit: round trips, and what the agent does besides inference
+        """Visit each item once, briefly, and fix repeats and rounds."""
+        visitor, times = self._visitor, PilotTimes()
         for chunk in self.plan.chunks:
-            todo = [i for i in chunk if i not in ms]
-            self._open_and_load(todo, self._rng(99, 0), "pilot")
-            n_loads, load_s = n_loads + len(todo), load_s + self._load_s
-            for item in self._rng(99, 1).permutation(todo).tolist():
+            todo = [i for i in chunk if i not in times.ms]
+            visitor.start(todo, visitor.rng(99, 0))
+            times.add_load(len(todo), visitor.load_s)
+            for item in visitor.rng(99, 1).permutation(todo).tolist():
                 begin = self.clock()
-                result = self._try(item, PILOT_RUNS, todo)
-                if result is not None:
-                    visit, probe = result[0], result[2]
-                    ms[item] = float(np.median(visit.wall_ns[N_DISCARDED:])) / 1e6
-                    run_ms[item] = ms[item] * visit.inner
-                    probe_run_ms = probe[0] * self._probe_inner / 1e6
-                    timed_s = visit.timed_ns / 1e9 + sum(PROBE_RUNS) * probe_run_ms / 1e3
-                    around_s.append(self.clock() - begin - timed_s)
+                outcome = visitor.visit(item, PILOT_RUNS, todo)
+                if outcome is not None:
+                    times.add_visit(item, outcome.result, outcome.probe_run_ms, self.clock() - begin)
                 self._report("pilot", item)
-                self._keep_budget(self.clock() - self._started)
-        s = self.settings
-        repeats = [
-            int(np.clip(np.ceil(s.min_visit_ms / max(run_ms.get(i, 1e9), 1e-6)), s.min_repeats, s.max_repeats))
-            for i in range(len(self.plan.items))
-        ]
-        probe_ms = 1.2 * sum(PROBE_RUNS) * probe_run_ms
-        more_ms = probe_ms + 1e3 * (max(float(np.median(around_s or [0.0])), 0.0) + self.journal.line_s())
-        round_s = (
-            sum((repeats[i] + N_DISCARDED) * run_ms[i] + more_ms for c in self.plan.chunks for i in c if i in ms) / 1e3
-        )
-        load_s = load_s / max(n_loads, 1) * sum(len(c) for c in self.plan.chunks) + 0.5 * len(self.plan.chunks)
-        pilot_s = self.clock() - self._started
-        self._keep_budget(pilot_s + s.n_processes * (load_s + s.min_rounds * round_s))
-        rounds = ((s.budget_s - pilot_s) / s.n_processes - load_s) / max(round_s, 1e-6)
-        rounds /= SLOWER_THAN_PILOT
-        n_rounds = int(np.clip(rounds, s.min_rounds, s.max_rounds))
-        self.journal.write(
-            {"pilot": {"repeats": repeats, "n_rounds": n_rounds, "ms": [ms.get(i) for i in range(len(repeats))]}}
-        )
+                self._check_crowding(self.clock() - self._started)
+        line_s = self.journal.line_s()
+        schedule = times.schedule(self.plan, self.settings, self.clock() - self._started, line_s)
+        self._log_expected_time(schedule)
+        repeats = list(schedule.repeats)
+        ms = [times.ms.get(i) for i in range(len(repeats))]
+        self.journal.write({"pilot": {"repeats": repeats, "n_rounds": schedule.n_rounds, "ms": ms}})
 
-    def _keep_budget(self, least_s: float) -> None:
-        """End a session whose threads share cores if even the least of it takes longer than the budget."""
+    def _log_expected_time(self, schedule: Schedule) -> None:
+        s, name = self.settings, self.runner.device.name
+        least_s = schedule.total_s(s.n_processes, s.min_rounds)
+        self._check_crowding(least_s)
+        load_s = schedule.loading_s(s.n_processes)
+        if least_s > LATE * s.budget_s:
+            _LOG.warning(
+                "%s: --budget-s %g is too small: %d rounds in each of %d processes take about %.0f s, "
+                "of which loading models takes %.0f s; measuring them nevertheless",
+                name, s.budget_s, s.min_rounds, s.n_processes, least_s, load_s,
+            )  # fmt: skip
+        else:
+            _LOG.info(
+                "%s: %d rounds in each of %d processes take about %.0f s, of which loading models takes %.0f s",
+                name, schedule.n_rounds, s.n_processes, schedule.total_s(s.n_processes), load_s,
+            )  # fmt: skip
+
+    def _check_crowding(self, least_s: float) -> None:
+        """End a session whose threads share cores if it needs more than its budget."""
         budget_s = self.settings.budget_s
         if self.crowding and least_s > LATE * budget_s:
             raise OfaError(
-                f"{self.crowding}; as it is, this takes more than {least_s:.0f} s, beyond --budget-s {budget_s:g}"
+                f"{self.crowding}; otherwise this takes more than {least_s:.0f} s, beyond --budget-s {budget_s:g}"
             )
 
     # ---- units -----------------------------------------------------------------------------------------------------
 
     def _unit(self, process: int, chunk: int, n_rounds: int) -> None:
-        items = self.plan.chunks[chunk]
+        """Make the visits of one chunk in one fresh process that the journal lacks."""
+        items, visitor = self.plan.chunks[chunk], self._visitor
         todo = deque(
             (round_, item)
             for round_ in range(n_rounds)
-            for item in self._rng(process, chunk, round_).permutation(items).tolist()
+            for item in visitor.rng(process, chunk, round_).permutation(items).tolist()
             if (process, chunk, round_, item) not in self.journal.state.visits
         )
         self._state.done += n_rounds * len(items) - len(todo)
         pilot = self.journal.state.pilot
         assert pilot is not None
         loaded = False
-        unsure: list[tuple[int, int]] = []  # made since the last look at the device's heat
+        unsure: list[tuple[int, int]] = []  # visits since the last look at the device's temperature
         while todo:
             round_, item = todo.popleft()
-            if self._given_up(item):
+            if visitor.is_given_up(item):
                 self._report("measure", item)
                 continue
             if not loaded:
-                self._open_and_load(self._wanted(items), self._rng(process, chunk, -1), "load")
-            outcome = self._try(item, N_DISCARDED + int(pilot["repeats"][item]), self._wanted(items))
+                visitor.start(visitor.remaining(items), visitor.rng(process, chunk, -1))
+            outcome = visitor.visit(item, N_DISCARDED + int(pilot["repeats"][item]), visitor.remaining(items))
             loaded = True
             if outcome is None:
                 continue
-            result, before, after = outcome
-            visit = VisitRecord(
-                process, chunk, round_, item,
-                tuple(result.wall_ns.tolist()), tuple(result.cpu_ns.tolist()), tuple(result.switches.tolist()),
-                before, after, (result.inner, self._probe_inner),
-            )  # fmt: skip
-            self.journal.write(visit.to_json())
-            self._state.timed_s += visit.timed_s(PROBE_RUNS[1])
-            self._report("measure", item)
+            self._record((process, chunk, round_, item), outcome)
             unsure.append((round_, item))
             if self.heat is not None and (not todo or self.clock() - self._looked >= LOOK_EVERY_S):
-                todo.extend(self._spoilt(process, chunk, unsure, self.heat))
+                todo.extend(self._void_if_hot(process, chunk, unsure, self.heat))
                 unsure = []
 
-    def _spoilt(
+    def _record(self, key: tuple[int, int, int, int], outcome: Outcome) -> None:
+        """Write a visit to the journal and report it."""
+        result = outcome.result
+        visit = VisitRecord(
+            *key,
+            tuple(result.wall_ns.tolist()), tuple(result.cpu_ns.tolist()), tuple(result.switches.tolist()),
+            outcome.before, outcome.after, (result.inner, outcome.probe_inner),
+        )  # fmt: skip
+        self.journal.write(visit.to_json())
+        self._state.timed_s += visit.timed_s(PROBE_RUNS[1])
+        self._report("measure", visit.item)
+
+    def _void_if_hot(
         self, process: int, chunk: int, unsure: list[tuple[int, int]], heat: HeatGuard
     ) -> list[tuple[int, int]]:
-        """Look at the device's heat; if it was too hot, void the visits since the last look, wait, and return them."""
+        """If the device was throttled, void the visits since the last look, wait, and return them to be made again."""
         self._looked = self.clock()
         if heat.stayed_cool() or self._n_voids >= MAX_VOIDS:
             return []
@@ -263,19 +210,16 @@ class Session:
         self._state.done -= len(unsure)
         heat.cool_down()
         self._looked = self.clock()
-        self._handles.clear()  # a fresh agent, and a fresh probe before the first visit
+        self._visitor.unload_all()
         return unsure
 
     def _redo_if_drifted(self, process: int, chunk: int, n_rounds: int, took_s: float) -> None:
-        """Measure a unit once more if its anchors say that the device was another one then, and there is time for it.
-
-        There is if all units to come, which take as long, end within the budget all the same.
-        """
+        """Measure a unit again if its anchors drifted, and if all units to come still end within the budget."""
         redone = self.journal.state.redone
         if (process, chunk) in redone or len(redone) >= MAX_REDOS:
             return
         n_chunks = len(self.plan.chunks)
-        n_left = n_chunks * self.settings.n_processes - (process * n_chunks + chunk)  # this one again, and the others
+        n_left = n_chunks * self.settings.n_processes - (process * n_chunks + chunk)  # with this one again
         if self.clock() - self._started + n_left * took_s > LATE * self.settings.budget_s:
             return
         samples = samples_of(self.journal.state.visits.values(), "wall")
@@ -289,95 +233,10 @@ class Session:
             self._state.done -= n_rounds * len(self.plan.chunks[chunk])
             self._unit(process, chunk, n_rounds)
 
-    # ---- jobs ------------------------------------------------------------------------------------------------------
+    # ---- progress --------------------------------------------------------------------------------------------------
 
-    def _try(
-        self, item: int, runs: int, reload: Iterable[int]
-    ) -> tuple[Result, tuple[int, int], tuple[int, int]] | None:
-        """One visit and the probe after it, tried until it works or the item is given up.
-
-        After an error the agent is fresh and holds all of `reload` that is not given up.
-        """
-        while not self._given_up(item):
-            if item not in self._handles:
-                phase = "pilot" if self._state.phase == "pilot" else "load"  # only visits count as done
-                self._open_and_load(list(reload), self._rng(98, item), phase)
-                continue
-            try:
-                result, probe = self.runner.run([Visit(self._handles[item], 0, runs), Visit(self._probe, *PROBE_RUNS)])
-            except RunnerError as error:
-                if len(error.completed) == 1:  # the probe after the visit failed: nobody is to blame, but try again
-                    self._blame(item, f"the probe after it: {error}")
-                else:
-                    self._blame(item, str(error))
-                if not isinstance(error, JobError):
-                    self._handles.clear()
-                continue
-            except DeviceUnreachableError as error:
-                self._lost(error)
-                continue
-            self._n_lost = 0
-            before, self._before = self._before, _probe_time(probe)
-            self._probe_inner = probe.inner
-            return result, before, self._before
-        return None
-
-    def _open_and_load(self, items: list[int], rng: np.random.Generator, phase: str) -> None:
-        """Start a fresh agent and load the probe and `items` in random order, without those that cannot be loaded."""
-        order = rng.permutation(items).tolist() if items else []
-        started = self.clock()
-        paths = {item: self.models.path(self.plan.items[item]) for item in order}
-        for _ in range(MAX_TRIES * len(order) + 2):
-            self._handles.clear()
-            self.runner.open()
-            try:
-                self._probe = self._load(self.models.path(BlockItem(PROBE)))
-                if self._load_all(order, paths, phase):
-                    self._before = _probe_time(self.runner.run([Visit(self._probe, N_DISCARDED, PROBE_RUNS[1])])[0])
-                    break
-            except JobError as error:
-                raise RunnerError(f"the agent cannot run the speed probe: {error}") from error
-            except DeviceUnreachableError as error:
-                self._lost(error)
-            order = [item for item in order if not self._given_up(item)]
-        self._load_s = self.clock() - started
-
-    def _load_all(self, order: Iterable[int], paths: dict[int, Any], phase: str) -> bool:
-        """Load one after another; False if the agent is gone and a fresh one has to start over."""
-        for item in order:
-            while not self._given_up(item):
-                try:
-                    self._handles[item] = self._load(paths[item])
-                    break
-                except JobError as error:
-                    self._blame(item, str(error))
-                except RunnerError as error:
-                    self._blame(item, str(error))
-                    return False
-            self._report(phase, item)
-        return True
-
-    def _lost(self, error: DeviceUnreachableError) -> None:
-        """The connection broke in the middle: nobody's fault. A fresh agent connects again, or says it cannot."""
-        self._handles.clear()
-        self._n_lost += 1
-        if self._n_lost > MAX_LOST:
-            raise error
-
-    def _load(self, path: Any) -> int:
-        return self.runner.load(path, threads=self.settings.threads, cpus=self.settings.cpus)
-
-    def _blame(self, item: int, error: str) -> None:
-        self.journal.write(fail_event(item, f"{self.plan.items[item].label}: {error}"))
-
-    def _given_up(self, item: int) -> bool:
-        return len(self.journal.state.failures.get(item, ())) >= MAX_TRIES
-
-    def _wanted(self, items: Iterable[int]) -> list[int]:
-        return [item for item in items if not self._given_up(item)]
-
-    def _rng(self, *keys: int) -> np.random.Generator:
-        return np.random.default_rng([self.settings.seed, *(key % 2**32 for key in keys)])
+    def _report_load(self, item: int) -> None:
+        self._report("pilot" if self._state.phase == "pilot" else "load", item)
 
     def _report(self, phase: str, item: int) -> None:
         state = self._state
@@ -386,7 +245,3 @@ class Session:
         state.n_failed = sum(len(errors) >= MAX_TRIES for errors in self.journal.state.failures.values())
         state.elapsed_s = self.clock() - self._started
         self.progress(state)
-
-
-def _probe_time(result: Result) -> tuple[int, int]:
-    return int(np.median(result.wall_ns)), int(np.median(result.cpu_ns))

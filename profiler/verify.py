@@ -34,7 +34,7 @@ from profiler.plan import NetworkItem
 from profiler.remeasure import is_finished, remeasure, remeasure_path, spec_in_context
 from profiler.results import Measured, network_of
 from profiler.runner import Runner
-from profiler.session import Progress, Settings
+from profiler.settings import Progress, Settings
 
 __all__ = ["N_STATE", "NetworkCheck", "Verification", "VerifySpec", "load_calibration", "verify"]
 

@@ -29,7 +29,7 @@ from profiler.launch import Launch, launch, target_of
 from profiler.plan import NetworkItem
 from profiler.remeasure import remeasure, remeasure_path, spec_in_context
 from profiler.runner import Runner
-from profiler.session import Progress, Settings
+from profiler.settings import Progress, Settings
 from profiler.verify import N_STATE, VerifySpec, verify
 
 __all__ = ["Measuring", "forget", "loop_on_device", "rounds_path"]

@@ -31,7 +31,7 @@ from profiler.journal import read_journal
 from profiler.native.build import NativeProgram, build_agent, library_for
 from profiler.plan import PROBE
 from profiler.runner import Visit
-from profiler.session import Progress, Settings
+from profiler.settings import Progress, Settings
 
 pytestmark = pytest.mark.android
 pytest.importorskip("ai_edge_litert", reason="the C agent's runtime is in ai-edge-litert")

@@ -396,7 +396,7 @@ def test_a_host_that_went_away_and_came_back_later(sshd, tmp_path: Path) -> None
     from profiler.agent_runner import AgentRunner
     from profiler.campaign import ProfileSpec, journal_path, profile
     from profiler.journal import read_journal
-    from profiler.session import Settings
+    from profiler.settings import Settings
 
     out = tmp_path / "box.csv"
     spec = ProfileSpec(tiny(), (24,), "box", "sleep", settings=Settings(n_processes=3, budget_s=1), n_reference=2)

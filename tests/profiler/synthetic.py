@@ -12,7 +12,7 @@ from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from ofa_core.blocks import BlockSpec
 from ofa_core.spaces import tiny
 from profiler.campaign import ProfileSpec
-from profiler.session import Settings
+from profiler.settings import Settings
 
 OVERHEAD_MS = 0.002
 

@@ -124,7 +124,7 @@ def test_programs_that_are_something_else(device: LocalDevice, tmp_path: Path) -
 def test_a_table_of_three_blocks(device: LocalDevice, tmp_path: Path) -> None:
     from ofa_core.spaces import tiny
     from profiler.campaign import ProfileSpec, profile
-    from profiler.session import Settings
+    from profiler.settings import Settings
 
     path = program(tmp_path)
     path.write_text(path.read_text().replace("float(text)", 'float(len(open(flags["graph"], "rb").read())) / 100'))

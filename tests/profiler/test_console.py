@@ -12,7 +12,7 @@ from devices.fake import FakeDevice, FakeRun
 from profiler.agent_runner import AgentRunner
 from profiler.campaign import profile
 from profiler.console import show_profile
-from profiler.session import Settings
+from profiler.settings import Settings
 
 LAUNCH_MS = 0.2  # of any model, however small: what a GPU at batch 1 takes to be asked
 SETTINGS = Settings(n_processes=3, min_rounds=3, max_rounds=3)

@@ -18,7 +18,7 @@ from profiler.agent_runner import AgentRunner
 from profiler.campaign import journal_path, profile
 from profiler.cooling import Cooling
 from profiler.journal import read_journal
-from profiler.session import Progress
+from profiler.settings import Progress
 
 COOL = Conditions(thermal_status=0)
 HOT = Conditions(thermal_status=2)

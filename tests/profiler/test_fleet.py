@@ -8,7 +8,7 @@ import pytest
 
 from devices.errors import DeviceError, DeviceUnreachableError
 from profiler.fleet import Interrupted, measure_all, stoppable
-from profiler.session import Progress
+from profiler.settings import Progress
 
 
 def test_devices_elsewhere_are_measured_side_by_side_and_this_machine_after_them() -> None:

@@ -22,7 +22,8 @@ from profiler.campaign import ProfileResult, journal_path, profile
 from profiler.journal import Journal, read_journal
 from profiler.model_files import ModelStore
 from profiler.plan import PROBE, BlockItem, NetworkItem, make_plan, reference_archs
-from profiler.session import Progress, Session, Settings
+from profiler.session import Session
+from profiler.settings import Progress, Settings
 
 
 def run(device: FakeDevice, out: Path, **changes: object) -> ProfileResult:

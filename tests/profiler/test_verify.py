@@ -23,7 +23,7 @@ from profiler.console import show_verification
 from profiler.journal import read_journal
 from profiler.plan import reference_archs
 from profiler.remeasure import remeasure_path
-from profiler.session import Progress, Settings
+from profiler.settings import Progress, Settings
 from profiler.verify import N_STATE, Verification, VerifySpec, load_calibration, verify
 
 SETTINGS = Settings(n_processes=3, min_rounds=5, max_rounds=5)  # not what the time of day allows

@@ -146,7 +146,7 @@ def test_the_old_runtime_is_told_by_its_own_name(tmp_path, model_path):
 def test_the_old_runtime_makes_a_table(tmp_path):
     from ofa_core.spaces import tiny
     from profiler.campaign import ProfileSpec, profile
-    from profiler.session import Settings
+    from profiler.settings import Settings
 
     python = os.environ.get("OFA_TFLITE_RUNTIME_PYTHON")
     if not python:

@@ -23,7 +23,7 @@ from profiler.campaign import ProfileSpec, profile
 from profiler.native.build import NativeProgram, agent_for, library_for
 from profiler.plan import PROBE
 from profiler.runner import JobError, Visit
-from profiler.session import Settings
+from profiler.settings import Settings
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")
 pytest.importorskip("ai_edge_litert.cpu_options", reason="this ai-edge-litert has no CpuOptions")
