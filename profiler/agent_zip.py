@@ -14,7 +14,7 @@ from devices.session_folder import SessionFolder
 __all__ = ["PythonProgram", "build_pyz"]
 
 _REMOTE = "agent.pyz"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
 
 def build_pyz(dest: Path) -> Path:
@@ -46,16 +46,21 @@ class PythonProgram:
     """Puts the agent on a device; see `profiler.agent_runner.AgentRunner`.
 
     Attributes:
-        backend: the agent's backend.
-        python: interpreter on the device; None takes the device's own.
+        backend: backend of the agent.
+        python: interpreter on the device; None takes the device's default.
+        dtype: such as `fp16`.
+        delegate: such as `cuda:1`; empty takes the agent's default.
     """
 
     backend: str
     python: str | None = None
+    dtype: str = "fp32"
+    delegate: str = ""
 
     def __call__(self, device: Device) -> list[str]:
-        """Push the packed agent and return the command line; raises what `Device.push` does."""
+        """Push the packed agent and return the command line; raises as `Device.push` does."""
         with SessionFolder("agent") as folder:
             device.push(build_pyz(Path(folder, _REMOTE)), _REMOTE)
         python = self.python if self.python is not None else device.python
-        return [python, f"{device.work_dir}/{_REMOTE}", "--backend", self.backend]
+        command = [python, f"{device.work_dir}/{_REMOTE}", "--backend", self.backend, "--dtype", self.dtype]
+        return [*command, *(["--delegate", self.delegate] if self.delegate else [])]

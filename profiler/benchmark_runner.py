@@ -18,12 +18,12 @@ import numpy as np
 from devices.device import Completed, Device
 from devices.errors import DeviceProcessError, DeviceStorageError, DeviceTimeoutError
 from devices.session_folder import SessionFolder
+from profiler.backends import BENCHMARK_MODEL
 from profiler.benchmark_output import BenchmarkOutputError, BenchmarkSummary, parse_output, parse_result_file
 from profiler.runner import AgentCrashedError, AgentTimeoutError, Hello, JobError, Result, Runner, RunnerError, Visit
 
-__all__ = ["BACKEND", "BenchmarkRunner"]
+__all__ = ["BenchmarkRunner"]
 
-BACKEND = "benchmark-model"
 _PROGRAM = "native/benchmark_model"
 _HELP_S = 30.0
 
@@ -73,8 +73,8 @@ class BenchmarkRunner(Runner):
         kind = "LiteRT" if "--use_npu" in text or "require_full_delegation" in text else "TFLite"
         facts = self.device.facts()
         return Hello(
-            backend=BACKEND,
-            versions={BACKEND: f"{kind} benchmark_model {digest}"},
+            backend=BENCHMARK_MODEL,
+            versions={BENCHMARK_MODEL: f"{kind} benchmark_model {digest}"},
             python="none",
             machine=facts.arch or "unknown",
             system="Linux",

@@ -19,6 +19,7 @@ from devices.facts import Conditions
 from devices.power_meter import MeterError
 from devices.session_folder import SessionFolder
 from ofa_core.arch import Arch
+from ofa_core.backend_names import DTYPES
 from ofa_core.blocks import BlockSpec
 from ofa_core.context import CONTEXT_COLUMNS, parse_context, reference_ns_of, statistic_name
 from ofa_core.csv_fields import read_csv_rows
@@ -27,6 +28,7 @@ from ofa_core.measured_networks import Network, networks_path, read_networks, wr
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
 from ofa_core.table import Context, LatencyTable
+from profiler.backends import Choice, choose
 from profiler.cooling import Cooling
 from profiler.crowding import crowding
 from profiler.energy_session import N_NETWORKS, EnergyOptions, duration_s, measure_energy, open_meter
@@ -59,7 +61,7 @@ class ProfileSpec:
         space: space of the blocks.
         resolutions: input sizes in pixels.
         device: name of the device in tables.
-        backend: backend of the agent.
+        backend: backend of the agent, or an old name such as `tflite-fp16`.
         batch_size: images per inference.
         graph_form: `fused` or `literal`.
         settings: settings of the session.
@@ -69,6 +71,8 @@ class ProfileSpec:
         fake_ms: latency of a list of blocks, for the `sleep` backend.
         reference: context of an earlier session. This session must match it, uses its clock and gives latencies at its
             machine speed. None chooses the clock and takes this session's own speed.
+        dtype: such as `fp16`; None takes the backend's default.
+        delegate: such as `xnnpack`; None takes the backend's default.
     """
 
     space: Space
@@ -83,17 +87,25 @@ class ProfileSpec:
     order: Callable[[Sequence[BlockSpec]], Sequence[BlockSpec]] | None = None
     fake_ms: Callable[[tuple[BlockSpec, ...]], float] | None = None
     reference: Context | None = None
+    dtype: str | None = None
+    delegate: str | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """The backend with its dtype and delegate; raises as `profiler.backends.choose` does."""
+        return choose(self.backend, self.dtype, self.delegate)
 
     def context(self, backend_version: str) -> Context:
         """Return the context columns of the table; clock and statistic are empty until the session is evaluated."""
-        cpus = self.settings.cpus
+        cpus, choice = self.settings.cpus, self.choice
         return Context(
             device=self.device,
-            backend=self.backend,
+            backend=choice.backend,
             backend_version=backend_version,
             threads=self.settings.threads,
             cpus=",".join(map(str, cpus)) if cpus else "",
-            dtype="float16" if "fp16" in self.backend else "float32",
+            dtype=DTYPES[choice.dtype],
+            delegate=choice.delegate,
             batch_size=self.batch_size,
             graph_form=self.graph_form,
             statistic="",
@@ -228,7 +240,7 @@ def measure_plan(campaign: Campaign, heat: HeatGuard | None = None) -> tuple[Mea
         clock, ref_ns = "cpu" if reference.clock == "cpu" else "wall", reference_ns_of(reference.statistic)
     with campaign.runner.opened() as hello, SessionFolder("models") as folder:
         context = spec.context(hello.backend_version)
-        crowded = crowding(spec.backend, spec.settings.threads, spec.settings.cpus, hello)
+        crowded = crowding(spec.choice, spec.settings.threads, spec.settings.cpus, hello)
         if crowded:
             _LOG.warning("%s: %s", spec.device, crowded)
         _check_reference(context, reference)
@@ -299,7 +311,7 @@ def _has_meter(campaign: Campaign, energy: EnergyOptions) -> bool:
     name = campaign.runner.device.name
     n = min(N_NETWORKS, sum(isinstance(item, NetworkItem) for item in campaign.plan.items))
     try:
-        with closing(open_meter(campaign.runner.device, campaign.spec.backend, energy)) as meter:
+        with closing(open_meter(campaign.runner.device, campaign.spec.choice, energy)) as meter:
             meter.wait()
             _LOG.info(
                 "%s: energy is read from %s; after the table, %d networks run for 30 s each with equal rests: "
@@ -325,7 +337,7 @@ def _measure_energy(
     with (
         SessionFolder("models") as folder,
         Journal(campaign.journal_file, campaign.header(context)) as journal,
-        closing(open_meter(runner.device, campaign.spec.backend, options)) as meter,
+        closing(open_meter(runner.device, campaign.spec.choice, options)) as meter,
         runner.opened(),
     ):
 

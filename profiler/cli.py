@@ -27,7 +27,10 @@ from profiler.options import (
     MOST_NETWORKS,
     MOST_S,
     AgentOption,
+    BackendOption,
     BenchmarkOption,
+    DelegateOption,
+    DtypeOption,
     FreshOption,
     KeepOption,
     LibraryOption,
@@ -75,9 +78,9 @@ def profile(
     resolutions: Annotated[
         str | None, typer.Option("--resolutions", "-r", help="Input sizes, such as 160,192,224 or 128-224:16.")
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="Runtime on the device. [default: onnxruntime; tflite on phones]")
-    ] = None,
+    backend: BackendOption = None,
+    dtype: DtypeOption = None,
+    delegate: DelegateOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one inference. [default: 1]")] = None,
     cpus: Annotated[
         str | None, typer.Option(help="Cores to pin to: 0, 4-7, big, little or all. [default: big on phones]")
@@ -134,10 +137,11 @@ def profile(
 ) -> None:
     """Measure the building blocks of a space on a device and write the table."""
     from ofa_core.space_files import space_from
+    from profiler.backends import info
     from profiler.campaign import ProfileSpec
     from profiler.console import progress_rows
     from profiler.fleet import measure_all, stoppable
-    from profiler.launch import Launch, default_backend, expand_targets
+    from profiler.launch import Launch, backend_for, expand_targets
     from profiler.settings import Settings
 
     the_space = space_from(space)
@@ -170,13 +174,15 @@ def profile(
                 threads=threads or the_target.threads or 1,
                 seed=seed,
             )
-            the_backend = backend or default_backend(the_target, options)
+            choice = backend_for(the_target, options, backend, dtype, delegate)
             spec = ProfileSpec(
                 space=the_space,
                 resolutions=pixels,
                 device=name,
-                backend=the_backend,
-                batch_size=batch_size or (64 if "cuda" in the_backend else 1),
+                backend=choice.backend,
+                dtype=choice.dtype,
+                delegate=choice.delegate,
+                batch_size=batch_size or info(choice).default_batch,
                 graph_form=graph_form,
                 settings=settings,
                 order=None if plan == "all" else partial(_most_telling, part),
@@ -255,7 +261,7 @@ def _profile_one(
     from profiler.launch import launch
     from profiler.tuning import tuned
 
-    name = f"{spec.device}-{spec.backend}{'-nets' if spec.networks else ''}"
+    name = f"{spec.device}-{spec.choice.label}{'-nets' if spec.networks else ''}"
     path = out or Path("luts", f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.csv")
     for file in (path, networks_path(path), journal_path(path)):
         check_file(file)
@@ -264,7 +270,7 @@ def _profile_one(
         stack.enter_context(only_one(path))
         if fresh:
             set_aside(journal_path(path))
-        device, runner = launch(target, spec.backend, options)
+        device, runner = launch(target, spec.choice, options)
         stack.enter_context(device)
         changed = stack.enter_context(tuned(device)) if tune else ""
         for line in [*console.conditions_lines(device.conditions()), *filter(None, [changed])]:
@@ -341,6 +347,7 @@ def verify(
     from ofa_core.table import LatencyTable
     from predictors.lut import filled_table
     from profiler import console
+    from profiler.backends import choice_of
     from profiler.launch import Launch, launch, target_of
     from profiler.remeasure import remeasure_path
     from profiler.settings import Settings
@@ -363,7 +370,7 @@ def verify(
     with only_one(lut):
         if fresh:
             set_aside(remeasure_path(lut, "verify"))
-        device, runner = launch(the_target, table.context.backend, options)
+        device, runner = launch(the_target, choice_of(table.context), options)
         with device:
             for line in console.conditions_lines(device.conditions()):
                 _say(err, f"{table.context.device}: {line}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from profiler.options import PythonOption
+from profiler.options import DelegateOption, DtypeOption, PythonOption
 
 __all__ = ["devices", "setup"]
 
@@ -23,6 +23,8 @@ def devices() -> None:
 def setup(
     target: Annotated[str, typer.Option("--target", "-t", help="A host, or a phone.")],
     backend: Annotated[str | None, typer.Option(help="[default: onnxruntime; benchmark-model on phones]")] = None,
+    dtype: DtypeOption = None,
+    delegate: DelegateOption = None,
     python: PythonOption = None,
     index_url: Annotated[str | None, typer.Option(help="Where pip finds the wheels for an older GPU.")] = None,
     sha256: Annotated[
@@ -33,6 +35,7 @@ def setup(
     """Install a backend's runtime on a host, in a place of its own; fetch the official program for a phone."""
     from devices.target import Target, open_device
     from profiler import setup as provision
+    from profiler.backends import choose
 
     the_target = Target.parse(target)
     with open_device(the_target) as device:
@@ -47,7 +50,8 @@ def setup(
             return
         base = python or the_target.python or device.python
         facts = provision.host_facts(device, base)
-        plan = provision.plan_host(backend or the_target.backend or "onnxruntime", facts, base, index_url)
+        choice = choose(backend or the_target.backend or "onnxruntime", dtype, delegate)
+        plan = provision.plan_host(choice, facts, base, index_url)
         if dry_run:
             sys.stdout.write("\n".join(plan.commands) + "\n")
             return

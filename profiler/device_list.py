@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from devices.errors import DeviceError
 from devices.schemes import find_scheme, known_schemes
 from devices.target import Target, open_device, read_aliases
+from profiler.backends import runtime_packages
 from profiler.replies import checked_word
 
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ __all__ = ["list_devices"]
 _SECONDS = 60.0
 # One line of JSON: the versions of the runtimes that the interpreter can import, without importing them.
 _RUNTIMES = """
-import importlib.metadata as m, json, platform
-names = ["onnxruntime", "onnxruntime-gpu", "ai-edge-litert", "tflite-runtime", "torch"]
+import importlib.metadata as m, json, platform, sys
 found = {}
-for name in names:
+for name in sys.argv[1:]:
     try:
         found[name] = m.version(name)
     except m.PackageNotFoundError:
@@ -85,7 +85,7 @@ def _cores(clocks: tuple[float, ...] | None, n_cores: int | None) -> str:
 
 def _runtimes(device: Device) -> str:
     try:
-        done = device.run([device.python, "-c", _RUNTIMES], timeout_s=_SECONDS)
+        done = device.run([device.python, "-c", _RUNTIMES, *runtime_packages()], timeout_s=_SECONDS)
         record = json.loads(done.stdout)
         found = list(record["runtimes"].items())[:9]
         runtimes = [f"{name} {checked_word(version, name)}" for name, version in found]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from devices.device import Device
 from devices.power_meter import Meter, MeterError, Power, Reading, average, meter_command
 from profiler.agent_zip import PythonProgram
+from profiler.backends import Choice, info
 from profiler.journal import EnergyRecord
 from profiler.runner import JobError, Runner, RunnerError, Visit
 from profiler.settings import Settings
@@ -55,14 +56,15 @@ def duration_s(n_networks: int) -> float:
     return (2 * n_networks + 1) * (SETTLE_S + LOOP_S)
 
 
-def open_meter(device: Device, backend: str, options: EnergyOptions) -> Meter:
+def open_meter(device: Device, choice: Choice, options: EnergyOptions) -> Meter:
     """Start the meter of the processor that a backend uses.
 
     Raises:
         MeterError: if no meter can be read; the message gives the reason.
     """
-    if "cuda" in backend:
-        return Meter(device, [*PythonProgram(backend, options.python)(device), "--meter"])
+    if info(choice).device_kind == "cuda":
+        program = PythonProgram(choice.backend, options.python, choice.dtype, choice.delegate)
+        return Meter(device, [*program(device), "--meter"])
     return Meter(device, meter_command(options.root))
 
 

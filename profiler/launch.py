@@ -1,8 +1,8 @@
-"""From a target to an open device and the runner that suits it.
+"""Open the device of a target and choose the runner for it.
 
-python agent         wherever there is an interpreter: this machine, hosts behind ssh, a phone whose `python` is named
-C agent              phones by default: backend `tflite` or `tflite-fp16` over libLiteRt.so (`profiler/native`)
-benchmark_model      where the user gives one (`--benchmark-binary`); a table of its own backend name
+Python agent         on any device with an interpreter: this machine, ssh hosts, a phone with a `python` in its section
+C agent              phones by default: backend `tflite` over libLiteRt.so (`profiler/native`)
+benchmark_model      if the user gives one (`--benchmark-binary`): backend `benchmark-model`
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from typing import TYPE_CHECKING
 from devices.schemes import find_scheme
 from devices.target import Target, open_device
 from ofa_core.errors import OfaError
+from profiler.agent_zip import PythonProgram
+from profiler.backends import BACKENDS, BENCHMARK_MODEL, Choice, choose, info
 
 if TYPE_CHECKING:
     from devices.device import Device
     from devices.schemes import FoundDevice
     from profiler.runner import Runner
 
-__all__ = ["Launch", "default_backend", "expand_targets", "launch", "target_of"]
+__all__ = ["Launch", "backend_for", "expand_targets", "launch", "target_of"]
 
-BENCHMARK_MODEL = "benchmark-model"
-_EVERY = ":*"  # after a scheme: all its connected devices
-_NATIVE = ("tflite", "tflite-fp16")
+_EVERY = ":*"  # after a scheme: all connected devices of that scheme
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How the user wants jobs to be run; None leaves it to the target.
+    """Options of the runner; None takes the target's value.
 
     Attributes:
         python: interpreter on the device.
-        benchmark_binary: the official program, built for the device.
+        benchmark_binary: the official benchmark_model, built for the device.
         agent_binary: the C agent, built for the device.
-        litert_library: the runtime for the C agent.
+        litert_library: libLiteRt.so for the C agent.
         keep: leave files on the device.
     """
 
@@ -48,21 +48,35 @@ class Launch:
 
     @property
     def is_native(self) -> bool:
-        """Whether the C agent was asked for."""
+        """True if the user asks for the C agent."""
         return self.agent_binary is not None or self.litert_library is not None
 
 
-def default_backend(target: Target, options: Launch) -> str:
-    """The backend where neither the command line nor devices.toml names one."""
-    if options.benchmark_binary is not None:
-        return BENCHMARK_MODEL
-    if target.backend is not None:
-        return target.backend
-    return _NATIVE[0] if _wants_native(target, options) else "onnxruntime"
+def backend_for(
+    target: Target, options: Launch, backend: str | None = None, dtype: str | None = None, delegate: str | None = None
+) -> Choice:
+    """Return the backend, dtype and delegate for a target: those of the command line, else the target's defaults.
+
+    Args:
+        target: the device.
+        options: options of the runner.
+        backend: value of `--backend`.
+        dtype: value of `--dtype`.
+        delegate: value of `--delegate`.
+
+    Raises:
+        OfaError: there is no such backend, or it has no such dtype or delegate.
+    """
+    if backend is None and options.benchmark_binary is not None:
+        backend = BENCHMARK_MODEL
+    elif backend is None:
+        native = next(row.name for row in BACKENDS if row.native)
+        backend = target.backend or (native if _wants_native(target, options) else "onnxruntime")
+    return choose(backend, dtype, delegate)
 
 
-def launch(target: Target, backend: str, options: Launch) -> tuple[Device, Runner]:
-    """Open the device and make a runner for it; both are the caller's to close.
+def launch(target: Target, choice: Choice, options: Launch) -> tuple[Device, Runner]:
+    """Open the device and make a runner for it; the caller closes both.
 
     Raises:
         OfaError: the options contradict each other.
@@ -70,11 +84,11 @@ def launch(target: Target, backend: str, options: Launch) -> tuple[Device, Runne
     """
     from profiler.agent_runner import AgentRunner
 
-    if (backend == BENCHMARK_MODEL) != (options.benchmark_binary is not None):
-        raise OfaError(f"backend {backend!r}: --benchmark-binary goes with backend {BENCHMARK_MODEL!r} and no other")
+    if (choice.backend == BENCHMARK_MODEL) != (options.benchmark_binary is not None):
+        raise OfaError(f"backend {choice.label!r}: --benchmark-binary and backend {BENCHMARK_MODEL!r} need each other")
     is_native = _wants_native(target, options) and options.benchmark_binary is None
-    if is_native and backend not in _NATIVE:
-        raise OfaError(f"backend {backend!r} needs Python on {target}: name an interpreter with --python")
+    if is_native and not info(choice).native:
+        raise OfaError(f"backend {choice.label!r} needs Python on {target}: name an interpreter with --python")
     device = open_device(replace(target, keep=target.keep or options.keep))
     if options.benchmark_binary is not None:
         from profiler.benchmark_runner import BenchmarkRunner
@@ -83,9 +97,10 @@ def launch(target: Target, backend: str, options: Launch) -> tuple[Device, Runne
     if is_native:
         from profiler.native.build import NativeProgram
 
-        program = NativeProgram(options.agent_binary, options.litert_library, backend=backend)
-        return device, AgentRunner(device, backend, program=program)
-    return device, AgentRunner(device, backend, python=options.python or target.python)
+        native = NativeProgram(options.agent_binary, options.litert_library, backend=choice.label)
+        return device, AgentRunner(device, choice.label, program=native)
+    program = PythonProgram(choice.backend, options.python or target.python, choice.dtype, choice.delegate)
+    return device, AgentRunner(device, choice.backend, program=program)
 
 
 def target_of(device: str, named: str | None, say: Callable[[str], None]) -> Target:

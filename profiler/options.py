@@ -21,7 +21,10 @@ __all__ = [
     "MOST_NETWORKS",
     "MOST_S",
     "AgentOption",
+    "BackendOption",
     "BenchmarkOption",
+    "DelegateOption",
+    "DtypeOption",
     "FreshOption",
     "KeepOption",
     "LibraryOption",
@@ -50,6 +53,17 @@ LutOption = Annotated[Path, typer.Option("--lut", help="Latency table (CSV) that
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random orders and choices.")]
 MOST_NETWORKS = 20_000  # measuring them takes more than a day
 MOST_S = 1e7  # four months: a session ends
+BackendOption = Annotated[
+    str | None, typer.Option(help="Runtime on the device. [default: onnxruntime; tflite on phones]")
+]
+DtypeOption = Annotated[str | None, typer.Option(help="Type of weights and activations: fp32 or fp16. [default: fp32]")]
+DelegateOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Part of the runtime that computes: cpu or cuda for onnxruntime and torch (cuda-nhwc and cuda-eager for "
+        "torch, too), xnnpack or none for tflite. cuda:1 is the second GPU. [default: cpu or xnnpack]"
+    ),
+]
 PythonOption = Annotated[str | None, typer.Option(help="Interpreter on the device.")]
 BenchmarkOption = Annotated[
     Path | None, typer.Option(help="The official benchmark_model, built for the device: run it instead of an agent.")

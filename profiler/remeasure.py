@@ -14,6 +14,7 @@ import numpy as np
 
 from ofa_core.space import Space
 from ofa_core.table import Context
+from profiler.backends import choice_of
 from profiler.campaign import Campaign, ProfileSpec, measure_plan
 from profiler.cpu_clusters import parse_cpus
 from profiler.estimation import Estimate
@@ -55,11 +56,14 @@ def spec_in_context(context: Context, space: Space, settings: Settings) -> Profi
         settings: settings of the new session; threads and cores are replaced by those of the context.
     """
     cpus = parse_cpus(context.cpus) if context.cpus else None
+    choice = choice_of(context)
     return ProfileSpec(
         space=space,
         resolutions=(),
         device=context.device,
-        backend=context.backend,
+        backend=choice.backend,
+        dtype=choice.dtype,
+        delegate=choice.delegate,
         batch_size=context.batch_size,
         graph_form=context.graph_form,
         settings=replace(settings, threads=context.threads, cpus=cpus),

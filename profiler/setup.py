@@ -21,7 +21,9 @@ from typing import IO
 
 from devices.device import Device
 from devices.errors import DeviceError
+from ofa_core.backend_names import split_number
 from ofa_core.errors import OfaError
+from profiler.backends import Choice, info
 from profiler.native.build import cache_folder
 from profiler.replies import checked_int, checked_word
 
@@ -121,54 +123,54 @@ def host_facts(device: Device, python: str) -> HostFacts:
         return HostFacts(version, machine)
 
 
-def packages_for(backend: str, facts: HostFacts, index_url: str | None = None) -> tuple[str, ...]:
-    """Choose pip's arguments for a backend.
+def packages_for(choice: Choice, facts: HostFacts, index_url: str | None = None) -> tuple[str, ...]:
+    """Return pip's arguments for a backend.
 
     Args:
-        backend: of the agent.
+        choice: the backend with its delegate.
         facts: of the host.
-        index_url: where the wheels for a certain CUDA version are.
+        index_url: index with the wheels for one CUDA version.
 
     Raises:
-        OfaError: no package fits; the message says why and what would.
+        OfaError: no package fits; the message gives the reason and the remedy.
     """
-    index = ("--index-url", index_url) if index_url else ()
-    backend = backend.partition(":")[0]  # which of several GPUs makes no difference
+    row = info(choice)
+    if row.packages is None:
+        raise OfaError(f"backend {choice.backend} is not installed by pip")
+    packages = row.packages
+    if row.device_kind == "cuda":
+        packages = _for_gpu(choice, packages, facts, index_url)
+    if facts.python < (3, 10):
+        packages = tuple(_FOR_PYTHON_3_9.get(package, package) for package in packages)
+    if choice.backend == "tflite-runtime" and facts.python >= (3, 12):
+        raise OfaError("tflite-runtime has no build for Python 3.12 or newer: name an older Python with --python")
+    return (*(("--index-url", index_url) if index_url and packages else ()), *packages)
+
+
+_FOR_PYTHON_3_9 = {"ai-edge-litert>=2.1": "tflite-runtime==2.14.0"}
+_FOR_OLD_GPU = {"torch>=2.1": "torch>=2.1,<2.15", "onnxruntime-gpu>=1.17": "onnxruntime-gpu>=1.17,<1.23"}
+
+
+def _for_gpu(choice: Choice, packages: tuple[str, ...], facts: HostFacts, index_url: str | None) -> tuple[str, ...]:
+    """Return the packages whose builds have kernels for the host's GPU; raises as `packages_for` does."""
     capability = facts.compute_capability
-    if backend.endswith("-cuda") or "-cuda-" in backend:
-        if capability is None:
-            raise OfaError(f"backend {backend} needs an NVIDIA GPU, and nvidia-smi shows none")
-        old = capability < (7, 5)
-        name = f"{facts.gpu or 'GPU'} (compute capability {capability[0]}.{capability[1]})"
-        if backend.startswith("torch") and old and not index_url:
-            raise OfaError(
-                f"{name}: torch's default builds have no kernels for it; give --index-url of the cu126 builds "
-                "(pytorch.org, Get started); torch 2.14 is the last release that has them"
-            )
-        if backend.startswith("torch"):
-            return (*index, "torch>=2.1,<2.15" if old else "torch>=2.1", "numpy", "nvidia-ml-py")
-        return (*index, "onnxruntime-gpu>=1.17,<1.23" if old else "onnxruntime-gpu>=1.17", "numpy", "nvidia-ml-py")
-    match backend:
-        case "onnxruntime":
-            return (*index, "onnxruntime>=1.17", "numpy")
-        case "torch":
-            return (*index, "torch>=2.1", "numpy")
-        case "tflite" | "tflite-fp16" | "tflite-no-xnnpack":
-            return (*index, "ai-edge-litert>=2.1" if facts.python >= (3, 10) else "tflite-runtime==2.14.0", "numpy")
-        case "tflite-runtime":
-            if facts.python >= (3, 12):
-                raise OfaError("tflite-runtime has no build for Python 3.12 or newer: name an older one with --python")
-            return (*index, "tflite-runtime==2.14.0", "numpy<2")
-        case "sleep":
-            return ()
-        case _:
-            raise OfaError(f"backend {backend!r} has nothing to install")
+    if capability is None:
+        raise OfaError(f"backend {choice.label} needs an NVIDIA GPU; nvidia-smi lists none")
+    if capability >= (7, 5):
+        return packages
+    if choice.backend == "torch" and not index_url:
+        raise OfaError(
+            f"{facts.gpu or 'GPU'} (compute capability {capability[0]}.{capability[1]}): torch's default builds have "
+            "no kernels for it; give --index-url of the cu126 builds (pytorch.org, Get started); torch 2.14 is the "
+            "last release that has them"
+        )
+    return tuple(_FOR_OLD_GPU.get(package, package) for package in packages)
 
 
-def plan_host(backend: str, facts: HostFacts, python: str, index_url: str | None = None) -> Provision:
-    """Say what would be done on a host; raises as `packages_for` does."""
-    packages = packages_for(backend, facts, index_url)
-    folder = f".local/share/ofa-latency/venv-{backend.partition(':')[0]}"
+def plan_host(choice: Choice, facts: HostFacts, python: str, index_url: str | None = None) -> Provision:
+    """Return the steps that install a backend on a host; raises as `packages_for` does."""
+    packages = packages_for(choice, facts, index_url)
+    folder = f".local/share/ofa-latency/venv-{split_number(choice.label)[0]}"
     commands = [f"{shlex.quote(python)} -m venv ~/{folder}"]
     if packages:
         commands.append(f"~/{folder}/bin/python -m pip install {shlex.join(packages)}")

@@ -25,6 +25,7 @@ from ofa_core.search.task import Task
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
 from predictors.lut import LutPredictor, filled_table, load_lut
+from profiler.backends import choice_of
 from profiler.launch import Launch, launch, target_of
 from profiler.plan import NetworkItem
 from profiler.remeasure import remeasure, remeasure_path, spec_in_context
@@ -91,7 +92,7 @@ def loop_on_device(
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_one(lut))
         rounds = _rounds(lut, task.space, about, how.fresh)
-        device, runner = launch(target_of(context.device, how.target, say), context.backend, how.options)
+        device, runner = launch(target_of(context.device, how.target, say), choice_of(context), how.options)
         stack.enter_context(device)
         say(f"measuring on {how.target}; every network measured {fate}")
         try:

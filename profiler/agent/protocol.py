@@ -1,8 +1,8 @@
 """The agent's side of the protocol: one JSON request per line on stdin, exactly one JSON reply per line on stdout.
 
-`docs/formats.md` ("Agent protocol") is the contract. Requests are answered in the order they come; the host may
-send several ahead. A request that raises is answered with `{"ok": false, "error": {"type", "message"}}` and the loop
-goes on. The agent ends at `quit` and at the end of its input, so it never outlives a host that died.
+`docs/formats.md` ("Agent protocol") is the contract. The agent answers requests in order; the host may send several
+ahead. The reply to a request that raises is `{"ok": false, "error": {"type", "message"}}`. The agent ends at `quit` and
+at the end of its input, so no agent is left running when the host dies.
 """
 
 from __future__ import annotations
@@ -29,20 +29,22 @@ _UNKNOWN = -1
 class _Loaded(NamedTuple):
     model: Model
     threads: int
-    cpus: set[int] | None  # None: wherever the process was allowed to run at its start
-    peak_rss_kb: int | None = _UNKNOWN  # of its first visit: reading it at each would cost 60 us; None: unreadable
+    cpus: set[int] | None  # None: the cores that were allowed when the process started
+    peak_rss_kb: int | None = _UNKNOWN  # of the first visit, because a reading takes 60 us; None: not readable
 
 
 class Agent:
-    """What lives between two requests: the backend and the loaded models, by handle.
+    """The state between requests: the backend and the loaded models, by handle.
 
     Args:
-        backend: a name that `open_backend` knows; it is imported at the first request that needs it, so that an unknown
-            name, or a missing runtime, is an error reply and not a dead process.
+        backend: name for `open_backend`. It is imported at the first request that needs it, so that an unknown name or
+            a missing runtime gives an error reply instead of a dead process.
+        dtype: for `open_backend`.
+        delegate: for `open_backend`.
     """
 
-    def __init__(self, backend: str) -> None:
-        self._backend_name = backend
+    def __init__(self, backend: str, dtype: str = "fp32", delegate: str = "") -> None:
+        self._names = (backend, dtype, delegate)
         self._backend: Backend | None = None
         self._models: dict[int, _Loaded] = {}
         self._n_loaded = 0
@@ -50,10 +52,10 @@ class Agent:
         self._cpus = self._home_cpus
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what one request asks and return the body of its reply.
+        """Carry out one request and return the body of its reply.
 
         Raises:
-            ValueError: an unknown `op` or handle, or a parameter out of range; besides whatever a runtime raises.
+            ValueError: an unknown `op` or handle, or a parameter out of range. A runtime may raise other errors.
         """
         op = request.get("op")
         if op == "hello":
@@ -72,7 +74,7 @@ class Agent:
 
     def _ready(self) -> Backend:
         if self._backend is None:
-            self._backend = open_backend(self._backend_name)
+            self._backend = open_backend(*self._names)
         return self._backend
 
     def _take(self, handle: int) -> _Loaded:
@@ -83,7 +85,7 @@ class Agent:
     def _hello(self) -> dict[str, Any]:
         return {
             "protocol": PROTOCOL,
-            "backend": self._backend_name,
+            "backend": self._names[0],
             "versions": self._ready().versions(),
             "python": platform.python_version(),
             "machine": platform.machine(),
@@ -99,7 +101,7 @@ class Agent:
             raise ValueError(f"threads must be 1 or more, not {threads}")
         wanted = set(map(int, cpus)) if cpus else None
         backend = self._ready()
-        self._settle(wanted)  # before the runtime starts its worker threads: they inherit it
+        self._settle(wanted)  # before the runtime starts its worker threads, which inherit the binding
         start = time.perf_counter_ns()
         model = backend.load(path, threads)
         load_ns = time.perf_counter_ns() - start
@@ -124,7 +126,7 @@ class Agent:
         return dict(numbers, peak_rss_kb=loaded.peak_rss_kb)
 
     def _settle(self, cpus: set[int] | None) -> None:
-        """Move this thread to `cpus`; None is where it was at the start."""
+        """Bind this thread to `cpus`; None restores the cores that were allowed at the start."""
         target = self._home_cpus if cpus is None else cpus
         if target == self._cpus:
             return
@@ -146,7 +148,7 @@ def serve(agent: Agent, requests: Iterable[bytes], replies: BinaryIO) -> None:
             request = _parse(line)
             request_id, op = request.get("id"), request.get("op")
             reply = dict(id=request_id, ok=True, **agent.answer(request))
-        # Whatever a runtime raises belongs to this request only; the host hears of it and the other models live on.
+        # An error of a runtime ends this request only; the other models stay loaded.
         except Exception as error:
             reply = {
                 "id": request_id,
@@ -170,25 +172,25 @@ def main(argv: list[str]) -> int:
     """Run the agent on this process's stdin and stdout; the exit code is 0."""
     parser = argparse.ArgumentParser(prog="agent", description="Times models for a host, in JSON lines.")
     parser.add_argument("--backend", required=True, metavar="NAME")
-    parser.add_argument(
-        "--meter", action="store_true", help="Only tell the energy of the backend's GPU, once a second."
-    )
+    parser.add_argument("--dtype", default="fp32", metavar="NAME")
+    parser.add_argument("--delegate", default="", metavar="NAME")
+    parser.add_argument("--meter", action="store_true", help="Print the energy of the GPU once a second, nothing else.")
     options = parser.parse_args(argv)
     if options.meter:
         from profiler.agent.backends.nvml import energy_lines
 
-        for text in energy_lines(options.backend):
+        for text in energy_lines(int(options.delegate.partition(":")[2] or 0)):
             sys.stdout.write(f"{text}\n")
             sys.stdout.flush()
         return 0
     replies = _take_stdout()
     faulthandler.enable()
-    serve(Agent(options.backend), sys.stdin.buffer, replies)
+    serve(Agent(options.backend, options.dtype, options.delegate), sys.stdin.buffer, replies)
     return 0
 
 
 def _take_stdout() -> BinaryIO:
-    """Keep the real stdout for replies, and send all else that prints there to stderr."""
+    """Keep the real stdout for replies, and redirect other output to stderr."""
     sys.stdout.flush()
     reply_fd = os.dup(1)
     os.dup2(2, 1)

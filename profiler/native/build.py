@@ -122,7 +122,7 @@ class NativeProgram:
         agent: the program; None builds it for the device's machine.
         library: its runtime; None takes what `library_for` finds.
         prefix: what to start it with, such as an emulator.
-        backend: `tflite` or `tflite-fp16`.
+        backend: label of the backend: `tflite` or `tflite-fp16`.
     """
 
     agent: Path | None = None

@@ -12,7 +12,8 @@ import pytest
 
 from devices.errors import DeviceStorageError
 from devices.local import LocalDevice
-from profiler.benchmark_runner import BACKEND, BenchmarkRunner
+from profiler.backends import BENCHMARK_MODEL
+from profiler.benchmark_runner import BenchmarkRunner
 from profiler.runner import AgentCrashedError, AgentTimeoutError, JobError, RunnerError, Visit
 
 # The "model" is a number of microseconds, or a fault.
@@ -81,7 +82,7 @@ def test_visits_have_the_typical_time(device: LocalDevice, tmp_path: Path, proto
 
 def test_the_other_tool_is_told_by_its_help(device: LocalDevice, tmp_path: Path) -> None:
     runner = BenchmarkRunner(device, program(tmp_path, help="\\n\\t--require_full_delegation=false"))
-    assert runner.open().versions[BACKEND].startswith("LiteRT benchmark_model ")
+    assert runner.open().versions[BENCHMARK_MODEL].startswith("LiteRT benchmark_model ")
 
 
 def test_cores_are_pinned_with_a_mask(device: LocalDevice, tmp_path: Path) -> None:
@@ -131,11 +132,11 @@ def test_a_table_of_three_blocks(device: LocalDevice, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('open(flags["graph"]).read()', '""'))
     blocks = tiny().all_blocks((24,))[:3]
     settings = Settings(n_processes=3, budget_s=1, min_rounds=2, max_rounds=2)
-    spec = ProfileSpec(tiny(), (24,), "here", BACKEND, settings=settings, n_reference=0, order=lambda _: blocks)
+    spec = ProfileSpec(tiny(), (24,), "here", BENCHMARK_MODEL, settings=settings, n_reference=0, order=lambda _: blocks)
     result = profile(spec, BenchmarkRunner(device, path), tmp_path / "t.csv")
     assert len(result.table) == 3
     assert result.table.n_failed == 0
-    assert result.table.context.backend == BACKEND
+    assert result.table.context.backend == BENCHMARK_MODEL
     assert result.table.context.clock == "wall"
     for entry in result.table.entries.values():
         assert (entry.latency_ms or 0) > 0.01

@@ -18,6 +18,7 @@ from ofa_core.errors import OfaError
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
 from profiler.agent_runner import AgentRunner
+from profiler.backends import choose
 from profiler.campaign import profile
 from profiler.crowding import crowding
 from profiler.journal import Journal
@@ -47,7 +48,7 @@ HELLO = Hello("b", {"b": "1"}, "3", "m", "s", 8, (0, 1, 2, 3), {})
     ],
 )
 def test_threads_that_share_cores(threads: int, cpus: tuple[int, ...] | None, hello: Hello, message: str) -> None:
-    assert re.match(message, crowding("onnxruntime", threads, cpus, hello))
+    assert re.match(message, crowding(choose("onnxruntime"), threads, cpus, hello))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_threads_that_share_cores(threads: int, cpus: tuple[int, ...] | None, he
     ],
 )
 def test_threads_with_a_core_each(backend: str, threads: int, cpus: tuple[int, ...] | None, hello: Hello) -> None:
-    assert crowding(backend, threads, cpus, hello) == ""
+    assert crowding(choose(backend), threads, cpus, hello) == ""
 
 
 def slow_device() -> FakeDevice:

@@ -14,6 +14,7 @@ import pytest
 from devices.fake import FakeDevice
 from devices.local import LocalDevice
 from ofa_core.errors import OfaError
+from profiler.backends import choose
 from profiler.cli import main
 from profiler.setup import HostFacts, fetch_benchmark_model, host_facts, install, packages_for, plan_host
 
@@ -30,6 +31,9 @@ PI = HostFacts((3, 11), "aarch64")
         ("tflite", PI, ("ai-edge-litert>=2.1", "numpy")),
         ("tflite", HostFacts((3, 9), "aarch64"), ("tflite-runtime==2.14.0", "numpy")),
         ("tflite-fp16", PI, ("ai-edge-litert>=2.1", "numpy")),
+        ("tflite-no-xnnpack", PI, ("ai-edge-litert>=2.1", "numpy")),
+        ("onnxruntime-cuda", TURING, ("onnxruntime-gpu>=1.17", "numpy", "nvidia-ml-py")),
+        ("onnxruntime-cuda:1", PASCAL, ("onnxruntime-gpu>=1.17,<1.23", "numpy", "nvidia-ml-py")),
         ("tflite-runtime", PI, ("tflite-runtime==2.14.0", "numpy<2")),
         ("torch", PI, ("torch>=2.1", "numpy")),
         ("torch-cuda", TURING, ("torch>=2.1", "numpy", "nvidia-ml-py")),
@@ -39,32 +43,32 @@ PI = HostFacts((3, 11), "aarch64")
     ],
 )
 def test_packages(backend: str, facts: HostFacts, packages: tuple[str, ...]) -> None:
-    assert packages_for(backend, facts) == packages
+    assert packages_for(choose(backend), facts) == packages
 
 
 @pytest.mark.parametrize("facts", [PASCAL, VOLTA], ids=["1080Ti", "V100"])
 def test_old_gpus_need_older_cuda_builds(facts: HostFacts) -> None:
     with pytest.raises(OfaError, match=r"compute capability .*no kernels for it; give --index-url of the cu126 builds"):
-        packages_for("torch-cuda", facts)
-    packages = packages_for("torch-cuda", facts, "https://example.org/cu126")
+        packages_for(choose("torch-cuda"), facts)
+    packages = packages_for(choose("torch-cuda"), facts, "https://example.org/cu126")
     assert packages[:3] == ("--index-url", "https://example.org/cu126", "torch>=2.1,<2.15")
 
 
 @pytest.mark.parametrize(
     ("backend", "facts", "message"),
     [
-        ("torch-cuda", PI, "needs an NVIDIA GPU"),
+        ("torch-cuda", PI, "backend torch-cuda needs an NVIDIA GPU; nvidia-smi lists none"),
         ("tflite-runtime", VOLTA, "no build for Python 3.12"),
-        ("benchmark-model", PI, "nothing to install"),
+        ("benchmark-model", PI, "backend benchmark-model is not installed by pip"),
     ],
 )
 def test_what_cannot_be_installed(backend: str, facts: HostFacts, message: str) -> None:
     with pytest.raises(OfaError, match=message):
-        packages_for(backend, facts)
+        packages_for(choose(backend), facts)
 
 
 def test_the_gpus_of_a_host_share_an_environment() -> None:
-    plans = [plan_host(backend, TURING, "python3") for backend in ("torch-cuda", "torch-cuda:1")]
+    plans = [plan_host(choose(backend), TURING, "python3") for backend in ("torch-cuda", "torch-cuda:1")]
     assert plans[0] == plans[1]
 
 
@@ -97,11 +101,11 @@ def test_a_private_environment_is_made_and_can_run_the_agent(tmp_path: Path, mon
     monkeypatch.setenv("HOME", str(tmp_path))
     with LocalDevice(tmp_path) as device:
         facts = host_facts(device, sys.executable)
-        python = install(device, plan_host("sleep", facts, sys.executable), sys.executable)
+        python = install(device, plan_host(choose("sleep"), facts, sys.executable), sys.executable)
         assert python == f"{tmp_path}/.local/share/ofa-latency/venv-sleep/bin/python"
         with closing(AgentRunner(device, "sleep", python=python)) as runner:
             assert runner.open().backend_version == "1"
-        bad = plan_host("sleep", facts, "false")
+        bad = plan_host(choose("sleep"), facts, "false")
         with pytest.raises(OfaError, match="installing failed"):
             install(device, bad, "false")
 
@@ -134,7 +138,9 @@ def test_a_program_is_fetched_once_and_checked(tmp_path: Path, monkeypatch: pyte
 def test_a_dry_run_for_a_phone_says_what_it_would_take(
     digest: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("devices.target.open_device", lambda target: FakeDevice())
+    device = FakeDevice()
+    device.kind = "phone"
+    monkeypatch.setattr("devices.target.open_device", lambda target: device)
     argv = ["ofa-profile", "setup", "--target", "adb:X", "--dry-run", *(["--sha256", digest] if digest else [])]
     monkeypatch.setattr(sys, "argv", argv)
     assert main() == 0

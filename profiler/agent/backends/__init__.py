@@ -1,48 +1,65 @@
-"""Backends: how one inference runtime loads a model and runs it once.
+"""Backends: load a model with one inference runtime and run it once.
 
-A backend is a class that follows `Backend` and is made from its own name, which says what it shall do; it registers in
-`BACKENDS`, one line each. Those on NVIDIA GPUs may be numbered, `torch-cuda:1`: the GPU that nvidia-smi, or
-$CUDA_VISIBLE_DEVICES, calls so. Its module imports its runtime at the top: a device without the runtime then answers
-`hello` with a clear error.
+A backend is a class that follows `Backend` and is made from a `Choice`; `BACKENDS` lists its module. The module imports
+its runtime at the top, so a device without the runtime answers `hello` with a clear error.
+
+The host has its own table of backends (`profiler/backends.py`), because the agent runs without the rest of the project;
+a test compares the two.
 """
 
 from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["BACKENDS", "Backend", "Model", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "Choice", "Model", "open_backend"]
 
-BACKENDS = {
-    "onnxruntime": "profiler.agent.backends.ort:OrtBackend",
-    "onnxruntime-cuda": "profiler.agent.backends.ort_cuda:OrtCudaBackend",
-    "sleep": "profiler.agent.backends.sleep:SleepBackend",
-    "tflite": "profiler.agent.backends.tflite:TfliteBackend",
-    "tflite-fp16": "profiler.agent.backends.tflite_fp16:TfliteFp16Backend",
-    "tflite-no-xnnpack": "profiler.agent.backends.tflite:TfliteBackend",
-    "tflite-runtime": "profiler.agent.backends.tflite:TfliteBackend",
-    "torch": "profiler.agent.backends.pytorch:TorchBackend",
-    "torch-cuda": "profiler.agent.backends.pytorch:CudaBackend",
-    "torch-cuda-eager": "profiler.agent.backends.pytorch:CudaBackend",
-    "torch-cuda-fp16": "profiler.agent.backends.pytorch:CudaBackend",
-    "torch-cuda-fp16-eager": "profiler.agent.backends.pytorch:CudaBackend",
-    "torch-cuda-fp16-nhwc": "profiler.agent.backends.pytorch:CudaBackend",
-    "torch-cuda-nhwc": "profiler.agent.backends.pytorch:CudaBackend",
+_CUDA_MODES = ("cuda", "cuda-nhwc", "cuda-eager", "cuda-nhwc-eager")
+
+BACKENDS: dict[tuple[str, str, str], str] = {
+    ("onnxruntime", "fp32", "cpu"): "ort:OrtBackend",
+    ("onnxruntime", "fp32", "cuda"): "ort_cuda:OrtCudaBackend",
+    ("sleep", "fp32", ""): "sleep:SleepBackend",
+    ("tflite", "fp32", "xnnpack"): "tflite:TfliteBackend",
+    ("tflite", "fp32", "none"): "tflite:TfliteBackend",
+    ("tflite", "fp16", "xnnpack"): "tflite_fp16:TfliteFp16Backend",
+    ("tflite-runtime", "fp32", "xnnpack"): "tflite:TfliteBackend",
+    ("tflite-runtime", "fp32", "none"): "tflite:TfliteBackend",
+    ("torch", "fp32", "cpu"): "pytorch:TorchBackend",
+    **{("torch", "fp32", mode): "pytorch:CudaBackend" for mode in _CUDA_MODES},
+    **{("torch", "fp16", mode): "pytorch:CudaBackend" for mode in _CUDA_MODES},
 }
+"""Module in this folder and class, by backend, dtype and delegate; the first delegate of a backend is its default."""
+
+
+class Choice(NamedTuple):
+    """What a backend is made from.
+
+    Attributes:
+        backend: name of the runtime.
+        dtype: type of weights and activations, `fp32` or `fp16`.
+        delegate: part of the runtime that computes, without a number; empty where there is no choice.
+        gpu: number of the GPU, counted as nvidia-smi does, or within $CUDA_VISIBLE_DEVICES.
+    """
+
+    backend: str
+    dtype: str = "fp32"
+    delegate: str = ""
+    gpu: int = 0
 
 
 class Model(Protocol):
-    """A loaded model with its input in place; whatever it allocates, it has allocated before the first `run`.
+    """A loaded model with its input in place. It allocates all memory before the first `run`.
 
-    One that measures by itself, on a device with a clock of its own, has besides `timed(warmup, repeats)`, which
-    returns what `profiler.agent.timing.timed_loop` returns.
+    A model on a device with its own clock has a method `timed(warmup, repeats)` as well, which returns the same fields
+    as `profiler.agent.timing.timed_loop`.
     """
 
-    settings: dict[str, Any]  # what may explain its latency: threads, spinning, providers, shapes; plain JSON
+    settings: dict[str, Any]  # settings that affect latency: threads, spinning, providers, shapes; plain JSON
 
     def run(self) -> None:
-        """Run the model once, to the end: an asynchronous runtime waits for its result here."""
+        """Run the model once; an asynchronous runtime waits for its result here."""
 
     def close(self) -> None:
         """Free the model's memory; the model is not used afterwards."""
@@ -52,29 +69,46 @@ class Backend(Protocol):
     """One inference runtime."""
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of the runtime (under the backend's own name) and of what it stands on."""
+        """Return the versions of the runtime (under the backend's name) and of the packages that it needs."""
 
     def load(self, path: str, threads: int) -> Model:
-        """Load the model file at `path` for `threads` threads; any exception is told to the host."""
+        """Load the model file at `path` for `threads` threads; the host receives any exception as an error reply."""
 
 
-def open_backend(name: str) -> Backend:
-    """Import and create the backend called `name`.
+def open_backend(backend: str, dtype: str = "fp32", delegate: str = "") -> Backend:
+    """Import a backend's module and create the backend.
+
+    Args:
+        backend: name of the runtime.
+        dtype: `fp32` or `fp16`.
+        delegate: such as `xnnpack` or `cuda:1`; empty takes the first that the backend has with this dtype.
 
     Raises:
-        ValueError: there is no such backend, or one is numbered that is on no GPU.
-        ImportError: its runtime is not installed on this device.
+        ValueError: there is no such backend, dtype or delegate, or a number does not name a GPU.
+        ImportError: the runtime is not installed on this device.
     """
-    base, colon, number = name.partition(":")
-    if base not in BACKENDS:
-        raise ValueError("unknown backend {!r}, known are {}".format(name, ", ".join(sorted(BACKENDS))))
-    if colon and not ("cuda" in base and number.isdigit()):
-        raise ValueError(f"backend {name!r}: a number names one of several NVIDIA GPUs, as in torch-cuda:1")
-    if "cuda" in base:
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's; CUDA's own puts the fastest first
-    module, attribute = BACKENDS[base].split(":")
+    choice = _read(backend, dtype, delegate)
+    if choice.delegate.startswith("cuda"):
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order of NVML; CUDA's default: fastest GPU first
+    module, attribute = BACKENDS[choice[:3]].split(":")
     try:
-        backend: Backend = getattr(import_module(module), attribute)(name)
+        made: Backend = getattr(import_module(f"profiler.agent.backends.{module}"), attribute)(choice)
     except ModuleNotFoundError as error:
         raise ImportError(f"{error}: pip install {error.name}, for the interpreter that runs the agent") from error
-    return backend
+    return made
+
+
+def _read(backend: str, dtype: str, delegate: str) -> Choice:
+    base, colon, number = delegate.partition(":")
+    known = [names for names in BACKENDS if names[0] == backend]
+    if not known:
+        raise ValueError(
+            "unknown backend {!r}, known are {}".format(backend, ", ".join(sorted({names[0] for names in BACKENDS})))
+        )
+    fitting = [names for names in known if names[1] == dtype and base in (names[2], "")]
+    if not fitting:
+        choices = ", ".join(" ".join(filter(None, names[1:])) for names in known)
+        raise ValueError(f"backend {backend} has no {dtype} {delegate}".rstrip() + f", it has {choices}")
+    if colon and not (base.startswith("cuda") and number.isdigit()):
+        raise ValueError(f"delegate {delegate!r}: a number names one of several NVIDIA GPUs, as in cuda:1")
+    return Choice(*fitting[0], int(number or 0))

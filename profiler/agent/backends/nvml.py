@@ -1,4 +1,4 @@
-"""What an NVIDIA GPU is doing, through NVML (nvidia-ml-py); None for what cannot be read."""
+"""Read the state and the energy of an NVIDIA GPU through NVML (nvidia-ml-py); None for values that cannot be read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["energy_lines", "gpu_handle", "gpu_number", "gpu_state", "open_nvml", "throttle_reasons"]
+__all__ = ["energy_lines", "gpu_handle", "gpu_state", "open_nvml", "throttle_reasons"]
 
-# nvml.h, nvmlClocksThrottleReason*: those that mean that the GPU is slower than it was asked to be.
+# nvml.h, nvmlClocksThrottleReason*: those for which the GPU is slower than requested.
 _REASONS = {
     0x04: "power cap",
     0x08: "hardware slowdown",
@@ -19,11 +19,11 @@ _REASONS = {
 }
 
 
-_LOOKS = 10  # at the power, for one line: it is a mean over a tenth of a second or so
+_READINGS = 10  # of the power, for one line; each is a mean over about a tenth of a second
 
 
 def open_nvml() -> Any:
-    """Return the NVML module, initialised; None where there is none."""
+    """Return the initialised NVML module; None if NVML cannot be used."""
     try:
         import pynvml
 
@@ -36,17 +36,12 @@ def open_nvml() -> Any:
 
 
 def throttle_reasons(mask: int) -> list[str]:
-    """Name the reasons in a mask for which the GPU is slower than it was asked to be."""
+    """Return the names of the reasons in a mask for which the GPU is slower than requested."""
     return [name for bit, name in sorted(_REASONS.items()) if mask & bit]
 
 
-def gpu_number(backend: str) -> int:
-    """The number in a backend's name, `torch-cuda:1`; 0 without one."""
-    return int(backend.partition(":")[2] or 0)
-
-
 def gpu_handle(nvml: Any, index: int) -> Any:
-    """NVML's handle of the GPU that CUDA counts so, which sees only what $CUDA_VISIBLE_DEVICES lists.
+    """Return NVML's handle of a GPU by its number in CUDA, which counts only those in $CUDA_VISIBLE_DEVICES.
 
     Raises:
         NVMLError: there is no such GPU.
@@ -62,12 +57,12 @@ def gpu_state(nvml: Any, index: int) -> dict[str, Any]:
     """Read a GPU's state.
 
     Args:
-        nvml: of `open_nvml`.
-        index: of the GPU as CUDA counts them in the order of the PCI bus.
+        nvml: result of `open_nvml`.
+        index: number of the GPU in CUDA, in the order of the PCI bus.
 
     Returns:
         `driver`, `sm_mhz`, `max_sm_mhz`, `temperature_c`, `power_w`, `throttled` (a list of reasons) and
-        `foreign_processes` (process numbers of other compute programs).
+        `foreign_processes` (process ids of other compute programs).
     """
     state: dict[str, Any] = dict.fromkeys(("driver", "sm_mhz", "max_sm_mhz", "temperature_c", "power_w"))
     state.update(throttled=[], foreign_processes=[])
@@ -100,17 +95,17 @@ def gpu_state(nvml: Any, index: int) -> dict[str, Any]:
     return state
 
 
-def energy_lines(backend: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
-    """Yield the lines of a power meter (`devices/power_meter.py`) for a backend's GPU, one a second, for ever."""
+def energy_lines(gpu: int, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
+    """Yield the lines of a power meter (`devices/power_meter.py`) for a GPU, one a second, without end."""
     nvml = open_nvml()
     if nvml is None:
-        yield "none NVML cannot be used there: pip install nvidia-ml-py, for the interpreter that runs the agent"
+        yield "none NVML is not available: pip install nvidia-ml-py, for the interpreter that runs the agent"
         return
     try:
-        handle = gpu_handle(nvml, gpu_number(backend))
+        handle = gpu_handle(nvml, gpu)
         nvml.nvmlDeviceGetPowerUsage(handle)
     except nvml.NVMLError as error:
-        yield f"none NVML tells no power of this GPU: {error}"
+        yield f"none NVML cannot read the power of this GPU: {error}"
         return
     try:
         nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
@@ -118,10 +113,10 @@ def energy_lines(backend: str, sleep: Callable[[float], None] = time.sleep) -> I
         yield "source nvml-power"
         while True:
             milliwatts = 0
-            for _ in range(_LOOKS):
+            for _ in range(_READINGS):
                 milliwatts += nvml.nvmlDeviceGetPowerUsage(handle)
-                sleep(1 / _LOOKS)
-            yield f"{time.monotonic():.3f} mw {milliwatts // _LOOKS}"
+                sleep(1 / _READINGS)
+            yield f"{time.monotonic():.3f} mw {milliwatts // _READINGS}"
     yield "source nvml"
     while True:
         yield f"{time.monotonic():.3f} uj {1000 * nvml.nvmlDeviceGetTotalEnergyConsumption(handle)}/0"

@@ -1,9 +1,9 @@
-"""The onnxruntime backend: CPU execution provider, io binding, everything allocated before the clock starts.
+"""ONNX Runtime on the CPU: CPU execution provider, io binding, all memory allocated before the clock starts.
 
-Session options are what users of the runtime get: all graph optimisations (without those of layout a block is several
-times slower), pre-packed weights, memory pattern and arena. Turning the latter two or spinning off changes neither a
-block's time nor that of creating its session by more than the noise, so they stay on. Threads: `intra_op_num_threads`
-as asked, one inter-op thread, sequential execution; the default of spinning (on) is reported in the settings.
+Session options are those that users of the runtime get: all graph optimisations (a block is several times slower
+without the layout optimisations), pre-packed weights, memory pattern and arena. Turning off the memory pattern, the
+arena or spinning changes latency and session creation by less than the noise, so they stay on. Threads:
+`intra_op_num_threads` as requested, one inter-op thread, sequential execution.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+
+from profiler.agent.backends import Choice
 
 __all__ = ["OrtBackend", "OrtModel"]
 
@@ -25,7 +27,7 @@ _DTYPES = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
-_SEED = 20200121  # any fixed number: each load of a model sees the same input
+_SEED = 20200121  # any fixed number, so that each load of a model has the same input
 
 
 class OrtModel:
@@ -41,7 +43,7 @@ class OrtModel:
         session = onnxruntime.InferenceSession(path, options, providers=_PROVIDERS)
         self._session = session
         self._binding = session.io_binding()
-        self._arrays: list[Any] = []  # the binding keeps addresses only: these keep the memory alive
+        self._arrays: list[Any] = []  # the binding holds addresses only; these references keep the memory alive
         rng = np.random.default_rng(_SEED)
         for node in session.get_inputs():
             array = _input_array(rng, node)
@@ -78,9 +80,9 @@ class OrtModel:
 
 
 class OrtBackend:
-    """onnxruntime on the CPU."""
+    """ONNX Runtime on the CPU."""
 
-    def __init__(self, name: str) -> None:  # noqa: ARG002  it has one name only
+    def __init__(self, choice: Choice) -> None:  # noqa: ARG002  there is one choice only
         onnxruntime.disable_telemetry_events()
 
     def versions(self) -> dict[str, str]:
@@ -91,7 +93,7 @@ class OrtBackend:
         """Create a session for the ONNX file at `path`.
 
         Raises:
-            ValueError: an input without a fixed shape or of a type that is not a number.
+            ValueError: an input has no fixed shape, or a type that is not numeric.
         """
         return OrtModel(path, threads)
 

@@ -1,7 +1,7 @@
-"""onnxruntime's CUDA provider: inputs and outputs stay on the GPU, and each run waits for its end.
+"""ONNX Runtime with its CUDA provider: inputs and outputs stay on the GPU, and each run waits for the result.
 
-TF32 is off. Wall time of a run holds the launches: at small batches that is most of it (see
-`profiler.agent.cuda_timing`), and `torch-cuda` is the better measure.
+TF32 is off. The wall time of a run includes kernel launches, which dominate at small batches (see
+`profiler.agent.cuda_timing`). The torch backend excludes them.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from profiler.agent.backends.nvml import gpu_number, gpu_state, open_nvml
+from profiler.agent.backends import Choice
+from profiler.agent.backends.nvml import gpu_state, open_nvml
 
 __all__ = ["OrtCudaBackend", "OrtCudaModel"]
 
 _PROVIDER = "CUDAExecutionProvider"
-_SEED = 20200121  # any fixed number: each load of a model sees the same input
+_SEED = 20200121  # any fixed number, so that each load of a model has the same input
 
 
 class OrtCudaModel:
-    """One session on the GPU with its inputs and outputs bound to fixed memory there."""
+    """One session on the GPU with its inputs and outputs bound to fixed GPU memory."""
 
     def __init__(self, path: str, gpu: int, state: dict[str, Any]) -> None:
         options = onnxruntime.SessionOptions()
@@ -43,7 +44,7 @@ class OrtCudaModel:
         self.settings: dict[str, Any] = {"providers": session.get_providers(), "tf32": False, "state": state}
 
     def run(self) -> None:
-        """Run the session once, and wait."""
+        """Run the session once and wait for the result."""
         self._session.run_with_iobinding(self._binding)
         self._binding.synchronize_outputs()
 
@@ -53,22 +54,22 @@ class OrtCudaModel:
 
 
 class OrtCudaBackend:
-    """onnxruntime on an NVIDIA GPU.
+    """ONNX Runtime on an NVIDIA GPU.
 
     Args:
-        name: the backend's, with the GPU's number.
+        choice: names the GPU.
 
     Raises:
         RuntimeError: this onnxruntime has no CUDA provider, or other programs compute on the GPU.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name, self._gpu = name, gpu_number(name)
+    def __init__(self, choice: Choice) -> None:
+        self._gpu = choice.gpu
         onnxruntime.disable_telemetry_events()
         if _PROVIDER not in onnxruntime.get_available_providers():
             raise RuntimeError(
                 f"onnxruntime {onnxruntime.__version__} has no CUDA provider: install onnxruntime-gpu "
-                "(`ofa-profile setup --backend onnxruntime-cuda`)"
+                "(`ofa-profile setup --backend onnxruntime --delegate cuda`)"
             )
         self._state = gpu_state(open_nvml(), self._gpu)
         if self._state["foreign_processes"]:
@@ -76,15 +77,15 @@ class OrtCudaBackend:
             raise RuntimeError(f"other programs compute on this GPU (processes {others}): end them, or wait")
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of onnxruntime and of the driver in one text, and of numpy."""
+        """Return the versions of onnxruntime and of the GPU driver in one text, and the version of numpy."""
         driver = f", driver {self._state['driver']}" if self._state["driver"] else ""
-        return {self._name: f"{onnxruntime.__version__}{driver}", "numpy": np.__version__}
+        return {"onnxruntime": f"{onnxruntime.__version__}{driver}", "numpy": np.__version__}
 
     def load(self, path: str, threads: int) -> OrtCudaModel:  # noqa: ARG002  the GPU has none
         """Create a session for the ONNX file at `path`.
 
         Raises:
-            ValueError: an input that is not of floats or without fixed sizes.
+            ValueError: an input is not of floats, or has no fixed size.
             RuntimeError: the CUDA provider cannot be used.
         """
         return OrtCudaModel(path, self._gpu, gpu_state(open_nvml(), self._gpu))

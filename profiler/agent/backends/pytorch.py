@@ -1,9 +1,9 @@
-"""The torch backends: eager modules on the CPU, CUDA graphs (or eager calls, a backend of its own) on an NVIDIA GPU.
+"""torch: eager modules on the CPU, CUDA graphs or eager calls on an NVIDIA GPU.
 
-A model file lists operations (`ofa_core/export/ops.py`); the modules are built here with weights of ordinary size,
-batch normalisation folded away. Precision is in the backend's name: `fp16` is half precision throughout (weights,
-input, output), and the others are true fp32, with TF32 off. `nhwc` stands for torch's channels_last layout, `eager` for
-plain calls instead of graphs, and a number, `torch-cuda:1`, for one of several GPUs.
+A model file lists operations (`ofa_core/export/ops.py`). The modules are built here, with weights of ordinary size and
+batch normalisation folded. The dtype `fp16` is half precision for weights, input and output; `fp32` is computed with
+TF32 off. In a delegate's name, `nhwc` is torch's channels_last layout and `eager` calls the net instead of replaying a
+graph.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from profiler.agent.backends.nvml import gpu_number, gpu_state, open_nvml
+from profiler.agent.backends import Choice
+from profiler.agent.backends.nvml import gpu_state, open_nvml
 from profiler.agent.cuda_timing import n_buffers, plan_inner, timed_replays
 
 __all__ = [
@@ -28,8 +29,8 @@ __all__ = [
     "check_kernels",
 ]
 
-_SEED = 20200121  # any fixed number: each load of a model sees the same weights and input
-_WARMUPS = 30  # on a side stream, before capture: cuDNN tries its algorithms meanwhile
+_SEED = 20200121  # any fixed number, so that each load of a model has the same weights and input
+_WARMUPS = 30  # on a side stream, before capture, while cuDNN tries its algorithms
 
 
 class Net(nn.Module):
@@ -39,7 +40,7 @@ class Net(nn.Module):
         spec: the parsed file.
 
     Raises:
-        ValueError: the file is of another format, or lists an operation that is none.
+        ValueError: the file has another format, or lists an unknown operation.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -135,15 +136,15 @@ class TorchModel:
             self._net(self._input)
 
     def close(self) -> None:
-        """Drop the net; its memory goes with the last reference."""
+        """Drop the net and its input."""
         del self._net, self._input
 
 
 class TorchBackend:
     """torch on the CPU."""
 
-    def __init__(self, name: str) -> None:
-        """There is nothing to start."""
+    def __init__(self, choice: Choice) -> None:
+        """Accept the only choice; there is nothing to start."""
 
     def versions(self) -> dict[str, str]:
         """Return torch's version."""
@@ -153,13 +154,13 @@ class TorchBackend:
         """Build the net that the file at `path` lists.
 
         Raises:
-            ValueError: the file is no list of operations.
+            ValueError: the file is not a list of operations.
         """
         return TorchModel(path, threads)
 
 
 class _TorchCuda:
-    """`profiler.agent.cuda_timing.Cuda` in torch's terms."""
+    """`profiler.agent.cuda_timing.Cuda`, implemented with torch."""
 
     def record(self) -> Any:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -174,10 +175,10 @@ class _TorchCuda:
 
 
 class CudaModel:
-    """A net on a GPU, its inferences captured in a graph unless it is to be called eagerly.
+    """A net on a GPU. Its inferences are captured in a graph, or called one by one if `eager`.
 
     Raises:
-        RuntimeError: the graph cannot be captured; the eager backend can still time it, in a table of its own.
+        RuntimeError: the graph cannot be captured; an eager delegate can still time the net, in another table.
     """
 
     def __init__(self, path: str, *, half: bool, nhwc: bool, eager: bool, state: dict[str, Any]) -> None:
@@ -223,7 +224,7 @@ class CudaModel:
                 self._keep.append([net(buffers[i % len(buffers)]) for i in range(self._inner)])
         except RuntimeError as error:
             raise RuntimeError(
-                f"no CUDA graph of this model ({error}); the backends ending in -eager call it"
+                f"no CUDA graph of this model ({error}); the delegates ending in -eager need none"
             ) from error
         self._keep.append(graph)
         replay: Callable[[], None] = graph.replay
@@ -238,11 +239,11 @@ class CudaModel:
         return launch
 
     def timed(self, warmup: int, repeats: int) -> dict[str, Any]:
-        """Time launches by events; see `profiler.agent.cuda_timing`."""
+        """Time launches with events; see `profiler.agent.cuda_timing`."""
         return timed_replays(self._cuda, self._launch, self._inner, warmup, repeats)
 
     def run(self) -> None:
-        """Launch once and wait."""
+        """Launch once and wait for the result."""
         self._launch()
         self._cuda.synchronize()
 
@@ -257,14 +258,14 @@ class CudaBackend:
     """torch on an NVIDIA GPU.
 
     Args:
-        name: the backend's: `torch-cuda`, with `-fp16`, `-nhwc`, `-eager` and the GPU's number.
+        choice: dtype, the modes in the delegate's name, and the GPU.
 
     Raises:
         RuntimeError: there is no such GPU, this torch has no kernels for it, or other programs compute on it.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name, self._gpu = name, gpu_number(name)
+    def __init__(self, choice: Choice) -> None:
+        self._choice, self._gpu = choice, choice.gpu
         if not torch.cuda.is_available():
             raise RuntimeError(f"torch {torch.__version__} sees no NVIDIA GPU (CUDA build: {torch.version.cuda})")
         n_gpus = torch.cuda.device_count()
@@ -285,20 +286,29 @@ class CudaBackend:
             )
 
     def versions(self) -> dict[str, str]:
-        """Return torch, CUDA, cuDNN, the driver and the GPU's name in one text: each of them makes another table."""
+        """Return the versions of torch, CUDA, cuDNN and the driver and the GPU's name in one text.
+
+        Tables that differ in any of them are not comparable.
+        """
         parts = [f"torch {torch.__version__}", f"CUDA {torch.version.cuda}", f"cuDNN {_cudnn()}"]
         parts += [f"driver {self._state['driver']}"] if self._state["driver"] else []
-        return {self._name: ", ".join([*parts, self._title])}
+        return {self._choice.backend: ", ".join([*parts, self._title])}
 
     def load(self, path: str, threads: int) -> CudaModel:  # noqa: ARG002  the GPU has none
         """Build the net that the file at `path` lists, and capture it.
 
         Raises:
-            ValueError: the file is no list of operations.
-            RuntimeError: it cannot be captured.
+            ValueError: the file is not a list of operations.
+            RuntimeError: the graph cannot be captured.
         """
-        half, nhwc, eager = ("fp16" in self._name, "nhwc" in self._name, "eager" in self._name)
-        return CudaModel(path, half=half, nhwc=nhwc, eager=eager, state=gpu_state(open_nvml(), self._gpu))
+        modes = self._choice.delegate.split("-")
+        return CudaModel(
+            path,
+            half=self._choice.dtype == "fp16",
+            nhwc="nhwc" in modes,
+            eager="eager" in modes,
+            state=gpu_state(open_nvml(), self._gpu),
+        )
 
 
 def _cudnn() -> Any:
@@ -306,10 +316,12 @@ def _cudnn() -> Any:
 
 
 def check_kernels(needed: str, present: list[str], gpu: str) -> None:
-    """Check that this build of torch has kernels for a GPU: binaries run on later minor versions of their major one.
+    """Check that this build of torch has kernels for a GPU.
+
+    Binaries run on later minor versions of their major version.
 
     Raises:
-        RuntimeError: it has none; the message says what to install.
+        RuntimeError: there are none; the message names the build to install.
     """
     wanted = int(needed[3:])
     for arch in present:

@@ -1,14 +1,14 @@
-"""A backend that sleeps: for tests of everything around a runtime, faults included.
+"""A backend that sleeps: it tests everything around a runtime, with faults on demand.
 
-Its model file is JSON: `{"ms": 1.5}` sleeps 1.5 ms per run, with `"spin": true` it computes instead. `"fail"` names
-a fault, which comes at load for the names that start with `load`, else at run number `"after"` (from 0; default 0):
+The model file is JSON: `{"ms": 1.5}` sleeps 1.5 ms per run; `"spin": true` computes for that time instead. `"fail"`
+names a fault. It occurs at load if the name starts with `load`, else at run number `"after"` (from 0; default 0):
 
     load        an exception at load             load_crash   abort (SIGABRT) at load
-    run         an exception                     load_hang    never comes back from load
+    run         an exception                     load_hang    load never returns
     crash       abort (SIGABRT)                  kill         the process kills itself (SIGKILL)
-    exit        the process ends with code 3     hang         never comes back
+    exit        the process ends with code 3     hang         a run never returns
     garbage     text that is no reply, on the reply stream
-    chatter     text on file descriptor 1, as runtimes print it; harmless, and the run goes on
+    chatter     text on file descriptor 1, as runtimes print it; harmless, the run continues
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import signal
 import time
 from typing import Any
 
+from profiler.agent.backends import Choice
+
 __all__ = ["SleepBackend", "SleepModel"]
 
 _FAULTS = ("load", "load_crash", "load_hang", "run", "crash", "kill", "exit", "hang", "garbage", "chatter")
@@ -26,7 +28,7 @@ _FOREVER_S = 3600.0
 
 
 class SleepModel:
-    """A "model" that sleeps or computes for a given time, and fails on demand."""
+    """A model that sleeps or computes for a given time, and fails on demand."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.settings: dict[str, Any] = dict(spec)
@@ -36,7 +38,7 @@ class SleepModel:
         self._countdown = int(spec.get("after", 0))
 
     def run(self) -> None:
-        """Sleep or compute once; raise, hang or die when the fault is due."""
+        """Sleep or compute once; raise an error, hang or end the process when the fault is due."""
         if self._fault is not None:
             self._countdown -= 1
             if self._countdown < 0:
@@ -49,14 +51,14 @@ class SleepModel:
             time.sleep(self._seconds)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Free nothing."""
 
 
 class SleepBackend:
-    """The runtime that isn't one."""
+    """A backend without a runtime."""
 
-    def __init__(self, name: str) -> None:
-        """There is nothing to start."""
+    def __init__(self, choice: Choice) -> None:
+        """Accept any choice; there is nothing to start."""
 
     def versions(self) -> dict[str, str]:
         """Return a constant version."""

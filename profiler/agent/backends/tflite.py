@@ -1,8 +1,8 @@
-"""The TFLite backend: ai-edge-litert, else tflite-runtime, else TensorFlow, with or without XNNPACK.
+"""TFLite on the CPU: ai-edge-litert, else tflite-runtime, else TensorFlow, with or without XNNPACK.
 
-Their interpreters are one API under three names, but not one speed (the same file runs up to twice as fast on the newer
-runtime), so the runtime's name is part of the version that is reported. A runtime counts as there when it has run a
-two-number model: tflite-runtime 2.14 imports well beside numpy 2 and dies only when an interpreter is made.
+The three interpreters share one API but not one speed (the same file runs up to twice as fast on the newer runtime), so
+the reported version contains the runtime's name. A runtime counts as installed if it runs a model of two numbers,
+because tflite-runtime 2.14 can be imported beside numpy 2 and fails only when it makes an interpreter.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from profiler.agent.backends import Choice
+
 __all__ = ["PROBE", "RUNTIMES", "SEED", "TfliteBackend", "TfliteModel", "random_input"]
 
 RUNTIMES = {
@@ -22,7 +24,7 @@ RUNTIMES = {
 }
 """Runtimes in the order in which they are tried: name of the distribution, module with its `Interpreter`."""
 
-SEED = 20200121  # any fixed number: each load of a model sees the same input
+SEED = 20200121  # any fixed number, so that each load of a model has the same input
 
 # y = relu(x) over two numbers: a TFLite file of 276 bytes with one operator and no weights.
 PROBE = base64.b64decode(
@@ -37,7 +39,7 @@ class _Runtime(NamedTuple):
     name: str
     version: str
     interpreter: Any  # the class
-    without_delegates: Any  # the op resolver that leaves XNNPACK out
+    without_delegates: Any  # the op resolver without XNNPACK
 
 
 class TfliteModel:
@@ -55,7 +57,7 @@ class TfliteModel:
         for detail in interpreter.get_input_details():
             interpreter.set_tensor(detail["index"], random_input(rng, detail))
         self._interpreter = interpreter
-        self.run = interpreter.invoke  # no call in between: blocks take microseconds
+        self.run = interpreter.invoke  # the method itself: another call would add to microseconds
         self.settings: dict[str, Any] = {
             "runtime": runtime.name,
             "num_threads": threads,
@@ -74,28 +76,29 @@ class TfliteBackend:
     """A TFLite runtime on the CPU.
 
     Args:
-        name: the backend's: `tflite` (the first runtime that works, with XNNPACK), `tflite-no-xnnpack` (with its own
-            kernels) or `tflite-runtime` (that one and no other).
+        choice: backend `tflite` takes the first runtime that works, `tflite-runtime` only that one; delegate `xnnpack`,
+            or `none` for the runtime's own kernels.
 
     Raises:
-        ImportError: none of the runtimes works here; the message says why for each.
+        ImportError: none of the runtimes works here; the message gives the reason for each.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._runtime = _find_runtime(["tflite-runtime"] if name == "tflite-runtime" else list(RUNTIMES))
+    def __init__(self, choice: Choice) -> None:
+        self._choice = choice
+        own = choice.backend == "tflite-runtime"
+        self._runtime = _find_runtime(["tflite-runtime"] if own else list(RUNTIMES))
 
     def versions(self) -> dict[str, str]:
-        """Return the runtime and its version in one text, and the version of numpy."""
-        return {self._name: f"{self._runtime.name} {self._runtime.version}", "numpy": np.__version__}
+        """Return the runtime's name and version in one text, and the version of numpy."""
+        return {self._choice.backend: f"{self._runtime.name} {self._runtime.version}", "numpy": np.__version__}
 
     def load(self, path: str, threads: int) -> TfliteModel:
         """Create an interpreter for the file at `path`.
 
         Raises:
-            ValueError: a file that is no model, an input without a fixed shape or of a type that is not a number.
+            ValueError: the file is not a model, or an input has no fixed shape or a type that is not numeric.
         """
-        return TfliteModel(self._runtime, path, threads, self._name != "tflite-no-xnnpack")
+        return TfliteModel(self._runtime, path, threads, self._choice.delegate != "none")
 
 
 def _find_runtime(wanted: list[str]) -> _Runtime:
@@ -110,7 +113,7 @@ def _find_runtime(wanted: list[str]) -> _Runtime:
 
 
 def _probe(name: str) -> _Runtime:
-    """Import a runtime and see it run."""
+    """Import a runtime and run the two-number model with it."""
     module = import_module(RUNTIMES[name])
     interpreter = module.Interpreter(model_content=PROBE)
     interpreter.allocate_tensors()
@@ -131,7 +134,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _n_delegate_nodes(interpreter: Any) -> int | None:
-    """How many pieces a delegate took; 1 when the whole model is one, None where the runtime does not tell."""
+    """Return the number of nodes that a delegate computes: 1 for the whole model, None if the runtime has no API."""
     details = getattr(interpreter, "_get_ops_details", None)
     if details is None:
         return None

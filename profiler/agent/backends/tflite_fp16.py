@@ -1,9 +1,9 @@
-"""TFLite in half precision: XNNPACK is told to compute in fp16 whatever the file says (`--xnnpack_force_fp16`).
+"""TFLite in half precision: XNNPACK computes a float32 file in fp16 (`--xnnpack_force_fp16`).
 
-The same files as for `tflite`: weights are rounded when XNNPACK packs them, and activations stay in fp16 from input to
-output. The interpreters have no such switch; ai-edge-litert's CompiledModel has. Processors without fp16 arithmetic are
-refused by the runtime, or fall back to fp32 in silence, so each model is run once at load: what was computed in half
-precision has no more than half precision's digits.
+The model files are those for fp32: XNNPACK rounds weights when it packs them, and activations stay in fp16 from input
+to output. The interpreters have no such option; ai-edge-litert's CompiledModel has. On a processor without fp16
+arithmetic the runtime refuses or silently computes in fp32. So each model is run once at load, and outputs with more
+digits than fp16 has are refused.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from profiler.agent.backends import Choice
 from profiler.agent.backends.tflite import PROBE, SEED, random_input
 
 try:
@@ -23,18 +24,17 @@ try:
     from ai_edge_litert.options import Options
 except ImportError as error:
     raise ImportError(
-        f"half precision needs a newer ai-edge-litert, tflite-runtime has no switch for it ({error}): "
-        "pip install -U ai-edge-litert"
+        f"fp16 needs a newer ai-edge-litert; tflite-runtime has no fp16 option ({error}): pip install -U ai-edge-litert"
     ) from error
 
 __all__ = ["TfliteFp16Backend", "TfliteFp16Model", "is_half_precision"]
 
 _FORCE_FP16 = 4  # TFLITE_XNNPACK_DELEGATE_FLAG_FORCE_FP16 of tflite/delegates/xnnpack/xnnpack_delegate.h
-_LOW_BITS = 0x1FFF  # of a float32: those that no float16 has
+_LOW_BITS = 0x1FFF  # of a float32: zero in every float16
 
 
 def is_half_precision(numbers: Any) -> bool:
-    """Whether all of these float32 numbers have a float16's digits; fp32 arithmetic gives such by chance only."""
+    """Return True if each of these float32 numbers is a float16 as well; results of fp32 are so only by chance."""
     return not (np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32) & _LOW_BITS).any()
 
 
@@ -42,8 +42,8 @@ class TfliteFp16Model:
     """One compiled model with its inputs filled.
 
     Raises:
-        RuntimeError: it is no model, or XNNPACK does not compute it in half precision here.
-        ValueError: an input that is not of floats, or has no fixed size.
+        RuntimeError: the file is not a model, or XNNPACK does not compute it in fp16 here.
+        ValueError: an input is not of floats, or has no fixed size.
     """
 
     def __init__(self, environment: Any, source: str | bytes, threads: int) -> None:
@@ -62,7 +62,7 @@ class TfliteFp16Model:
         for buffer in outputs:
             size = int(np.prod(buffer.get_tensor_details()["shape"]))
             if not is_half_precision(buffer.read(size, np.float32)):
-                raise RuntimeError("XNNPACK computes this in fp32: no fp16 arithmetic here, it seems")
+                raise RuntimeError("XNNPACK computes this in fp32; the processor seems to lack fp16 arithmetic")
         self.settings: dict[str, Any] = {
             "runtime": "ai-edge-litert",
             "num_threads": threads,
@@ -85,23 +85,20 @@ def _shapes(buffers: Any) -> list[list[int]]:
 class TfliteFp16Backend:
     """ai-edge-litert on the CPU, in half precision.
 
-    Args:
-        name: the backend's.
-
     Raises:
-        RuntimeError: this processor or this runtime does not do it; said once, before any model is loaded.
+        RuntimeError: this processor or runtime does not compute in fp16; raised before any model is loaded.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, choice: Choice) -> None:
+        self._name = choice.backend
         self._environment = Environment.create()
         try:
             TfliteFp16Model(self._environment, PROBE, 1)
         except RuntimeError as error:
-            raise RuntimeError(f"no inference in half precision here: {str(error).splitlines()[0]}") from error
+            raise RuntimeError(f"inference in fp16 does not work here: {str(error).splitlines()[0]}") from error
 
     def versions(self) -> dict[str, str]:
-        """Return the runtime and its version in one text, and the version of numpy."""
+        """Return the runtime's name and version in one text, and the version of numpy."""
         return {self._name: f"ai-edge-litert {metadata.version('ai-edge-litert')}", "numpy": np.__version__}
 
     def load(self, path: str, threads: int) -> TfliteFp16Model:

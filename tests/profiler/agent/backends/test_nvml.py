@@ -10,6 +10,7 @@ import pytest
 from devices.local import LocalDevice
 from devices.power_meter import MeterError, average, parse_reading
 from profiler.agent.backends.nvml import energy_lines
+from profiler.backends import choose
 from profiler.energy_session import EnergyOptions, open_meter
 
 PYNVML = """
@@ -49,7 +50,7 @@ def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("backend", "source"), [("torch-cuda", "nvml-power"), ("torch-cuda:1", "nvml"), ("onnxruntime-cuda:1", "nvml")]
 )
 def test_the_packed_agent_is_the_meter(nvml: None, tmp_path: Path, backend: str, source: str) -> None:
-    with LocalDevice(tmp_path) as device, closing(open_meter(device, backend, EnergyOptions())) as meter:
+    with LocalDevice(tmp_path) as device, closing(open_meter(device, choose(backend), EnergyOptions())) as meter:
         assert meter.source == source
         readings = [meter.wait() for _ in range(3)]
     assert bool(readings[0].counters) == (source == "nvml")
@@ -57,13 +58,16 @@ def test_the_packed_agent_is_the_meter(nvml: None, tmp_path: Path, backend: str,
 
 
 def test_a_gpu_that_is_not_there(nvml: None, tmp_path: Path) -> None:
-    with LocalDevice(tmp_path) as device, pytest.raises(MeterError, match=r"^NVML tells no power of this GPU: Invalid"):
-        open_meter(device, "torch-cuda:2", EnergyOptions())
+    with (
+        LocalDevice(tmp_path) as device,
+        pytest.raises(MeterError, match=r"^NVML cannot read the power of this GPU: Invalid"),
+    ):
+        open_meter(device, choose("torch-cuda:2"), EnergyOptions())
 
 
 def test_without_nvml_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("profiler.agent.backends.nvml.open_nvml", lambda: None)
-    [line] = energy_lines("torch-cuda")
-    assert line.startswith("none NVML cannot be used there: pip install nvidia-ml-py")
+    [line] = energy_lines(0)
+    assert line.startswith("none NVML is not available: pip install nvidia-ml-py")
     with pytest.raises(MeterError):
         parse_reading(line)

@@ -22,16 +22,14 @@ from ofa_core.genomes import sample_arch
 from ofa_core.spaces import tiny
 from profiler.agent.backends.nvml import gpu_state, throttle_reasons
 from profiler.agent_runner import AgentRunner
-from profiler.model_files import BACKENDS
+from profiler.agent_zip import PythonProgram
 from profiler.plan import PROBE
 from profiler.runner import JobError, Visit
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from profiler.agent.backends import BACKENDS as AGENT_BACKENDS  # noqa: E402
-from profiler.agent.backends import open_backend as open_agent_backend  # noqa: E402
-from profiler.agent.backends import ort_cuda, pytorch  # noqa: E402
+from profiler.agent.backends import Choice, open_backend, ort_cuda, pytorch  # noqa: E402  # noqa: E402
 from profiler.agent.backends.pytorch import CudaBackend, Net, check_kernels  # noqa: E402
 
 SE_BLOCK = BlockSpec("mbconv", 14, 7, 16, 64, 24, 3, 2, "h_swish", se=True, shortcut=False)
@@ -111,8 +109,8 @@ def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
         pytest.skip("there is a GPU")
     with (
         LocalDevice(tmp_path) as device,
-        closing(AgentRunner(device, "torch-cuda")) as runner,
-        pytest.raises(JobError, match=r"torch-cuda does not work on .* sees no NVIDIA GPU"),
+        closing(AgentRunner(device, "torch", program=PythonProgram("torch", delegate="cuda"))) as runner,
+        pytest.raises(JobError, match=r"torch does not work on .* sees no NVIDIA GPU"),
     ):
         runner.open()
 
@@ -124,14 +122,10 @@ def test_an_onnxruntime_without_cuda_is_named(tmp_path: Path) -> None:
         pytest.skip("this onnxruntime has the CUDA provider")
     with (
         LocalDevice(tmp_path) as device,
-        closing(AgentRunner(device, "onnxruntime-cuda")) as runner,
+        closing(AgentRunner(device, program=PythonProgram("onnxruntime", delegate="cuda"))) as runner,
         pytest.raises(JobError, match=r"has no CUDA provider: install onnxruntime-gpu"),
     ):
         runner.open()
-
-
-def test_every_backend_of_the_agent_has_model_files() -> None:
-    assert set(BACKENDS) >= set(AGENT_BACKENDS)
 
 
 @pytest.mark.parametrize(
@@ -239,27 +233,27 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("name", "number", "gpu"),
+    ("dtype", "delegate", "number", "gpu"),
     [
-        ("torch-cuda", 0, "RTX 2080 Ti"),
-        ("torch-cuda:0", 0, "RTX 2080 Ti"),
-        ("torch-cuda:1", 1, "RTX 3090"),
-        ("torch-cuda-fp16-nhwc:1", 1, "RTX 3090"),
+        ("fp32", "cuda", 0, "RTX 2080 Ti"),
+        ("fp32", "cuda:0", 0, "RTX 2080 Ti"),
+        ("fp32", "cuda:1", 1, "RTX 3090"),
+        ("fp16", "cuda-nhwc:1", 1, "RTX 3090"),
     ],
 )
-def test_a_number_chooses_the_gpu(two_gpus: list[int], name: str, number: int, gpu: str) -> None:
-    versions = open_agent_backend(name).versions()
+def test_a_number_chooses_the_gpu(two_gpus: list[int], dtype: str, delegate: str, number: int, gpu: str) -> None:
+    versions = open_backend("torch", dtype, delegate).versions()
     assert two_gpus == [number]
-    assert versions[name].endswith(gpu)
+    assert versions["torch"].endswith(gpu)
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # counted as nvidia-smi does
 
 
 def test_a_number_that_no_gpu_has(two_gpus: list[int]) -> None:
     with pytest.raises(RuntimeError, match="there is no GPU 2: torch sees 2, numbered from 0"):
-        open_agent_backend("torch-cuda:2")
-    for name in ("torch:1", "onnxruntime:0", "torch-cuda:x", "torch-cuda:", "torch-cuda:-1"):
-        with pytest.raises(ValueError, match="a number names one of several NVIDIA GPUs, as in torch-cuda:1"):
-            open_agent_backend(name)
+        open_backend("torch", delegate="cuda:2")
+    for name in ("cpu:1", "cpu:0", "cuda:x", "cuda:", "cuda:-1"):
+        with pytest.raises(ValueError, match="a number names one of several NVIDIA GPUs, as in cuda:1"):
+            open_backend("torch", delegate=name)
     assert two_gpus == []
 
 
@@ -296,8 +290,8 @@ def test_onnxruntime_keeps_everything_on_the_numbered_gpu(
         OrtValue=SimpleNamespace(ortvalue_from_numpy=lambda array, kind, number: places.append((kind, number))),
     )
     monkeypatch.setattr(ort_cuda, "onnxruntime", runtime)
-    backend = open_agent_backend("onnxruntime-cuda:1")
-    assert backend.versions()["onnxruntime-cuda:1"] == "1.0"
+    backend = open_backend("onnxruntime", delegate="cuda:1")
+    assert backend.versions()["onnxruntime"] == "1.0"
     backend.load("m.onnx", 1)
     assert places == [("session", 1), ("cuda", 1), ("cuda", 1)]
 
@@ -308,9 +302,9 @@ def test_a_graph_and_calls_on_a_real_gpu(tmp_path: Path) -> None:
         pytest.skip("there is no NVIDIA GPU")
     path = tmp_path / "m.ops.json"
     path.write_bytes(block_ops(PROBE, batch_size=64))
-    for name in ("torch-cuda", "torch-cuda-fp16"):
-        model = CudaBackend(name).load(str(path), 1)
+    for dtype in ("fp32", "fp16"):
+        model = CudaBackend(Choice("torch", dtype, "cuda")).load(str(path), 1)
         numbers = model.timed(2, 5)
         assert all(ns > 0 for ns in numbers["wall_ns"])
-        print(name, model.settings, numbers["wall_ns"], file=sys.stderr)
+        print(dtype, model.settings, numbers["wall_ns"], file=sys.stderr)
         model.close()

@@ -15,9 +15,10 @@ import pytest
 from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
 from ofa_core.export.tflite import block_tflite
-from profiler.agent.backends import open_backend
+from profiler.agent.backends import Choice, open_backend
 from profiler.agent.backends.tflite import RUNTIMES, TfliteBackend
 from profiler.agent_runner import AgentRunner
+from profiler.agent_zip import PythonProgram
 from profiler.runner import JobError, Visit
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the extra [tflite]")
@@ -39,11 +40,11 @@ def no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, module, None)
 
 
-@pytest.mark.parametrize(("name", "xnnpack"), [("tflite", True), ("tflite-no-xnnpack", False)])
-def test_settings_tell_the_runtime_and_whether_the_block_is_one_piece(model_path, name, xnnpack):
-    backend = open_backend(name)
+@pytest.mark.parametrize(("delegate", "xnnpack"), [("xnnpack", True), ("none", False)])
+def test_settings_tell_the_runtime_and_whether_the_block_is_one_piece(model_path, delegate, xnnpack):
+    backend = open_backend("tflite", delegate=delegate)
     model = backend.load(str(model_path), 2)
-    assert backend.versions()[name].startswith("ai-edge-litert ")
+    assert backend.versions()["tflite"].startswith("ai-edge-litert ")
     assert backend.versions()["numpy"] == np.__version__
     assert model.settings == {
         "runtime": "ai-edge-litert",
@@ -103,7 +104,7 @@ def test_a_size_left_open_is_refused(tmp_path, model_path):
 
 def test_without_any_runtime_each_one_says_why(no_runtime):
     with pytest.raises(ImportError, match=r"ai-edge-litert \(.*tflite-runtime \(.*tensorflow \(.*pip install"):
-        TfliteBackend("tflite")
+        TfliteBackend(Choice("tflite"))
 
 
 def test_a_runtime_that_imports_but_cannot_run_is_passed_over(no_runtime, monkeypatch):
@@ -116,17 +117,18 @@ def test_a_runtime_that_imports_but_cannot_run_is_passed_over(no_runtime, monkey
     monkeypatch.setitem(sys.modules, RUNTIMES["tflite-runtime"], module)
     monkeypatch.setitem(sys.modules, "tflite_runtime", ModuleType("tflite_runtime"))
     with pytest.raises(ImportError, match=r"tflite-runtime \(numpy\.core\.multiarray failed to import\)"):
-        TfliteBackend("tflite")
+        TfliteBackend(Choice("tflite"))
 
 
-@pytest.mark.parametrize("name", ["tflite", "tflite-no-xnnpack"])
-def test_the_packed_agent_runs_it(tmp_path, model_path, name):
-    with LocalDevice(tmp_path) as device, closing(AgentRunner(device, name)) as runner:
+@pytest.mark.parametrize("delegate", ["xnnpack", "none"])
+def test_the_packed_agent_runs_it(tmp_path, model_path, delegate):
+    program = PythonProgram("tflite", delegate=delegate)
+    with LocalDevice(tmp_path) as device, closing(AgentRunner(device, "tflite", program=program)) as runner:
         hello = runner.open()
         handle = runner.load(model_path, threads=1, cpus=None)
         (result,) = runner.run([Visit(handle, 2, 5)])
         assert hello.backend_version.startswith("ai-edge-litert ")
-        assert runner.settings[handle]["xnnpack"] == (name == "tflite")
+        assert runner.settings[handle]["xnnpack"] == (delegate == "xnnpack")
     assert (result.wall_ns > 0).all()
 
 

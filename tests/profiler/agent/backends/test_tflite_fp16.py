@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +17,9 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.export.tflite import arch_tflite, block_tflite
 from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space, tiny
+from profiler.agent.backends import Choice
 from profiler.agent_runner import AgentRunner
+from profiler.agent_zip import PythonProgram
 from profiler.campaign import ProfileSpec, profile
 from profiler.native.build import NativeProgram, agent_for, library_for
 from profiler.plan import PROBE
@@ -43,7 +44,7 @@ BLOCKS = [
 @pytest.fixture(scope="module")
 def backend():
     try:
-        return fp16.TfliteFp16Backend("tflite-fp16")
+        return fp16.TfliteFp16Backend(Choice("tflite", "fp16", "xnnpack"))
     except RuntimeError as error:
         if platform.machine() == "x86_64":
             pytest.fail(str(error))
@@ -94,14 +95,16 @@ def test_a_whole_net_is_one_piece_and_near_fp32(backend, tmp_path: Path, name: s
 
 def test_what_is_computed_in_fp32_all_the_same_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fp16, "_FORCE_FP16", 0)
-    with pytest.raises(RuntimeError, match=r"^no inference in half precision here: XNNPACK computes this in fp32.*$"):
-        fp16.TfliteFp16Backend("tflite-fp16")
+    with pytest.raises(RuntimeError, match=r"^inference in fp16 does not work here: XNNPACK computes this in fp32.*$"):
+        fp16.TfliteFp16Backend(Choice("tflite", "fp16", "xnnpack"))
 
 
 def test_a_runtime_without_the_switch_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.cpu_options", None)
     monkeypatch.delitem(sys.modules, fp16.__name__)
-    with pytest.raises(ImportError, match=r"^half precision needs a newer ai-edge-litert.*pip install.*$"):
+    with pytest.raises(
+        ImportError, match=r"^fp16 needs a newer ai-edge-litert; tflite-runtime has no fp16 option.*pip install.*$"
+    ):
         import_module(fp16.__name__)
 
 
@@ -112,9 +115,9 @@ def test_a_file_that_is_no_model_is_an_error_of_that_file(backend, tmp_path: Pat
         backend.load(str(path), 1)
 
 
-PROGRAMS: dict[str, Callable[[], NativeProgram | None]] = {
-    "python": lambda: None,
-    "C": lambda: NativeProgram(backend="tflite-fp16"),
+PROGRAMS = {  # and the backend's name in the agent's replies
+    "python": (PythonProgram("tflite", dtype="fp16"), "tflite"),
+    "C": (NativeProgram(backend="tflite-fp16"), "tflite-fp16"),
 }
 
 
@@ -124,10 +127,12 @@ def test_both_agents_make_a_table_of_dtype_float16(backend, tmp_path: Path, prog
     small = sorted(tiny().all_blocks((24,)), key=lambda block: block.macs)[:3]
     spec = ProfileSpec(tiny(), (24,), "here", "tflite-fp16", settings=settings, n_reference=0, order=lambda _: small)
     with LocalDevice(tmp_path) as device:
-        runner = AgentRunner(device, "tflite-fp16", program=PROGRAMS[program]())
+        agent, name = PROGRAMS[program]
+        runner = AgentRunner(device, name, program=agent)
         table = profile(spec, runner, tmp_path / "t.csv").table
     assert table.n_failed == 0
-    assert (table.context.backend, table.context.dtype) == ("tflite-fp16", "float16")
+    context = table.context
+    assert (context.backend, context.dtype, context.delegate) == ("tflite", "float16", "xnnpack")
 
 
 def test_the_c_agent_computes_what_the_python_agent_does(backend, tmp_path: Path) -> None:
