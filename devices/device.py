@@ -36,10 +36,10 @@ DeviceKind = Literal["computer", "phone"]
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What a finished program left behind.
+    """Result of a program that ended.
 
     Attributes:
-        rc: exit code; minus the signal's number (or 128 plus it, through a shell) where a signal ended the program.
+        rc: exit code; minus the signal's number (128 plus it through a shell) if a signal ended the program.
         stdout: its output.
         stderr: its error output.
     """
@@ -47,6 +47,16 @@ class Completed:
     rc: int
     stdout: bytes
     stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """`stdout` as text; bytes that are not UTF-8 are replaced."""
+        return self.stdout.decode("utf-8", "replace")
+
+    @property
+    def reason(self) -> str:
+        """The reason for a failure: `stderr` as text, or the exit code if it is empty."""
+        return self.stderr.decode("utf-8", "replace").strip() or f"exit code {self.rc}"
 
 
 class Channel(Protocol):

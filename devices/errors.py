@@ -4,6 +4,7 @@
     ├── UnknownTargetError         the target names no known device, or no known scheme
     ├── DeviceConfigError          devices.toml cannot be read
     ├── DeviceUnreachableError     no connection, or the connection was lost
+    │   ├── AccessDeniedError      the ssh host accepts none of the user's keys
     │   └── HostKeyError           the key of an ssh host is unknown, revoked, or has changed
     ├── DeviceTimeoutError         no answer in time; the connection may still work
     ├── DeviceStorageError         a file cannot be written or read: no space, no permission, no such file
@@ -18,6 +19,7 @@ problem, the value, and how to fix it.
 from __future__ import annotations
 
 __all__ = [
+    "AccessDeniedError",
     "ChannelClosedError",
     "DeviceConfigError",
     "DeviceError",
@@ -45,6 +47,10 @@ class DeviceConfigError(DeviceError):
 
 class DeviceUnreachableError(DeviceError):
     """There is no connection to the device, or it was lost."""
+
+
+class AccessDeniedError(DeviceUnreachableError):
+    """The host accepts none of the user's keys."""
 
 
 class HostKeyError(DeviceUnreachableError):

@@ -23,8 +23,9 @@ from devices.errors import (
     DeviceTimeoutError,
     LineTooLongError,
 )
-from devices.facts import CONDITIONS_SCRIPT, FACTS_SCRIPT, Conditions, DeviceFacts, parse_conditions, parse_facts
+from devices.facts import Conditions, DeviceFacts
 from devices.process import close_pipes, kill_group, run_to_end, spawn
+from devices.scripts import read_conditions, read_facts
 from devices.session_folder import SessionFolder
 from devices.target import Target
 
@@ -105,12 +106,12 @@ class LocalDevice(ClosedAtExit):
             raise DeviceStorageError(f"cannot fetch {remote} to {local}: {error.strerror or error}") from error
 
     def facts(self) -> DeviceFacts:
-        """Say what the machine is; see `Device.facts`."""
-        return parse_facts(_text(self.run(["sh"], timeout_s=20, input=FACTS_SCRIPT.encode())), self.name)
+        """Read what the machine is; see `Device.facts`."""
+        return read_facts(self)
 
     def conditions(self) -> Conditions:
-        """Say what state the machine is in; see `Device.conditions`."""
-        return parse_conditions(_text(self.run(["sh"], timeout_s=20, input=CONDITIONS_SCRIPT.encode())))
+        """Read the machine's state; see `Device.conditions`."""
+        return read_conditions(self)
 
     def close(self) -> None:
         """Kill what was started here and remove the work directory."""
@@ -231,7 +232,3 @@ def open_target(target: Target) -> LocalDevice:
     """Open this machine with the target's options."""
     parent = Path(target.work_dir).expanduser() if target.work_dir is not None else None
     return LocalDevice(parent, python=target.python, name=target.name if target.name != "local" else "")
-
-
-def _text(completed: Completed) -> str:
-    return completed.stdout.decode("utf-8", "replace")

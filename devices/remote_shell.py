@@ -16,7 +16,6 @@ import shlex
 from collections.abc import Sequence
 
 __all__ = [
-    "BACKOFF_S",
     "HOLD_WORK_DIR",
     "MAKE_WORK_DIR",
     "MAX_PREFACE_BYTES",
@@ -27,9 +26,6 @@ __all__ = [
     "split_end_mark",
     "started_group",
 ]
-
-BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-"""Pauses before each look whether a device that went away is back: two minutes, which a reboot takes."""
 
 MISSING = -1
 """What `started_group` says of a program that is not there."""

@@ -151,7 +151,7 @@ class SshChannel:
             raise DeviceTimeoutError(f"{self._program} still runs after {timeout_s:g} s")
         rc = self._session.exit_status
         if self._is_lost():
-            raise DeviceUnreachableError(f"the connection to {self._program} broke")
+            raise DeviceUnreachableError(f"the connection to {self._program} was lost")
         return rc if rc >= 0 else -9
 
     def stderr_tail(self) -> str:
@@ -211,7 +211,7 @@ class SshChannel:
 
     def _raise_ended(self, what: str) -> None:
         if self._is_lost():
-            raise DeviceUnreachableError(f"the connection to {self._program} broke")
+            raise DeviceUnreachableError(f"the connection to {self._program} was lost")
         raise ChannelClosedError(f"{self._program} {'was closed' if self.is_over else what}")
 
     def _is_lost(self) -> bool:

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import paramiko
 
-from devices.errors import DeviceUnreachableError, HostKeyError
+from devices.errors import AccessDeniedError, DeviceUnreachableError, HostKeyError
 from devices.known_hosts import KnownHosts, error_text, read_known_hosts
 from devices.ssh_config import Host
 from devices.ssh_proxy import ProxySocket, open_proxy
@@ -89,10 +89,6 @@ def _agent_key(host: Host, agent: paramiko.Agent) -> paramiko.AgentKey | None:
     return next((key for key in agent.get_keys() if key.asbytes() in wanted), None)
 
 
-class NotWelcomeError(DeviceUnreachableError):
-    """The host answers, but does not let us in: trying again is no use."""
-
-
 class _Refuse(paramiko.MissingHostKeyPolicy):
     """Refuses hosts whose key is in no known_hosts file, and says how to accept it."""
 
@@ -132,14 +128,14 @@ def _explain(host: Host, error: Exception, sock: socket.socket | None, known: Kn
         ) from error
     has_agent = host.agent in ("SSH_AUTH_SOCK", "none", os.environ.get("SSH_AUTH_SOCK"))
     if isinstance(error, paramiko.AuthenticationException) and not has_agent:
-        raise NotWelcomeError(
+        raise AccessDeniedError(
             f"{where}: not accepted without the agent that IdentityAgent names; run this again with "
             f"SSH_AUTH_SOCK={shlex.quote(host.agent)}"
         ) from error
     if isinstance(error, paramiko.PasswordRequiredException):
-        raise NotWelcomeError(f"{where}: a private key is encrypted; load it with ssh-add first") from error
+        raise AccessDeniedError(f"{where}: a private key is encrypted; load it with ssh-add first") from error
     if isinstance(error, paramiko.AuthenticationException):
-        raise NotWelcomeError(
+        raise AccessDeniedError(
             f"{where}: no key of ours is accepted ({error}); add one with `ssh-copy-id`, or name it in ~/.ssh/config"
         ) from error
     if isinstance(sock, ProxySocket):

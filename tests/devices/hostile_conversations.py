@@ -27,12 +27,13 @@ from typing import Any
 import hostile_server
 import paramiko
 
-from devices import adb, adb_client, process, sftp, ssh, ssh_channel
+from devices import adb, adb_client, process, remote_files, scripts, sftp, ssh, ssh_channel
 from devices import ssh_connect as ssh_link
 from devices.adb import AdbDevice
 from devices.adb_client import list_phones
 from devices.errors import DeviceError
 from devices.local import LocalDevice
+from devices.remote_options import RemoteOptions
 from devices.ssh import SshDevice
 from devices.ssh_config import Host, resolve
 from profiler.agent_runner import AgentRunner
@@ -78,7 +79,7 @@ def agent_conversation(seed: int, folder: Path, outcome: dict[str, Any]) -> None
 
 
 def host_conversation(host: Host, folder: Path, outcome: dict[str, Any]) -> None:
-    device = attempt(lambda: SshDevice(host, backoff_s=(0,), sleep=lambda _: None), outcome)
+    device = attempt(lambda: SshDevice(host, RemoteOptions(pauses_s=(0,), sleep=lambda _: None)), outcome)
     if device is None:
         return
     source, back = folder / "source", folder / "back"
@@ -104,7 +105,8 @@ def phone_conversation(folder: Path, outcome: dict[str, Any]) -> None:
     source.write_bytes(b"x" * 5000)
     attempt(list_phones, outcome)
     device = attempt(
-        lambda: AdbDevice("X1", parent_dir=str(folder / "phone"), backoff_s=(0,), sleep=lambda _: None), outcome
+        lambda: AdbDevice("X1", RemoteOptions(parent_dir=str(folder / "phone"), pauses_s=(0,), sleep=lambda _: None)),
+        outcome,
     )
     if device is None:
         return
@@ -166,7 +168,11 @@ def told(name: str, converse: Callable[[dict[str, Any]], None]) -> None:
 
 def be_impatient() -> None:
     """Shorten the waits for a host, so that the tests end soon."""
-    for module, name in ((ssh, "_START_S"), (sftp, "OPEN_S"), (sftp, "QUIET_S"), (ssh_channel, "_WRITE_TIMEOUT_S")):
+    limits = (
+        (ssh, "_START_S"), (ssh_channel, "_WRITE_TIMEOUT_S"), (sftp, "OPEN_S"), (sftp, "QUIET_S"),
+        (scripts, "ANSWER_S"), (remote_files, "PULL_S"), (remote_files, "CHECK_S"),
+    )  # fmt: skip
+    for module, name in limits:
         assert hasattr(module, name)
         setattr(module, name, 1.5)
     ssh_link.CONNECT_TIMEOUT_S = 2.0

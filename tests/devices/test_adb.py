@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from devices import remote_files
 from devices.adb import AdbDevice
 from devices.adb_client import MODELS, find_phone, list_phones, one_each, select
 from devices.errors import (
@@ -21,6 +22,8 @@ from devices.errors import (
     DeviceUnreachableError,
     UnknownTargetError,
 )
+from devices.remote_files import PREPARE
+from devices.remote_options import RemoteOptions
 from devices.remote_shell import split_end_mark
 from devices.target import Target, open_device
 from profiler.device_list import list_devices
@@ -214,7 +217,7 @@ def test_the_end_mark() -> None:
 
 @pytest.fixture
 def device(phones) -> Iterator[AdbDevice]:
-    with AdbDevice(phones.serial(1), backoff_s=(0, 0.1, 0.2, 0.4, 1)) as opened:
+    with AdbDevice(phones.serial(1), RemoteOptions(pauses_s=(0, 0.1, 0.2, 0.4, 1))) as opened:
         yield opened
 
 
@@ -342,7 +345,7 @@ def test_a_file_that_is_there_is_not_pushed_again(phones, tmp_path: Path) -> Non
     (tmp_path / "file").write_bytes(b"content" * 1000)
     inodes = []
     for keep in (True, False):
-        with AdbDevice(phones.serial(1), keep=keep) as device:
+        with AdbDevice(phones.serial(1), RemoteOptions(keep=keep)) as device:
             for _ in range(2):
                 device.push(tmp_path / "file", "models/file")
                 inodes.append(device.run(["stat", "-c", "%i", "models/file"], timeout_s=20).stdout)
@@ -363,18 +366,20 @@ def test_a_session_leaves_the_folder_of_a_later_one_alone(phones) -> None:
         assert second.run(["pwd"], timeout_s=20).stdout.decode().strip() == WORK
     with AdbDevice(phones.serial(2)) as other:
         assert other.run(["ls", "/data/local/tmp"], timeout_s=20).stdout == b"ofa-latency\n"
-    with AdbDevice(phones.serial(2), parent_dir="/data/local/tmp/elsewhere") as other:
+    with AdbDevice(phones.serial(2), RemoteOptions(parent_dir="/data/local/tmp/elsewhere")) as other:
         assert other.run(["ls", "/data/local/tmp"], timeout_s=20).stdout == b"elsewhere\n"
 
 
 @pytest.mark.android
-def test_a_full_phone_is_noticed_before_and_while_files_go_there(phones, tmp_path: Path) -> None:
+def test_a_full_phone_is_noticed_before_and_while_files_go_there(
+    phones, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "big").write_bytes(b"x" * 4_000_000)
     (tmp_path / "small").write_bytes(b"x" * 1_000_000)
     with AdbDevice(phones.serial(2)) as device:
         with pytest.raises(DeviceStorageError, match=r"No space left on device: .* MiB free in .*, 3\.8 MiB needed"):
             device.push(tmp_path / "big", "models/big")
-        device._free_bytes = 10**9  # somebody else fills it meanwhile
+        monkeypatch.setattr(remote_files, "PREPARE", PREPARE.replace("df ", "true "))  # filled meanwhile
         with pytest.raises(DeviceStorageError, match="No space left on device"):
             device.push(tmp_path / "big", "models/big")
         assert device.run(["sh", "-c", "ls -A models | wc -l"], timeout_s=20).stdout.strip() == b"0"
@@ -385,18 +390,18 @@ def test_a_full_phone_is_noticed_before_and_while_files_go_there(phones, tmp_pat
 def test_the_folder_that_the_user_names_keeps_its_files(phones) -> None:
     with AdbDevice(phones.serial(1)) as device:
         device.run(["sh", "-c", "mkdir -p ../user && echo precious > ../user/file"], timeout_s=20)
-        with AdbDevice(phones.serial(1), parent_dir="/data/local/tmp/user/") as other:
+        with AdbDevice(phones.serial(1), RemoteOptions(parent_dir="/data/local/tmp/user/")) as other:
             assert other.work_dir == "/data/local/tmp/user/ofa-latency"
         assert device.run(["cat", "../user/file"], timeout_s=20).stdout == b"precious\n"
         assert device.run(["ls", "../user"], timeout_s=20).stdout == b"file\n"
     with pytest.raises(DeviceStorageError, match="/proc"):
-        AdbDevice(phones.serial(1), parent_dir="/proc")
+        AdbDevice(phones.serial(1), RemoteOptions(parent_dir="/proc"))
 
 
 @pytest.mark.android
 def test_a_work_directory_that_cannot_be_made_or_is_gone(phones) -> None:
     with pytest.raises(DeviceStorageError, match="/proc/no"):
-        AdbDevice(phones.serial(1), parent_dir="/proc/no/such")
+        AdbDevice(phones.serial(1), RemoteOptions(parent_dir="/proc/no/such"))
     with AdbDevice(phones.serial(1)) as device:
         device.run(["rm", "-rf", WORK], timeout_s=20)
         with pytest.raises(DeviceProcessError, match="is gone"):
@@ -438,12 +443,14 @@ def test_an_unplugged_phone_is_no_success(phones, device: AdbDevice) -> None:
 @pytest.mark.android
 def test_a_phone_that_stays_away_is_given_up(phones) -> None:
     waited: list[float] = []
-    device = AdbDevice(phones.serial(1), backoff_s=(0, 1, 2), sleep=waited.append)
+    device = AdbDevice(phones.serial(1), RemoteOptions(pauses_s=(0, 1, 2), sleep=waited.append))
     phones.plug(1, unplug=True)
     try:
         with pytest.raises(DeviceUnreachableError):
             device.run(["true"], timeout_s=20)
-        with pytest.raises(DeviceUnreachableError, match="did not come back within 3 s"):
+        with pytest.raises(
+            DeviceUnreachableError, match=r"\) is not connected; plug it in and run again \(tried 3 times in 3 s\)$"
+        ):
             device.run(["true"], timeout_s=20)
         assert waited == [0, 1, 2]
         device.close()

@@ -14,6 +14,7 @@ from devices.device import Device, DeviceKind
 from devices.errors import ChannelClosedError, DeviceProcessError, DeviceStorageError, DeviceTimeoutError
 from devices.fake import FakeDevice
 from devices.local import LocalDevice
+from devices.remote_options import RemoteOptions
 from devices.ssh import SshDevice
 from devices.ssh_config import resolve
 from devices.target import Target, open_device
@@ -21,7 +22,7 @@ from devices.target import Target, open_device
 
 def _ssh(parent: Path, request: pytest.FixtureRequest) -> Device:
     request.getfixturevalue("sshd")
-    return SshDevice(resolve("box"), parent_dir=str(parent), python=sys.executable)
+    return SshDevice(resolve("box"), RemoteOptions(parent_dir=str(parent), python=sys.executable))
 
 
 def _adb(parent: Path, request: pytest.FixtureRequest) -> Device:

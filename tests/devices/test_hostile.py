@@ -91,7 +91,7 @@ def test_nobody_else_is_harmed(conversations: tuple[list[dict[str, Any]], Path])
         ("host sftp: chatter", "does a login script .* print something"),
         ("host sftp: silent", "sftp"),
         ("host sftp: refused", "is it installed"),
-        ("host sftp: closed", "does not answer as one"),
+        ("host sftp: closed", "its sftp server gives no valid answer"),
     ],
 )
 def test_what_a_host_did_is_told(conversations: tuple[list[dict[str, Any]], Path], name: str, message: str) -> None:

@@ -21,6 +21,7 @@ import pytest
 
 from devices.adb import AdbDevice
 from devices.errors import DeviceUnreachableError
+from devices.remote_options import PAUSES_S, RemoteOptions
 from ofa_core.blocks import BlockSpec
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.spaces import tiny
@@ -119,9 +120,9 @@ def spec(**settings: object) -> ProfileSpec:
 
 
 @contextlib.contextmanager
-def phone(phones, agent: Path, **options: object) -> Iterator[tuple[AdbDevice, AgentRunner]]:
+def phone(phones, agent: Path, pauses_s: tuple[float, ...] = PAUSES_S) -> Iterator[tuple[AdbDevice, AgentRunner]]:
     program = NativeProgram(agent, library_for(platform.machine())[0])
-    with AdbDevice(phones.serial(1), **options) as device:  # type: ignore[arg-type]
+    with AdbDevice(phones.serial(1), RemoteOptions(pauses_s=pauses_s)) as device:
         yield device, AgentRunner(device, "tflite", program=program)
 
 
@@ -135,7 +136,7 @@ def test_unplugged_in_the_middle_and_plugged_in_again(phones, tmp_path: Path, ag
             phones.plug(1, unplug=True)
             threading.Timer(0.4, phones.plug, (1,)).start()
 
-    with phone(phones, agent, backoff_s=(0, 0.2, 0.4, 0.8, 1.6)) as (_, runner):
+    with phone(phones, agent, pauses_s=(0, 0.2, 0.4, 0.8, 1.6)) as (_, runner):
         result = profile(spec(), runner, out, progress=unplug)
     state = read_journal(journal_path(out))
     assert seen
@@ -153,14 +154,14 @@ def test_unplugged_for_good_then_resumed(phones, tmp_path: Path, agent: Path) ->
             phones.plug(1, unplug=True)
 
     try:
-        with phone(phones, agent, backoff_s=(0,)) as (_, runner), pytest.raises(DeviceUnreachableError):
+        with phone(phones, agent, pauses_s=(0,)) as (_, runner), pytest.raises(DeviceUnreachableError):
             profile(spec(), runner, out, progress=unplug)
     finally:
         phones.plug(1)
     kept = read_journal(journal_path(out))
     assert len(kept.visits) == 7  # all that was measured: at most the visit at hand is lost
     phones.wait(1)
-    with phone(phones, agent, backoff_s=(0, 0.5, 1)) as (_, runner):
+    with phone(phones, agent, pauses_s=(0, 0.5, 1)) as (_, runner):
         profile(spec(), runner, out)
     state = read_journal(journal_path(out))
     assert state.redone or state.visits.items() >= kept.visits.items()

@@ -257,10 +257,11 @@ def _meter_of_a_pushed_battery(device, tmp_path: Path) -> None:
 
 
 def test_the_meter_of_a_host_behind_ssh(sshd, tmp_path: Path) -> None:
+    from devices.remote_options import RemoteOptions
     from devices.ssh import SshDevice
     from devices.ssh_config import resolve
 
-    with SshDevice(resolve("box"), parent_dir=str(tmp_path)) as device:
+    with SshDevice(resolve("box"), RemoteOptions(parent_dir=str(tmp_path))) as device:
         _meter_of_a_pushed_battery(device, tmp_path)
 
 

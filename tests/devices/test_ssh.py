@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices import remote_files
 from devices.errors import (
     ChannelClosedError,
     DeviceStorageError,
@@ -25,6 +26,8 @@ from devices.errors import (
     HostKeyError,
     UnknownTargetError,
 )
+from devices.remote_files import PREPARE
+from devices.remote_options import RemoteOptions
 from devices.remote_shell import MISSING, command_line, kill_script, started_group
 from devices.ssh import SshDevice
 from devices.ssh_config import parse_address, resolve
@@ -36,7 +39,8 @@ from devices.target import Target, open_device
 def device(sshd, tmp_path: Path) -> Iterator[SshDevice]:
     (tmp_path / "there").mkdir()
     with SshDevice(
-        resolve("box"), parent_dir=str(tmp_path / "there"), python=sys.executable, backoff_s=(0, 0.1)
+        resolve("box"),
+        RemoteOptions(parent_dir=str(tmp_path / "there"), python=sys.executable, pauses_s=(0, 0.1)),
     ) as opened:
         yield opened
 
@@ -188,7 +192,7 @@ def test_much_output_on_both_streams_blocks_nobody(device: SshDevice) -> None:
 
 def test_close_removes_the_work_directory_unless_it_is_kept(sshd, tmp_path: Path) -> None:
     for keep in (False, True):
-        device = SshDevice(resolve("box"), parent_dir=str(tmp_path), keep=keep)
+        device = SshDevice(resolve("box"), RemoteOptions(parent_dir=str(tmp_path), keep=keep))
         work = Path(device.work_dir)
         assert work.parent == tmp_path
         assert work.stat().st_mode & 0o777 == 0o700
@@ -200,8 +204,10 @@ def test_close_removes_the_work_directory_unless_it_is_kept(sshd, tmp_path: Path
 
 def test_a_killed_sessions_folder_goes_when_the_next_connects(sshd, tmp_path: Path) -> None:
     program = (
-        "import sys, time\nfrom devices.ssh import SshDevice\nfrom devices.ssh_config import resolve\n"
-        "print(SshDevice(resolve('box'), parent_dir=sys.argv[1]).work_dir, flush=True)\ntime.sleep(600)\n"
+        "import sys, time\nfrom devices.remote_options import RemoteOptions\n"
+        "from devices.ssh import SshDevice\nfrom devices.ssh_config import resolve\n"
+        "print(SshDevice(resolve('box'), RemoteOptions(parent_dir=sys.argv[1])).work_dir, flush=True)\n"
+        "time.sleep(600)\n"
     )
     killed = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
@@ -209,17 +215,17 @@ def test_a_killed_sessions_folder_goes_when_the_next_connects(sshd, tmp_path: Pa
     (left / "model").write_bytes(b"x")
     others = tmp_path / "ofa-latency-AbCdEf"  # without a session's file: kept, or another program's
     others.mkdir()
-    with SshDevice(resolve("box"), parent_dir=str(tmp_path)) as alive:
+    with SshDevice(resolve("box"), RemoteOptions(parent_dir=str(tmp_path))) as alive:
         assert left.exists()  # its session lives
         killed.kill()
         killed.communicate()
         deadline = time.monotonic() + 20
         while left.exists() and time.monotonic() < deadline:  # sshd has to notice
-            with SshDevice(resolve("box"), parent_dir=str(tmp_path), keep=True) as second:
+            with SshDevice(resolve("box"), RemoteOptions(parent_dir=str(tmp_path), keep=True)) as second:
                 kept = Path(second.work_dir)
         assert not left.exists()
         assert Path(alive.work_dir).exists()
-    with SshDevice(resolve("box"), parent_dir=str(tmp_path)):
+    with SshDevice(resolve("box"), RemoteOptions(parent_dir=str(tmp_path))):
         assert kept.exists()
         assert others.exists()
 
@@ -231,13 +237,13 @@ def test_a_session_that_connects_again_holds_its_folder_again(sshd, device: SshD
         with contextlib.suppress(DeviceUnreachableError):
             device.run(["true"], timeout_s=20)
     work = Path(device.work_dir)
-    with SshDevice(resolve("box"), parent_dir=str(work.parent)):
+    with SshDevice(resolve("box"), RemoteOptions(parent_dir=str(work.parent))):
         assert work.exists()
 
 
 def test_a_work_directory_that_cannot_be_made_is_named(sshd) -> None:
     with pytest.raises(DeviceStorageError, match="/absent"):
-        SshDevice(resolve("box"), parent_dir="/absent")
+        SshDevice(resolve("box"), RemoteOptions(parent_dir="/absent"))
 
 
 def test_an_upload_goes_on_where_it_was_cut(device: SshDevice, tmp_path: Path) -> None:
@@ -259,18 +265,24 @@ def test_an_upload_goes_on_where_it_was_cut(device: SshDevice, tmp_path: Path) -
     assert Path(device.work_dir, "file").read_bytes() == Path(device.work_dir, "other").read_bytes() == data
 
 
-def test_a_full_disk_is_a_storage_error_that_says_so(sshd, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_storage_error_that_says_so(sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", small]).returncode:
         pytest.skip("this system lets nobody mount a tmpfs")
     try:
         (tmp_path / "source").write_bytes(b"x" * 1_000_000)
+        message = r"No space left on device: 0\.2 MiB free in .*/ofa-latency-\w{6}, 1\.0 MiB needed$"
         with (
-            SshDevice(resolve("box"), parent_dir=str(small)) as device,
-            pytest.raises(DeviceStorageError, match="0 MiB are free"),
+            SshDevice(resolve("box"), RemoteOptions(parent_dir=str(small))) as device,
+            pytest.raises(DeviceStorageError, match=message),
         ):
             device.push(tmp_path / "source", "file")
+        monkeypatch.setattr(remote_files, "PREPARE", PREPARE.replace("df ", "true "))  # filled meanwhile
+        with SshDevice(resolve("box"), RemoteOptions(parent_dir=str(small))) as device:
+            with pytest.raises(DeviceStorageError, match=r"cannot put .*source as file: .+"):
+                device.push(tmp_path / "source", "file")
+            assert not list(Path(device.work_dir).glob(".*.part"))
     finally:
         subprocess.run(["umount", small], check=True)
 
@@ -284,7 +296,7 @@ def test_a_cut_connection_ends_the_call_and_the_next_connects_again(sshd, device
     channel = device.start(["sh", "-c", "trap '' HUP; echo $$; while :; do sleep 1; done"])
     left_over = Path("/proc", channel.read_line(20))
     sshd.cut()
-    with pytest.raises(DeviceUnreachableError, match="broke"):
+    with pytest.raises(DeviceUnreachableError, match="was lost"):
         channel.read_line(20)
     assert left_over.exists()
     assert device.run(["cat", "kept/file"], timeout_s=20).stdout == b"content"
@@ -303,7 +315,7 @@ def test_a_cut_connection_ends_the_call_and_the_next_connects_again(sshd, device
 def test_a_cut_during_run_is_told(sshd, device: SshDevice) -> None:
     timer = threading.Timer(0.3, sshd.cut)
     timer.start()
-    with pytest.raises(DeviceUnreachableError, match="broke"):
+    with pytest.raises(DeviceUnreachableError, match="was lost"):
         device.run(["sleep", "600"], timeout_s=60)
     timer.join()
 
@@ -410,7 +422,7 @@ def test_a_host_that_went_away_and_came_back_later(sshd, tmp_path: Path) -> None
             sshd.cut()
 
     with (
-        SshDevice(resolve("box"), python=sys.executable, backoff_s=(0,)) as device,
+        SshDevice(resolve("box"), RemoteOptions(python=sys.executable, pauses_s=(0,))) as device,
         pytest.raises(DeviceUnreachableError),
     ):
         profile(spec, AgentRunner(device, "sleep"), out, progress=cut_off)
