@@ -4,86 +4,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from devices.errors import DeviceUnreachableError
 from devices.facts import parse_facts
+from devices.fake_state import FakeRun, FakeState, FakeTiming
 
-if TYPE_CHECKING:
-    from devices.fake import FakeChannel, FakeDevice
-
-__all__ = ["FakeAgent", "FakeRun", "FakeTiming", "Latency"]
+__all__ = ["FakeAgent"]
 
 _OVERHEAD_S = 1e-4  # virtual time of one request
 _LOAD_S = 2e-3
 
 
-@dataclass(frozen=True, slots=True)
-class FakeRun:
-    """One run, for which a latency is wanted.
+class FakeAgent:
+    """The agent's side of the protocol, without a runtime.
 
-    Attributes:
-        model: content of the model's file.
-        process: number of the agent process, from 0.
-        visit: number of the visit to this model in this process, from 0.
-        repeat: number of the run in the visit, from 0; warm-up runs are not asked for.
-        threads: as loaded.
+    Args:
+        state: of the device.
+        end: ends the process with an exit code.
+        backend: name to report.
     """
 
-    model: bytes
-    process: int
-    visit: int
-    repeat: int
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class FakeTiming:
-    """What one run shows: ms of an inference (wall, CPU), context switches, and how many inferences the run holds."""
-
-    wall_ms: float
-    cpu_ms: float
-    n_switches: int = 0
-    inner: int = 1
-
-
-Latency = Callable[[FakeRun], "float | FakeTiming"]
-
-
-class FakeAgent:
-    """The agent's side of the protocol, without a runtime; `answer` is called for each request."""
-
-    def __init__(self, device: FakeDevice, channel: FakeChannel, backend: str) -> None:
-        self._device = device
-        self._channel = channel
+    def __init__(self, state: FakeState, end: Callable[[int], None], backend: str) -> None:
+        self._state = state
+        self._end = end
         self._backend = backend
-        self._process = device.n_processes
+        self._process = state.n_processes
         self._models: dict[int, tuple[bytes, int]] = {}
         self._visits: dict[bytes, int] = {}
         self._n_loaded = 0
         self._hangs = False
 
     def answer(self, line: str) -> list[str]:
-        """Return the lines that one request brings forth: one, or none from a process that died or hangs."""
+        """Return the reply to a request, or no line if the process ended or hangs."""
         request = json.loads(line)
-        self._device.requests.append(request)
-        self._device.advance(_OVERHEAD_S)
+        self._state.requests.append(request)
+        self._state.advance(_OVERHEAD_S)
         if self._hangs:
             return []
         model = self._content(request)
         try:
-            kind = self._device.due_fault(request["op"], model)
+            kind = self._state.due_fault(request["op"], model)
         except DeviceUnreachableError:
             return []
         if kind == "crash":
-            self._channel.end(-9)
+            self._end(-9)
             return []
         if kind == "hang":
             self._hangs = True
             return []
         if kind == "garbage":
-            return ["Illegal instruction? No: just garbage"]
+            return ["garbage, not JSON"]
         try:
             if kind == "error":
                 raise RuntimeError("a fault of the fake device")  # noqa: TRY301
@@ -94,7 +65,7 @@ class FakeAgent:
 
     def _content(self, request: dict[str, Any]) -> bytes | None:
         if request["op"] == "load":
-            return self._device.files.get(request["model"])
+            return self._state.files.get(request["model"])
         return self._models.get(request.get("handle", 0), (None, 0))[0]
 
     def _do(self, request: dict[str, Any], model: bytes | None) -> dict[str, Any]:
@@ -102,14 +73,14 @@ class FakeAgent:
         if op == "hello":
             return self._hello()
         if op == "quit":
-            self._channel.end(0)
+            self._end(0)
             return {}
         if model is None:
             raise ValueError(f"no such model: {request.get('model', request.get('handle'))}")
         if op == "load":
             self._n_loaded += 1
             self._models[self._n_loaded] = (model, request["threads"])
-            self._device.advance(_LOAD_S)
+            self._state.advance(_LOAD_S)
             return {"handle": self._n_loaded, "load_ns": round(_LOAD_S * 1e9), "settings": {"fake": True}}
         if op == "unload":
             del self._models[request["handle"]]
@@ -117,7 +88,7 @@ class FakeAgent:
         return self._run(model, request)
 
     def _hello(self) -> dict[str, Any]:
-        cpus = list(range(parse_facts(self._device.facts_text, "").n_cores or 1))
+        cpus = list(range(parse_facts(self._state.facts_text, "").n_cores or 1))
         return {
             "protocol": 1,
             "backend": self._backend,
@@ -143,10 +114,10 @@ class FakeAgent:
         threads = self._models[request["handle"]][1]
         timings = []
         for repeat in range(request["repeats"]):
-            told = self._device.latency(FakeRun(model, self._process, visit, repeat, threads))
-            timings.append(told if isinstance(told, FakeTiming) else FakeTiming(told, told))
+            timing = self._state.latency(FakeRun(model, self._process, visit, repeat, threads))
+            timings.append(timing if isinstance(timing, FakeTiming) else FakeTiming(timing, timing))
         n_runs = len(timings) + request["warmup"]
-        self._device.advance(sum(t.wall_ms * t.inner for t in timings) / 1e3 * n_runs / max(1, len(timings)), model)
+        self._state.advance(sum(t.wall_ms * t.inner for t in timings) / 1e3 * n_runs / max(1, len(timings)), model)
         return {
             "inner": timings[0].inner if timings else 1,
             "wall_ns": [round(t.wall_ms * 1e6) for t in timings],
