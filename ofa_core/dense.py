@@ -1,10 +1,14 @@
-"""`DenseTable`: an additive per-block quantity as arrays, summed for many genomes at once."""
+"""Quantities that add up over blocks, as arrays: sums for many genomes at once.
+
+`DenseTable` holds one number per resolution, slot and choice. `DenseSums` builds such tables for the resolutions that
+occur and keeps them; it is the only cache of dense tables.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +18,7 @@ from ofa_core.errors import TableError
 from ofa_core.genomes import Genomes
 from ofa_core.space import MAX_RESOLUTION_PX, Space
 
-__all__ = ["DenseTable"]
+__all__ = ["DenseSums", "DenseTable", "block_sums", "total_macs", "total_params"]
 
 CHUNK = 4096  # rows whose indices and gathered values stay in the second-level cache
 
@@ -35,21 +39,15 @@ class DenseTable:
 
     @classmethod
     def build(cls, space: Space, resolutions: Sequence[int], value: Callable[[BlockSpec, int], float]) -> DenseTable:
-        """Ask `value(block, resolution_px)` once for each different block of `space` at each resolution."""
+        """Build a table; `value(block, resolution_px)` is called once per distinct block and resolution."""
         pixels = sorted(set(resolutions))
         fixed = np.zeros(len(pixels))
         slots = np.zeros((len(pixels), space.n_slots, 1 + space.n_codes))
         for r, px in enumerate(pixels):
-            known: dict[BlockSpec, float] = {}
-
-            def ask(block: BlockSpec, px: int = px, known: dict[BlockSpec, float] = known) -> float:
-                if block not in known:
-                    known[block] = value(block, px)
-                return known[block]
-
+            values = {block: value(block, px) for block in space.all_blocks([px])}
             for code, layout in enumerate(space.choice_layouts(px), 1):
-                slots[r, :, code] = [ask(block) for block in layout.searchable]
-            fixed[r] = sum(ask(block) for block in layout.fixed)
+                slots[r, :, code] = [values[block] for block in layout.searchable]
+            fixed[r] = sum(values[block] for block in layout.fixed)
         return cls(np.asarray(pixels, dtype=np.int64), fixed, slots)
 
     @cached_property
@@ -57,6 +55,10 @@ class DenseTable:
         row = np.full(MAX_RESOLUTION_PX + 1, -1, dtype=np.int64)
         row[self.resolutions] = np.arange(len(self.resolutions))
         return row
+
+    def covers(self, genomes: Genomes) -> bool:
+        """Return True if the table has the resolution of each of (n, 1 + n_slots) genomes."""
+        return bool(self._row_of_px[genomes[:, 0]].min(initial=0) >= 0)
 
     @cached_property
     def _pairs(self) -> NDArray[np.float64]:
@@ -101,3 +103,57 @@ class DenseTable:
             np.take(flat, idx, out=val, mode="clip")
             np.add(val.sum(axis=1), self.fixed[rows], out=out[start : start + CHUNK])
         return out
+
+
+class DenseSums:
+    """Sums over blocks at any resolution; tables are built when a resolution first occurs.
+
+    Args:
+        build: returns the table of the given resolutions, ascending.
+        usual: resolutions that the first table has besides those of its genomes.
+    """
+
+    def __init__(self, build: Callable[[tuple[int, ...]], DenseTable], usual: Sequence[int] = ()) -> None:
+        self._build = build
+        self._pixels = set(usual)
+        self._table: DenseTable | None = None
+
+    def sum(self, genomes: Genomes) -> NDArray[np.float64]:
+        """Return (n,) sums of (n, 1 + n_slots) genomes."""
+        if not len(genomes):
+            return np.zeros(0)
+        if self._table is None or not self._table.covers(genomes):
+            self._pixels.update(np.unique(genomes[:, 0]).tolist())
+            self._table = self._build(tuple(sorted(self._pixels)))
+        return self._table.sum(genomes)
+
+
+def block_sums(space: Space, value: Callable[[BlockSpec], float], usual: Sequence[int] = ()) -> DenseSums:
+    """Return the sums of a quantity that depends on the block alone.
+
+    Args:
+        space: the space of the genomes.
+        value: the number of one block.
+        usual: resolutions of the first table.
+    """
+    return DenseSums(lambda pixels: DenseTable.build(space, pixels, lambda block, _: value(block)), usual)
+
+
+def total_macs(space: Space, genomes: Genomes) -> NDArray[np.float64]:
+    """Return (n,) multiply-accumulates of one image."""
+    return _macs_of(space).sum(genomes)
+
+
+def total_params(space: Space, genomes: Genomes) -> NDArray[np.float64]:
+    """Return (n,) learnt parameters."""
+    return _params_of(space).sum(genomes)
+
+
+@lru_cache(maxsize=8)
+def _macs_of(space: Space) -> DenseSums:
+    return block_sums(space, lambda block: block.macs)
+
+
+@lru_cache(maxsize=8)
+def _params_of(space: Space) -> DenseSums:
+    return block_sums(space, lambda block: block.params)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ofa_core.calibration import conformal_quantile
-from ofa_core.dense import DenseTable
+from ofa_core.dense import total_macs
 from ofa_core.errors import PredictorError
 from ofa_core.genomes import Genomes
 from ofa_core.space import Space
@@ -246,23 +246,11 @@ class MacsProxy(Estimator):
         return self
 
     def _point(self, genomes: Genomes) -> Floats:
-        space = as_space(self.space)
-        pixels = [int(px) for px in np.unique(genomes[:, 0])]
-        if not pixels:
-            return np.zeros(0)
-        macs = _macs(space, tuple(sorted({*space.resolutions, *pixels})))
-        return np.asarray(10.0 * np.log10(macs.sum(genomes) / 1e6))
+        return np.asarray(10.0 * np.log10(total_macs(as_space(self.space), genomes) / 1e6))
 
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
         nothing = np.full(len(point), np.nan)
         return nothing, nothing.copy()
-
-
-def _macs(space: Space, pixels: tuple[int, ...], _cache: dict[Any, DenseTable] = {}) -> DenseTable:  # noqa: B006
-    if (space, pixels) not in _cache:
-        _cache.clear()
-        _cache[space, pixels] = DenseTable.build(space, pixels, lambda block, _px: float(block.macs))
-    return _cache[space, pixels]
 
 
 def load_accuracy(spec: str | None, space: Space, column: str | None = None) -> Estimator | PublishedAccuracyPredictor:

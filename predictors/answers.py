@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_core.dense import DenseTable
+from ofa_core.dense import total_macs, total_params
 from ofa_core.errors import MissingBlockError
 from ofa_core.genomes import Genomes, padded_lists
 from ofa_core.space import Space
@@ -138,10 +138,8 @@ class Answers:
 
 def answers_of(space: Space, genomes: Genomes, tables: list[TableAnswer]) -> Answers:
     """Count the networks, and put the answers of the tables beside."""
-    pixels = np.unique(genomes[:, 0]).tolist()
-    macs = DenseTable.build(space, pixels, lambda block, _: float(block.macs))
-    params = DenseTable.build(space, pixels, lambda block, _: float(block.params))
-    return Answers(space, genomes, macs.sum(genomes) / 1e6, params.sum(genomes) / 1e6, tuple(tables))
+    macs, params = total_macs(space, genomes), total_params(space, genomes)
+    return Answers(space, genomes, macs / 1e6, params / 1e6, tuple(tables))
 
 
 def answer_by(path: Path, space: Space, genomes: Genomes, *, fill: bool, column: str | None = None) -> TableAnswer:

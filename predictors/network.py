@@ -18,13 +18,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ofa_core.dense import DenseSums
 from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
 from ofa_core.genomes import Genomes, sample_genomes
 from ofa_core.space import Space
 from ofa_core.table import Context, LatencyTable
 from predictors.coverage import extrapolation_note, shared_choices
-from predictors.dense_cache import DenseCache
 from predictors.device_regime import Regime, follows_work, regime_of
 from predictors.estimator import Archs, Bounds, Estimator, Floats, as_genomes, as_space, as_targets, check_varied
 from predictors.intervals import ConformalErrors
@@ -239,7 +239,7 @@ class NetworkPredictor(Estimator):
         self.mixture_, self.priors_, self.regime_ = mixture, tuple(priors), regime
         self.networks_, self.n_networks_, self.errors_, self.trees_ = networks, len(networks), errors, trees
         self.seen_ = tuple(int(px) for px in np.unique(networks[:, 0]))
-        self._dense_ = DenseCache(mixture.physical.dense, as_space(self.space).resolutions)
+        self._dense_ = DenseSums(mixture.physical.dense, as_space(self.space).resolutions)
 
     def _usable(self, space: Space, pixels: Genomes) -> list[int]:
         """The priors that can be latencies; the others get no weight, which a few measured networks cannot decide."""

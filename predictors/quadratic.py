@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_core.dense import DenseTable
+from ofa_core.dense import total_macs
 from ofa_core.genomes import Genomes
 from ofa_core.space import Space
 from predictors.estimator import Floats
@@ -110,16 +110,11 @@ def _code_tables(space: Space) -> tuple[Floats, Floats]:
     return ordinals, one_hot
 
 
-@lru_cache(maxsize=8)
-def _macs_table(space: Space, px: int) -> DenseTable:
-    return DenseTable.build(space, [px], lambda block, _px: float(block.macs))
-
-
 def log_macs(space: Space, genomes: Genomes) -> Floats:
     """(n,) log of the MACs that each sub-net has at the space's largest resolution, whatever its own is."""
     there = genomes.copy()
     there[:, 0] = space.resolutions[-1]
-    return np.asarray(np.log(_macs_table(space, space.resolutions[-1]).sum(there)))
+    return np.asarray(np.log(total_macs(space, there)))
 
 
 def _ordinals(space: Space, genomes: Genomes) -> Floats:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ofa_core.dense import CHUNK, DenseTable
+from ofa_core.dense import CHUNK, DenseSums, DenseTable, total_macs, total_params
 from ofa_core.errors import MissingBlockError, TableError
 from ofa_core.genomes import decode, encode, sample_genomes
 from ofa_core.space import Space
@@ -80,3 +80,29 @@ def test_an_incomplete_table_is_refused() -> None:
     table = LatencyTable(Context(), {(None, b): Entry(1.0) for b in tiny().all_blocks([24])})
     with pytest.raises(MissingBlockError, match=r"at 28 px and \d+ more"):
         table.dense(tiny(), [24, 28])
+
+
+def test_dense_sums_build_a_table_when_a_resolution_first_occurs() -> None:
+    built = []
+
+    def build(pixels: tuple[int, ...]) -> DenseTable:
+        built.append(pixels)
+        return macs_table(tiny(), pixels)
+
+    sums = DenseSums(build, (24,))
+    assert sums.sum(encode(tiny(), [])).shape == (0,)
+    assert built == []
+    archs = [tiny().largest(28), tiny().smallest(24)]
+    for _ in range(2):
+        assert sums.sum(encode(tiny(), archs)).tolist() == [tiny().macs(arch) for arch in archs]
+    assert built == [(24, 28)]
+    assert sums.sum(encode(tiny(), [tiny().largest(32)])).tolist() == [tiny().macs(tiny().largest(32))]
+    assert built == [(24, 28), (24, 28, 32)]
+
+
+def test_total_macs_and_parameters() -> None:
+    space = mobilenet_v3()
+    genomes = sample_genomes(space, 20, np.random.default_rng(0))
+    archs = decode(space, genomes)
+    assert total_macs(space, genomes).tolist() == [space.macs(arch) for arch in archs]
+    assert total_params(space, genomes).tolist() == [space.params(arch) for arch in archs]
