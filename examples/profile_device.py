@@ -15,7 +15,7 @@ from ofa_core.spaces import get_space
 from predictors.lut import load_lut
 from profiler.agent_runner import AgentRunner
 from profiler.campaign import ProfileSpec, profile
-from profiler.session import Settings
+from profiler.settings import Settings
 
 
 def main(out: Path) -> None:

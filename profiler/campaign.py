@@ -51,6 +51,8 @@ N_REFERENCE = 24  # whole networks measured with the blocks
 MODEL_MEMORY_SHARE = 0.35  # share of the device's memory for loaded models
 MAX_MODEL_MEMORY_BYTES = 4_000_000_000
 DEFAULT_MODEL_MEMORY_BYTES = 1_000_000_000
+UNSTABLE_SHARE = 0.05  # of the blocks
+UNSTABLE_MEDIAN = 0.05  # of the half widths of the 90 % intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,13 @@ class ProfileResult:
     before: Conditions
     after: Conditions
 
+    @property
+    def is_unstable(self) -> bool:
+        """True if more than 5 % of the blocks are unstable, or the median 90 % interval is wider than +-5 %."""
+        widths = sorted(e.half_width for e in self.measured.estimates.values())
+        n_unstable = sum(e.status == "unstable" for e in self.table.entries.values())
+        return n_unstable > UNSTABLE_SHARE * len(self.table) or widths[len(widths) // 2] > UNSTABLE_MEDIAN
+
 
 def journal_path(table: Path) -> Path:
     """Return the path of a table's journal: `<stem>.journal.jsonl` in the same folder."""
@@ -214,7 +223,7 @@ def profile(
             measured = replace(measured, energy=_measure_energy(campaign, measured, context, energy))
             table, networks = _write(out, campaign.plan, measured, context)
         except MeterError as error:
-            _LOG.warning("%s: energy not measured: %s", device.name, error)
+            _LOG.warning("%s: energy not measured: %s", spec.device, error)
     return ProfileResult(table, networks, measured, failures, before, device.conditions())
 
 
@@ -247,8 +256,9 @@ def measure_plan(campaign: Campaign, heat: HeatGuard | None = None) -> tuple[Mea
         models = campaign.models(Path(folder))
         with Journal(campaign.journal_file, campaign.header(context)) as journal:
             Session(
-                plan, campaign.runner, models, journal, spec.settings, campaign.progress, heat=heat, crowding=crowded
-            ).run()
+                plan, campaign.runner, models, journal, spec.settings, campaign.progress,
+                heat=heat, crowding=crowded, name=spec.device,
+            ).run()  # fmt: skip
             measured = evaluate(journal.state, plan, spec.settings.threads, clock=clock, ref_ns=ref_ns)
             measured = replace(measured, crowding=crowded)
             failures = {plan.items[i].label: errors[-1] for i, errors in journal.state.failures.items()}
@@ -308,7 +318,7 @@ def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple
 
 def _has_meter(campaign: Campaign, energy: EnergyOptions) -> bool:
     """Check before the session that the energy meter can be read, and log how long energy takes."""
-    name = campaign.runner.device.name
+    name = campaign.spec.device
     n = min(N_NETWORKS, sum(isinstance(item, NetworkItem) for item in campaign.plan.items))
     try:
         with closing(open_meter(campaign.runner.device, campaign.spec.choice, energy)) as meter:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 import math
-import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,34 +40,33 @@ from profiler.options import (
     check_choice,
     check_cpus,
     check_name,
+    only_space,
     parse_resolutions,
     part_of_blocks,
-    verify_archs,
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from devices.target import Target
     from ofa_core.arch import Arch
     from ofa_core.blocks import BlockSpec
     from ofa_core.space import Space
     from profiler.campaign import ProfileSpec
-    from profiler.launch import Launch
+    from profiler.device_run import RunOptions
+    from profiler.settings import Progress
 
 __all__ = ["app", "main"]
 
+_LOG = logging.getLogger(__name__)
+
 app = new_app(
-    "Build the latency table of a device: benchmark the building blocks of a space, and whole networks along with "
-    "them, and write a CSV file. An interrupted run resumes by itself."
+    "Measure the latency of a space's building blocks on a device, with some whole networks, and write a latency "
+    "table (CSV). To resume an interrupted run, give the same command again."
 )
 
 VERIFY_PROCESSES = 6
 S_PER_NETWORK = 6.0
 MIN_NETWORKS_S = 40.0
-MANY_NETWORKS = 1000  # choosing them takes seconds, which a line on stderr explains
-UNSTABLE_SHARE = 0.05  # of the blocks: more unstable ones than that, and the exit code is 3
-UNSTABLE_MEDIAN = 0.05  # median half width of the intervals
+MANY_NETWORKS = 1000  # choosing so many takes seconds, so a message says it
 
 
 @app.callback()
@@ -88,39 +86,40 @@ def profile(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images per inference. [default: 1; 64 on NVIDIA GPUs]")
     ] = None,
-    graph_form: Annotated[str, typer.Option(help="fused (HardSwish as one operator) or literal.")] = "fused",
+    graph_form: Annotated[
+        str, typer.Option(help="Form of the exported models: fused (HardSwish as one operator) or literal.")
+    ] = "fused",
     plan: Annotated[
         str,
-        typer.Option(
-            help="Blocks to measure: all, or active: a part from which the others are estimated best, by --fill."
-        ),
+        typer.Option(help="Blocks to measure: all, or active (measure a subset; estimate the rest with --fill)."),
     ] = "all",
     share: Annotated[
-        float | None, typer.Option(min=0.01, max=1, help="Part of the blocks, for --plan active. [default: 0.25]")
+        float | None,
+        typer.Option(min=0.01, max=1, help="Share of the blocks to measure with --plan active. [default: 0.25]"),
     ] = None,
     nets: Annotated[
         int | None,
         typer.Option(
-            min=5, max=MOST_NETWORKS, help="Measure this many whole sub-nets and no blocks, for ofa-predict fit."
+            min=5, max=MOST_NETWORKS, help="Measure this many whole sub-nets instead of blocks, for ofa-predict fit."
         ),
     ] = None,
     select: Annotated[
-        str | None, typer.Option(help="Which sub-nets, for --nets: d-optimal or random. [default: d-optimal]")
+        str | None, typer.Option(help="How to choose the sub-nets of --nets: d-optimal or random. [default: d-optimal]")
     ] = None,
     budget_s: Annotated[
         float | None,
         typer.Option(
             min=1,
             max=MOST_S,
-            help="Seconds for the whole session. [default: 60 + 70 per resolution, less for fewer blocks; "
+            help="Seconds for the whole session. [default: 60 + 70 per resolution, less with --plan active; "
             "6 per sub-net with --nets, at least 40]",
         ),
     ] = None,
-    processes: Annotated[int, typer.Option(min=3, help="Fresh processes to measure in.")] = 5,
+    processes: Annotated[int, typer.Option(min=3, help="Number of fresh processes to measure in.")] = 5,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
-        to_file("--out", "-o", help="[default: luts/DEVICE-BACKEND.csv, or ...-nets.csv for --nets]"),
+        to_file("--out", "-o", help="Table to write. [default: luts/DEVICE-BACKEND.csv, or ...-nets.csv with --nets]"),
     ] = None,
     fresh: FreshOption = False,
     python: PythonOption = None,
@@ -129,10 +128,11 @@ def profile(
     litert_library: LibraryOption = None,
     keep: KeepOption = False,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Full clocks while measuring, where we may set them; undone afterwards.")
+        bool,
+        typer.Option("--tune", help="Set maximum clock speeds while measuring, if permitted; restored afterwards."),
     ] = False,
     energy: Annotated[
-        bool, typer.Option("--energy", help="Also measure the energy of whole networks; it takes a quarter of an hour.")
+        bool, typer.Option("--energy", help="Also measure the energy of whole networks; takes about 15 minutes.")
     ] = False,
 ) -> None:
     """Measure the building blocks of a space on a device and write the table."""
@@ -140,6 +140,7 @@ def profile(
     from profiler.backends import info
     from profiler.campaign import ProfileSpec
     from profiler.console import progress_rows
+    from profiler.device_run import RunOptions
     from profiler.fleet import measure_all, stoppable
     from profiler.launch import Launch, backend_for, expand_targets
     from profiler.settings import Settings
@@ -150,11 +151,13 @@ def profile(
     check_choice(plan, ("all", "active"), "--plan")
     check_cpus(cpus)
     if energy and benchmark_binary is not None:
-        raise typer.BadParameter("benchmark_model ends after each visit: energy needs an agent", param_hint="--energy")
+        raise typer.BadParameter(
+            "energy cannot be measured with benchmark_model, which ends after each visit", param_hint="--energy"
+        )
     part = part_of_blocks(plan, share, nets)
     networks = _networks(the_space, pixels, nets, select, seed)
     if budget_s is None:
-        # With a table, about half of the time goes to the blocks, half to the whole networks.
+        # About half of the time goes to the blocks, half to the whole networks.
         default_s = 60.0 + 35.0 * (1 + part) * len(pixels)
         budget_s = default_s if nets is None else max(MIN_NETWORKS_S, S_PER_NETWORK * nets)
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
@@ -163,17 +166,13 @@ def profile(
         check_name(name)
     if out is not None and len(targets) > 1:
         raise typer.BadParameter("one file cannot hold the tables of several targets", param_hint="--out")
-    err = _stderr()
-    with progress_rows(err) as row:
+    how = RunOptions(options, out, fresh, cpus, tune, energy)
+    with progress_rows() as row:
 
         def measure(name: str, stop: threading.Event) -> int:
             the_target = targets[name]
-            settings = Settings(
-                n_processes=processes,
-                budget_s=budget_s,
-                threads=threads or the_target.threads or 1,
-                seed=seed,
-            )
+            n_threads = threads or the_target.threads or 1
+            settings = Settings(n_processes=processes, budget_s=budget_s, threads=n_threads, seed=seed)
             choice = backend_for(the_target, options, backend, dtype, delegate)
             spec = ProfileSpec(
                 space=the_space,
@@ -185,19 +184,15 @@ def profile(
                 batch_size=batch_size or info(choice).default_batch,
                 graph_form=graph_form,
                 settings=settings,
-                order=None if plan == "all" else partial(_most_telling, part),
+                order=None if plan == "all" else partial(_active_blocks, part),
                 networks=networks,
             )
-            return _profile_one(spec, the_target, out, fresh, options, cpus, tune, energy, stoppable(row(name), stop))
+            return _profile_one(spec, the_target, how, stoppable(row(name), stop))
 
         if len(targets) == 1:
             worst = measure(next(iter(targets)), threading.Event())
         else:
-            codes = measure_all(
-                list(targets), measure,
-                is_here=lambda name: targets[name].runs_here,
-                errors=(OfaError, DeviceError), complain=lambda name, error: _say(err, f"{name}: failed: {error}"),
-            )  # fmt: skip
+            codes = measure_all(list(targets), measure, is_here=lambda name: targets[name].runs_here)
             worst = max(codes.values(), key=lambda code: (code == EXIT_KNOWN_ERROR, code))
     if worst:
         raise typer.Exit(worst)
@@ -206,7 +201,7 @@ def profile(
 def _networks(
     space: Space, pixels: Sequence[int], nets: int | None, select: str | None, seed: int
 ) -> tuple[Arch, ...] | None:
-    """The sub-nets of `--nets`; the same ones for all devices, so that one device can teach about another."""
+    """Return the sub-nets of `--nets`: the same for all devices, to predict one device from another."""
     import numpy as np
 
     from predictors.network_design import select_d_optimal
@@ -215,98 +210,58 @@ def _networks(
     check_choice(select or "random", ("d-optimal", "random"), "--select")
     if nets is None:
         if select is not None:
-            raise typer.BadParameter("sub-nets are selected for --nets", param_hint="--select")
+            raise typer.BadParameter("--select needs --nets", param_hint="--select")
         return None
-    if nets >= MANY_NETWORKS:
-        _say(_stderr(), f"choosing {nets} sub-nets")
+    _log_choosing(nets)
     rng = np.random.default_rng([seed, 3])
     if select == "random":
         return tuple(reference_archs(space, pixels, nets, rng))
     archs = tuple(select_d_optimal(space, nets, rng, pixels))
     if len(archs) < nets:
-        raise OfaError(f"{space.name} has no {nets} different sub-nets at these resolutions, but {len(archs)}")
+        raise OfaError(
+            f"only {len(archs)} distinct sub-nets of {space.name} exist at these resolutions ({nets} requested)"
+        )
     return archs
 
 
-def _most_telling(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]:
-    """The first part of the blocks in the order of `predictors.block_order`."""
+def _active_blocks(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]:
+    """Return the first blocks of the order that `predictors.block_order` gives."""
     from predictors.block_latency import MIN_BLOCKS
     from predictors.block_order import active_order
 
     return active_order(blocks)[: max(MIN_BLOCKS, math.ceil(share * len(blocks)))]
 
 
-def _profile_one(
-    spec: ProfileSpec,
-    target: Target,
-    out: Path | None,
-    fresh: bool,
-    options: Launch,
-    cpus: str | None,
-    tune: bool,
-    energy: bool,
-    progress: Any,
-) -> int:
-    from dataclasses import replace
-
-    from ofa_core.atomic import check_file
-    from ofa_core.jsonlines import set_aside
-    from ofa_core.lock import only_one
-    from ofa_core.measured_networks import networks_path
+def _profile_one(spec: ProfileSpec, target: Target, options: RunOptions, progress: Callable[[Progress], None]) -> int:
+    """Profile a target, print the summary, and return the exit code."""
     from profiler import console
-    from profiler.campaign import journal_path
-    from profiler.campaign import profile as run_profile
-    from profiler.cpu_clusters import choose_cpus
-    from profiler.energy_session import EnergyOptions
-    from profiler.launch import launch
-    from profiler.tuning import tuned
+    from profiler.device_run import profile_target
 
-    name = f"{spec.device}-{spec.choice.label}{'-nets' if spec.networks else ''}"
-    path = out or Path("luts", f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.csv")
-    for file in (path, networks_path(path), journal_path(path)):
-        check_file(file)
-    err = _stderr()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(only_one(path))
-        if fresh:
-            set_aside(journal_path(path))
-        device, runner = launch(target, spec.choice, options)
-        stack.enter_context(device)
-        changed = stack.enter_context(tuned(device)) if tune else ""
-        for line in [*console.conditions_lines(device.conditions()), *filter(None, [changed])]:
-            _say(err, f"{spec.device}: {line}")
-        pinned = choose_cpus(cpus, target.cpus, device.facts(), is_phone=device.kind == "phone")
-        spec = replace(spec, settings=replace(spec.settings, cpus=pinned))
-        started = time.monotonic()
-        meter = EnergyOptions(options.python or target.python) if energy else None
-        result = run_profile(spec, runner, path, energy=meter, progress=progress)
+    started = time.monotonic()
+    path, result = profile_target(spec, target, options, progress)
     took_s = time.monotonic() - started
-    if spec.order is None:
-        lines = console.show_profile(result, took_s)
-    else:
+    filled, n_filled = None, 0
+    if spec.order is not None:
         from predictors.lut import filled_table
 
         n_filled = sum(result.table.find(block) is None for block in spec.space.all_blocks(spec.resolutions))
-        lines = console.show_profile(result, took_s, filled_table(result.table, spec.space), n_filled)
+        filled = filled_table(result.table, spec.space)
     n_lost = len(spec.networks) - len(result.networks) if spec.networks else 0
+    for line in console.show_profile(result, took_s, filled, n_filled):
+        _LOG.info("%s", line)
     if n_lost:
-        lines.append(f"{n_lost} more could not be measured: quieten the machine, or give it a larger --budget-s")
+        _LOG.warning("%d sub-nets could not be measured; %s", n_lost, console.QUIETER)
     if spec.networks:
-        lines.append(f"ofa-predict fit {path} --out NAME.predictor learns from them; with --source, from others too")
-    for line in lines:
-        _say(err, line)
+        _LOG.info("next: ofa-predict fit %s --out NAME.predictor; --source adds networks of other devices", path)
+    if result.is_unstable and not n_lost:
+        _LOG.warning("unstable: %s", result.measured.crowding or console.QUIETER)
     sys.stdout.write(f"{path}\n")
-    return EXIT_UNSTABLE if n_lost else _stability(result)
+    return EXIT_UNSTABLE if n_lost or result.is_unstable else 0
 
 
-def _stability(result: Any) -> int:
-    widths = sorted(e.half_width for e in result.measured.estimates.values())
-    unstable = sum(e.status == "unstable" for e in result.table.entries.values())
-    if unstable > UNSTABLE_SHARE * len(result.table) or widths[len(widths) // 2] > UNSTABLE_MEDIAN:
-        advice = result.measured.crowding or "quieten the machine, or give it a larger --budget-s"
-        _say(_stderr(), f"unstable: {advice}")
-        return EXIT_UNSTABLE
-    return 0
+def _log_choosing(n: int) -> None:
+    if n >= MANY_NETWORKS:
+        _LOG.info("choosing %d sub-nets", n)
 
 
 @app.command()
@@ -322,16 +277,22 @@ def verify(
         ),
     ] = None,
     candidates: Annotated[
-        Path | None, typer.Option(help="Measure a candidates.json, and refit the table's calibration with it.")
+        Path | None,
+        typer.Option(help="Measure the networks of a candidates.json, and refit the table's calibration with them."),
     ] = None,
-    target: Annotated[str | None, typer.Option("--target", "-t", help="[default: the table's device]")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Device to measure on. [default: the table's device]")
+    ] = None,
     space: SpaceOption = None,
-    resolutions: Annotated[str | None, typer.Option("--resolutions", "-r", help="Of the random sub-nets.")] = None,
+    resolutions: Annotated[
+        str | None, typer.Option("--resolutions", "-r", help="Input sizes of the random sub-nets.")
+    ] = None,
     resolution: ResolutionOption = None,
     budget_s: Annotated[
-        float | None, typer.Option(min=1, max=MOST_S, help="[default: 6 per network, at least 40]")
+        float | None,
+        typer.Option(min=1, max=MOST_S, help="Seconds for the session. [default: 6 per network, at least 40]"),
     ] = None,
-    fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
+    fill: Annotated[bool, typer.Option("--fill", help="Estimate the blocks that the table lacks.")] = False,
     seed: SeedOption = 1,
     fresh: FreshOption = False,
     python: PythonOption = None,
@@ -342,63 +303,61 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure whole sub-nets in new processes and compare them with the table."""
-    from ofa_core.jsonlines import set_aside
-    from ofa_core.lock import only_one
+    import numpy as np
+
+    from ofa_core.space_files import space_from
     from ofa_core.table import LatencyTable
     from predictors.lut import filled_table
     from profiler import console
     from profiler.backends import choice_of
+    from profiler.device_run import TableFiles, opened_for
     from profiler.launch import Launch, launch, target_of
+    from profiler.plan import reference_archs
     from profiler.remeasure import remeasure_path
     from profiler.settings import Settings
-    from profiler.verify import N_STATE, VerifySpec
+    from profiler.subnets import covered_resolutions, listed_subnets
+    from profiler.verify import N_STATE, VerifySpec, load_calibration
     from profiler.verify import verify as run_verify
 
     if (nets is not None) + bool(arch) + (candidates is not None) != 1:
-        raise typer.BadParameter("one of --nets, --arch and --candidates is needed")
+        raise typer.BadParameter("give one of --nets, --arch and --candidates")
     if resolution is not None and not arch:
-        raise typer.BadParameter("it is the input size of --arch", param_hint="--resolution")
+        raise typer.BadParameter("--resolution is the input size of --arch", param_hint="--resolution")
     table = LatencyTable.read(lut)
-    if nets is not None and nets >= MANY_NETWORKS:
-        _say(_stderr(), f"choosing {nets} sub-nets")
-    the_space, archs = verify_archs(lut, table, space, nets, arch, candidates, resolutions, fill, seed, resolution)
-    err = _stderr()
-    the_target = target_of(table.context.device, target, partial(_say, err))
-    budget_s = budget_s if budget_s is not None else max(MIN_NETWORKS_S, S_PER_NETWORK * (len(archs) + N_STATE))
+    networks = load_calibration(lut, table)[1]
+    named = None if space is None else space_from(space)
+    default_space = partial(only_space, table, networks)
+    if nets is None:
+        the_space, archs = listed_subnets([candidates] if candidates else arch or [], named, default_space, resolution)
+    else:
+        _log_choosing(nets)
+        the_space = named or default_space()
+        pixels = parse_resolutions(resolutions, the_space) if resolutions else None
+        pixels = pixels or covered_resolutions(lut, table, the_space, fill=fill)
+        known = [net.arch for net in networks]
+        archs = reference_archs(the_space, pixels, nets, np.random.default_rng([seed, 2]), avoid=known)
+    if budget_s is None:
+        budget_s = max(MIN_NETWORKS_S, S_PER_NETWORK * (len(archs) + N_STATE))
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
+    role = "reference" if candidates is not None else "verify"
+    spec = VerifySpec(the_space, archs, settings, role, filled_table if fill else None)
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
-    with only_one(lut):
-        if fresh:
-            set_aside(remeasure_path(lut, "verify"))
-        device, runner = launch(the_target, choice_of(table.context), options)
-        with device:
-            for line in console.conditions_lines(device.conditions()):
-                _say(err, f"{table.context.device}: {line}")
-            started = time.monotonic()
-            with console.progress_bar(err, "verify") as progress:
-                role = "reference" if candidates is not None else "verify"
-                supply = filled_table if fill else None
-                spec = VerifySpec(the_space, archs, settings, role, supply)
-                result = run_verify(lut, spec, runner, progress=progress)
+    the_target = target_of(table.context.device, target, _LOG.warning)
+    files = TableFiles(lut, remeasure_path(lut, "verify"), fresh)
+    start = partial(launch, the_target, choice_of(table.context), options)
+    with opened_for(files, table.context.device, start) as runner, console.progress_bar("verify") as progress:
+        started = time.monotonic()
+        result = run_verify(lut, spec, runner, progress=progress)
+        took_s = time.monotonic() - started
     if as_json:
         sys.stdout.write(json.dumps(console.verification_record(result)) + "\n")
     else:
-        sys.stdout.write("\n".join(console.show_verification(result, time.monotonic() - started)) + "\n")
+        sys.stdout.write("\n".join(console.show_verification(result, took_s)) + "\n")
 
 
 for command in (compare, devices, setup, convert):
     app.command()(command)
 app.command("space")(print_space)
-
-
-def _stderr() -> Console:
-    from ofa_core.terminal import console
-
-    return console(stderr=True)
-
-
-def _say(err: Console, line: str) -> None:
-    err.print(line, soft_wrap=True)
 
 
 def main() -> int:

@@ -1,11 +1,12 @@
-"""What `ofa-profile` shows: progress on stderr, results on stdout as plain lines."""
+"""Output of `ofa-profile`: progress on stderr, and results as plain lines."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from devices.facts import Conditions, quiet_report
 from ofa_core.energy_model import fit_energy
@@ -18,10 +19,8 @@ from profiler.results import Measured
 from profiler.settings import Progress
 from profiler.verify import Verification
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 __all__ = [
+    "QUIETER",
     "conditions_lines",
     "progress_bar",
     "progress_rows",
@@ -31,18 +30,23 @@ __all__ = [
     "verification_record",
 ]
 
+_LOG = logging.getLogger(__name__)
+QUIETER = "use a quieter machine or a larger --budget-s"
 PLAIN_EVERY_S = 10.0
-NOT_ADDITIVE_MAPE = 0.08  # of the calibrated sum, leave-one-out, over the reference networks
+NOT_ADDITIVE_MAPE = 0.08  # leave-one-out error of the calibrated sum over the reference networks
 NOT_ADDITIVE_SPEARMAN = 0.9
-CHANGED_STATE = 0.1  # of networks' latency, that the speed probe does not see
-NOT_ADDITIVE_BIAS = 1.0  # of the plain sum: what each block paid for its own call outweighs the network
+CHANGED_STATE = 0.1  # change of networks' latency that the speed probe does not show
+NOT_ADDITIVE_BIAS = 1.0  # bias of the plain sum: the blocks' own calls take longer than the network
 
 
 @contextmanager
-def progress_rows(console: Console) -> Iterator[Callable[[str], Callable[[Progress], None]]]:
-    """Makes a progress row per device: a bar where stderr is a terminal, a line every ten seconds elsewhere."""
-    if not console.is_terminal:
-        yield lambda name: _plain_progress(console, name)
+def progress_rows() -> Iterator[Callable[[str], Callable[[Progress], None]]]:
+    """Yield a function that adds a device's progress: a bar on a terminal, a message every ten seconds elsewhere."""
+    from ofa_core.terminal import console
+
+    terminal = console(stderr=True)
+    if not terminal.is_terminal:
+        yield _plain_progress
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -54,7 +58,7 @@ def progress_rows(console: Console) -> Iterator[Callable[[str], Callable[[Progre
         TimeRemainingColumn(),
         TextColumn("{task.fields[what]}", style="dim", markup=False),
     )
-    with Bar(*columns, console=console, transient=True) as bar:
+    with Bar(*columns, console=terminal, transient=True) as bar:
 
         def add(name: str) -> Callable[[Progress], None]:
             task = bar.add_task(f"{name} pilot", total=None, what="")
@@ -69,13 +73,13 @@ def progress_rows(console: Console) -> Iterator[Callable[[str], Callable[[Progre
 
 
 @contextmanager
-def progress_bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
-    """The same for a single device."""
-    with progress_rows(console) as add:
+def progress_bar(name: str) -> Iterator[Callable[[Progress], None]]:
+    """Yield the progress callback of a single device."""
+    with progress_rows() as add:
         yield add(name)
 
 
-def _plain_progress(console: Console, name: str) -> Callable[[Progress], None]:
+def _plain_progress(name: str) -> Callable[[Progress], None]:
     last = [-PLAIN_EVERY_S]
 
     def show(p: Progress) -> None:
@@ -83,15 +87,15 @@ def _plain_progress(console: Console, name: str) -> Callable[[Progress], None]:
         if now - last[0] < PLAIN_EVERY_S and not 0 < p.done == p.total:
             return
         last[0] = now
-        share = f"{100 * p.done / p.total:3.0f} %" if p.total else "  - "
+        share = f" {100 * p.done / p.total:.0f} %" if p.total else ""
         failed = f", {p.n_failed} failed" if p.n_failed else ""
-        console.print(f"{name}: {p.phase} {share}, {p.elapsed_s:.0f} s{failed}", soft_wrap=True)
+        _LOG.info("%s: %s%s, %.0f s%s", name, p.phase, share, p.elapsed_s, failed)
 
     return show
 
 
 def conditions_lines(conditions: Conditions) -> list[str]:
-    """The machine's state in one line, and advice where it is not quiet."""
+    """Return the machine's state in one line, and a line of advice for each way in which it is not quiet."""
     c = conditions
     parts = [
         f"governor {', '.join(sorted(set(c.governors)))}" if c.governors else "governor unknown",
@@ -118,20 +122,20 @@ def _session_lines(m: Measured, wall_s: float) -> list[str]:
         )
     worst = max((abs(offset) for offset in m.offsets.values()), default=0.0)
     if worst > 0.01:
-        lines.append(f"drift that the speed probe did not explain: up to {100 * worst:.1f} %, taken out")
+        lines.append(f"drift not explained by the speed probe: up to {100 * worst:.1f} %, corrected")
     return lines
 
 
 def show_profile(
     result: ProfileResult, wall_s: float, filled: LatencyTable | None = None, n_filled: int = 0
 ) -> list[str]:
-    """The summary of a profile.
+    """Return the summary of a profile.
 
     Args:
         result: the profile.
-        wall_s: seconds it took.
-        filled: its table with the blocks that were not to be measured, estimated.
-        n_filled: how many these are, at the profile's resolutions.
+        wall_s: seconds that it took.
+        filled: its table with estimates of the blocks that were left out; None if none was.
+        n_filled: number of these blocks at the profile's resolutions.
     """
     estimates = result.measured.estimates.values()
     widths = sorted(e.half_width for e in estimates)
@@ -140,7 +144,11 @@ def show_profile(
     blocks = f"{len(table)} blocks ({table.n_failed} failed, {n_unstable} unstable), " if len(table) else ""
     lines = [
         f"{blocks}{len(result.networks)} {'reference' if blocks else 'whole'} networks",
-        *([f"{n_filled} blocks not measured; what follows estimates them, as --fill does"] if filled else []),
+        *(
+            [f"{n_filled} blocks not measured; the figures below use estimates of them, as --fill does"]
+            if filled
+            else []
+        ),
         *_session_lines(result.measured, wall_s),
         (
             f"90 % intervals over {max(e.n_processes for e in estimates)} processes: "
@@ -155,8 +163,8 @@ def show_profile(
         )
         if c.loo_mape > NOT_ADDITIVE_MAPE or c.spearman < NOT_ADDITIVE_SPEARMAN or c.raw_bias > NOT_ADDITIVE_BIAS:
             lines.append(
-                "not additive: on this device the sum of blocks does not tell a whole network's latency; launches or "
-                "transfers dominate: measure larger batches (--batch-size), or search with --measure"
+                "not additive: on this device the sum of blocks does not predict a whole network's latency, because "
+                "launches or transfers dominate; measure larger batches (--batch-size), or search with --measure"
             )
     lines += [*_energy_lines(result, filled or table), *(f"failed: {error}" for error in result.failures.values())]
     return lines
@@ -169,26 +177,26 @@ def _energy_lines(result: ProfileResult, table: LatencyTable) -> list[str]:
     lines = []
     if known:
         lines.append(
-            f"energy by {records[0].source}: {len(known)} networks take {min(known):.3g} to {max(known):.3g} mJ "
-            "a batch above idle"
+            f"energy from {records[0].source}: {len(known)} networks take {min(known):.3g} to {max(known):.3g} mJ "
+            "per batch above idle"
         )
     if reasons:
-        lines.append(f"energy: not known of {len(reasons)} networks: {reasons[0]}")
+        lines.append(f"energy unknown for {len(reasons)} networks: {reasons[0]}")
     model = fit_energy(result.networks, table)
     if model is not None:
-        terms = f"{model.watts:.3g} W while it runs"
+        terms = f"{model.watts:.3g} W while running"
         if model.pj_per_mac or model.pj_per_element:
-            terms += f", {model.pj_per_mac:.3g} pJ a MAC, {model.pj_per_element:.3g} pJ an element moved"
+            terms += f", {model.pj_per_mac:.3g} pJ per MAC, {model.pj_per_element:.3g} pJ per element moved"
         lines.append(
-            f"energy of blocks is attributed, not measured: {terms}; leave-one-out error {100 * model.loo_mape:.1f} %"
+            f"energy of blocks is derived, not measured: {terms}; leave-one-out error {100 * model.loo_mape:.1f} %"
         )
     elif records and len(table):
-        lines.append("energy: too few networks for a model, so neither blocks nor other networks have one")
+        lines.append("energy: too few networks for a model, so blocks and other networks have no energy")
     return lines
 
 
 def show_verification(v: Verification, wall_s: float) -> list[str]:
-    """The table of measured sub-nets, and the figures that people quote."""
+    """Return the table of measured sub-nets, and its summary."""
     lines = ["   px  sum ms  predicted  measured   +-90 %    error  raw median"]
     for c in sorted(v.checks, key=lambda c: (c.network.arch.resolution_px, c.network.latency_ms)):
         n = c.network
@@ -205,8 +213,8 @@ def show_verification(v: Verification, wall_s: float) -> list[str]:
         ),
         f"Spearman {v.spearman:.3f} overall{'; within ' + ranks if ranks else ''}",
         f"worst: {100 * v.worst.error:+.1f} % for {v.worst.network.arch}",
-        *([f"{v.n_filled} of their blocks estimated, not measured"] if v.n_filled else []),
-        f"machine speed: the probe took {v.measured.speed:.2f} x its time in the table's session",
+        *([f"{v.n_filled} of their blocks are estimated, not measured"] if v.n_filled else []),
+        f"machine speed: the speed probe took {v.measured.speed:.2f} x its time in the table's session",
         *_state_lines(v),
         *_session_lines(v.measured, wall_s),
         *(f"failed: {error}" for error in v.failures.values()),
@@ -219,18 +227,18 @@ def _state_lines(v: Verification) -> list[str]:
         return []
     lines = [
         (
-            f"device state: {v.state.n_networks} networks of the table's session take {v.state.scale:.3f} x what they "
-            f"took then {1e3 * v.state.per_mparam_ms:+.0f} us a million parameters; taken out (with it, MAPE would be "
-            f"{100 * v.mape_now:.2f} %)"
+            f"device state: {v.state.n_networks} networks of the table's session now take {v.state.scale:.3f} x their "
+            f"time then {1e3 * v.state.per_mparam_ms:+.0f} us per million parameters; corrected (MAPE without the "
+            f"correction: {100 * v.mape_now:.2f} %)"
         )
     ]
     if abs(v.slower_now - 1) > CHANGED_STATE:
-        lines.append(f"advice: networks take {v.slower_now:.2f} x what they took in the table's session; profile again")
+        lines.append(f"advice: networks now take {v.slower_now:.2f} x their time in the table's session; profile again")
     return lines
 
 
 def verification_record(v: Verification) -> dict[str, Any]:
-    """The same as a dictionary, for `--json`."""
+    """Return a verification as a dictionary, for `--json`."""
     from ofa_core.arch_json import arch_to_dict
 
     return {
@@ -265,16 +273,18 @@ def verification_record(v: Verification) -> dict[str, Any]:
 
 
 def show_comparison(c: Comparison) -> list[str]:
-    """What changed."""
+    """Return the lines of a comparison."""
     lines = [f"context: {difference}" for difference in c.context]
     lines.append(f"{c.n_common} blocks in both, {c.only_old} only in the first, {c.only_new} only in the second")
     verdict = "beyond" if c.shifted else "within"
-    lines.append(f"all blocks together: x {c.shift:.3f} ({verdict} 3 %), single ones spread by {100 * c.spread:.1f} %")
+    lines.append(
+        f"all blocks together: x {c.shift:.3f} ({verdict} 3 %), single blocks spread by {100 * c.spread:.1f} %"
+    )
     for change in c.changes[:20]:
         at = f" at {change.resolution_px} px" if change.resolution_px else ""
         lines.append(
             f"  {change.block.label()}{at}: {change.old_ms:.4f} -> {change.new_ms:.4f} ms, "
-            f"x {change.ratio:.2f} against the others ({change.sigmas:.0f} standard errors)"
+            f"x {change.ratio:.2f} relative to the others ({change.sigmas:.0f} standard errors)"
         )
     if len(c.changes) > 20:
         lines.append(f"  and {len(c.changes) - 20} more")

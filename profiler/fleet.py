@@ -1,26 +1,30 @@
-"""Several devices at once: each in a thread of its own, and none of them stops the others.
+"""Measure several devices, each in a thread of its own; a failure of one does not stop the others.
 
-Devices that are elsewhere are measured side by side; this machine comes last and alone, because a host that serves
-others is no quiet machine.
+Remote devices are measured in parallel. This machine comes last and alone, because serving others disturbs it.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from devices.errors import DeviceError
+from ofa_core.errors import OfaError
 from profiler.settings import Progress
 
 __all__ = ["Interrupted", "measure_all", "stoppable"]
 
+_LOG = logging.getLogger(__name__)
+
 
 class Interrupted(KeyboardInterrupt):
-    """Raised in a worker at its next visit after the user has pressed Ctrl-C."""
+    """Ends the session of a thread at its next visit after Ctrl-C."""
 
 
 def stoppable(show: Callable[[Progress], None], stop: threading.Event) -> Callable[[Progress], None]:
-    """A progress callback that ends its session when `stop` is set."""
+    """Return a progress callback that ends its session once `stop` is set."""
 
     def call(progress: Progress) -> None:
         if stop.is_set():
@@ -35,23 +39,19 @@ def measure_all(
     measure: Callable[[str, threading.Event], int],
     *,
     is_here: Callable[[str], bool],
-    errors: tuple[type[Exception], ...],
-    complain: Callable[[str, Exception], None],
 ) -> Mapping[str, int]:
-    """Measure devices, those elsewhere at the same time.
+    """Measure several devices, remote ones in parallel.
 
     Args:
-        names: of the devices, each once.
-        measure: measures one, and returns an exit code; it ends soon after the event is set.
-        is_here: whether a device is this machine.
-        errors: what counts as a device's own failure.
-        complain: is told of it.
+        names: names of the devices, each once.
+        measure: measures a device and returns an exit code; it ends soon after the event is set.
+        is_here: returns True if a device is this machine.
 
     Returns:
-        exit code by name, 1 where a device failed.
+        The exit code by name; 1 for a device that failed with an OfaError or DeviceError, which is logged.
 
     Raises:
-        KeyboardInterrupt: the user's, when all workers have ended.
+        KeyboardInterrupt: on Ctrl-C, after all threads have ended.
     """
     stop = threading.Event()
     codes: dict[str, int] = {}
@@ -59,16 +59,16 @@ def measure_all(
     def attempt(name: str) -> None:
         try:
             codes[name] = measure(name, stop)
-        except errors as error:
+        except (OfaError, DeviceError) as error:
             codes[name] = 1
-            complain(name, error)
+            _LOG.error("%s: failed: %s", name, error)
         except Interrupted:
             codes[name] = 1
 
-    elsewhere = [name for name in names if not is_here(name)]
-    if len(elsewhere) > 1:
-        with ThreadPoolExecutor(len(elsewhere), thread_name_prefix="device") as pool:
-            futures = [pool.submit(attempt, name) for name in elsewhere]
+    remote = [name for name in names if not is_here(name)]
+    if len(remote) > 1:
+        with ThreadPoolExecutor(len(remote), thread_name_prefix="device") as pool:
+            futures = [pool.submit(attempt, name) for name in remote]
             try:
                 for future in futures:
                     future.result()
@@ -76,7 +76,7 @@ def measure_all(
                 stop.set()
                 raise
     else:
-        for name in elsewhere:
+        for name in remote:
             attempt(name)
     for name in names:
         if is_here(name):

@@ -60,6 +60,7 @@ class Session:
         heat: watches the device's temperature, if it has a sensor; visits during throttling are made again.
         crowding: advice if there are more threads than cores, else empty. Such a session ends with an error once the
             pilot shows that it exceeds the budget.
+        name: name of the device in messages; by default the device's own.
     """
 
     plan: Plan
@@ -71,6 +72,7 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     heat: HeatGuard | None = None
     crowding: str = ""
+    name: str = ""
     _visitor: Visitor = field(init=False)
     _state: Progress = field(default_factory=Progress, init=False)
     _started: float = field(default=0.0, init=False)
@@ -129,7 +131,7 @@ class Session:
         self.journal.write({"pilot": {"repeats": repeats, "n_rounds": schedule.n_rounds, "ms": ms}})
 
     def _log_expected_time(self, schedule: Schedule) -> None:
-        s, name = self.settings, self.runner.device.name
+        s, name = self.settings, self.name or self.runner.device.name
         least_s = schedule.total_s(s.n_processes, s.min_rounds)
         self._check_crowding(least_s)
         load_s = schedule.loading_s(s.n_processes)

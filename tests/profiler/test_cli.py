@@ -150,14 +150,14 @@ def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(
     # The device adds up exactly, so what the sums are off by is what the estimates are.
     verify = ["verify", "--lut", str(out), "--nets", "6", "--budget-s", "1"]
     assert call(*verify, monkeypatch=monkeypatch) == 1
-    assert "covers tiny completely at no resolution; --fill estimates" in capsys.readouterr().err
+    assert "has all blocks of tiny at no resolution; --fill estimates missing blocks" in capsys.readouterr().err
     assert call(*verify, "--fill", "--json", monkeypatch=monkeypatch) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["n_filled"] > 0
     assert record["calibrated"]
     assert record["mape"] < 0.05
     assert call(*verify, "--fill", monkeypatch=monkeypatch) == 0
-    assert "of their blocks estimated, not measured" in capsys.readouterr().out
+    assert "of their blocks are estimated, not measured" in capsys.readouterr().out
     verified = [row for row in read_networks(networks_path(out), table.context) if row.role == "verify"]
     assert len(verified) == 12
     assert any(row.sum_ms is None for row in verified)
@@ -254,7 +254,11 @@ def test_an_architecture_without_an_input_size_is_measured_at_the_one_that_is_na
         (["--select", "random"], 2, "--nets"),
         (["--nets", "4"], 2, "equal to 5"),
         (["--nets", "9", "--plan", "active"], 2, "no blocks"),
-        (["--nets", "9999", "--space", "tiny"], 1, "has no 9999 different sub-nets"),
+        (
+            ["--nets", "9999", "--space", "tiny"],
+            1,
+            "sub-nets of tiny exist at these resolutions (9999 requested)",
+        ),
         (["--backend", "toaster", "--budget-s", "1"], 1, "toaster"),
         (["verify", "--lut", "none.csv", "--nets", "3"], 1, "none.csv"),
         (["verify", "--lut", "none.csv"], 2, "--nets"),

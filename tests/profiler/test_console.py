@@ -29,7 +29,7 @@ def test_a_launch_bound_device_is_named_in_one_line_with_advice(tmp_path: Path) 
 
     [line] = advice(FakeDevice(latency), tmp_path / "t.csv")
     assert "\n" not in line
-    assert "the sum of blocks does not tell a whole network's latency" in line
+    assert "the sum of blocks does not predict a whole network's latency" in line
     assert "--batch-size" in line
     assert "--measure" in line
 

@@ -166,4 +166,4 @@ def test_the_command_warns_before_it_measures_and_blames_no_machine(tmp_path: Pa
         "ofa-profile: warning: local: 2 threads share 1 core and wait for each other: give --threads 1"
     )
     assert last.endswith("beyond --budget-s 1")
-    assert "quieten" not in done.stderr
+    assert "quieter" not in done.stderr

@@ -117,7 +117,7 @@ def test_what_is_not_above_idle_is_not_known(tmp_path: Path, watts: Watts, why: 
     assert {net.energy_mj for net in rows} == {None}
     assert all(net.gross_mj and net.idle_mj for net in rows)
     text = "\n".join(show_profile(result, 1.0))
-    assert f"energy: not known of 12 networks: {why}".replace("\\", "") in text
+    assert f"energy unknown for 12 networks: {why}".replace("\\", "") in text
     assert "too few networks for a model" in text
     assert "energy_mj" not in out.read_text().splitlines()[0]
 
