@@ -19,9 +19,7 @@ from devices.errors import DeviceError
 from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, ResolutionOption, new_app, run_app, to_file
 from ofa_core.cli_options import SPACE_HELP, SpaceOption
 from ofa_core.errors import OfaError
-from profiler.device_commands import devices, setup
-from profiler.file_commands import compare, convert
-from profiler.file_commands import space as print_space
+from profiler import device_commands, file_commands
 from profiler.options import (
     MOST_NETWORKS,
     MOST_S,
@@ -355,9 +353,7 @@ def verify(
         sys.stdout.write("\n".join(console.show_verification(result, took_s)) + "\n")
 
 
-for command in (compare, devices, setup, convert):
-    app.command()(command)
-app.command("space")(print_space)
+app.registered_commands += [*file_commands.commands.registered_commands, *device_commands.commands.registered_commands]
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
-"""The commands of `ofa-profile` that measure nothing on a device: `devices` and `setup`."""
+"""Commands of `ofa-profile` that measure nothing: `devices` and `setup`."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated
 
@@ -9,30 +10,37 @@ import typer
 
 from profiler.options import DelegateOption, DtypeOption, PythonOption
 
-__all__ = ["devices", "setup"]
+__all__ = ["commands"]
+
+_LOG = logging.getLogger(__name__)
+commands = typer.Typer()
 
 
+@commands.command()
 def devices() -> None:
-    """List this machine, the phones that adb knows and the named devices: what they are, in which state."""
+    """List this machine, connected phones and the devices of devices.toml, with hardware, state and runtimes."""
     from profiler.device_list import list_devices
 
     for line in list_devices():
         sys.stdout.write(f"{line}\n")
 
 
+@commands.command()
 def setup(
-    target: Annotated[str, typer.Option("--target", "-t", help="A host, or a phone.")],
-    backend: Annotated[str | None, typer.Option(help="[default: onnxruntime; benchmark-model on phones]")] = None,
+    target: Annotated[str, typer.Option("--target", "-t", help="Host or phone to set up.")],
+    backend: Annotated[
+        str | None, typer.Option(help="Runtime to install. [default: onnxruntime; benchmark-model on phones]")
+    ] = None,
     dtype: DtypeOption = None,
     delegate: DelegateOption = None,
     python: PythonOption = None,
-    index_url: Annotated[str | None, typer.Option(help="Where pip finds the wheels for an older GPU.")] = None,
+    index_url: Annotated[str | None, typer.Option(help="Package index with the wheels for an older GPU.")] = None,
     sha256: Annotated[
-        str | None, typer.Option(help="Digest of the official benchmark_model, for phones; we know none.")
+        str | None, typer.Option(help="Checksum of the official benchmark_model, for phones; none is built in.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands without running them.")] = False,
 ) -> None:
-    """Install a backend's runtime on a host, in a place of its own; fetch the official program for a phone."""
+    """Install a backend's runtime on a host, in a virtual environment; download benchmark_model for a phone."""
     from devices.target import Target, open_device
     from profiler import setup as provision
     from profiler.backends import choose
@@ -56,5 +64,5 @@ def setup(
             sys.stdout.write("\n".join(plan.commands) + "\n")
             return
         installed = provision.install(device, plan, base)
-    typer.echo(f"ready: give --python {installed}, or put it into devices.toml", err=True)
+    _LOG.info("ready: use --python %s, or add it to devices.toml", installed)
     sys.stdout.write(f"{installed}\n")

@@ -1,7 +1,8 @@
-"""The commands of `ofa-profile` that take tables from files: `compare` and `convert`."""
+"""Commands of `ofa-profile` that work on files: `compare`, `convert` and `space`."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,14 +17,18 @@ from profiler.options import only_space
 if TYPE_CHECKING:
     from ofa_core.measured_files import MeasuredFile
 
-__all__ = ["compare", "convert", "space"]
+__all__ = ["commands"]
+
+_LOG = logging.getLogger(__name__)
+commands = typer.Typer()
 
 
+@commands.command()
 def compare(
     old: Annotated[Path, typer.Argument(help="A latency table.")],
-    new: Annotated[Path, typer.Argument(help="Another one, of the same device or not.")],
+    new: Annotated[Path, typer.Argument(help="A latency table to compare with it, of the same device or another.")],
 ) -> None:
-    """Tell what changed between two tables beyond noise; exit code 3 if anything did."""
+    """Print the changes between two tables that exceed noise; exit code 3 if there are any."""
     from ofa_core.formats.yaml_tables import read_table
     from profiler import console
     from profiler.compare import compare as run_compare
@@ -34,18 +39,21 @@ def compare(
         raise typer.Exit(EXIT_UNSTABLE)
 
 
+@commands.command()
 def space(
     name: Annotated[str, typer.Argument(metavar="SPACE", help=SPACE_HELP)],
 ) -> None:
-    """Print a search space as TOML: a start for a space of your own, to be given to --space."""
+    """Print a search space as TOML, as a template for your own space (--space FILE)."""
     from ofa_core.space_files import space_from, space_toml
 
     sys.stdout.write(space_toml(space_from(name)))
 
 
+@commands.command()
 def convert(
     src: Annotated[
-        Path, typer.Argument(help="A table (CSV, published YAML, or a folder of it), or a CSV of measured networks.")
+        Path,
+        typer.Argument(help="Latency table (CSV, published YAML, or a folder of YAML), or CSV of measured networks."),
     ],
     dst: Annotated[
         Path,
@@ -58,7 +66,7 @@ def convert(
     space: SpaceOption = None,
     column: ColumnOption = None,
 ) -> None:
-    """Convert tables between CSV and the published YAML, and measured networks of other tools to our CSV."""
+    """Convert tables between CSV and the published YAML, and measured networks of other tools to CSV."""
     from ofa_core.formats.yaml_tables import read_table, write_ofa_yaml
     from ofa_core.measured_files import MeasuredFile
     from ofa_core.space_files import space_from
@@ -68,11 +76,11 @@ def convert(
         _convert_networks(file, dst, space, column)
         return
     if column is not None:
-        raise typer.BadParameter(f"{src} lists no networks", param_hint="--column")
+        raise typer.BadParameter(f"{src} lists no networks; --column needs some", param_hint="--column")
     unread: list[str] = []
     table = read_table(src, unread)
     if unread:
-        typer.echo(f"{src}: {len(unread)} keys not understood, such as {unread[0]}", err=True)
+        _LOG.warning("%s: %d unknown keys left out, such as %s", src, len(unread), unread[0])
     if dst.suffix == ".csv":
         table.write(dst)
         sys.stdout.write(f"{dst}\n")
@@ -80,7 +88,7 @@ def convert(
     the_space = only_space(table) if space is None else space_from(space)
     pixels = table.resolutions(the_space)
     if not pixels:
-        raise OfaError(f"{src} covers {the_space.name} completely at no resolution; nothing to write")
+        raise OfaError(f"{src} has all blocks of {the_space.name} at no resolution; nothing written")
     write_ofa_yaml(table, dst, the_space, pixels)
     sys.stdout.write(f"{dst}: {', '.join(map(str, pixels))} px\n")
 
@@ -93,14 +101,14 @@ def _convert_networks(file: MeasuredFile, dst: Path, space: str | None, column: 
         raise typer.BadParameter(f"{file.path} lists networks; a .csv file is expected, not {dst}", param_hint="DST")
     columns = file.columns(column)
     if space is None and not file.spaces():
-        raise typer.BadParameter(f"{file.path} names no space; name one", param_hint="--space")
+        raise typer.BadParameter(f"{file.path} names no space", param_hint="--space")
     the_space = file.only_space() if space is None else space_from(space)
     n_rows, left_out = write_measured(dst, file, the_space, columns)
     for one in columns:
         if one.name != one.quantity:
-            typer.echo(f"{file.path}: {one.reading}", err=True)
+            _LOG.info("%s: %s", file.path, one.reading)
     if left_out:
-        typer.echo(f"{file.path}: columns left out: {', '.join(left_out)[:200]}", err=True)
+        _LOG.warning("%s: columns left out: %s", file.path, ", ".join(left_out)[:200])
     if n_rows < len(file.rows):
-        typer.echo(f"{file.path}: {len(file.rows) - n_rows} rows of other spaces left out", err=True)
+        _LOG.warning("%s: %d rows of other spaces left out", file.path, len(file.rows) - n_rows)
     sys.stdout.write(f"{dst}\n")
