@@ -23,7 +23,7 @@ import numpy as np
 
 from ofa_core.measured_networks import networks_path
 from ofa_core.spaces import get_space
-from predictors.lut import load_lut
+from predictors.loading import load_latency
 
 
 def command(*words: str) -> str:
@@ -48,7 +48,7 @@ def main() -> None:
     shutil.copy(options.table, table)
     shutil.copy(networks_path(options.table), networks_path(table))
 
-    predictor = load_lut(table, space)
+    predictor = load_latency(table, space)
     pixels = predictor.table.resolutions(space)
     low, high = predictor.predict([space.smallest(pixels[0]), space.largest(pixels[-1])])
     limits = np.round(np.geomspace(low, high, options.n_limits + 2)[1:-1], 2).tolist()

@@ -38,9 +38,9 @@ from predictors.estimator import Floats
 from predictors.evaluation import macs_only
 from predictors.lut import LutPredictor
 from predictors.metrics import Metrics, kendall, mean_metrics, metrics_of
-from predictors.network import NetworkPredictor, fit_mixture
+from predictors.mixture import fit_mixture
+from predictors.network import NetworkPredictor
 from predictors.network_design import d_optimal_rows, design_columns
-from predictors.transfer import TransferPredictor
 
 SPLIT_SEED = 2026
 N_TEST = 1000
@@ -142,7 +142,7 @@ def transfer(
                 chosen = train[rows]
                 for c, name in enumerate(names):
                     sources = [m for m in models if m.device.rpartition("_")[0] != name.rpartition("_")[0]]
-                    model = TransferPredictor(space).fit(genomes[chosen], y[chosen, c], sources=sources)
+                    model = NetworkPredictor(space).fit(genomes[chosen], y[chosen, c], sources=sources)
                     p, low, high = model.predict(genomes[test], return_interval=True)
                     found.setdefault(name, []).append(metrics_of(y[test, c], p, (low, high)))
             device = {name: mean_metrics(rows) for name, rows in found.items()}
@@ -360,7 +360,7 @@ def speed(folder: Path) -> None:
         "table": here,
         "network N=100": NetworkPredictor(space).fit(genomes[:100], y[:100, 3]),
         "network N=900 with trees": NetworkPredictor(space).fit(genomes[:900], y[:900, 5]),
-        "transfer N=10": TransferPredictor(space).fit(genomes[:10], y[:10, 5], sources=[source]),
+        "transfer N=10": NetworkPredictor(space).fit(genomes[:10], y[:10, 5], sources=[source]),
         "built-in accuracy": BuiltinAccuracy(),
     }
     for name, model in models.items():

@@ -33,7 +33,7 @@ from ofa_core.formats.acc_predictor import read_acc_predictor
 from ofa_core.genomes import decode, sample_genomes
 from ofa_core.search.run import search
 from ofa_core.spaces import get_space
-from predictors.lut import load_lut
+from predictors.loading import load_latency
 
 RESOLUTIONS = (160, 176, 192, 208, 224)
 BARS = {15: 78.60, 20: 80.70, 25: 82.05, 30: 82.90, 40: 84.00}
@@ -96,7 +96,7 @@ def main() -> int:
     data = Path(os.environ["OFA_REFERENCE_DATA"])
     torch.set_num_threads(1)
     space = get_space("mbv3-w1.2")
-    latency = load_lut(data / "note10_lut", space)
+    latency = load_latency(data / "note10_lut", space)
     accuracy = read_acc_predictor(data / "acc_predictor.pth", space)
     has_peer = importlib.util.find_spec("ofa") is not None
     peer = load_peer(data) if has_peer else None

@@ -15,14 +15,14 @@ import numpy as np
 
 from ofa_core.genomes import decode, sample_genomes
 from ofa_core.space_files import space_from
-from predictors.lut import load_lut
+from predictors.loading import load_latency
 
 N_NETWORKS = 100_000
 
 
 def main(table: Path, space_name: str) -> None:
     space = space_from(space_name)
-    latency = load_lut(table, space)
+    latency = load_latency(table, space)
     genomes = sample_genomes(space, N_NETWORKS, np.random.default_rng(0), latency.resolutions)
     latency_ms = latency.predict(genomes)
     low_ms, high_ms = latency.predict_interval(genomes, confidence=0.9)

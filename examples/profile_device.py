@@ -12,7 +12,7 @@ from pathlib import Path
 
 from devices import open_device
 from ofa_core.spaces import get_space
-from predictors.lut import load_lut
+from predictors.loading import load_latency
 from profiler.agent_runner import AgentRunner
 from profiler.campaign import ProfileSpec, profile
 from profiler.settings import Settings
@@ -28,7 +28,7 @@ def main(out: Path) -> None:
         result = profile(spec, AgentRunner(device, spec.backend), out)
     print(f"{len(result.table)} blocks and {len(result.networks)} networks in {out}")
 
-    latency = load_lut(out, space)
+    latency = load_latency(out, space)
     for arch in (space.smallest(28), space.largest(28)):
         print(f"{latency.predict([arch])[0]:.3f} ms  {arch}")
 

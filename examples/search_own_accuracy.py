@@ -18,7 +18,7 @@ from ofa_core.search.problem import Archs, block_quantity
 from ofa_core.search.run import search
 from ofa_core.space import Space
 from ofa_core.space_files import space_from
-from predictors.lut import load_lut
+from predictors.loading import load_latency
 
 
 class DeepIsGood:
@@ -39,7 +39,7 @@ class DeepIsGood:
 
 def main(table: Path, space_name: str) -> None:
     space = space_from(space_name)
-    latency = load_lut(table, space)
+    latency = load_latency(table, space)
     fastest, slowest = latency.predict([space.smallest(latency.resolutions[0]), space.largest(latency.resolutions[-1])])
     limit_ms = (fastest * slowest) ** 0.5
     result = search(space, latency, DeepIsGood(space, latency.resolutions), limit_ms)

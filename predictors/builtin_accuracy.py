@@ -1,10 +1,10 @@
 """The built-in accuracy model of `mbv3-w1.0`: coefficients that this project fitted to published measurements.
 
-`tools/fit_accuracy.py` made `data/mbv3-w1.0-top1.npz` and prints its errors. Top-1 at 224 px comes from sub-nets that
-DyNAS-T (IntelLabs, Apache-2.0) evaluated on the 50,000 ImageNet validation images without fine-tuning; the effect of
-the input size from sub-nets that memory-optimized-once-for-all (M. Girard, MIT) evaluated on 12,500 of them at 128, 160
-and 192 px. The second source has nothing at 224 px, so its level there is taken from a geometric decay of the steps
-between its three sizes: away from 224 px the figure is a proxy.
+`tools/fit_accuracy.py` writes `data/mbv3-w1.0-top1.npz` and prints its errors. Top-1 at 224 px is from sub-nets that
+DyNAS-T (IntelLabs, Apache-2.0) evaluated on the 50,000 ImageNet validation images without fine-tuning. The effect of
+the resolution is from sub-nets that memory-optimized-once-for-all (M. Girard, MIT) evaluated on 12,500 of these images
+at 128, 160 and 192 px. The second source has no data at 224 px; its level there is extrapolated by a geometric decay of
+the steps between its three resolutions. Away from 224 px the prediction is therefore only a proxy.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from numpy.typing import ArrayLike
 from ofa_core.calibration import conformal_quantile
 from ofa_core.errors import PredictorError
 from ofa_core.genomes import Genomes
+from ofa_core.measured_columns import TOP1
 from ofa_core.space import Space
 from ofa_core.space_record import require_space
 from ofa_core.spaces import get_space
-from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space, check_resolutions
-from predictors.quadratic import QuadraticForm
+from predictors.estimator import Archs, Bounds, Estimator, Floats, Parts, as_space, check_resolutions
+from predictors.gaussian_process import QuadraticForm
+from predictors.saved_arrays import Arrays
 
 __all__ = ["BUILTIN_SPACE", "BuiltinAccuracy"]
 
@@ -38,31 +40,33 @@ def _shipped() -> tuple[QuadraticForm, dict[str, Floats], dict[str, Any]]:
     with source.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     facts = json.loads(bytes(arrays.pop("facts")).decode())
-    return QuadraticForm.from_arrays(arrays), arrays, facts
+    return QuadraticForm.from_arrays(Arrays(arrays), get_space(BUILTIN_SPACE)), arrays, facts
 
 
 class BuiltinAccuracy(Estimator):
-    """Top-1 in percent of `mbv3-w1.0` sub-nets without fine-tuning; measured at 224 px, a proxy elsewhere.
+    """Top-1 in percent of `mbv3-w1.0` sub-nets without fine-tuning; fitted at 224 px, a proxy at other resolutions.
 
     Args:
         space: `mbv3-w1.0`.
     """
+
+    quantity = TOP1
 
     def __init__(self, space: Space | str = BUILTIN_SPACE) -> None:
         self.space = space
 
     @property
     def fitted(self) -> bool:
-        """It comes fitted."""
+        """True: the coefficients are part of the package."""
         return True
 
     def fit(self, archs: Archs, top1: ArrayLike) -> Self:  # noqa: ARG002  (the estimator's signature)
-        """Refused: this one comes fitted.
+        """Refuse to fit.
 
         Raises:
-            PredictorError: always, with the one that can be fitted.
+            PredictorError: always, naming the class to use.
         """
-        raise PredictorError("the built-in accuracy model comes fitted; use AccuracyPredictor for your own data")
+        raise PredictorError("the built-in accuracy model cannot be fitted; fit an AccuracyPredictor to your own data")
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -71,17 +75,17 @@ class BuiltinAccuracy(Estimator):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Sources, counts and errors, as `tools/fit_accuracy.py` found them."""
+        """Sources, counts and errors, as written by `tools/fit_accuracy.py`."""
         return dict(_shipped()[2])
 
     @property
     def label(self) -> str:
-        """What it is."""
+        """Name of the model."""
         return "built-in top-1 of mbv3-w1.0"
 
     @property
     def note(self) -> str:
-        """Its error."""
+        """Data and error of the model."""
         facts = _shipped()[2]
         return (
             f"fitted to {facts['n_nets']} sub-nets measured at 224 px (error {facts['mae_by_net']:.2f} points, "
@@ -101,3 +105,12 @@ class BuiltinAccuracy(Estimator):
         near, far = (conformal_quantile(arrays[name], confidence) for name in ("errors_by_run", "errors_elsewhere"))
         margin = np.where(genomes[:, 0] == MEASURED_PX, near, far)
         return np.maximum(point - margin, 0.0), np.minimum(point + margin, 100.0)
+
+    def to_parts(self) -> Parts:
+        """Return the space, as parts of a file: the coefficients are part of the package."""
+        return Parts(as_space(self.space))
+
+    @classmethod
+    def from_parts(cls, parts: Parts) -> Self:
+        """Build the model from the parts of a file."""
+        return cls(parts.space)

@@ -11,6 +11,7 @@ import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, run_app, to_file, to_folder
 from ofa_core.cli_options import ColumnOption, SpaceOption
+from ofa_core.genomes import Genomes, decode
 from predictors.console import ROW_TITLES, row_texts, show_rows
 
 if TYPE_CHECKING:
@@ -105,12 +106,12 @@ def _covered_space(paths: list[Path], *, named: bool) -> Space:
     """The only space that the tables cover; a usage error where there is none or more."""
     from ofa_core.errors import OfaError
     from ofa_core.spaces import SPACE_NAMES
-    from predictors.loading import spaces_of
+    from predictors.loading import LatencyFile
 
     covered: dict[Space, None] = {}
     for path in paths:
         try:
-            covered.update(dict.fromkeys(spaces_of(path)))
+            covered.update(dict.fromkeys(LatencyFile.read(path).spaces()))
         except OfaError:
             if named:  # one that was found in ./luts is left out, with a message later
                 raise
@@ -125,13 +126,10 @@ def _blocks(answer: TableAnswer, nets: ArchList) -> list[dict[str, Any]]:
     if answer.table is None:
         typer.echo(f"{answer.lut}: predicts whole networks only; per-layer latencies are not available", err=True)
         return []
-    from ofa_core.genomes import decode
 
     (arch,) = decode(nets.space, nets.genomes)
     rows = []
-    for block in nets.space.blocks(arch):
-        entry = answer.table.table.find(block, arch.resolution_px)
-        assert entry is not None
+    for block, entry in answer.table.layers(arch):
         rows.append(
             {
                 "block": block.label(),
@@ -171,11 +169,12 @@ def fit(
     column: ColumnOption = None,
 ) -> None:
     """Fit a predictor to measured networks, with a table and other devices as a start."""
+    from ofa_core.formats.yaml_tables import read_table
     from ofa_core.measured_columns import TOP1
     from predictors.accuracy import AccuracyPredictor
     from predictors.loading import load_latency
+    from predictors.network import NetworkPredictor
     from predictors.persistence import save_predictor
-    from predictors.transfer import TransferPredictor
 
     file, lut = _networks_of(measured, lut)
     values = _value_column(file, column)
@@ -190,7 +189,8 @@ def fit(
         sources = [load_latency(path, where, fill=True) for path in source or []]
         context = file.context()
         name = file.path.stem if context is None else context.device
-        predictor = TransferPredictor(where, table=lut, device=name, context=context)
+        table = None if lut is None else read_table(lut)
+        predictor = NetworkPredictor(where, table=table, device=name, context=context)
         predictor.fit(rows.genomes, rows.values, sources=sources)
     save_predictor(out, predictor)
     n_verify = rows.roles.count("verify")
@@ -278,8 +278,8 @@ def evaluate(
     from predictors.evaluation import EvaluationRow, learning_curves, priors_of
     from predictors.loading import load_latency
     from predictors.metrics import metrics_of
+    from predictors.network import NetworkPredictor
     from predictors.plots import Judged, draw_png, judge, write_page
-    from predictors.transfer import TransferPredictor
 
     numbers = [word.strip() for word in sizes.split(",")]
     if not all(word.isdigit() for word in numbers):
@@ -320,7 +320,7 @@ def evaluate(
                 d_optimal=not random,
             )
             learnt = np.unique(genomes, axis=0, return_inverse=True)[1].reshape(-1) % 2 == 0  # for the pictures
-            model = TransferPredictor(where, device=device)
+            model = NetworkPredictor(where, device=device)
             model.fit(genomes[learnt], values[learnt], sources=priors_of(table, sources, where))
             genomes, values = genomes[~learnt], values[~learnt]
         if plots is not None or html is not None:

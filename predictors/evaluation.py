@@ -22,7 +22,6 @@ from predictors.lut import LutPredictor
 from predictors.metrics import Metrics, mean_metrics, metrics_of
 from predictors.network import MIN_NETWORKS, NetworkPredictor, table_prior
 from predictors.network_design import d_optimal_rows, design_columns
-from predictors.transfer import TransferPredictor
 
 __all__ = ["EvaluationRow", "learning_curves", "macs_only", "priors_of", "repeatability"]
 
@@ -143,7 +142,7 @@ def learning_curves(
             models: dict[str, NetworkPredictor] = {"network": NetworkPredictor(space).fit(*lesson)}
             if priors:
                 name = "transfer" if sources else "network, table as prior"
-                models[name] = TransferPredictor(space).fit(*lesson, sources=priors)
+                models[name] = NetworkPredictor(space).fit(*lesson, sources=priors)
             for name, model in models.items():
                 found.setdefault(name, []).append(_judged(model, genomes[test], truth, confidence))
         for name, results in found.items():

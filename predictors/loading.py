@@ -1,92 +1,186 @@
-"""Whatever a user names with `--lut` or `--source`, as a latency predictor."""
+"""Open predictors: the files that a user names with `--lut`, `--source` or `--accuracy`.
+
+A file is read once, by `LatencyFile.read`, and can then be asked for its spaces and for a predictor.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ofa_core.atomic import is_visible
 from ofa_core.errors import PredictorError
-from ofa_core.measured_columns import LATENCY
+from ofa_core.formats.yaml_tables import read_table
+from ofa_core.measured_columns import LATENCY, TOP1
 from ofa_core.measured_files import MeasuredFile
+from ofa_core.measured_networks import Network, networks_path, read_networks
+from ofa_core.measured_networks import spaces_of as spaces_of_table
 from ofa_core.space import Space
-from ofa_core.space_record import require_space
-from predictors.estimator import as_space
+from ofa_core.space_record import described_differences, require_space
+from ofa_core.spaces import get_space
+from ofa_core.table import LatencyTable
+from predictors.accuracy import AccuracyPredictor, MacsProxy
+from predictors.builtin_accuracy import BUILTIN_SPACE, BuiltinAccuracy
+from predictors.estimator import Estimator, as_space
+from predictors.lut import LatencyEstimator, LutPredictor
+from predictors.network import NetworkPredictor
+from predictors.persistence import load_predictor
 
 if TYPE_CHECKING:
-    from predictors.lut import LutPredictor
-    from predictors.network import NetworkPredictor
+    from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor
 
-__all__ = ["default_luts", "load_latency", "spaces_of"]
+__all__ = ["LatencyFile", "default_luts", "load_accuracy", "load_latency"]
 
 
 def default_luts() -> list[Path]:
-    """The tables that are used where none is named: the files `./luts/*.csv`, but no hidden and no `.networks.csv`."""
+    """Return the default tables: the files `./luts/*.csv`, except hidden ones and `.networks.csv`."""
     found = Path("luts").glob("*.csv")
     return sorted(
         path for path in found if is_visible(path) and path.is_file() and not path.name.endswith(".networks.csv")
     )
 
 
+@dataclass(frozen=True)
+class LatencyFile:
+    """A file that latency can be predicted from, read once.
+
+    Attributes:
+        path: the file, or the folder of a published table.
+        content: a fitted predictor; measured networks; or a table with the networks beside it.
+    """
+
+    path: Path
+    content: LatencyEstimator | MeasuredFile | tuple[LatencyTable, list[Network]]
+
+    @classmethod
+    def read(cls, path: Path) -> LatencyFile:
+        """Read a file.
+
+        Args:
+            path: a latency table (CSV, or YAML in any published dialect, a file or a folder); a `.predictor`; or a CSV
+                of measured networks (`space, ks, e, d, r, latency_ms`, or another tool's: docs/formats.md).
+
+        Raises:
+            FormatError: for any other file, or a damaged one.
+            PredictorError: for a predictor of accuracy.
+            ContextMismatchError: if the networks beside a table were measured in another context.
+        """
+        if path.suffix.lower() == ".predictor":
+            predictor = load_predictor(path)
+            if not isinstance(predictor, LatencyEstimator):
+                raise PredictorError(f"{path} predicts accuracy; a predictor of latency is expected")
+            return cls(path, predictor)
+        file = MeasuredFile.find(path)
+        if file is not None:
+            return cls(path, file)
+        table, beside = read_table(path), networks_path(path)
+        networks = read_networks(beside, table.context) if path.is_file() and beside.is_file() else []
+        return cls(path, (table, networks))
+
+    def spaces(self) -> tuple[Space, ...]:
+        """Return the spaces that the file has latencies of."""
+        match self.content:
+            case LatencyEstimator() as predictor:
+                return (as_space(predictor.space),)
+            case MeasuredFile() as file:
+                return file.spaces()
+            case table, networks:
+                return spaces_of_table(table, networks)
+
+    def predictor(
+        self, space: Space | None = None, *, fill: bool = False, column: str | None = None
+    ) -> LatencyEstimator:
+        """Return a fitted predictor: stored in the file, of its table, or fitted to its networks.
+
+        Args:
+            space: space of the architectures; None is the only space of the file.
+            fill: True to estimate blocks that a table lacks.
+            column: column of measured latencies, as in `find_column`; None finds it by its name.
+
+        Raises:
+            PredictorError: if `space` is None and the file has none or several.
+            SpaceError: if a stored predictor is of another space.
+        """
+        match self.content:
+            case LatencyEstimator() as predictor:
+                if space is not None:
+                    require_space(as_space(predictor.space), space, self.path)
+                return predictor
+            case MeasuredFile() as file:
+                values = file.column(column, LATENCY)
+                space = file.only_space() if space is None else space
+                context = file.context()
+                rows = file.select(space, values)
+                name = self.path.stem if context is None else context.device
+                return NetworkPredictor(space, device=name, context=context).fit(rows.genomes, rows.values)
+            case table, networks:
+                return LutPredictor(space or _only_space(table, networks), fill=fill).fit(table, networks)
+
+
 def load_latency(
     path: Path, space: Space | None = None, *, fill: bool = False, column: str | None = None
-) -> LutPredictor | NetworkPredictor:
-    """Read a latency predictor from a file.
+) -> LatencyEstimator:
+    """Read a file and return its predictor of latency; arguments and errors as in `LatencyFile`."""
+    return LatencyFile.read(path).predictor(space, fill=fill, column=column)
+
+
+def _only_space(table: LatencyTable, networks: Sequence[Network]) -> Space:
+    spaces = spaces_of_table(table, networks)
+    if len(spaces) == 1:
+        return spaces[0]
+    if spaces:
+        names = ", ".join(space.name for space in spaces)
+        raise PredictorError(f"the table covers several spaces ({names}); choose one with --space")
+    raise PredictorError("the table covers no known space completely; choose one with --space, and add --fill")
+
+
+def load_accuracy(spec: str | None, space: Space, column: str | None = None) -> Estimator | PublishedAccuracyPredictor:
+    """Return the accuracy predictor that `--accuracy` names.
 
     Args:
-        path: a latency table (CSV, or YAML in any published dialect, a file or a folder); a `.predictor`; or a CSV of
-            measured networks (`space, ks, e, d, r, latency_ms`, or another tool's: docs/formats.md), to which a
-            `NetworkPredictor` is fitted.
-        space: the space of the architectures; None is the file's own, or the only one that a table covers.
-        fill: supply blocks that a table lacks by regression.
-        column: of measured latencies, as `find_column` takes it; None is the one that its name shows.
-
-    Returns:
-        The fitted predictor.
+        spec: None for the built-in model; `proxy:macs`; a `.pth` or `.npz` of the published predictor; a `.predictor`;
+            or a CSV of measured accuracies, to which an `AccuracyPredictor` is fitted.
+        space: space of the architectures.
+        column: column of the CSV, as in `find_column`; None finds it by its name.
 
     Raises:
-        FormatError: for a file that is none of these.
-        PredictorError: if the space is not given and not clear, or a predictor predicts accuracy.
-        SpaceError: for a predictor of another space.
+        PredictorError: if no built-in model exists for the space, `spec` is unknown, or a predictor predicts latency.
+        FormatError: if the file cannot be read.
+        SpaceError: for a `.predictor` of another space.
     """
-    if path.suffix.lower() == ".predictor":
-        from predictors.lut import LutPredictor
-        from predictors.network import NetworkPredictor
-        from predictors.persistence import load_predictor
+    if spec is None:
+        return _builtin_accuracy(space)
+    if spec == "proxy:macs":
+        return MacsProxy(space)
+    if spec.startswith("proxy:"):
+        raise PredictorError(f"unknown proxy {spec!r}; the only one is proxy:macs")
+    path = Path(spec)
+    suffix = path.suffix.lower()
+    if suffix in (".pth", ".pt", ".npz"):
+        from ofa_core.formats.acc_predictor import read_acc_predictor
 
+        return read_acc_predictor(path, space)
+    if suffix == ".predictor":
         predictor = load_predictor(path)
-        if not isinstance(predictor, LutPredictor | NetworkPredictor):
-            raise PredictorError(f"{path}: a predictor of accuracy; one of latency is expected")
-        if space is not None:
-            require_space(as_space(predictor.space), space, path)
+        if predictor.quantity != TOP1:
+            raise PredictorError(f"{path} predicts latency; a predictor of accuracy is expected")
+        require_space(as_space(predictor.space), space, path)
         return predictor
-    file = MeasuredFile.find(path)
-    if file is not None:
-        from predictors.network import NetworkPredictor
-
-        values = file.column(column, LATENCY)
-        space = file.only_space() if space is None else space
-        context = file.context()
-        rows = file.select(space, values)
-        name = path.stem if context is None else context.device
-        return NetworkPredictor(space, device=name, context=context).fit(rows.genomes, rows.values)
-    from predictors.lut import load_lut
-
-    return load_lut(path, space, fill=fill)
+    if suffix == ".csv":
+        file = MeasuredFile.read(path)
+        rows = file.select(space, file.column(column, TOP1))
+        return AccuracyPredictor(space).fit(rows.genomes, rows.values)
+    raise PredictorError(f"--accuracy {spec}: proxy:macs, a .pth, .npz, .predictor or .csv file is expected")
 
 
-def spaces_of(path: Path) -> tuple[Space, ...]:
-    """The spaces that a latency file can answer for.
-
-    Raises:
-        FormatError: for a file that is no table, predictor or list of measured networks.
-    """
-    if path.suffix.lower() == ".predictor":
-        return (as_space(load_latency(path).space),)
-    file = MeasuredFile.find(path)
-    if file is not None:
-        return file.spaces()
-    from ofa_core import measured_networks
-    from predictors.lut import read_lut
-
-    return measured_networks.spaces_of(*read_lut(path))
+def _builtin_accuracy(space: Space) -> BuiltinAccuracy:
+    builtin = get_space(BUILTIN_SPACE)
+    if space == builtin:
+        return BuiltinAccuracy(space)
+    how = f"; {described_differences(space, builtin)}" if space.name.startswith(BUILTIN_SPACE) else ""
+    raise PredictorError(
+        f"no built-in accuracy model for {space.name} (only for {BUILTIN_SPACE}{how}); "
+        "give a file with --accuracy, or rank by size with --accuracy proxy:macs"
+    )

@@ -1,15 +1,17 @@
-"""`LutPredictor`: the sum of a latency table, calibrated against whole networks.
+"""`LutPredictor`: the sum of a latency table, calibrated with whole networks.
 
-The table gives milliseconds per block; the whole networks measured beside it (`<stem>.networks.csv`, rows with role
-`reference`) correct the sum and tell its error (`ofa_core.calibration`). Without them the plain sum is all there is,
-and its interval is unknown (NaN).
+A table has milliseconds per block. Whole networks that were measured beside it (`<stem>.networks.csv`, rows with role
+`reference`) calibrate the sum and give its error (`ofa_core.calibration`). Without them the prediction is the plain
+sum, with an unknown interval (NaN).
+
+`LatencyEstimator` is the interface of all predictors of latency. It is here because some of them are built on a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -20,97 +22,115 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.calibration import MIN_NETWORKS, Calibration
 from ofa_core.dense import DenseTable
 from ofa_core.energy_model import EnergyModel, fit_energy, giga_sizes
-from ofa_core.errors import PredictorError
-from ofa_core.formats.yaml_tables import read_table
+from ofa_core.errors import FormatError, PredictorError
 from ofa_core.genomes import Genomes, decode, encode
-from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, spaces_of
+from ofa_core.measured_networks import Network, calibration_of
+from ofa_core.schema import Count, structured
 from ofa_core.space import MAX_RESOLUTION_PX, Space
 from ofa_core.table import Context, Entry, Key, LatencyTable
-from predictors.estimator import Archs, Bounds, Estimator, Floats, as_space
+from predictors.estimator import Archs, Bounds, Estimator, Floats, Parts, as_space
+from predictors.filling import FilledTable, all_resolutions, fill_blocks
+from predictors.saved_arrays import MAX_LOG_ERROR, Arrays
 
-__all__ = ["LutPredictor", "filled_table", "load_lut", "read_lut", "space_of_table"]
-
-FILL_CONFIDENCE = 0.9
+__all__ = ["LatencyEstimator", "LutPredictor"]
 
 
-class LutPredictor(Estimator):
-    """Latency by table: the sum of blocks, corrected by whole networks (`ofa_core.calibration`), with their interval.
-
-    Args:
-        space: the space of the architectures.
-        fill: supply blocks that the table lacks by regression over those it has (`predictors.block_latency`).
+class LatencyEstimator(Estimator):
+    """A predictor of latency, in milliseconds per batch.
 
     Attributes:
-        table_: the table, supplied blocks included (status `filled`).
-        calibration_: the fitted correction, None without whole networks.
-        n_filled_: blocks that were supplied by regression.
+        context: conditions of the measurements; None if unknown.
+    """
+
+    context: Context | None
+
+    @property
+    @abstractmethod
+    def resolutions(self) -> tuple[int, ...]:
+        """Resolutions at which every member of the space can be predicted, ascending."""
+
+    @property
+    @abstractmethod
+    def calibrated(self) -> bool:
+        """True if whole networks were measured for the prediction, so that its error is known."""
+
+    @property
+    def lut(self) -> LutPredictor | None:
+        """The device's own table, if the prediction is built on one."""
+        return None
+
+    @property
+    def n_filled(self) -> int:
+        """Number of estimated blocks in the device's own table."""
+        return 0 if self.lut is None else self.lut.n_filled
+
+
+class LutPredictor(LatencyEstimator):
+    """Latency by table: the sum of its blocks, calibrated with whole networks, with an interval.
+
+        predictor = LutPredictor("mbv3-w1.0").fit(LatencyTable.read(path), read_networks(networks_path(path)))
+        y, low, high = predictor.predict(archs, return_interval=True)
+
+    Args:
+        space: space of the architectures.
+        fill: True to estimate blocks that the table lacks (`predictors.filling`).
+
+    Attributes:
+        table_: the table; estimated blocks have status `filled`.
+        calibration_: fitted calibration; None without whole networks.
+        energy_: fitted energy model; None if energy was measured for too few networks.
+        n_filled_: number of estimated blocks.
+        networks_: genomes of the networks of this space that calibrate the sum.
         resolutions_: resolutions at which every member of the space can be predicted.
-        spread_ms_: half-width of the 90 % interval of each supplied block.
-        energy_: the fitted model of energy, None where too few networks' energy was measured.
-        networks_: genomes of the space's networks that calibrate it.
+        spread_ms_: half-width of the 90 % interval of each estimated block.
     """
 
     table_: LatencyTable
     calibration_: Calibration | None
+    energy_: EnergyModel | None
     n_filled_: int
+    networks_: Genomes
     resolutions_: tuple[int, ...]
     spread_ms_: dict[Key, float]
-    energy_: EnergyModel | None
-    networks_: Genomes
 
     def __init__(self, space: Space | str, *, fill: bool = False) -> None:
         self.space = space
         self.fill = fill
 
     def fit(self, table: LatencyTable, networks: Sequence[Network] = ()) -> Self:
-        """Take a table and the whole networks that calibrate it.
+        """Set the table, and calibrate its sum.
 
         Args:
             table: block latencies.
-            networks: whole networks measured in the table's context; `verify` rows are ignored. Those of this space
+            networks: whole networks, measured in the table's context; `verify` rows are ignored. Networks of this space
                 are used if there are at least five, otherwise all.
 
-        Returns:
-            The predictor.
-
         Raises:
-            PredictorError: if no block of the space is in the table and nothing can be filled.
+            PredictorError: if blocks cannot be estimated because too few were measured.
         """
-        self.forget()
         space = as_space(self.space)
-        self.table_, self.n_filled_ = table, 0
-        self.spread_ms_ = {}
-        self._dense_: dict[tuple[int, ...], tuple[DenseTable, DenseTable]] = {}
-        self._sizes_: dict[int, DenseTable] = {}
-        if self.fill:
-            self._supply(table.missing(space, sorted({*space.resolutions, *table.input_sizes()})))
+        filled = fill_blocks(table, space, all_resolutions(table, space)) if self.fill else FilledTable(table, {})
+        reference = [net for net in networks if net.role == "reference"]
+        same = [net for net in reference if net.space == space]
+        self.calibration_ = calibration_of(same if len(same) >= MIN_NETWORKS else reference, filled.table)
+        self.energy_ = fit_energy(reference, filled.table)
+        self.networks_ = encode(space, [net.arch for net in same if self.calibration_])
+        self._set_table(filled, len(filled.spread_ms))
+        return self
+
+    def _set_table(self, filled: FilledTable, n_filled: int) -> None:
+        space = as_space(self.space)
+        self.table_, self.spread_ms_, self.n_filled_ = filled.table, dict(filled.spread_ms), n_filled
         self.resolutions_ = self.table_.resolutions(space)
         self._complete_ = np.zeros(MAX_RESOLUTION_PX + 1, dtype=bool)
         self._complete_[list(self.resolutions_)] = True
-        reference = [net for net in networks if net.role == "reference"]
-        same = [net for net in reference if net.space == space]
-        chosen = same if len(same) >= MIN_NETWORKS else reference
-        self.calibration_ = calibration_of(chosen, self.table_)
-        self.energy_ = fit_energy(reference, self.table_)
-        self._giga_: tuple[DenseTable, DenseTable] | None = None
-        self.networks_ = encode(space, [net.arch for net in same if self.calibration_])
-        return self
+        self._dense_ = self._dense_of(filled, self.resolutions_)
+        self._giga_ = None if self.energy_ is None else self._giga_of(self.energy_.batch_size, self.resolutions_)
+        px = space.resolutions[:1]  # sizes do not depend on the resolution
+        self._n_layers_ = DenseTable.build(space, px, lambda _block, _px: 1.0)
+        self._mparams_ = DenseTable.build(space, px, lambda block, _px: block.params / 1e6)
 
-    def _supply(self, keys: Sequence[Key]) -> None:
-        if not keys:
-            return
-        from predictors.block_latency import BlockPredictor
-
-        if not hasattr(self, "_block_model_"):
-            self._block_model_ = BlockPredictor().fit(self.table_)
-        values, low, high = self._block_model_.predict_with_interval(keys, FILL_CONFIDENCE)
-        more = {key: Entry(latency_ms=float(value), status="filled") for key, value in zip(keys, values, strict=True)}
-        for key, spread in zip(keys, (high - low) / 2, strict=True):
-            self.spread_ms_[key] = float(spread)
-        self.table_ = self.table_.with_entries(more)
-        self.n_filled_ += len(more)
-
-    # ---- what is known ---------------------------------------------------------------------------------------------
+    # ---- description -----------------------------------------------------------------------------------------------
 
     @property
     def table(self) -> LatencyTable:
@@ -119,22 +139,22 @@ class LutPredictor(Estimator):
 
     @property
     def lut(self) -> LutPredictor:
-        """The device's table: this one itself."""
+        """This predictor."""
         return self
 
     @property
-    def context(self) -> Context:
-        """How the table was measured."""
+    def context(self) -> Context:  # type: ignore[override]  # a table always has one
+        """Conditions of the table's measurements."""
         return self.table_.context
 
     @property
     def calibrated(self) -> bool:
-        """Whether whole networks correct the sum."""
+        """True if whole networks calibrate the sum."""
         return getattr(self, "calibration_", None) is not None
 
     @property
     def n_filled(self) -> int:
-        """Blocks of the table that regression supplied."""
+        """Number of estimated blocks in the table."""
         return self.n_filled_
 
     @property
@@ -149,42 +169,58 @@ class LutPredictor(Estimator):
 
     @property
     def note(self) -> str:
-        """How far the figure can be trusted."""
+        """Calibration and error."""
         filled = f"; {self.n_filled_} blocks estimated" if self.n_filled_ else ""
         c = self.calibration_
         if c is None:
-            return f"sum of blocks, not calibrated against whole networks: its error is unknown{filled}"
-        more = f" + {1e3 * c.per_block_ms:.1f} us a layer" if c.per_block_ms else ""
-        more += f" + {1e3 * c.per_mparam_ms:.1f} us a million parameters" if c.per_mparam_ms else ""
+            return f"sum of blocks, not calibrated with whole networks: error unknown{filled}"
+        more = f" + {1e3 * c.per_block_ms:.1f} us per layer" if c.per_block_ms else ""
+        more += f" + {1e3 * c.per_mparam_ms:.1f} us per million parameters" if c.per_mparam_ms else ""
         return (
             f"sum of blocks x {c.scale:.3f}{more}, calibrated on {c.n_networks} whole networks, "
             f"leave-one-out error {100 * c.loo_mape:.1f} %{filled}{'; ' if c.caution else ''}{c.caution}"
         )
 
+    # ---- layers ----------------------------------------------------------------------------------------------------
+
+    def filled_at(self, resolutions: Iterable[int]) -> FilledTable:
+        """Return the table with its blocks at these resolutions; with `fill`, missing blocks are estimated."""
+        extra = sorted(set(resolutions) - set(self.resolutions_)) if self.fill else []
+        found = fill_blocks(self.table_, as_space(self.space), extra)
+        return FilledTable(found.table, {**self.spread_ms_, **found.spread_ms})
+
+    def layers(self, arch: Arch) -> list[tuple[BlockSpec, Entry]]:
+        """Return the layers of an architecture with their entries.
+
+        Raises:
+            MissingBlockError: if the table lacks a layer and `fill` is off.
+        """
+        table = self.filled_at([arch.resolution_px]).table
+        found = []
+        for block in as_space(self.space).blocks(arch):
+            entry = table.find(block, arch.resolution_px)
+            found.append((block, entry or Entry(table.latency_ms(block, arch.resolution_px))))
+        return found
+
     def block_ms(self, arch: Arch) -> Callable[[BlockSpec, int], float]:
-        """Milliseconds of each layer of `arch` by the table (estimated ones are supplied if need be), to ask for."""
-        self.predict([arch])
-        return self.table_.latency_ms
+        """Return a function that gives the latency of each layer of `arch` in ms."""
+        return self.filled_at([arch.resolution_px]).table.latency_ms
 
     def filled_counts(self, genomes: Genomes) -> NDArray[np.int64]:
-        """(n,) layers of networks whose latency is an estimate (asks for them to be estimated if need be)."""
-        self._point(genomes)
-        if not any(entry.status == "filled" for entry in self.table_.entries.values()):
+        """Return the (n,) numbers of layers with an estimated latency, of (n, 1 + n_slots) genomes."""
+        pixels = np.unique(genomes[:, 0]).tolist()
+        table = self.filled_at(pixels).table
+        if not any(entry.status == "filled" for entry in table.entries.values()):
             return np.zeros(len(genomes), dtype=np.int64)
 
         def is_filled(block: BlockSpec, px: int) -> float:
-            entry = self.table_.find(block, px)
+            entry = table.find(block, px)
             return float(entry is not None and entry.status == "filled")
 
-        pixels = np.unique(genomes[:, 0]).tolist()
         return DenseTable.build(as_space(self.space), pixels, is_filled).sum(genomes).astype(np.int64)
 
-    def sum_ms(self, genomes: Genomes) -> Floats:
-        """The plain sums of (n, 1 + n_slots) genomes, not calibrated."""
-        return self._total(genomes, 0)
-
     def with_sums(self, networks: Sequence[Network]) -> list[Network]:
-        """Networks with the table's sum, estimated blocks included, where they have none and are of its space."""
+        """Return the networks; those of this space that have no sum get the table's, estimated blocks included."""
         return [
             replace(net, sum_ms=float(self.sum_ms(encode(net.space, [net.arch]))[0]))
             if net.sum_ms is None and net.space == as_space(self.space)
@@ -192,8 +228,14 @@ class LutPredictor(Estimator):
             for net in networks
         ]
 
+    # ---- prediction ------------------------------------------------------------------------------------------------
+
+    def sum_ms(self, genomes: Genomes) -> Floats:
+        """Return the (n,) sums of (n, 1 + n_slots) genomes in ms, not calibrated."""
+        return self._sum(genomes, 0)
+
     def energy_mj(self, archs: Archs) -> Floats:
-        """Energy above idle (`ofa_core.energy_model`).
+        """Predict energy above idle (`ofa_core.energy_model`).
 
         Args:
             archs: n `Arch` objects, OFA dicts, or genomes.
@@ -202,120 +244,113 @@ class LutPredictor(Estimator):
             (n,) millijoules per batch.
 
         Raises:
-            PredictorError: too few networks' energy was measured on this device.
+            PredictorError: if energy was measured for too few networks.
         """
         genomes = self._genomes(archs)
         model = self.energy_
         if model is None:
-            raise PredictorError(
-                f"no energy is known of {self.label}: ofa-profile --energy measures it and writes it beside the table"
-            )
-        pixels = set(np.unique(genomes[:, 0]).tolist())
-        if self._giga_ is None or not pixels <= set(self._giga_[0].resolutions.tolist()):
-            space, wanted = as_space(self.space), sorted({*pixels, *self.resolutions_})
-            n = model.batch_size
-            self._giga_ = (
-                DenseTable.build(space, wanted, lambda block, _: giga_sizes(block, n)[0]),
-                DenseTable.build(space, wanted, lambda block, _: giga_sizes(block, n)[1]),
-            )
-        macs, elements = self._giga_
-        return model.predict(self._total(genomes, 0), macs.sum(genomes), elements.sum(genomes))
+            raise PredictorError(f"no energy was measured on {self.label}; measure it with ofa-profile --energy")
+        tables = self._giga_
+        if tables is None or not self._complete_[genomes[:, 0]].all():
+            tables = self._giga_of(model.batch_size, np.unique(genomes[:, 0]).tolist())
+        macs, elements = tables
+        return model.predict(self.sum_ms(genomes), macs.sum(genomes), elements.sum(genomes))
 
-    # ---- prediction ------------------------------------------------------------------------------------------------
+    def _giga_of(self, batch_size: int, pixels: Sequence[int]) -> tuple[DenseTable, DenseTable]:
+        space = as_space(self.space)
+        macs = DenseTable.build(space, pixels, lambda block, _px: giga_sizes(block, batch_size)[0])
+        return macs, DenseTable.build(space, pixels, lambda block, _px: giga_sizes(block, batch_size)[1])
 
     def _point(self, genomes: Genomes) -> Floats:
-        total = self._total(genomes, 0)
-        if self.calibration_ is None:
+        total, c = self.sum_ms(genomes), self.calibration_
+        if c is None:
             return total
-        return self.calibration_.predict(total, self._size(genomes, 0), self._size(genomes, 1))
+        none = np.zeros(len(genomes))
+        n_layers = _sum_anywhere(self._n_layers_, genomes) if c.per_block_ms else none
+        mparams = _sum_anywhere(self._mparams_, genomes) if c.per_mparam_ms else none
+        return c.predict(total, n_layers, mparams)
 
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:
         if self.calibration_ is None:
-            nothing = np.full(len(point), np.nan)
-            return nothing, nothing.copy()
+            unknown = np.full(len(point), np.nan)
+            return unknown, unknown.copy()
         margin = self.calibration_.margin(confidence)
-        extra = self._total(genomes, 1) * self.calibration_.scale if self.spread_ms_ else np.zeros(len(point))
+        extra = self._sum(genomes, 1) * self.calibration_.scale
         return np.maximum(point / margin - extra, 0.0), point * margin + extra
 
-    def _size(self, genomes: Genomes, which: int) -> Floats:
-        """Layers (which = 0) or millions of parameters (which = 1); zeros where the calibration does not ask."""
-        c = self.calibration_
-        if c is None or not (c.per_block_ms, c.per_mparam_ms)[which]:
-            return np.zeros(len(genomes))
-        space = as_space(self.space)
-        px = space.resolutions[0]  # neither depends on it
-        if which not in self._sizes_:
-            self._sizes_[which] = DenseTable.build(space, [px], lambda b, _: b.params / 1e6 if which else 1.0)
-        here = genomes.copy()
-        here[:, 0] = px
-        return self._sizes_[which].sum(here)
-
-    def _total(self, genomes: Genomes, which: int) -> Floats:
-        """Sum latencies (which = 0) or half-widths of supplied blocks (which = 1)."""
-        if not len(genomes):
-            return np.zeros(0)
+    def _sum(self, genomes: Genomes, which: int) -> Floats:
+        """Sum latencies (which = 0) or half-widths of estimated blocks (which = 1)."""
         complete = self._complete_[genomes[:, 0]]
         if complete.all():
-            return self._dense(self.resolutions_)[which].sum(genomes)
-        space = as_space(self.space)
+            return _sum_of(self._dense_[which], genomes)
         if self.fill:
-            pixels = tuple(int(px) for px in np.unique(genomes[:, 0]))
-            self._supply(self.table_.missing(space, [px for px in pixels if px not in self.resolutions_]))
-            return self._dense(pixels)[which].sum(genomes)
-        out = np.empty(len(genomes))
-        out[complete] = self._total(genomes[complete], which)
-        out[~complete] = self.table_.sum_ms(space, decode(space, genomes[~complete]))
+            pixels = np.unique(genomes[:, 0]).tolist()
+            return _sum_of(self._dense_of(self.filled_at(pixels), pixels)[which], genomes)
+        out = np.zeros(len(genomes))
+        out[complete] = _sum_of(self._dense_[which], genomes[complete])
+        if which == 0:
+            space = as_space(self.space)
+            out[~complete] = self.table_.sum_ms(space, decode(space, genomes[~complete]))
         return out
 
-    def _dense(self, pixels: tuple[int, ...]) -> tuple[DenseTable, DenseTable]:
-        if pixels not in self._dense_:
-            space = as_space(self.space)
-            spread = DenseTable.build(space, pixels, lambda block, px: self.spread_ms_.get((px, block), 0.0))
-            self._dense_[pixels] = (self.table_.dense(space, pixels), spread)
-        return self._dense_[pixels]
+    def _dense_of(self, filled: FilledTable, pixels: Sequence[int]) -> tuple[DenseTable, DenseTable | None]:
+        space, spread_ms = as_space(self.space), filled.spread_ms
+        latency = DenseTable.build(space, pixels, filled.table.latency_ms)
+        if not spread_ms:
+            return latency, None
+        return latency, DenseTable.build(space, pixels, lambda block, px: spread_ms.get((px, block), 0.0))
+
+    # ---- files -----------------------------------------------------------------------------------------------------
+
+    def to_parts(self) -> Parts:
+        """Return the fitted predictor as parts of a file."""
+        spread = [self.spread_ms_.get(key, 0.0) for key in self.table_.entries]
+        return Parts(
+            as_space(self.space),
+            facts={
+                "fill": self.fill,
+                "calibration": None if self.calibration_ is None else asdict(self.calibration_),
+                "energy": None if self.energy_ is None else asdict(self.energy_),
+                "n_filled": self.n_filled_,
+            },
+            arrays={"spread_ms": np.array(spread), "networks": self.networks_},
+            files={"table.csv": self.table_.to_csv().encode()},
+        )
+
+    @classmethod
+    def from_parts(cls, parts: Parts) -> Self:
+        """Build a fitted predictor from the parts of a file."""
+        facts, take = structured(parts.facts, _Facts, "facts"), Arrays(parts.arrays)
+        try:
+            table = LatencyTable.parse(parts.files["table.csv"].decode(), "table.csv")
+        except (KeyError, UnicodeDecodeError) as error:
+            raise FormatError("has no text file table.csv") from error
+        for name, model in (("calibration", facts.calibration), ("energy", facts.energy)):
+            if model is not None and not (model.loo_errors and max(map(abs, model.loo_errors)) <= MAX_LOG_ERROR):
+                raise FormatError(f"facts: {name}.loo_errors is empty or out of range")
+        spread = dict(zip(table.entries, take.floats("spread_ms", len(table), least=0).tolist(), strict=True))
+        predictor = cls(parts.space, fill=facts.fill)
+        predictor.calibration_, predictor.energy_ = facts.calibration, facts.energy
+        predictor.networks_ = take.genomes("networks", parts.space)
+        spread_ms = {key: value for key, value in spread.items() if value}
+        predictor._set_table(FilledTable(table, spread_ms), facts.n_filled)
+        return predictor
 
 
-def space_of_table(table: LatencyTable, networks: Sequence[Network] = ()) -> Space:
-    """The only space that the table covers; else the only one that its whole networks are of.
-
-    Raises:
-        PredictorError: if there is no such space, or more than one.
-    """
-    spaces = spaces_of(table, networks)
-    if len(spaces) == 1:
-        return spaces[0]
-    if spaces:
-        raise PredictorError(f"the table covers {', '.join(space.name for space in spaces)}; say which with --space")
-    raise PredictorError("the table covers no known space completely; name one with --space, and --fill what it lacks")
+@dataclass(frozen=True)
+class _Facts:
+    fill: bool
+    calibration: Calibration | None
+    n_filled: Count
+    energy: EnergyModel | None = None  # not in the first files of version 0.1.0
 
 
-def load_lut(path: Path, space: Space | None = None, *, fill: bool = False) -> LutPredictor:
-    """Read a table and the whole networks beside it.
-
-    Args:
-        path: a CSV table, or YAML in any published dialect (a file or a folder).
-        space: None is the only space that the table covers.
-        fill: supply what the table lacks by regression.
-
-    Returns:
-        The fitted predictor.
-
-    Raises:
-        FormatError: for a file that is none.
-        PredictorError: if the space is not given and not clear.
-        ContextMismatchError: if the networks were measured in another context.
-    """
-    table, networks = read_lut(path)
-    return LutPredictor(space or space_of_table(table, networks), fill=fill).fit(table, networks)
+def _sum_of(dense: DenseTable | None, genomes: Genomes) -> Floats:
+    return np.zeros(len(genomes)) if dense is None else dense.sum(genomes)
 
 
-def read_lut(path: Path) -> tuple[LatencyTable, list[Network]]:
-    """Read a table and the whole networks beside it; errors are those of `load_lut`."""
-    table = read_table(path)
-    beside = networks_path(path)
-    return table, read_networks(beside, table.context) if path.is_file() and beside.is_file() else []
-
-
-def filled_table(table: LatencyTable, space: Space) -> LatencyTable:
-    """The table with all blocks of `space` that it lacks, estimated from those it has (status `filled`)."""
-    return LutPredictor(space, fill=True).fit(table).table
+def _sum_anywhere(sizes: DenseTable, genomes: Genomes) -> Floats:
+    """Return the (n,) sums of sizes that do not depend on the resolution."""
+    at_px = genomes.copy()
+    at_px[:, 0] = sizes.resolutions[0]
+    return sizes.sum(at_px)

@@ -240,7 +240,7 @@ def _profile_one(spec: ProfileSpec, target: Target, options: RunOptions, progres
     took_s = time.monotonic() - started
     filled, n_filled = None, 0
     if spec.order is not None:
-        from predictors.lut import filled_table
+        from predictors.filling import filled_table
 
         n_filled = sum(result.table.find(block) is None for block in spec.space.all_blocks(spec.resolutions))
         filled = filled_table(result.table, spec.space)
@@ -305,7 +305,7 @@ def verify(
 
     from ofa_core.space_files import space_from
     from ofa_core.table import LatencyTable
-    from predictors.lut import filled_table
+    from predictors.filling import filled_table
     from profiler import console
     from profiler.backends import choice_of
     from profiler.device_run import TableFiles, opened_for

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ofa_core.measured_networks import networks_path
-from predictors.lut import load_lut
+from predictors.loading import load_latency
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -42,7 +42,7 @@ def test_there_are_five_examples() -> None:
 def test_profile_device(tmp_path: Path) -> None:
     out = tmp_path / "tiny.csv"
     shown = run("profile_device.py", out)
-    table = load_lut(out).table
+    table = load_latency(out).table
     assert f"{len(table)} blocks and 6 networks" in shown
     assert table.context.device == "my computer"
     assert networks_path(out).exists()

@@ -18,8 +18,7 @@ from ofa_core.cli_app import run_app
 from ofa_core.search.folder import read_folder
 from ofa_core.spaces import get_space
 from ofa_core.table import LatencyTable
-from predictors.accuracy import load_accuracy
-from predictors.loading import load_latency
+from predictors.loading import load_accuracy, load_latency
 from predictors.persistence import load_predictor
 from profiler.journal import read_journal
 

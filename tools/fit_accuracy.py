@@ -31,9 +31,8 @@ from ofa_core.atomic import atomic_path
 from ofa_core.genomes import Genomes, encode
 from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3
-from predictors.accuracy import fit_process
 from predictors.estimator import Floats
-from predictors.quadratic import DECAY_PER_32_PX, QuadraticForm
+from predictors.gaussian_process import DECAY_PER_32_PX, QuadraticForm, fit_process
 
 NOISE_224 = 0.01  # variance of a row of the first source around the model, in points^2
 NOISE_SHARD = 0.3  # the same for the second source: 12,500 images and another evaluation; it must not bend the first
@@ -130,7 +129,7 @@ def source_offset(
     difference = shard - fit(space, nets, y, NOISE_224 / counts)(space, there)
     steps = np.array([difference[elsewhere[:, 0] == px].mean() for px in (128, 160, 192)])
     rho = (steps[2] - steps[1]) / (steps[1] - steps[0])
-    print(f"  decay per 32 px: {rho:.3f} here, {DECAY_PER_32_PX} in predictors/quadratic.py")
+    print(f"  decay per 32 px: {rho:.3f} here, {DECAY_PER_32_PX} in predictors/gaussian_process.py")
     return float(steps[2] + rho * (steps[2] - steps[1])), steps
 
 

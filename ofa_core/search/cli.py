@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from ofa_core.search.task import Task
     from ofa_core.search.trained import Trained
     from ofa_core.space import Space
-    from predictors.lut import LutPredictor
-    from predictors.network import NetworkPredictor
+    from predictors.lut import LatencyEstimator
 
 __all__ = ["app", "main"]
 
@@ -113,7 +112,7 @@ def search(
     from ofa_core.search.console import answer_lines, say
     from ofa_core.search.results import summary, write_results
     from ofa_core.search.steps import limits_of, make_searcher, try_report, warn_of_idle_limits, with_front
-    from predictors.accuracy import load_accuracy
+    from predictors.loading import load_accuracy
     from profiler.launch import Launch
 
     if column is not None and not (accuracy or "").lower().endswith(".csv"):
@@ -232,7 +231,7 @@ def _energy_mj(task: Task, result: SearchResult) -> float | None:
     return None if table is None or table.energy_ is None else float(table.energy_mj([result.best.arch])[0])
 
 
-def _latency_facts(latency: LutPredictor | NetworkPredictor, lut: Path) -> dict[str, Any]:
+def _latency_facts(latency: LatencyEstimator, lut: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
     from predictors.lut import LutPredictor
@@ -261,7 +260,7 @@ def _accuracy_facts(accuracy: AccuracyPredictor, spec: str | None) -> dict[str, 
     }
 
 
-def _copy_networks(latency: LutPredictor | NetworkPredictor, lut: Path, out: Path) -> None:
+def _copy_networks(latency: LatencyEstimator, lut: Path, out: Path) -> None:
     """The networks beside the table, each with the table's sum, estimated blocks included."""
     from ofa_core.measured_networks import networks_path, read_networks, write_networks
     from predictors.lut import LutPredictor

@@ -24,7 +24,9 @@ from ofa_core.search.steps import Searcher
 from ofa_core.search.task import Task
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
-from predictors.lut import LutPredictor, filled_table, load_lut
+from predictors.filling import filled_table
+from predictors.loading import load_latency
+from predictors.lut import LutPredictor
 from profiler.backends import choice_of
 from profiler.launch import Launch, launch, target_of
 from profiler.plan import NetworkItem
@@ -103,7 +105,7 @@ def loop_on_device(
                 limit_ms,
                 search=run,
                 measure=partial(_measure, task, lut, runner, how),
-                refit=(lambda: load_lut(lut, task.space, fill=fill)) if is_table else None,
+                refit=(lambda: load_latency(lut, task.space, fill=fill)) if is_table else None,
                 rounds=rounds,
                 on_round=lambda number, result, trials: say(round_line(number, result, trials, limit_ms)),
             )
@@ -112,7 +114,7 @@ def loop_on_device(
             raise
         rounds.end()
     if is_table:
-        task.latency = load_lut(lut, task.space, fill=fill)
+        task.latency = load_latency(lut, task.space, fill=fill)
     return loop
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ofa_core.search.problem import AccuracyPredictor
     from ofa_core.space import Space
-    from predictors.lut import LutPredictor
-    from predictors.network import NetworkPredictor
+    from predictors.lut import LatencyEstimator
 
 __all__ = ["Task"]
 
@@ -27,7 +26,7 @@ class Task:
     """
 
     space: Space
-    latency: LutPredictor | NetworkPredictor
+    latency: LatencyEstimator
     accuracy: AccuracyPredictor
     pixels: tuple[int, ...]
     left_out: dict[int, str]

@@ -86,7 +86,7 @@ def _weights(name: str) -> Callable[[Path], None]:
 
 def _accuracy_npz(folder: Path) -> None:
     from ofa_core.spaces import tiny
-    from predictors.accuracy import load_accuracy
+    from predictors.loading import load_accuracy
 
     model = load_accuracy(str(folder / "accuracy.npz"), tiny())
     _finite(*model.predict([tiny().smallest(24), tiny().largest(32)]).tolist())

@@ -157,19 +157,17 @@ def _write_networks(folder: Path, rng: np.random.Generator) -> None:
 def _write_predictors(folder: Path) -> None:
     from predictors.accuracy import AccuracyPredictor
     from predictors.loading import load_latency
-    from predictors.lut import load_lut
     from predictors.network import NetworkPredictor
     from predictors.persistence import save_predictor
-    from predictors.transfer import TransferPredictor
 
     space, nets = tiny(), folder / "nets.csv"
     file, top1 = MeasuredFile.read(nets), MeasuredFile.read(folder / "top1.csv")
     rows, accuracies = file.select(space, file.column()), top1.select(space, top1.column())
     archs, values = rows.genomes, rows.values
-    lut, context = load_lut(folder / "table.csv", space), file.context()
+    lut, context = load_latency(folder / "table.csv", space), file.context()
     save_predictor(folder / "table.predictor", lut)
     save_predictor(folder / "network.predictor", NetworkPredictor(space, context=context).fit(archs, values))
-    transfer = TransferPredictor(space, table=folder / "table.csv", context=context)
+    transfer = NetworkPredictor(space, table=folder / "table.csv", context=context)
     sources = [load_latency(folder / "other.csv", space)]
     save_predictor(folder / "transfer.predictor", transfer.fit(archs[:12], values[:12], sources=sources))
     accuracy = AccuracyPredictor(space).fit(accuracies.genomes, accuracies.values)

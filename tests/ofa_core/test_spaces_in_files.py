@@ -19,8 +19,8 @@ from ofa_core.measured_networks import Network, read_networks, spaces_of, write_
 from ofa_core.space_record import labelled, space_of_record
 from ofa_core.spaces import get_space, tiny
 from ofa_core.table import Context, Entry, LatencyTable
-from predictors.accuracy import AccuracyPredictor, MacsProxy, load_accuracy
-from predictors.loading import load_latency
+from predictors.accuracy import AccuracyPredictor, MacsProxy
+from predictors.loading import load_accuracy, load_latency
 from predictors.persistence import load_predictor, save_predictor
 from profiler.journal import Journal
 

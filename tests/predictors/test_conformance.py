@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,17 @@ import pytest
 
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError, SpaceError
-from ofa_core.genomes import decode, sample_genomes
+from ofa_core.genomes import decode, encode, genomes_of, sample_genomes
 from ofa_core.space import Space
+from ofa_core.table import LatencyTable
 from predictors.accuracy import AccuracyPredictor, MacsProxy
 from predictors.builtin_accuracy import BuiltinAccuracy
-from predictors.estimator import Estimator
+from predictors.estimator import Estimator, Parts
 from predictors.features import physical
-from predictors.lut import LutPredictor
+from predictors.lut import LatencyEstimator, LutPredictor
 from predictors.network import NetworkPredictor
-from predictors.persistence import load_predictor, save_predictor
-from predictors.transfer import TransferPredictor
+from predictors.persistence import KINDS, load_predictor, save_predictor
+from predictors.saved_arrays import Arrays
 
 PIXELS = [160, 192, 224]
 
@@ -46,6 +47,57 @@ def lesson(space: Space, which: int, n: int = 40):
     )
 
 
+class ToyPredictor(LatencyEstimator):
+    """A new predictor in full: milliseconds per block."""
+
+    context = None
+    calibrated = True
+    resolutions = tuple(PIXELS)
+    note = "milliseconds per block"
+
+    def __init__(self, space):
+        self.space = space
+
+    def fit(self, archs, latency_ms):
+        genomes = genomes_of(self.space, archs)
+        self.ms_, self.networks_ = float(np.mean(latency_ms / self._n_blocks(genomes))), genomes
+        return self
+
+    def _n_blocks(self, genomes):
+        return (genomes[:, 1:] > 0).sum(axis=1).astype(np.float64)
+
+    def _point(self, genomes):
+        return self.ms_ * self._n_blocks(genomes)
+
+    def _bounds(self, genomes, point, confidence):
+        return point * (1 - 0.5 * confidence), point * (1 + 0.5 * confidence)
+
+    def to_parts(self):
+        return Parts(self.space, arrays={"ms": np.array(self.ms_), "networks": self.networks_})
+
+    @classmethod
+    def from_parts(cls, parts):
+        take, predictor = Arrays(parts.arrays), cls(parts.space)
+        predictor.ms_, predictor.networks_ = take.number("ms"), take.genomes("networks", parts.space)
+        return predictor
+
+
+def state(value: Any) -> Any:
+    """Return everything that an object holds, to compare it later."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype, value.tobytes()
+    if isinstance(value, LatencyTable):
+        return value.context, tuple(value.entries.items())
+    if isinstance(value, Estimator | dict):
+        items = value if isinstance(value, dict) else vars(value)
+        return type(value), {key: state(part) for key, part in items.items()}
+    if is_dataclass(value):
+        return type(value), [state(getattr(value, field.name)) for field in fields(value)]
+    if isinstance(value, tuple | list):
+        return [state(part) for part in value]
+    return repr(value)
+
+
 @pytest.fixture(
     params=[
         "table",
@@ -58,9 +110,11 @@ def lesson(space: Space, which: int, n: int = 40):
         "ridge",
         "builtin",
         "macs",
+        "toy",
     ]
 )
-def case(request, space, make_table, make_networks) -> Case:
+def case(request, space, make_table, make_networks, monkeypatch) -> Case:
+    monkeypatch.setitem(KINDS, "toy", ToyPredictor)  # the row in `predictors.persistence` that a new predictor needs
     table = make_table(space, PIXELS)
     smaller = type(table)(table.context, dict(list(table.entries.items())[::2]))
     nets = make_networks(space, PIXELS, 20)
@@ -83,7 +137,7 @@ def case(request, space, make_table, make_networks) -> Case:
         "network": Case(lambda: NetworkPredictor(space), fit_networks),
         "network+table": Case(lambda: NetworkPredictor(space, table=table), fit_networks),
         "transfer": Case(
-            lambda: TransferPredictor(space),
+            lambda: NetworkPredictor(space),
             lambda m, w: m.fit(*lesson(space, w, 12), sources=[table, lesson(space, 5)]),
         ),
         "quadratic": Case(lambda: AccuracyPredictor(space, model="quadratic"), fit_accuracy, latency=False),
@@ -91,6 +145,7 @@ def case(request, space, make_table, make_networks) -> Case:
         "ridge": Case(lambda: AccuracyPredictor(space, model="ridge"), fit_accuracy, latency=False),
         "builtin": Case(lambda: BuiltinAccuracy(space), lambda m, w: m, latency=False, learns=False),
         "macs": Case(lambda: MacsProxy(space), lambda m, w: m, latency=False, learns=False),
+        "toy": Case(lambda: ToyPredictor(space), fit_networks),
     }[request.param]
 
 
@@ -142,6 +197,26 @@ def test_order_and_company_do_not_matter(case, genomes):
     order = np.random.default_rng(0).permutation(60)
     assert model.predict(genomes[order]) == pytest.approx(y[order], rel=1e-9)
     assert model.predict(genomes[7:8]) == pytest.approx(y[7:8], rel=1e-9)
+
+
+def test_predict_changes_nothing(case, space, genomes):
+    model = fitted(case)
+    before, note = state(model), model.note
+    y = model.predict(genomes)
+    for px in (160, 164, 240):  # measured; in the space; outside the space
+        for archs in (sample_genomes(space, 9, np.random.default_rng(px), [px]), [space.largest(px)]):
+            with suppress(OfaError):
+                model.predict(archs, return_interval=True)
+                model.predict_interval(archs, 0.5)
+                model.has_seen(archs)
+    if isinstance(model, LutPredictor):
+        with suppress(OfaError):
+            model.filled_counts(encode(space, [space.largest(240)]))
+            model.layers(space.largest(240))
+            model.block_ms(space.largest(240))
+    assert state(model) == before
+    assert model.note == note
+    assert model.predict(genomes).tolist() == y.tolist()
 
 
 def test_fit_returns_self_and_forgets(case, genomes):

@@ -17,7 +17,6 @@ from predictors.block_latency import BlockPredictor
 from predictors.coverage import shared_choices
 from predictors.evaluation import learning_curves
 from predictors.network import NetworkPredictor
-from predictors.transfer import TransferPredictor
 
 N = 40
 Fit = Callable[[Genomes, Any], Any]
@@ -35,7 +34,7 @@ def fit(request: pytest.FixtureRequest, tiny_space: Space, nets: Genomes) -> Fit
 
     def transfer(genomes: Genomes, values: Any) -> Any:
         other = NetworkPredictor(tiny_space).fit(nets, 1 + rng.random(len(nets)))
-        return TransferPredictor(tiny_space).fit(genomes, values, sources=[other])
+        return NetworkPredictor(tiny_space).fit(genomes, values, sources=[other])
 
     others: dict[str, Fit] = {
         "network": NetworkPredictor(tiny_space).fit,
@@ -47,7 +46,7 @@ def fit(request: pytest.FixtureRequest, tiny_space: Space, nets: Genomes) -> Fit
 
 @pytest.mark.parametrize("values", [np.full(N, 10.57), np.full(N, 100.0), 10.57 + 1e-14 * np.arange(N)])
 def test_values_that_are_all_equal(fit: Fit, nets: Genomes, values: Any) -> None:
-    with pytest.raises(PredictorError, match=r"is 1[0-9.]+ for all 40 networks: nothing can be learnt; \S"):
+    with pytest.raises(PredictorError, match=r"is 1[0-9.]+ for all 40 networks: no model can be fitted; \S"):
         fit(nets, values)
 
 
@@ -73,7 +72,10 @@ def test_networks_that_differ_in_their_resolution_alone(space: Space) -> None:
     genomes = sample_genomes(space, 1, np.random.default_rng(0)).repeat(25, axis=0)
     genomes[:, 0] = 128 + 4 * np.arange(25)
     for model in (AccuracyPredictor(space), NetworkPredictor(space)):
-        with pytest.raises(PredictorError, match="differ in their resolution alone"):
+        with pytest.raises(
+            PredictorError,
+            match="differ only in their resolution: no model of the other choices of mbv3",
+        ):
             model.fit(genomes, 50 + np.arange(25))
 
 

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ofa_core.errors import MissingBlockError, PredictorError, SpaceError
 from ofa_core.genomes import decode, encode, sample_genomes
-from ofa_core.measured_networks import networks_path, write_networks
-from ofa_core.spaces import mobilenet_v3
-from predictors.lut import LutPredictor, load_lut, space_of_table
+from predictors.lut import LutPredictor
 from predictors.persistence import load_predictor, save_predictor
 
 
@@ -106,7 +103,7 @@ def test_energy_is_the_sum_of_what_blocks_take(space, make_table, make_networks,
 
 def test_without_measured_energy_the_way_to_it_is_said(space, make_table, make_networks):
     predictor = LutPredictor(space).fit(make_table(space, [160]), make_networks(space, [160], 24))
-    with pytest.raises(PredictorError, match=r"no energy is known of rig .*ofa-profile --energy"):
+    with pytest.raises(PredictorError, match=r"no energy was measured on rig .*; measure it with ofa-profile --energy"):
         predictor.energy_mj([space.largest(160)])
 
 
@@ -117,28 +114,6 @@ def test_fit_forgets(space, make_table, make_networks):
     predictor.fit(make_table(space, [192]))
     assert not predictor.calibrated
     assert predictor.resolutions == (192,)
-
-
-def test_load_reads_table_and_networks(tmp_path: Path, space, make_table, make_networks):
-    table = make_table(space, [160])
-    path = tmp_path / "rig.csv"
-    table.write(path)
-    assert not load_lut(path).calibrated
-    write_networks(networks_path(path), table.context, make_networks(space, [160], 24))
-    predictor = load_lut(path)
-    assert predictor.calibrated
-    assert predictor.space == space
-    assert predictor.label == "rig (onnxruntime, 1 thread)"
-
-
-def test_space_must_be_clear(space, make_table, make_networks):
-    both = make_table(space, [160]).with_entries(make_table(mobilenet_v3(1.2), [160]).entries)
-    with pytest.raises(PredictorError, match=r"mbv3-w1\.0, mbv3-w1\.2"):
-        space_of_table(both)
-    assert space_of_table(both, make_networks(space, [160], 3)) == space
-    none = type(both)(both.context, dict(list(both.entries.items())[:30]))
-    with pytest.raises(PredictorError, match="--space"):
-        space_of_table(none)
 
 
 def test_genomes_of_another_space_are_refused(space, make_table):

@@ -169,6 +169,6 @@ def test_twenty_thousand_networks_are_encoded_in_chunks(archs, space, capsys) ->
     assert ofa_predict("many.jsonl", "--lut", "luts/rig.csv", "--csv") == 0
     predicted = [float(row["predicted_ms"]) for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
     assert len(predicted) == 20_000
-    from predictors.lut import load_lut
+    from predictors.loading import load_latency
 
-    assert predicted == pytest.approx(load_lut(Path("luts/rig.csv"), space).predict(genomes).tolist())
+    assert predicted == pytest.approx(load_latency(Path("luts/rig.csv"), space).predict(genomes).tolist())

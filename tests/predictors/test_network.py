@@ -7,11 +7,11 @@ from ofa_core.errors import PredictorError
 from ofa_core.genomes import decode, encode, sample_genomes
 from predictors.device_regime import follows_work
 from predictors.features import feature_names, physical
-from predictors.network import NetworkPredictor
+from predictors.loading import load_latency
+from predictors.network import NetworkPredictor, as_source
 from predictors.network_basis import Basis
 from predictors.network_design import d_optimal_rows, design_columns, select_d_optimal
 from predictors.residual_trees import fit_residual_trees
-from predictors.transfer import TransferPredictor, as_source
 
 
 def device_ms(space, genomes, launch=0.02, pointwise=2e-8, depthwise=8e-8, base=1.0):
@@ -105,7 +105,7 @@ def test_sources_help_and_useless_ones_do_no_harm(space):
     truth = 2 * device_ms(space, test)
 
     def error(sources):
-        model = TransferPredictor(space).fit(mine, measured, sources=sources)
+        model = NetworkPredictor(space).fit(mine, measured, sources=sources)
         return np.mean(np.abs(model.predict(test) / truth - 1))
 
     alone, with_near, with_useless = error([]), error([near, useless]), error([useless])
@@ -121,12 +121,12 @@ def test_what_is_no_latency_is_no_source(space):
     other = sample_genomes(space, 300, rng)
     dealt = NetworkPredictor(space).fit(other, rng.permutation(device_ms(space, other)))
     near = NetworkPredictor(space).fit(other, device_ms(space, other, launch=0.03))
-    model = TransferPredictor(space).fit(mine, measured, sources=[dealt, near])
+    model = NetworkPredictor(space).fit(mine, measured, sources=[dealt, near])
     assert model.mixture_.weights[0] == 0 < model.mixture_.weights[1]
     assert "1 of 2 sources used" in model.note
     test = sample_genomes(space, 100, rng)
     alone = NetworkPredictor(space).fit(mine, measured).predict(test)
-    assert TransferPredictor(space).fit(mine, measured, sources=[dealt]).predict(test) == pytest.approx(alone)
+    assert NetworkPredictor(space).fit(mine, measured, sources=[dealt]).predict(test) == pytest.approx(alone)
     for launch in (0.01, 6.0):  # of either regime
         assert follows_work(space, other, device_ms(space, other, launch))
     assert not follows_work(space, other, -device_ms(space, other))
@@ -138,13 +138,15 @@ def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
     y = device_ms(space, genomes)
     table = make_table(space, [160, 192])
     table.write(tmp_path / "other.csv")
-    model = TransferPredictor(space).fit(genomes, y, sources=[table, tmp_path / "other.csv", (genomes, y)])
+    read = load_latency(tmp_path / "other.csv", space)
+    model = NetworkPredictor(space).fit(genomes, y, sources=[table, read, (genomes, y)])
     assert len(model.priors_) == 3
     assert "sources used" in model.note
     with pytest.raises(PredictorError, match="tiny"):
         as_source(NetworkPredictor(tiny_space).fit(sample_genomes(tiny_space, 20, rng), 1 + rng.random(20)), space)
-    with pytest.raises(PredictorError, match="int"):
-        as_source(3, space)  # type: ignore[arg-type]
+    for wrong in (3, tmp_path / "other.csv", (genomes, y, 1)):
+        with pytest.raises(PredictorError, match=r"not (int|PosixPath|tuple); read files with predictors\.loading\."):
+            as_source(wrong, space)  # type: ignore[arg-type]
 
 
 def test_d_optimal_beats_random_in_determinant(space):

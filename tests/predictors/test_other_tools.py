@@ -10,8 +10,8 @@ import pytest
 from ofa_core.arch_json import arch_to_dict, write_arch
 from ofa_core.cli_app import run_app
 from ofa_core.errors import FormatError
-from predictors.accuracy import load_accuracy
 from predictors.cli import app
+from predictors.loading import load_accuracy
 from profiler.cli import app as profile_app
 
 HEADER = "Sub-network,Latency (ms),Top-1 Acc (%)"

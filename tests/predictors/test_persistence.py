@@ -22,8 +22,8 @@ from ofa_core.table import Context, Entry, LatencyTable
 from predictors.accuracy import AccuracyPredictor
 from predictors.estimator import Estimator
 from predictors.lut import LutPredictor
+from predictors.network import NetworkPredictor
 from predictors.persistence import load_predictor, save_predictor
-from predictors.transfer import TransferPredictor
 
 
 def accuracy(model: str) -> AccuracyPredictor:
@@ -39,10 +39,10 @@ def of_table() -> LutPredictor:
     return predictor
 
 
-def of_networks() -> TransferPredictor:
+def of_networks() -> NetworkPredictor:
     table = of_table()
     archs = decode(tiny(), sample_genomes(tiny(), 20, np.random.default_rng(1)))
-    return TransferPredictor(tiny(), device="rig", context=table.context).fit(
+    return NetworkPredictor(tiny(), device="rig", context=table.context).fit(
         archs, 1.2 * table.predict(archs), sources=[table]
     )
 

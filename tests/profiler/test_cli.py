@@ -18,7 +18,7 @@ from ofa_core.search.cli import app as search
 from ofa_core.spaces import tiny
 from ofa_core.table import Context, Entry, LatencyTable
 from predictors.cli import app as predict
-from predictors.lut import load_lut
+from predictors.loading import load_latency
 from profiler.campaign import journal_path
 from profiler.cli import main, parse_resolutions
 from profiler.journal import read_journal
@@ -163,7 +163,7 @@ def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(
     assert any(row.sum_ms is None for row in verified)
     assert out.read_bytes() == before  # estimates are nobody's measurements
 
-    predicted = load_lut(out, fill=True)
+    predicted = load_latency(out, fill=True)
     assert predicted.calibration_ is not None
     assert predicted.calibration_.n_networks == 24
     assert predicted.predict([row.arch for row in verified]) == pytest.approx(

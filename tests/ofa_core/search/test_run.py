@@ -128,12 +128,12 @@ BARS = {15: 78.60, 20: 80.70, 25: 82.05, 30: 82.90, 40: 84.00}
 @pytest.mark.torch
 @pytest.mark.parametrize("limit_ms", BARS)
 def test_the_published_table_and_predictor_reach_the_bars_with_every_seed(limit_ms: int, reference_data: Path) -> None:
-    lut = pytest.importorskip("predictors.lut")
+    lut = pytest.importorskip("predictors.loading")
     pytest.importorskip("torch")
     from ofa_core.formats.acc_predictor import read_acc_predictor
 
     space = get_space("mbv3-w1.2")
-    latency = lut.load_lut(reference_data / "note10_lut", space)
+    latency = lut.load_latency(reference_data / "note10_lut", space)
     accuracy = read_acc_predictor(reference_data / "acc_predictor.pth", space)
     for seed in range(3):
         begin = time.process_time()

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ofa_core.arch_json import arch_to_dict
+from ofa_core.errors import FormatError, PredictorError
+from ofa_core.genomes import decode, sample_genomes
+from ofa_core.measured_networks import networks_path, write_networks
+from ofa_core.spaces import mobilenet_v3
+from predictors.accuracy import AccuracyPredictor, MacsProxy
+from predictors.loading import LatencyFile, load_accuracy, load_latency
+from predictors.lut import LutPredictor
+from predictors.network import NetworkPredictor
+from predictors.persistence import save_predictor
+
+
+def device_ms(space, genomes):
+    return np.array([space.macs(arch) / 1e7 + len(space.blocks(arch)) / 10 for arch in decode(space, genomes)])
+
+
+def test_a_file_is_read_once_for_its_spaces_and_its_predictor(tmp_path: Path, space, make_table):
+    path = tmp_path / "rig.csv"
+    make_table(space, [160]).write(path)
+    file = LatencyFile.read(path)
+    path.unlink()
+    assert file.spaces() == (space,)
+    genomes = sample_genomes(space, 5, np.random.default_rng(0), [160])
+    assert file.predictor().predict(genomes).tolist() == file.predictor(space, fill=True).predict(genomes).tolist()
+
+
+def test_a_predictor_of_the_other_quantity_is_refused(tmp_path: Path, tiny_space, make_table):
+    genomes = sample_genomes(tiny_space, 40, np.random.default_rng(0))
+    ms = device_ms(tiny_space, genomes)
+    table = LutPredictor(tiny_space).fit(make_table(tiny_space, [32]))
+    path = tmp_path / "x.predictor"
+    for predictor in (NetworkPredictor(tiny_space).fit(genomes, ms), table):
+        save_predictor(path, predictor)
+        assert load_latency(path).label == predictor.label
+        with pytest.raises(PredictorError, match=r"x\.predictor predicts latency; a predictor of accuracy is expected"):
+            load_accuracy(str(path), tiny_space)
+    for predictor in (AccuracyPredictor(tiny_space).fit(genomes, 50 + ms), MacsProxy(tiny_space)):
+        save_predictor(path, predictor)
+        assert load_accuracy(str(path), tiny_space).label == predictor.label
+        with pytest.raises(PredictorError, match=r"x\.predictor predicts accuracy; a predictor of latency is expected"):
+            load_latency(path)
+        with pytest.raises(PredictorError, match="a source predicts top1; a predictor of latency_ms is expected"):
+            NetworkPredictor(tiny_space).fit(genomes, ms, sources=[predictor])
+
+
+def test_load_reads_table_and_networks(tmp_path: Path, space, make_table, make_networks):
+    table = make_table(space, [160])
+    path = tmp_path / "rig.csv"
+    table.write(path)
+    assert not load_latency(path).calibrated
+    write_networks(networks_path(path), table.context, make_networks(space, [160], 24))
+    predictor = load_latency(path)
+    assert predictor.calibrated
+    assert predictor.space == space
+    assert predictor.label == "rig (onnxruntime, 1 thread)"
+
+
+def test_space_must_be_clear(tmp_path: Path, space, make_table, make_networks):
+    both = make_table(space, [160]).with_entries(make_table(mobilenet_v3(1.2), [160]).entries)
+    path = tmp_path / "both.csv"
+    both.write(path)
+    with pytest.raises(PredictorError, match=r"several spaces \(mbv3-w1\.0, mbv3-w1\.2\); choose one with --space"):
+        load_latency(path)
+    write_networks(networks_path(path), both.context, make_networks(space, [160], 3))
+    assert load_latency(path).space == space
+    none = type(both)(both.context, dict(list(both.entries.items())[:30]))
+    none.write(tmp_path / "none.csv")
+    with pytest.raises(PredictorError, match="choose one with --space, and add --fill"):
+        load_latency(tmp_path / "none.csv")
+
+
+def test_csv_is_fitted(tmp_path: Path):
+    space = mobilenet_v3(1.0)
+    rng = np.random.default_rng(4)
+    genomes = sample_genomes(space, 40, rng, [224])
+    top1 = 60 + device_ms(space, genomes) / 10 + 0.02 * rng.standard_normal(40)
+    path = tmp_path / "mine.csv"
+    lines = ["space,ks,e,d,r,top1"]
+    for arch, value in zip(decode(space, genomes), top1, strict=True):
+        record = arch_to_dict(arch, space)
+        lines.append(",".join([space.name, *(f'"{json.dumps(record[k])}"' for k in ("ks", "e", "d", "r")), f"{value}"]))
+    path.write_text("\n".join(lines))
+    predictor = load_accuracy(str(path), space)
+    assert isinstance(predictor, AccuracyPredictor)
+    assert predictor.n_rows_ == 40
+    with pytest.raises(FormatError, match=r"no row of space mbv3-w1\.2"):
+        load_accuracy(str(path), mobilenet_v3(1.2))
+    with pytest.raises(FormatError):
+        load_accuracy(str(tmp_path / "none.csv"), space)
+    path.write_text("space,ks,e,d,r,top1\nmbv3-w1.0,[3],[3],[2],[224],x\n")
+    with pytest.raises(FormatError, match="line 2: top1 is 'x'"):
+        load_accuracy(str(path), space)
+
+
+@pytest.mark.reference
+@pytest.mark.torch
+def test_published_file_is_read(reference_data: Path):
+    pytest.importorskip("torch")
+    space = mobilenet_v3(1.2)
+    predictor = load_accuracy(str(reference_data / "acc_predictor.pth"), space)
+    assert predictor.predict([space.largest(224)])[0] == pytest.approx(83.592778, rel=1e-6)
