@@ -20,7 +20,7 @@ import torch
 from published_code import import_ofa, set_active
 from torch.nn import functional
 
-from ofa_core.formats.checkpoint import load_published
+from ofa_core.formats.published_weights import load_published
 from ofa_core.genomes import sample_arch
 from ofa_core.nn.allocator import keep_freed_memory
 from ofa_core.nn.kernels import measure_plan

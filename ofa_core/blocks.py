@@ -134,10 +134,6 @@ class BlockSpec:
         expanded = self.mid_c * self.in_px**2 if self.expands else 0
         return outer + expanded + self.mid_c * self.out_px**2
 
-    def moved_bytes(self, itemsize: int = 4) -> int:
-        """Bytes of feature maps and weights that one inference touches, each counted once."""
-        return itemsize * (self.activation_elements + self.params)
-
     def label(self) -> str:
         """A short name for people, such as `mbconv 28x28 40->240->40 k5 s1 h_swish se +`."""
         if self.op == "mbconv":

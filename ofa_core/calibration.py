@@ -87,10 +87,6 @@ class Calibration:
         """The factor m such that a latency lies in [prediction / m, prediction * m] with this probability."""
         return math.exp(conformal_quantile(np.abs(self.loo_errors), confidence))
 
-    def upper_margin(self, confidence: float = 0.9) -> float:
-        """The factor m such that a latency is at most prediction * m with this probability."""
-        return math.exp(conformal_quantile(np.asarray(self.loo_errors), confidence))
-
 
 def conformal_quantile(errors: ArrayLike, confidence: float) -> float:
     """The finite-sample quantile of split conformal prediction: the ceil((n + 1) * confidence)-th smallest error.

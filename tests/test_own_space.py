@@ -167,7 +167,8 @@ def test_the_whole_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call) 
 
 
 def test_weights_of_another_space_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call) -> None:
-    from ofa_core.formats.checkpoint import Preprocessing, write_checkpoint
+    from ofa_core.formats.checkpoint import write_checkpoint
+    from ofa_core.formats.preprocessing import Preprocessing
     from ofa_core.nn.supernet import Supernet
 
     monkeypatch.chdir(tmp_path)

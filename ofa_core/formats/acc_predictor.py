@@ -31,7 +31,7 @@ from ofa_core.space import Space
 from ofa_core.space_record import SPACE_FIELDS, described_differences, require_space, space_columns, space_of
 from ofa_core.spaces import find_builtin, get_space
 
-__all__ = ["PublishedAccuracyPredictor", "convert_acc_predictor", "read_acc_predictor"]
+__all__ = ["PublishedAccuracyPredictor", "read_acc_predictor"]
 
 SCHEMA = 1
 AUTHORS_LABEL = "accuracy predictor of the OFA authors"
@@ -191,15 +191,6 @@ def read_acc_predictor(
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
     return _read_npz(path, space) if is_npz else _from_state(_load_state(path), path, space, resolutions)
-
-
-def convert_acc_predictor(
-    source: Path, destination: Path, space: Space | None = None, resolutions: Sequence[int] | None = None
-) -> PublishedAccuracyPredictor:
-    """Read the authors' `.pth` once and keep it as `.npz`; arguments and errors are those of `read_acc_predictor`."""
-    predictor = read_acc_predictor(source, space, resolutions)
-    predictor.write(destination)
-    return predictor
 
 
 def _n_slot_inputs(space: Space) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ofa_core.formats.checkpoint import Preprocessing
+from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.train.images import Augmentation, augment, normalise, resize_for_evaluation
 from ofa_core.train.sources import Source, UnreadableImageError
 

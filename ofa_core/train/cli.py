@@ -263,8 +263,8 @@ def export(
     """
     from ofa_core.atomic import write_bytes
     from ofa_core.formats.arch_files import read_arch
-    from ofa_core.formats.checkpoint import write_published
     from ofa_core.formats.net_config import write_net_config
+    from ofa_core.formats.published_weights import write_published
     from ofa_core.train import commands
 
     if resolution is not None and arch is None:

@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.errors import FormatError, OfaError
-from ofa_core.formats.checkpoint import (
-    Checkpoint,
-    Preprocessing,
-    load_published,
-    read_checkpoint,
-    read_specialised,
-    read_state_dict,
-)
+from ofa_core.formats.checkpoint import Checkpoint, read_checkpoint
+from ofa_core.formats.preprocessing import Preprocessing
+from ofa_core.formats.published_weights import load_published, read_specialised, read_state_dict
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ofa_core.errors import OfaError
-from ofa_core.formats.checkpoint import Preprocessing
+from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.space import Space
 from ofa_core.space_files import SpaceConfig, build_space
 from ofa_core.toml_tables import from_table, read_toml

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ofa_core.arch import Arch
 from ofa_core.errors import OfaError
-from ofa_core.formats.checkpoint import Preprocessing
+from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet, extract
 from ofa_core.space import Space

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from ofa_core.errors import OfaError
-from ofa_core.formats.checkpoint import Preprocessing
+from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.train.limits import check_limits
 
 __all__ = ["IMAGENET", "Augmentation", "augment", "normalise", "resize_for_evaluation"]

@@ -10,7 +10,8 @@ from typing import Any, cast
 import torch
 
 from ofa_core.errors import FormatError, OfaError
-from ofa_core.formats.checkpoint import checkpoint_dict, checkpoint_from_dict, load_published, to_published
+from ofa_core.formats.checkpoint import checkpoint_dict, checkpoint_from_dict
+from ofa_core.formats.published_weights import load_published, to_published
 from ofa_core.nn.kernels import BUILTIN, KernelPlan
 from ofa_core.nn.mbconv import Classifier
 from ofa_core.nn.subnet import SubNet
@@ -218,7 +219,8 @@ def _plan(config: Config, space: Space, process: Process, warn: Warn) -> KernelP
 
 
 def _load_weights(net: Supernet, path: Path, data: DataIdentity, warn: Warn) -> None:
-    from ofa_core.formats.checkpoint import read_checkpoint, read_state_dict
+    from ofa_core.formats.checkpoint import read_checkpoint
+    from ofa_core.formats.published_weights import read_state_dict
 
     try:
         read = read_checkpoint(path)

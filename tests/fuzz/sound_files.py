@@ -207,7 +207,8 @@ def _float32(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
 
 def _write_checkpoints(folder: Path) -> None:
     """Weights of a supernet and of a sub-net, ours and published, and the checkpoint of a finished run."""
-    from ofa_core.formats.checkpoint import write_checkpoint, write_published
+    from ofa_core.formats.checkpoint import write_checkpoint
+    from ofa_core.formats.published_weights import write_published
     from ofa_core.nn.supernet import Supernet, extract
     from ofa_core.train.images import IMAGENET
 

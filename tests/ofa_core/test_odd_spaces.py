@@ -115,8 +115,9 @@ def test_networks(space: Space, tmp_path) -> None:
     torch = pytest.importorskip("torch", reason="needs torch")
     from ofa_core.export.onnx import arch_model
     from ofa_core.export.tflite import arch_tflite
-    from ofa_core.formats.checkpoint import Preprocessing, read_checkpoint, write_checkpoint
+    from ofa_core.formats.checkpoint import read_checkpoint, write_checkpoint
     from ofa_core.formats.net_config import read_member, write_net_config
+    from ofa_core.formats.preprocessing import Preprocessing
     from ofa_core.nn.sorting import sort_channels
     from ofa_core.nn.supernet import Supernet, extract
 

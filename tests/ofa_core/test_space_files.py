@@ -126,7 +126,9 @@ def test_a_name_that_is_none_says_what_else_there_is():
 @pytest.mark.torch
 def test_a_checkpoint(tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch")
-    from ofa_core.formats.checkpoint import Preprocessing, to_published, write_checkpoint
+    from ofa_core.formats.checkpoint import write_checkpoint
+    from ofa_core.formats.preprocessing import Preprocessing
+    from ofa_core.formats.published_weights import to_published
     from ofa_core.nn.supernet import Supernet
 
     mine = replace(tiny(), name="mine", first_stride=1)

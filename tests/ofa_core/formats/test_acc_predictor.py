@@ -12,7 +12,7 @@ import pytest
 
 from ofa_core.arch_json import arch_from_dict, arch_to_dict
 from ofa_core.errors import ArchError, FormatError, OfaError, PredictorError
-from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor, convert_acc_predictor, read_acc_predictor
+from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor, read_acc_predictor
 from ofa_core.genomes import decode, encode, sample_genomes
 from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3, proxyless, tiny
@@ -267,7 +267,8 @@ def test_a_predictor_of_another_shape_is_refused() -> None:
 def test_npz_round_trip_and_damage(tmp_path: Path) -> None:
     predictor = random_predictor(tiny(), (24, 32))
     predictor.write(tmp_path / "p.npz")
-    again = convert_acc_predictor(tmp_path / "p.npz", tmp_path / "q.bin")
+    again = read_acc_predictor(tmp_path / "p.npz")
+    again.write(tmp_path / "q.bin")
     assert (again.space, again.resolutions, again.label) == (predictor.space, predictor.resolutions, predictor.label)
     genomes = sample_genomes(tiny(), 9, np.random.default_rng(0), (24, 32))
     assert (read_acc_predictor(tmp_path / "q.bin").predict(genomes) == predictor.predict(genomes)).all()

@@ -13,12 +13,8 @@ torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
 from ofa_core.errors import FormatError  # noqa: E402
-from ofa_core.formats.checkpoint import (  # noqa: E402
-    load_published,
-    read_checkpoint,
-    read_state_dict,
-    to_published,
-)
+from ofa_core.formats.checkpoint import read_checkpoint  # noqa: E402
+from ofa_core.formats.published_weights import load_published, read_state_dict, to_published  # noqa: E402
 from ofa_core.formats.state_dicts import key_of  # noqa: E402
 from ofa_core.nn.subnet import build_subnet  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402

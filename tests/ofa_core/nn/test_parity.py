@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
-from ofa_core.formats.checkpoint import load_published, to_published  # noqa: E402
+from ofa_core.formats.published_weights import load_published, to_published  # noqa: E402
 from ofa_core.genomes import sample_arch  # noqa: E402
 from ofa_core.nn.sorting import sort_channels  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402

@@ -18,7 +18,7 @@ from ofa_core.spaces import tiny
 
 def block_ms(block: BlockSpec) -> float:
     """A device that pays for arithmetic, for memory, and for each call."""
-    return 0.002 + block.macs / 4e7 + block.moved_bytes() / 2e9
+    return 0.002 + block.macs / 4e7 + 4 * (block.activation_elements + block.params) / 2e9
 
 
 class TableLatency:

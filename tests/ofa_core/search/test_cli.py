@@ -205,7 +205,8 @@ def test_the_exported_network_carries_a_supernets_weights(lut: Path, tmp_path: P
     pytest.importorskip("torch", reason="needs torch")
     import onnx
 
-    from ofa_core.formats.checkpoint import Preprocessing, write_checkpoint
+    from ofa_core.formats.checkpoint import write_checkpoint
+    from ofa_core.formats.preprocessing import Preprocessing
     from ofa_core.nn.supernet import Supernet, extract
     from ofa_core.train.cli import app as train
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ofa_core.formats.checkpoint import Preprocessing
+from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.nn.supernet import Supernet, extract
 from ofa_core.spaces import tiny
 from ofa_core.train.batches import Batch, Loader

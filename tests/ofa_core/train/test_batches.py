@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 Image = pytest.importorskip("PIL.Image", reason="needs pillow")
 pytestmark = pytest.mark.torch
 
-from ofa_core.formats.checkpoint import Preprocessing  # noqa: E402
+from ofa_core.formats.preprocessing import Preprocessing  # noqa: E402
 from ofa_core.train.batches import Loader, Unreadable, batch_px, rng_for, split_held_out  # noqa: E402
 from ofa_core.train.images import Augmentation, augment, normalise, resize_for_evaluation  # noqa: E402
 from ofa_core.train.sources import FolderSource  # noqa: E402

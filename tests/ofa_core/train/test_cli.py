@@ -17,8 +17,10 @@ pytestmark = pytest.mark.torch
 
 from ofa_core.arch_json import write_arch  # noqa: E402
 from ofa_core.cli_app import run_app  # noqa: E402
-from ofa_core.formats.checkpoint import Preprocessing, read_checkpoint, write_checkpoint, write_published  # noqa: E402
+from ofa_core.formats.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from ofa_core.formats.net_config import write_net_config  # noqa: E402
+from ofa_core.formats.preprocessing import Preprocessing  # noqa: E402
+from ofa_core.formats.published_weights import write_published  # noqa: E402
 from ofa_core.lock import only_one  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402

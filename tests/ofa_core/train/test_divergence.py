@@ -13,13 +13,9 @@ pytestmark = pytest.mark.torch
 
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.errors import FormatError, OfaError  # noqa: E402
-from ofa_core.formats.checkpoint import (  # noqa: E402
-    Preprocessing,
-    read_checkpoint,
-    to_published,
-    write_checkpoint,
-    write_published,
-)
+from ofa_core.formats.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
+from ofa_core.formats.preprocessing import Preprocessing  # noqa: E402
+from ofa_core.formats.published_weights import to_published, write_published  # noqa: E402
 from ofa_core.formats.torch_files import write_torch  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402

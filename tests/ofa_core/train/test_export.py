@@ -11,7 +11,8 @@ pytestmark = pytest.mark.torch
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.export.layers import layers  # noqa: E402
 from ofa_core.export.trained_weights import trained_weights  # noqa: E402
-from ofa_core.formats.checkpoint import Preprocessing, write_checkpoint  # noqa: E402
+from ofa_core.formats.checkpoint import write_checkpoint  # noqa: E402
+from ofa_core.formats.preprocessing import Preprocessing  # noqa: E402
 from ofa_core.genomes import sample_arch  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import get_space, tiny  # noqa: E402

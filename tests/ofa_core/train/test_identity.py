@@ -14,7 +14,8 @@ pytestmark = pytest.mark.torch
 
 from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.errors import FormatError, OfaError  # noqa: E402
-from ofa_core.formats.checkpoint import Preprocessing, read_checkpoint, write_checkpoint  # noqa: E402
+from ofa_core.formats.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
+from ofa_core.formats.preprocessing import Preprocessing  # noqa: E402
 from ofa_core.formats.torch_files import write_torch  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
-from ofa_core.formats.checkpoint import Preprocessing  # noqa: E402
+from ofa_core.formats.preprocessing import Preprocessing  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
 from ofa_core.train.batches import Batch, Loader  # noqa: E402
