@@ -2,7 +2,7 @@
 
     python examples/profile_device.py tiny.csv
 
-The limits of time here are small, so that the example ends in seconds. `Settings()` has the usual ones.
+Three rounds a process end in seconds. `Settings()` has the usual number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from profiler.settings import Settings
 
 def main(out: Path) -> None:
     space = get_space("tiny")
-    settings = Settings(n_processes=3, budget_s=1.0, max_rounds=3)
+    settings = Settings(n_processes=3, budget_s=60, max_rounds=3)
     spec = ProfileSpec(
         space, resolutions=(28,), device="my computer", backend="onnxruntime", settings=settings, n_reference=6
     )
