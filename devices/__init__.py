@@ -1,6 +1,6 @@
-"""Devices: move bytes and run commands on the machine whose latency matters, be it this one or a phone.
+"""Devices: run programs and move files on the machine to measure, whether this one, an ssh host or a phone.
 
-Nothing here has heard of a neural network.
+Nothing here depends on neural networks.
 """
 
 from __future__ import annotations

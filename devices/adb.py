@@ -108,12 +108,12 @@ class AdbDevice(ClosedAtExit):
         group, stdout = _split_mark(done.stdout, self._token)
         stderr, has_ended = split_end_mark(done.stderr)
         if group == MISSING:
-            raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no right")
+            raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no access")
         if group is None and done.rc == 125:
             raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: {self.work_dir} is gone")
         if not has_ended:  # adb itself exits with 0 when the phone is unplugged in the middle
             if self.is_connected() and group is not None:
-                return Completed(done.rc, stdout, stderr)  # the shell around the program was killed with it
+                return Completed(done.rc, stdout, stderr)  # the surrounding shell was killed as well
             self._lost(stderr)
         return Completed(done.rc, stdout, stderr)
 
@@ -143,7 +143,7 @@ class AdbDevice(ClosedAtExit):
             raise
         if group == MISSING:
             inner.kill()
-            raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no right")
+            raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no access")
         channel = AdbChannel(self, inner, argv[0], group)
         self._channels.append(channel)
         return channel
@@ -283,7 +283,7 @@ def open_target(target: Target) -> AdbDevice:
 
 
 def _split_mark(stdout: bytes, token: str) -> tuple[int | None, bytes]:
-    """Take the marker line off a program's output, and what comes before it."""
+    """Return the process group in the marker line, and the output after it."""
     rest = stdout
     while rest:
         line, _, rest = rest.partition(b"\n")
@@ -293,6 +293,6 @@ def _split_mark(stdout: bytes, token: str) -> tuple[int | None, bytes]:
 
 
 def _adb_error(words: str) -> str:
-    """What adb complains of, in one line."""
+    """Return adb's error in one line."""
     lines = [line for line in words.splitlines() if "error" in line.lower()] or words.splitlines() or ["failed"]
     return re.sub(r"^adb: error: ", "", lines[-1].strip())

@@ -1,4 +1,4 @@
-"""A process on a phone that speaks in lines, through a process of the adb client here."""
+"""A process on a phone, read and written in lines through a process of the adb client on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AdbChannel"]
 
 
 class Phone(Protocol):
-    """What a channel needs of its device."""
+    """The part of `AdbDevice` that a channel uses."""
 
     @property
     def name(self) -> str: ...
@@ -23,7 +23,7 @@ class Phone(Protocol):
 
 
 class AdbChannel:
-    """A process on a phone; see `Channel`. What speaks for it here is a process of the adb client."""
+    """A process on a phone; see `Channel`. A process of the adb client passes its lines on."""
 
     def __init__(self, device: Phone, inner: LocalChannel, program: str, group: int) -> None:
         self.group = group
@@ -34,7 +34,7 @@ class AdbChannel:
 
     @property
     def is_over(self) -> bool:
-        """Whether it was closed from this side."""
+        """True if it was closed by `kill`."""
         return self._inner.is_over
 
     def write_line(self, line: str) -> None:

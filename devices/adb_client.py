@@ -1,8 +1,8 @@
-"""The adb client, run as a program, and the phones it lists.
+"""Run the adb client, and list the phones it is connected to.
 
 A line of `adb devices -l` is one connection. A phone may have several: by cable, by its address and by the name that it
-announces in the network. `one_each` merges them. A serial number alone identifies no phone: some makers give all their
-phones the same one, and all emulators of one version share theirs.
+announces in the network. `one_each` merges them. A serial number alone does not identify a phone: some makers give all
+their phones the same one, and all emulators of one version share one.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ __all__ = [
 ]
 
 MODELS = {"note8": "SM-N950*", "pixel1": "Pixel", "pixel2": "Pixel 2"}
-"""Short names of models: what `ro.product.model` says; a star stands for any rest (one letter per market)."""
+"""Short names of models and their `ro.product.model`; a star matches any ending (a letter for each market)."""
 
 _SECONDS = 30.0
-_ASK_SECONDS = 10.0  # for a property: a phone that sleeps answers late, one that hangs never
+_ASK_SECONDS = 10.0  # for a property: a sleeping phone answers late
 _GREET_SECONDS = 3.0
 _ADVICE = {
     "authorizing": "wait a moment, or allow this computer on the phone's screen",
@@ -72,10 +72,10 @@ class Phone:
 
     Attributes:
         serial: serial number, host and port, or the name announced in the network.
-        state: `device` when it can be used, else what adb calls the obstacle.
-        model: as the phone calls itself; empty if unknown.
-        fields: what else adb says of it, such as `usb:1-2` and `transport_id:4`.
-        address: what chooses it (see `select`): its serial; where several have it, `usb:1-2` or `transport_id:4`.
+        state: `device` if it can be used, else adb's word for the reason.
+        model: the phone's model; empty if unknown.
+        fields: further fields, such as `usb:1-2` and `transport_id:4`.
+        address: selects it (see `select`): its serial, or `usb:1-2` or `transport_id:4` if several have that serial.
         identity: the phone's own serial number (`ro.serialno`) and the identity of its last start; None if not known.
     """
 
@@ -88,7 +88,7 @@ class Phone:
 
     @property
     def is_wired(self) -> bool:
-        """True for a cable and for an emulator: two of these are two phones."""
+        """True for a cable or an emulator; two of these are always two phones."""
         is_plugged = any(field.startswith("usb:") for field in self.fields)
         return is_plugged or not (is_network_address(self.serial) or "._adb" in self.serial)
 
@@ -109,15 +109,15 @@ def adb(
     """Run the adb client.
 
     Raises:
-        DeviceUnreachableError: there is no adb.
-        DeviceProcessError: it writes without end.
-        OutputTimeoutError: it does not answer in time.
+        DeviceUnreachableError: adb is not installed.
+        DeviceProcessError: adb writes too much.
+        OutputTimeoutError: adb does not answer in time.
     """
     try:
         return run_to_end(["adb", *arguments], timeout_s=timeout_s, input=input)
     except DeviceProcessError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            advice = "there is no adb on this machine: install it (Debian: apt install adb)"
+            advice = "adb is not installed on this machine (Debian: apt install adb)"
             raise DeviceUnreachableError(advice) from error
         raise
     except OutputTimeoutError as error:
@@ -126,21 +126,21 @@ def adb(
 
 
 def is_network_address(serial: str) -> bool:
-    """True for a host and port that `adb connect` takes."""
+    """Return True for a host and port that `adb connect` accepts."""
     return re.fullmatch(r".+:\d+", serial) is not None and re.fullmatch(_FIELD, serial) is None
 
 
 def select(address: str) -> list[str]:
-    """Options of the adb client that choose a phone by its serial, or by `usb:1-2` or `transport_id:4`."""
+    """Return the options of the adb client that select a phone by serial, `usb:1-2` or `transport_id:4`."""
     key, _, number = address.partition(":")
     return ["-t", number] if key == "transport_id" else ["-s", address]
 
 
 def list_phones() -> list[Phone]:
-    """Ask adb which phones there are, one `Phone` per connection.
+    """Return adb's connections, a `Phone` for each.
 
     Raises:
-        DeviceUnreachableError, DeviceTimeoutError: adb is not there, or does not answer.
+        DeviceUnreachableError, DeviceTimeoutError: adb is not installed, or does not answer.
     """
     done = adb(["devices", "-l"])
     if done.rc != 0:
@@ -186,15 +186,15 @@ def one_each(phones: Iterable[Phone]) -> list[list[Phone]]:
 
 
 def find_phone(address: str) -> Phone:
-    """Find the phone that an address names, over the best of its connections.
+    """Return the best connection to the phone with an address.
 
-    An address is, in this order: a serial as adb lists it, or `usb:1-2`, `transport_id:4` and the like; host and port;
-    the phone's own serial number, over whatever connection; a model or its short name. Without one, `ANDROID_SERIAL`
-    counts, else the only phone.
+    An address is, in this order: a serial in adb's list, or a field such as `usb:1-2` or `transport_id:4`; host and
+    port; the phone's own serial number, over any connection; a model or its short name. If it is empty, the phone is
+    that of `ANDROID_SERIAL`, else the only one.
 
     Raises:
-        UnknownTargetError: none, several, or one that cannot be used; the message names those that there are.
-        DeviceUnreachableError, DeviceTimeoutError: adb is not there, or does not answer.
+        UnknownTargetError: no phone or several phones match, or the phone cannot be used; the message lists phones.
+        DeviceUnreachableError, DeviceTimeoutError: adb is not installed, or does not answer.
     """
     called = f"adb:{address}"
     if not address and (address := os.environ.get("ANDROID_SERIAL", "")):
@@ -202,9 +202,9 @@ def find_phone(address: str) -> Phone:
     address = address.strip("\"'")
     phones = list_phones()
     if is_network_address(address) and address not in {p.serial for p in phones if p.state == "device"}:
-        adb(["disconnect", address])  # one that is offline stays so for ten seconds otherwise
+        adb(["disconnect", address])  # otherwise an offline one stays offline for ten seconds
         adb(["connect", address])
-        with contextlib.suppress(DeviceTimeoutError):  # a new connection is offline until both sides have greeted
+        with contextlib.suppress(DeviceTimeoutError):  # a new connection is offline at first
             adb(["-s", address, "wait-for-device"], timeout_s=_GREET_SECONDS)
         phones = list_phones()
     exact = [p for p in phones if p.serial == address or address in p.fields]
@@ -252,7 +252,7 @@ def _field(fields: Iterable[str], key: str) -> str:
 
 
 def _identified(phone: Phone) -> Phone:
-    """Ask a usable phone which one it is; one that does not tell keeps the identity None."""
+    """Read the identity of a usable phone; it stays None if the phone reports no serial number."""
     if phone.identity is not None or phone.state != "device":
         return phone
     script = 'echo "$(getprop ro.serialno)"; cat /proc/sys/kernel/random/boot_id 2> /dev/null'
@@ -263,7 +263,7 @@ def _identified(phone: Phone) -> Phone:
 def _ask(phone: Phone, script: str) -> str:
     try:
         done = adb([*select(phone.address), "shell", "-T", script], timeout_s=_ASK_SECONDS)
-    except DeviceError:  # one phone that hangs must not hide the others
+    except DeviceError:  # a phone that hangs must not hide the others
         return ""
     return done.stdout.decode("utf-8", "replace")
 

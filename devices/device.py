@@ -60,29 +60,29 @@ class Completed:
 
 
 class Channel(Protocol):
-    """A long-lived process on a device that speaks in lines of UTF-8 text."""
+    """A long-lived process on a device, read and written in lines of UTF-8 text."""
 
     def write_line(self, line: str) -> None:
-        """Write `line` (which holds no line break) and a line break to the process's stdin.
+        """Write `line`, which contains no line break, and a line break to the process's stdin.
 
         Raises:
             ChannelClosedError: the process takes no more input.
-            DeviceTimeoutError: it reads none of its input for a minute.
-            DeviceUnreachableError: the connection broke.
+            DeviceTimeoutError: the process reads none of its input for a minute.
+            DeviceUnreachableError: the connection was lost.
         """
 
     def read_line(self, timeout_s: float) -> str:
         """Return the next line of the process's stdout without its line break; bytes that are not UTF-8 are replaced.
 
         Raises:
-            DeviceTimeoutError: there was no complete line within `timeout_s`. What has come stays; one may ask again.
+            DeviceTimeoutError: there was no complete line within `timeout_s`. A later call may continue.
             ChannelClosedError: the output has ended.
             LineTooLongError: the line is longer than `MAX_LINE_BYTES`.
-            DeviceUnreachableError: the connection broke.
+            DeviceUnreachableError: the connection was lost.
         """
 
     def kill(self) -> None:
-        """End the process and its children at once; harmless when it has ended."""
+        """Kill the process and its children; no effect if they have ended."""
 
     def wait(self, timeout_s: float) -> int:
         """Return the exit code as in `Completed.rc`.
@@ -92,15 +92,15 @@ class Channel(Protocol):
         """
 
     def stderr_tail(self) -> str:
-        """Return the last few kilobytes of the process's stderr; empty when there are none."""
+        """Return the last kilobytes of the process's stderr."""
 
 
 class ClosedAtExit(ABC):
-    """A context manager that closes itself, as every `Device` is."""
+    """Mixin: a context manager that closes on exit."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what is held."""
+        """Release all resources."""
 
     def __enter__(self) -> Self:
         return self
@@ -112,16 +112,18 @@ class ClosedAtExit(ABC):
 
 
 class Device(Protocol):
-    """A machine that runs programs: this one, one behind ssh, a phone. A context manager; `close` ends all it started.
+    """A machine that runs programs. A context manager; `close` ends everything it started.
+
+        with open_device("ssh:me@host") as device:
+            device.push(Path("model.onnx"), "models/model.onnx")
+            print(device.run(["ls", "models"], timeout_s=10).text)
 
     Attributes:
         name: device name in messages and tables.
         kind: `computer` or `phone`.
-        work_dir: absolute path on the device of a private directory, where programs start and files go; gone after
-            `close`.
-        python: interpreter to run our programs with, unless the user names another.
-        runs_here: whether its processes share this machine's cores, so that the host had better keep still while one
-            measures.
+        work_dir: absolute path of the private directory on the device, in which programs start; `close` removes it.
+        python: default Python interpreter.
+        runs_here: True if its processes share this machine's cores, so that this program must stay idle meanwhile.
     """
 
     @property
@@ -136,42 +138,43 @@ class Device(Protocol):
     def runs_here(self) -> bool: ...  # noqa: D102
 
     def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
-        """Run a program in the work directory to its end; its exit code is the caller's business.
+        """Run a program in the work directory to its end. A failing exit code raises no error.
 
         Raises:
-            DeviceProcessError: there is no such program, or it may not be run.
-            DeviceTimeoutError: it did not end within `timeout_s`; it has been killed, children included.
-            DeviceUnreachableError: the connection broke.
+            DeviceProcessError: there is no such program, or no permission to run it.
+            DeviceTimeoutError: it did not end within `timeout_s`; it was killed with its children.
+            DeviceUnreachableError: the connection was lost.
         """
 
     def start(self, argv: Sequence[str]) -> Channel:
         """Start a long-lived process in the work directory.
 
-        Raises as `run` does; a transport that cannot tell a missing program from one that ended says so at the first
-        `read_line`.
+        Raises as `run` does. A transport that cannot distinguish a missing program from one that ended raises at the
+        first `read_line`.
         """
 
     def push(self, local: Path, remote: str) -> None:
         """Put a file on the device as `remote`, a path below the work directory.
 
-        Folders are made, a present file is replaced.
+        Folders are made; an existing file is replaced.
 
         Raises:
-            DeviceStorageError: the file is missing, the path leaves the work directory, or there is no space or right.
-            DeviceUnreachableError: the connection broke.
+            DeviceStorageError: the file is missing, the path leaves the work directory, or there is no space or
+                permission.
+            DeviceUnreachableError: the connection was lost.
         """
 
     def pull(self, remote: str, local: Path) -> None:
         """Fetch the file `remote` below the work directory; raises as `push` does."""
 
     def facts(self) -> DeviceFacts:
-        """Say what the machine is; one round trip."""
+        """Read what the machine is, in one round trip."""
 
     def conditions(self) -> Conditions:
-        """Say what state the machine is in now; one round trip of about a third of a second."""
+        """Read the machine's state, in one round trip of about a third of a second."""
 
     def close(self) -> None:
-        """End what was started here, remove the work directory, disconnect; harmless when repeated."""
+        """End what was started, remove the work directory and disconnect; no effect when repeated."""
 
     def __enter__(self) -> Self: ...
 
@@ -184,10 +187,10 @@ class Device(Protocol):
 
 
 def checked_remote(remote: str) -> str:
-    """Return `remote` normalised if it is a relative path that stays below the work directory.
+    """Return `remote` normalised, after checking that it is relative and stays below the work directory.
 
     Raises:
-        DeviceStorageError: it is empty, absolute, or climbs with `..`.
+        DeviceStorageError: it is empty, absolute, or contains `..`.
     """
     path = PurePosixPath(remote)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in remote:

@@ -1,8 +1,7 @@
-"""What a machine is (`DeviceFacts`) and what state it is in (`Conditions`), read through one shell script each.
+"""Facts about a machine (`DeviceFacts`) and its state (`Conditions`), read by one shell script each.
 
-The scripts run under any POSIX shell (Linux, Android's toybox) and print sections that start with `@@ name`; the
-parsers are pure functions of that text, so every transport shares them. What a machine does not tell is
-None, never an error.
+The scripts run in any POSIX shell (Linux, Android's toybox) and print sections that start with `@@ name`. The parsers
+are pure functions of that text, so all transports share them. A value that cannot be read is None, never an error.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = [
     "quiet_report",
 ]
 
-# `grep . FILES /dev/null` prints "path:content" for every readable file in one process.
+# `grep . FILES /dev/null` prints "path:content" of each readable file in one process.
 FACTS_SCRIPT = r"""
 exec 2>/dev/null
 echo '@@ uname'; uname -s; uname -r; uname -m
@@ -62,16 +61,16 @@ exit 0
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """What a machine is. Every field but `name` is None where it could not be read.
+    """Facts about a machine. Each field except `name` is None if it could not be read.
 
     Attributes:
-        name: what the caller calls the device.
-        model: processor or system on chip, and the product's name where there is one.
-        n_cores: logical cores.
-        max_freq_mhz: highest clock of each logical core, in order.
+        name: device name.
+        model: processor or system on chip, and the product's name if there is one.
+        n_cores: number of logical cores.
+        max_freq_mhz: maximum clock of each logical core, in order.
         os: operating system, for example "Debian GNU/Linux 12 (bookworm)" or "Android 14".
         kernel: kernel name and release.
-        arch: instruction set as `uname -m` names it.
+        arch: instruction set in the words of `uname -m`.
         memory_bytes: total memory.
     """
 
@@ -87,22 +86,22 @@ class DeviceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What state a machine was in at one moment. Every field is None where it could not be read.
+    """State of a machine at one moment. Each field is None if it could not be read.
 
     Attributes:
-        n_cores: logical cores that were on.
+        n_cores: number of logical cores that were online.
         governors: frequency governor of each core, in order.
         cur_freq_mhz: clock of each core, in order.
-        boost: whether clocks above the nominal one are allowed.
+        boost: True if clocks above the nominal one are allowed.
         load_1min: load average over a minute.
-        busy_cores: cores' worth of work seen in a quarter of a second, by everybody (0 when the machine is idle).
-        steal_share: share of that time in which the hypervisor ran somebody else, 0..1.
-        memory_available_bytes: memory that can be had without swapping.
-        temperatures_c: the sensors' names (made unique by a number) and temperatures.
-        battery_percent: charge.
-        on_battery: whether it is discharging.
+        busy_cores: load of all programs during a quarter of a second, in cores (0 on an idle machine).
+        steal_share: share of that time in which the hypervisor ran other machines, 0..1.
+        memory_available_bytes: memory available without swapping.
+        temperatures_c: names of the sensors (made unique by a number) and temperatures.
+        battery_percent: charge of the battery.
+        on_battery: True if the battery is discharging.
         thermal_status: Android's thermal status, 0 (none) .. 6 (shutdown).
-        throttle_count: times that any core's clock was cut for its heat since the start of the system.
+        throttle_count: number of times since the start that a core's clock was reduced because of heat.
     """
 
     n_cores: int | None = None
@@ -121,7 +120,7 @@ class Conditions:
 
     @property
     def throttled(self) -> bool | None:
-        """Whether the system says that heat limits it now; None where it does not say."""
+        """True if the system reports that heat limits it now; None if it reports nothing."""
         return None if self.thermal_status is None else self.thermal_status > 0
 
 
@@ -177,7 +176,7 @@ def parse_conditions(text: str) -> Conditions:
 
 
 def quiet_report(conditions: Conditions) -> list[str]:
-    """Return one line of advice for each thing that will make latencies noisy or wrong; an empty list is good news."""
+    """Return one line of advice for each condition that makes latencies noisy or wrong."""
     c, advice = conditions, []
     slow = sorted({g for g in c.governors or () if g != "performance"})
     if slow:
@@ -287,7 +286,7 @@ def _temperatures(thermal: list[str], service: list[str]) -> Iterator[tuple[str,
     n_seen: dict[str, int] = {}
     for zone, files in sorted(zones.items(), key=lambda item: int(item[0][12:])):
         reading = _first_int(files.get("temp"))
-        # Millidegrees; a sensor that is off says 0 or something absurd.
+        # Millidegrees; a sensor that is off reports 0 or an absurd value.
         if reading is not None and 1000 < reading < 150_000:
             sensor = files.get("type", zone)
             n_seen[sensor] = n_seen.get(sensor, 0) + 1
@@ -301,7 +300,7 @@ def _temperatures(thermal: list[str], service: list[str]) -> Iterator[tuple[str,
 
 
 def _battery(power: list[str], dumpsys: list[str]) -> tuple[int | None, bool | None]:
-    """Return the charge in percent and whether a battery is being used up."""
+    """Return the charge in percent, and True if the battery is discharging."""
     level = _first_int(_value(dumpsys, "level", ":"))
     if level is not None:
         status = _first_int(_value(dumpsys, "status", ":"))  # BatteryManager: 3 discharging

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from devices.device import ClosedAtExit, Completed, DeviceKind, checked_remote
 from devices.errors import DeviceProcessError, DeviceStorageError, DeviceTimeoutError
@@ -23,6 +23,23 @@ from devices.power_meter import METER_NAME
 from devices.target import Target
 
 __all__ = ["FakeDevice", "FakeRun", "FakeTiming", "Fault", "Latency", "open_target"]
+
+
+T = TypeVar("T")
+
+
+class _Shared(Generic[T]):
+    """An attribute of the device that its processes share: it is kept in `FakeDevice.state`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, device: FakeDevice, owner: type) -> T:
+        value: T = getattr(device.state, self._name)
+        return value
+
+    def __set__(self, device: FakeDevice, value: T) -> None:
+        setattr(device.state, self._name, value)
 
 
 class FakeDevice(ClosedAtExit):
@@ -40,10 +57,20 @@ class FakeDevice(ClosedAtExit):
 
     Attributes:
         kind: `computer`; assign `phone` for a fake phone.
-        state: the values above and the counters, which may be changed at any time.
+        latency, facts_text, conditions_text, watts: as given; may be assigned at any time.
         files: content by path below the work directory.
         requests: each request to an agent process, in order.
+        n_processes: number of agent processes started.
+        state: all of these; its processes share it.
     """
+
+    latency = _Shared[Latency]()
+    facts_text = _Shared[str]()
+    conditions_text = _Shared[str]()
+    watts = _Shared[Callable[[bytes | None], float] | None]()
+    files = _Shared[dict[str, bytes]]()
+    requests = _Shared[list[dict[str, Any]]]()
+    n_processes = _Shared[int]()
 
     def __init__(
         self,
@@ -62,14 +89,7 @@ class FakeDevice(ClosedAtExit):
         self.runs_here = False
         self.state = FakeState(latency, facts_text, conditions_text, watts)
         self.state.plan(faults)
-        self.files: dict[str, bytes] = self.state.files
-        self.requests: list[dict[str, Any]] = self.state.requests
         self._channels: list[FakeChannel] = []
-
-    @property
-    def n_processes(self) -> int:
-        """Number of agent processes started."""
-        return self.state.n_processes
 
     def clock(self) -> float:
         """Return the virtual time in seconds since the device was made."""

@@ -1,7 +1,7 @@
-"""Host keys of known_hosts files (sshd(8)), read so that no line of them is an error.
+"""Read host keys from known_hosts files (sshd(8)); a line that cannot be read is skipped.
 
-A marker at the start of a line is followed: a key marked `@revoked` is refused for every host, and `@cert-authority`
-lines are skipped, since hosts are known by their keys only. So are lines that hold no key, or one of an unknown type.
+A key marked `@revoked` is refused for every host. Lines marked `@cert-authority` are skipped: hosts are identified by
+their keys only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from paramiko.hostkeys import HostKeyEntry
 
 __all__ = ["PARAMIKO_ERRORS", "KnownHosts", "error_text", "read_known_hosts"]
 
-# paramiko reads what a peer sends with few checks of its own: beside its documented errors come those of Python.
+# paramiko checks little of what a host sends: besides its documented errors, Python's own are raised.
 PARAMIKO_ERRORS = (
     paramiko.SSHException,
     paramiko.SFTPError,
@@ -30,13 +30,13 @@ PARAMIKO_ERRORS = (
     AssertionError,
     struct.error,
 )
-"""What paramiko raises for anything that a host or a file may hold."""
+"""Errors that paramiko raises for arbitrary input from a host or a file."""
 
 _MAX_FILE_BYTES = 64 * 2**20
 
 
 def error_text(error: Exception) -> str:
-    """Return what an error of paramiko, or of the system, says."""
+    """Return the message of an error of paramiko or of the system."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
@@ -44,7 +44,7 @@ def error_text(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class KnownHosts:
-    """What known_hosts files say.
+    """Keys of known_hosts files.
 
     Attributes:
         entries: lines with a key and no marker, in order.
@@ -82,14 +82,14 @@ def _entries(file: Path) -> Iterator[tuple[str, HostKeyEntry]]:
             continue
         try:
             entry = HostKeyEntry.from_line(" ".join(words[:3]), number)
-        except Exception:  # noqa: S112  some of paramiko's own for lines, and any of the key library's for keys
+        except Exception:  # noqa: S112  paramiko and its key library raise many types
             continue
         if entry is not None:
             yield marker, entry
 
 
 def _is_name(pattern: str, name: str) -> bool:
-    """True if a name of a line, which may be hashed, is the host's."""
+    """Return True if a name of a line, which may be hashed, is the host's."""
     if not pattern.startswith("|1|"):
         return pattern == name
     try:

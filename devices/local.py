@@ -1,4 +1,4 @@
-"""This machine as a device: programs run in a private directory, each in a session and process group of its own."""
+"""This machine as a device. Each program runs in a private directory, in a session and process group of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["LocalDevice", "open_target"]
 
 _TAIL_BYTES = 8192
 _MAX_STDERR_BYTES = 64 * 2**20
-_LOOK_S = 5.0  # between two looks at the size of stderr
+_LOOK_S = 5.0  # between two checks of the size of stderr
 _READ_BYTES = 1 << 16
 _KILL_WAIT_S = 10.0
 _WRITE_TIMEOUT_S = 60.0
@@ -43,9 +43,9 @@ class LocalDevice(ClosedAtExit):
     """This machine.
 
     Args:
-        parent_dir: where the private work directory is made; the system's temporary folder by default.
-        python: interpreter of our programs; the running one by default.
-        name: what to call it; the host name by default.
+        parent_dir: folder in which the work directory is made; the system's temporary folder by default.
+        python: interpreter; the running one by default.
+        name: device name; the host name by default.
 
     Raises:
         DeviceStorageError: the work directory cannot be made.
@@ -114,7 +114,7 @@ class LocalDevice(ClosedAtExit):
         return read_conditions(self)
 
     def close(self) -> None:
-        """Kill what was started here and remove the work directory."""
+        """Kill what was started and remove the work directory."""
         for channel in self._channels:
             channel.kill()
         self._channels = []
@@ -122,7 +122,7 @@ class LocalDevice(ClosedAtExit):
 
 
 class LocalChannel:
-    """A process of this machine that speaks in lines; see `Channel`. Its stderr goes to an unnamed file."""
+    """A process on this machine, read and written in lines; see `Channel`. Its stderr goes to an unnamed file."""
 
     def __init__(self, argv: Sequence[str], work_dir: str) -> None:
         self._program = argv[0]
@@ -144,7 +144,7 @@ class LocalChannel:
         self.is_over = False
 
     def write_line(self, line: str) -> None:
-        """Write one line to the process's stdin, keeping what it says meanwhile: neither waits for the other."""
+        """Write one line to the process's stdin, and read its output meanwhile, so that neither side blocks."""
         rest = memoryview(line.encode() + b"\n")
         deadline = time.monotonic() + _WRITE_TIMEOUT_S
         try:
@@ -175,13 +175,13 @@ class LocalChannel:
         return line
 
     def _bound_stderr(self) -> None:
-        """Free the disk space of a stderr that does not end; the last kilobytes stay unless it just grew so large."""
+        """Free the disk space of a stderr that keeps growing."""
         fd = self._stderr.fileno()
         if os.fstat(fd).st_blocks * 512 > _MAX_STDERR_BYTES:
-            os.ftruncate(fd, 0)  # the process writes on at its own offset, after a hole
+            os.ftruncate(fd, 0)  # the process continues at its own offset, after a hole
 
     def _wait_for_room(self, deadline: float) -> None:
-        """Wait until the process may take more input; take over what it writes."""
+        """Wait until the process can take more input, and read its output meanwhile."""
         with selectors.DefaultSelector() as both:
             both.register(self._stdin, selectors.EVENT_WRITE)
             both.register(self._stdout, selectors.EVENT_READ)
@@ -200,7 +200,7 @@ class LocalChannel:
         self._buffer += chunk
 
     def kill(self) -> None:
-        """Kill the process's whole group and collect it."""
+        """Kill the process's group and wait for its end."""
         if self.is_over:
             return
         kill_group(self._process)
@@ -229,6 +229,6 @@ class LocalChannel:
 
 
 def open_target(target: Target) -> LocalDevice:
-    """Open this machine with the target's options."""
+    """Open this machine with the options of a target."""
     parent = Path(target.work_dir).expanduser() if target.work_dir is not None else None
     return LocalDevice(parent, python=target.python, name=target.name if target.name != "local" else "")

@@ -1,17 +1,17 @@
-"""Power meters that devices have of themselves, read once a second by one long-lived process on the device.
+"""Built-in power meters, read once a second by one long-lived process on the device.
 
 rapl       Intel and AMD processors (Linux powercap, /sys/class/powercap): energy counters of packages and memory in
-           microjoules, which start again after `max_energy_range_uj`
-battery    phones and laptops that run on their battery (/sys/class/power_supply, or `dumpsys battery`): current times
-           voltage. The kernel's unit is the microampere, but some drivers tell milliamperes, and the sign of
-           discharging differs: so the size tells the unit (`LEAST_W`), and the sign says nothing. On a charger the
-           battery does not tell what the device takes
+           microjoules, which restart after `max_energy_range_uj`
+battery    phones and laptops on battery (/sys/class/power_supply, or `dumpsys battery`): current times voltage. The
+           kernel's unit is the microampere, but some drivers report milliamperes, and the sign of discharging differs.
+           The magnitude thus decides the unit (`LEAST_W`), and the sign is ignored. On a charger the battery current
+           is not the device's consumption
 nvml       NVIDIA GPUs: the board's energy since the driver was loaded, in millijoules (Volta and newer), else its
-           power; the agent reads them (`profiler/agent/backends/nvml.py`)
+           power; read by the agent (`profiler/agent/backends/nvml.py`)
 
-The process prints `source NAME`, or `none WHY`, and then a line for each reading, the time first:
+The process prints `source NAME`, or `none REASON`, and then a line for each reading, the time first:
 
-    12.34 uj 1234/262143328850 567/65712999613       counters and where they start again (0: never)
+    12.34 uj 1234/262143328850 567/65712999613       counters and the values at which they restart (0: never)
     12.34 battery Discharging -412000 3871000        status, current, voltage
     12.34 mw 75123                                   milliwatts
 """
@@ -31,10 +31,10 @@ from devices.errors import ChannelClosedError, DeviceError, DeviceTimeoutError
 __all__ = ["METER_NAME", "Meter", "MeterError", "Power", "Reading", "average", "meter_command", "parse_reading"]
 
 METER_NAME = "ofa-meter"
-# No device that is awake takes less, and none a thousand times as much from a battery: then it was milliamperes.
+# No running device consumes less, and none a thousand times as much from a battery: smaller values are milliamperes.
 LEAST_W = 0.05
-_START_S = 60.0  # until the first line: a Python that imports NVML, on a device that is busy
-_MAX_READINGS = 10_000  # that wait: one a second is usual
+_START_S = 60.0  # until the first line: a busy device may import NVML
+_MAX_READINGS = 10_000  # unread; one a second is usual
 _LATE_S = 15.0  # until the next reading
 
 _SCRIPT = r"""
@@ -51,10 +51,10 @@ done
 if [ $# -gt 0 ]; then echo source rapl
 elif [ -n "$battery" ] || dumpsys battery | grep -qi 'current now:'; then echo source battery
 elif [ -n "$denied" ]; then
-  echo "none only root may read $denied: run as root, or let others read it until the next start" \
+  echo "none only root may read $denied: run as root, or allow other users to read it until the next start" \
     "(chmod a+r $root/powercap/intel-rapl:*/energy_uj, as root)"
   exit
-else echo 'none it has no RAPL counters, and no battery that tells its current'; exit
+else echo 'none it has no RAPL counters, and no battery that reports its current'; exit
 fi
 while :; do
   read up rest < /proc/uptime || up=$(date +%s)
@@ -74,17 +74,17 @@ done
 
 
 class MeterError(DeviceError):
-    """A device that does not tell its power, or not now; the message is one line."""
+    """The power cannot be measured on this device, or not now; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at a meter.
+    """One reading of a meter.
 
     Attributes:
-        time_s: by the device's clock.
-        counters: (microjoules, where it starts again, 0 for never) of each counter; empty for a meter of power.
-        watts: power now, taking a battery's current for microamperes; 0 for counters.
+        time_s: time of the device's clock.
+        counters: (microjoules, value at which it restarts or 0) of each counter; empty for a meter of power.
+        watts: power, with a battery's current in microamperes; 0 for counters.
     """
 
     time_s: float
@@ -94,11 +94,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """Mean power over some time.
+    """Mean power over an interval.
 
     Attributes:
         watts: the mean.
-        error_w: its standard error, by the spread of readings that differ from the one before, and the meter's step.
+        error_w: its standard error, from the spread of readings that differ from the previous one, and the resolution.
     """
 
     watts: float
@@ -106,10 +106,10 @@ class Power:
 
 
 def parse_reading(line: str) -> Reading:
-    """Read a line of the meter's process.
+    """Parse a line of the meter's process.
 
     Raises:
-        MeterError: it is none, or the battery is not what the device runs on.
+        MeterError: the line is not a reading, or the device does not run on its battery.
     """
     time_s, kind, rest = (*line.split(maxsplit=2), "", "", "")[:3]
     try:
@@ -128,8 +128,8 @@ def parse_reading(line: str) -> Reading:
                 now, watts=_battery_watts(found["status"], *(_whole(found[k]) for k in ("current now", "voltage")))
             )
     except (ValueError, KeyError) as error:
-        raise MeterError(f"the meter says {line[:80]!r}, which is no reading") from error
-    raise MeterError(f"the meter says {line[:80]!r}, which is no reading")
+        raise MeterError(f"the meter printed {line[:80]!r}, which is not a reading") from error
+    raise MeterError(f"the meter printed {line[:80]!r}, which is not a reading")
 
 
 def _number(text: str) -> float:
@@ -148,18 +148,18 @@ def _whole(text: str) -> int:
 def _battery_watts(status: str, current: int, voltage: int) -> float:
     if status not in ("Discharging", "3"):  # 3: BatteryManager's number
         raise MeterError(
-            f"the battery says {status!r}: what the device takes shows only while it is discharging; take the charger "
-            "off (a phone: adb over Wi-Fi, `adb tcpip 5555`)"
+            f"the battery's status is {status!r}: power can be measured only while it is discharging; disconnect the "
+            "charger (a phone: use adb over Wi-Fi, `adb tcpip 5555`)"
         )
     volts = voltage / (1e6 if voltage >= 100_000 else 1e3)
     return abs(current) / 1e6 * volts
 
 
 def average(readings: Sequence[Reading]) -> Power:
-    """The mean power over a stretch of readings.
+    """Return the mean power over a sequence of readings.
 
     Raises:
-        MeterError: there are too few of them, or the meter stands still.
+        MeterError: there are too few readings, or the counter does not change.
     """
     if len(readings) < 3 or readings[-1].time_s <= readings[0].time_s:
         raise MeterError(f"{len(readings)} readings of the meter are too few")
@@ -173,7 +173,7 @@ def average(readings: Sequence[Reading]) -> Power:
         return Power(sum(values) / len(values), math.hypot(_error(changes), step / math.sqrt(12)))
     joules = [_joules(a, b) for a, b in pairs]
     if not any(joules):
-        raise MeterError("the energy counter stands still")
+        raise MeterError("the energy counter does not change")
     each = [j / (b.time_s - a.time_s) for j, (a, b) in zip(joules, pairs, strict=True) if b.time_s > a.time_s]
     return Power(sum(joules) / (readings[-1].time_s - readings[0].time_s), _error(each))
 
@@ -194,27 +194,27 @@ def _error(values: Sequence[float]) -> float:
 
 
 def meter_command(root: str = "/sys/class") -> list[str]:
-    """The command line of the meter of processors and batteries.
+    """Return the command line of the meter for processors and batteries.
 
     Args:
-        root: where the kernel tells of devices.
+        root: the kernel's folder of devices.
     """
     return ["sh", "-c", _SCRIPT, METER_NAME, root]
 
 
 class Meter:
-    """A running meter, to be closed.
+    """A running meter; close it after use.
 
     Args:
-        device: open.
-        command: of the process, such as `meter_command()`.
+        device: an open device.
+        command: command line of the process, such as `meter_command()`.
 
     Attributes:
         source: `rapl`, `battery`, `nvml` or `nvml-power`.
 
     Raises:
-        MeterError: the device tells no power; the message says why.
-        DeviceError: the device's own.
+        MeterError: the device reports no power; the message is the reason.
+        DeviceError: the process cannot be started.
     """
 
     def __init__(self, device: Device, command: Sequence[str]) -> None:
@@ -222,18 +222,18 @@ class Meter:
         try:
             word, _, rest = self._line(_START_S).partition(" ")
             if word != "source":
-                raise MeterError(rest if word == "none" else f"the meter says {word[:40]!r}, which is no source")
+                raise MeterError(rest if word == "none" else f"the meter printed {word[:40]!r}, which is not a source")
         except DeviceError:
             self._channel.kill()
             raise
         self.source = rest
 
     def wait(self) -> Reading:
-        """The next reading; waits for it."""
+        """Wait for the next reading and return it."""
         return parse_reading(self._line(_LATE_S))
 
     def drain(self) -> list[Reading]:
-        """The readings that have come since the last call, without waiting."""
+        """Return the readings since the last call, without waiting."""
         out: list[Reading] = []
         while len(out) < _MAX_READINGS:
             try:
@@ -249,7 +249,7 @@ class Meter:
         try:
             return self._channel.read_line(timeout_s)
         except (ChannelClosedError, DeviceTimeoutError) as error:
-            raise MeterError(f"the meter tells nothing: {error}") from error
+            raise MeterError(f"no reading of the meter: {error}") from error
 
     def close(self) -> None:
         """End the process."""

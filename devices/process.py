@@ -1,4 +1,4 @@
-"""One process of this machine, run to its end with bounds on its time and on what it writes."""
+"""Run a process on this machine to its end, with limits on its time and its output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from devices.errors import DeviceProcessError, DeviceTimeoutError
 __all__ = ["MAX_OUTPUT_BYTES", "OutputTimeoutError", "close_pipes", "kill_group", "run_to_end", "spawn"]
 
 MAX_OUTPUT_BYTES = 64 * 2**20
-"""Most output of a program that is run to its end, stdout and stderr each."""
+"""Maximum output of a program that is run to its end, for stdout and stderr each."""
 
 _READ_BYTES = 1 << 16
 _KILL_WAIT_S = 10.0
@@ -27,7 +27,7 @@ class OutputTimeoutError(DeviceTimeoutError):
     """A program that did not end in time.
 
     Attributes:
-        stdout: what it had written.
+        stdout: its output so far.
     """
 
     def __init__(self, message: str, stdout: bytes) -> None:
@@ -39,7 +39,7 @@ def spawn(argv: Sequence[str], work_dir: str | None, *, stdin: int, stderr: int 
     """Start a program in a session of its own.
 
     Raises:
-        DeviceProcessError: it cannot be started; `__cause__` says why.
+        DeviceProcessError: it cannot be started; `__cause__` is the system's error.
     """
     try:
         return subprocess.Popen(
@@ -56,7 +56,7 @@ def run_to_end(
     input: bytes | None = None,  # noqa: A002  subprocess's name
     work_dir: str | None = None,
 ) -> Completed:
-    """Run a program to its end, then kill what it left in its process group.
+    """Run a program to its end, then kill the rest of its process group.
 
     Raises:
         DeviceProcessError: it cannot be started, or writes more than `MAX_OUTPUT_BYTES`.
@@ -81,7 +81,7 @@ def run_to_end(
 def _exchange(
     process: subprocess.Popen[bytes], rest: memoryview, out: dict[str, bytearray], deadline: float, program: str
 ) -> None:
-    """Write the input and read both outputs until they end."""
+    """Write the input, and read both outputs to their end."""
     with selectors.DefaultSelector() as selector:
         for name in out:
             selector.register(getattr(process, name), selectors.EVENT_READ, name)
@@ -119,8 +119,8 @@ def _write_some(fd: int, rest: memoryview) -> memoryview:
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and what it left in its group, and collect it."""
-    # The group may outlive its leader. Its number cannot be taken by another group while a member lives.
+    """Kill the process's group, and wait for the end of the process."""
+    # The group may outlive its leader. Its number is not reused while a member lives.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -128,7 +128,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def close_pipes(process: subprocess.Popen[bytes]) -> None:
-    """Close what connects us with a process."""
+    """Close the pipes to a process."""
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):

@@ -1,12 +1,12 @@
-"""Programs behind a remote POSIX shell (ssh, adb): one place that quotes, and one way to end what was started.
+"""Run and kill programs behind a remote POSIX shell (ssh, adb); the only place that quotes.
 
-A command line becomes one string that any login shell passes on unchanged. The remote side answers with a marker line
-first, which holds a token of ours and the number of the process group: both sshd and adbd give each command a session
-of its own, so killing that group ends the program and all its children. What a chatty login script prints before the
-marker is skipped, up to `MAX_PREFACE_BYTES`.
+A command line becomes one string that any login shell passes on unchanged. The first line of output is a marker with
+the session's token and the number of the process group. sshd and adbd both give each command a session of its own, so
+killing that group ends the program and all its children. Output of login scripts before the marker is skipped, up to
+`MAX_PREFACE_BYTES`.
 
-The number in the marker is what a device says, so it is never killed on its word: it must be above 1, and `kill_script`
-kills a group only if one of its processes has our token in its environment.
+The number in the marker comes from the device and is not trusted: it must be above 1, and `kill_script` kills a group
+only if one of its processes has the token in its environment.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 MISSING = -1
-"""What `started_group` says of a program that is not there."""
+"""Result of `started_group` for a program that does not exist."""
 
 MAX_PREFACE_BYTES = 1 << 20
-"""Most output before the marker: what login scripts print."""
+"""Maximum output of login scripts, before the marker."""
 
 MAX_GROUP = 2**31 - 1
 
@@ -60,9 +60,9 @@ _KILL = """for stat in /proc/[0-9]*/stat; do
 done 2> /dev/null; true"""
 
 
-# $1: the parent folder, if any. Folders whose session's process is gone are removed first; those of other users and
-# those that were to be kept (without the file .session) stay. The new folder's name comes last, on a line of its own,
-# so that a chatty login script does no harm.
+# $1: the parent folder, if any. Folders whose session's process has ended are removed first. Folders of other users,
+# and kept ones (without the file .session), stay. The new folder's name is the last line, after any output of login
+# scripts.
 MAKE_WORK_DIR = f"""umask 077; cd -- "${{1:-${{TMPDIR:-/tmp}}}}" || exit
 for d in ofa-latency-??????; do
   [ -d "$d" ] && [ ! -h "$d" ] && [ -O "$d" ] && [ -r /proc/self/environ ] || continue
@@ -74,27 +74,27 @@ done 2> /dev/null
 d=$(mktemp -d ofa-latency-XXXXXX) && cd "$d" && pwd -P"""
 
 HOLD_WORK_DIR = f'echo "$$ ${_VARIABLE}" > .session && echo held && exec cat > /dev/null'
-"""Lives as long as its session: `MAKE_WORK_DIR` of a later session removes the folder when it is gone."""
+"""Runs as long as its session; once it has ended, `MAKE_WORK_DIR` of a later session removes the folder."""
 
 
 def new_token() -> str:
-    """Return a word that marks the processes of one session and that nobody can guess."""
+    """Return an unpredictable word that marks the processes of one session."""
     import secrets
 
     return secrets.token_hex(8)
 
 
 def command_line(argv: Sequence[str], work_dir: str, token: str, *, end_mark: bool = False) -> str:
-    """Return the one string that runs `argv` in `work_dir`; each word is quoted once, so none of them is interpreted.
+    """Return one string that runs `argv` in `work_dir`; each word is quoted, so that no shell interprets it.
 
     Args:
         argv: the program and its arguments.
-        work_dir: where it runs.
-        token: of the session; stands in the marker and in the environment of every process.
-        end_mark: whether a last line of stderr shall say that the program has ended, see `split_end_mark`.
+        work_dir: folder in which it runs.
+        token: the session's token, for the marker and the environment of every process.
+        end_mark: True to print a last line to stderr when the program has ended, see `split_end_mark`.
 
     Raises:
-        ValueError: no program, or a word with a NUL, which no shell can pass on.
+        ValueError: there is no program, or a word contains NUL.
     """
     if not argv or any("\0" in word for word in argv):
         raise ValueError(f"{list(argv)!r} is no command line")
@@ -105,15 +105,15 @@ def command_line(argv: Sequence[str], work_dir: str, token: str, *, end_mark: bo
 
 
 def split_end_mark(stderr: bytes) -> tuple[bytes, bool]:
-    """Take the end mark off a program's stderr; without one, the program or its connection was cut off."""
+    """Return stderr without the end mark, and True if there was one; without it the program or connection was cut."""
     rest, mark, tail = stderr.rpartition(f"{_MARK} end".encode())
     return (rest, True) if mark and not tail.strip() else (stderr, False)
 
 
 def started_group(line: str, token: str) -> int | None:
-    """Read one line of output: the process group, `MISSING`, or None for a line that is not the marker.
+    """Return the process group or `MISSING` from a line of output; None if the line is not the marker.
 
-    A marker with another token, or with a number that no group of ours can have, is not the marker.
+    A line with another token, or with an impossible number, is not the marker.
     """
     found = re.fullmatch(rf"{_MARK} {token} ([0-9]{{1,10}}|missing)\r?", line)
     if not found:
@@ -124,9 +124,9 @@ def started_group(line: str, token: str) -> int | None:
 
 
 def kill_script(groups: Sequence[int], token: str) -> str:
-    """Return a script that kills those process groups that have a process with our token in its environment.
+    """Return a script that kills each of the groups in which a process has the token in its environment.
 
-    Neither a number that a device made up nor one that another program got since (after a restart, say) is killed.
+    It thus kills neither a group whose number is invented, nor one that another program has since (after a restart).
     """
     numbers = " ".join(str(group) for group in groups if 1 < group <= MAX_GROUP)
     return _KILL % (numbers, _VARIABLE, token) if numbers else "true"

@@ -1,7 +1,7 @@
-"""Temporary folders of this machine that a killed session does not leave for good.
+"""Temporary folders on this machine that are removed even if their session was killed.
 
-Each is locked as long as its session lives; the system releases the lock when the process ends, however it ends. So
-whoever makes a new one removes those beside it that nobody holds.
+A session locks its folder, and the system releases the lock when the process ends in any way. A new session removes the
+unlocked folders beside its own.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ _N_TRIES = 10
 
 
 class SessionFolder:
-    """A private folder; `close` removes it. As a context manager it gives the path.
+    """A private folder; `close` removes it. As a context manager it returns the path.
 
         with SessionFolder("models") as folder:
             (folder / "block.onnx").write_bytes(data)
 
     Args:
-        kind: what it is for, in lower case letters; part of its name.
-        parent: where it is made; the system's temporary folder by default. Folders of dead sessions there are removed.
+        kind: purpose, in lower case letters; part of its name.
+        parent: folder in which it is made; the system's temporary folder by default. Folders of ended sessions in it
+            are removed.
 
     Attributes:
         path: of the folder.
@@ -44,17 +45,17 @@ class SessionFolder:
         sweep(parent)
         for _ in range(_N_TRIES):
             self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{kind}-", dir=parent))  # mode 0700
-            with contextlib.suppress(FileNotFoundError):  # another session swept it before it was locked
+            with contextlib.suppress(FileNotFoundError):  # another session removed it before it was locked
                 self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-                with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps it
+                with contextlib.suppress(OSError):  # on a file system without locks no session removes it
                     fcntl.flock(self._lock, fcntl.LOCK_EX)
                 if _is_at(self._lock, self.path):
                     return
                 os.close(self._lock)
-        raise FileNotFoundError(2, "each new folder is removed by another program", str(parent))
+        raise FileNotFoundError(2, "another program removes each new folder", str(parent))
 
     def close(self) -> None:
-        """Remove the folder; harmless when repeated."""
+        """Remove the folder; no effect when repeated."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
@@ -70,7 +71,7 @@ class SessionFolder:
 
 
 def sweep(parent: Path) -> None:
-    """Remove our folders in `parent` whose sessions have ended without removing them."""
+    """Remove the folders in `parent` whose sessions have ended."""
     with contextlib.suppress(OSError):
         for path in sorted(parent.iterdir()):
             if _NAME.fullmatch(path.name):
@@ -83,7 +84,7 @@ def _remove_if_dead(path: Path) -> None:
     try:
         if os.fstat(lock).st_uid != os.geteuid():
             return
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its session lives
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its session still runs
         if _is_at(lock, path):
             shutil.rmtree(path, ignore_errors=True)
     finally:

@@ -130,7 +130,7 @@ class SshDevice(ClosedAtExit):
             raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: {why}") from error
         if group == MISSING:
             channel.hang_up()
-            raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no right")
+            raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no access")
         channel.group = group
         return channel
 

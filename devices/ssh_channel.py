@@ -1,4 +1,4 @@
-"""A process behind ssh that speaks in lines."""
+"""A process behind ssh, read and written in lines."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ __all__ = ["SshChannel"]
 _TAIL_BYTES = 8192
 _READ_BYTES = 1 << 16
 _WRITE_TIMEOUT_S = 60.0
-_MAX_TAKE_BYTES = 1 << 20  # at a time, so that a deadline is looked at
+_MAX_TAKE_BYTES = 1 << 20  # at a time, so that deadlines are checked
 
 
 class SshChannel:
     """A process behind ssh; see `devices.device.Channel`.
 
     Args:
-        session: an open channel of the connection, on which nothing has been run yet.
-        program: what to call the process.
+        session: an open, unused channel of the connection.
+        program: name of the process in messages.
         kill_group: kills a process group on the machine.
 
     Attributes:
         group: the process group; None until it is known.
-        is_over: whether the channel was closed from this side.
+        is_over: True if the channel was closed from this side.
     """
 
     def __init__(self, session: paramiko.Channel, program: str, kill_group: Callable[[int], None]) -> None:
@@ -57,7 +57,7 @@ class SshChannel:
         self._poll.register(session.fileno(), select.POLLIN)
 
     def write_line(self, line: str) -> None:
-        """Write one line to the process's stdin, keeping what it says meanwhile: neither waits for the other."""
+        """Write one line to the process's stdin, and read its output meanwhile, so that neither side blocks."""
         if self.is_over:
             raise ChannelClosedError(f"{self._program} was closed")
         self._send(line.encode() + b"\n", time.monotonic() + _WRITE_TIMEOUT_S, _WRITE_TIMEOUT_S)
@@ -69,7 +69,7 @@ class SshChannel:
     def _next_line(self, timeout_s: float, max_bytes: int) -> str:
         deadline = time.monotonic() + timeout_s
         if not self.is_over:
-            self._take()  # what is here already needs no time
+            self._take()  # without waiting
         while (end := self._out.find(b"\n", self._scanned)) < 0:
             self._scanned = len(self._out)
             if self._scanned > max_bytes:
@@ -86,11 +86,11 @@ class SshChannel:
         return line
 
     def read_group(self, token: str, timeout_s: float) -> int:
-        """Skip what a login script prints, and return the process group of the marker, or `MISSING`.
+        """Skip the output of login scripts, and return the process group in the marker, or `MISSING`.
 
         Raises:
             DeviceTimeoutError: there was no marker in time.
-            LineTooLongError: there was none in the first `MAX_PREFACE_BYTES`.
+            LineTooLongError: there was no marker in the first `MAX_PREFACE_BYTES`.
             ChannelClosedError: the output ended.
         """
         deadline, n_left = time.monotonic() + timeout_s, MAX_PREFACE_BYTES
@@ -127,7 +127,7 @@ class SshChannel:
         return bytes(self._out), bytes(self._err)
 
     def kill(self) -> None:
-        """Kill the process's whole group."""
+        """Kill the process's group."""
         if self.is_over:
             return
         self._killed = True
@@ -136,7 +136,7 @@ class SshChannel:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Close the channel without a kill."""
+        """Close the channel without killing the process."""
         if not self.is_over:
             with contextlib.suppress(*PARAMIKO_ERRORS):
                 self._take()
@@ -180,7 +180,7 @@ class SshChannel:
                 self._raise_ended("takes no more input")
 
     def _fill(self, deadline: float) -> bool:
-        """Wait for output and take it; False when there will be no more."""
+        """Wait for output and read it; return False once the output has ended."""
         if self.is_over:
             return False
         if time.monotonic() > deadline and not self._session.eof_received:
@@ -196,7 +196,7 @@ class SshChannel:
         return True
 
     def _take(self) -> bool:
-        """Take over what has come; whether there was anything."""
+        """Read the output that is available; return True if there was any."""
         n_taken = 0
         while n_taken < _MAX_TAKE_BYTES and self._session.recv_ready():
             self._out += (chunk := self._session.recv(_READ_BYTES))
@@ -215,5 +215,5 @@ class SshChannel:
         raise ChannelClosedError(f"{self._program} {'was closed' if self.is_over else what}")
 
     def _is_lost(self) -> bool:
-        """Whether the channel ended without a word from the other side."""
+        """Return True if the channel ended without a message from the other side."""
         return not (self.is_over or self._session.eof_received or self._session.exit_status >= 0)

@@ -1,7 +1,7 @@
-"""Which machine an ssh target names: its address, and what ssh's configuration says of it.
+"""Resolve an ssh target: its address, and the settings of ssh's configuration for it.
 
-The answer is that of `ssh -G HOST`, so `Include`, `Match`, `CanonicalizeHostname` and the system's files count as they
-do for ssh itself. Where there is no ssh program, paramiko reads `~/.ssh/config`; what it cannot read is refused.
+The settings are those of `ssh -G HOST`, so that `Include`, `Match`, `CanonicalizeHostname` and the system's files apply
+as for ssh itself. Without an ssh program, paramiko reads `~/.ssh/config`; settings that it cannot read are refused.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 __all__ = ["Host", "identify", "parse_address", "resolve"]
 
 _SSH_SECONDS = 30.0  # `Match exec` runs programs, `CanonicalizeHostname` asks name servers
-_NOT_IN_NAMES = re.compile(r"[\s'\"$\\`;&<>|(){}]")  # the configuration may put names into a shell's command
+_NOT_IN_NAMES = re.compile(r"[\s'\"$\\`;&<>|(){}]")  # the configuration may insert names into a shell command
 _SSH_ONLY = re.compile(
     r"^[ \t]*(include\b|match\b.*\b(canonical|command|final|localnetwork|sessiontype|tagged|version)\b).*",
     re.IGNORECASE | re.MULTILINE,
-)  # what paramiko leaves out or misreads
+)  # paramiko ignores or misreads these
 _LISTS = ("globalknownhostsfile", "identityfile", "userknownhostsfile")
 _Settings = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host after ssh's configuration was applied.
+    """A host with the settings of ssh's configuration.
 
     Attributes:
-        alias: as the user called it.
-        name: to connect to.
+        alias: host in the user's words.
+        name: host name or address to connect to.
         port: TCP port.
-        user: to log in as.
+        user: login name.
         keys: private key files to offer.
-        only_keys: True if other keys of the agent are not to be offered (`IdentitiesOnly`).
+        only_keys: True if other keys of the agent must not be offered (`IdentitiesOnly`).
         proxy: command whose stdin and stdout are the connection; None for TCP.
         known_hosts: files with host keys.
         key_alias: name in known_hosts files instead of the host's own (`HostKeyAlias`); None if not set.
-        command: the ssh command that a person would type.
+        command: equivalent ssh command.
         agent: socket of the agent (`IdentityAgent`): `SSH_AUTH_SOCK`, `none`, or a path.
     """
 
@@ -70,19 +70,19 @@ class Host:
 
     @property
     def key_name(self) -> str:
-        """The name in known_hosts files."""
+        """Name in known_hosts files."""
         name = self.name.lower()
         return self.key_alias or (name if self.port == 22 else f"[{name}]:{self.port}")
 
 
 def parse_address(address: str) -> tuple[str | None, str, int | None]:
-    """Read `[user@]host[:port]`, the host an IPv6 address in brackets if need be; `//` may come first, as in a URI.
+    """Parse `[user@]host[:port]`; an IPv6 address stands in brackets, and `//` may precede as in a URI.
 
     Returns:
-        user, host and port; None where the address does not say.
+        User, host and port; None if not given.
 
     Raises:
-        UnknownTargetError: anything else.
+        UnknownTargetError: the text has another form.
     """
     user, at, rest = address.removeprefix("//").removesuffix("/").rpartition("@")
     host, port = rest, ""
@@ -99,11 +99,11 @@ def parse_address(address: str) -> tuple[str | None, str, int | None]:
 
 
 def resolve(address: str) -> Host:
-    """Look an address up in ssh's configuration.
+    """Return the host of an address with its settings.
 
     Raises:
         UnknownTargetError: the address has another form.
-        DeviceUnreachableError: the configuration cannot be read, or asks for what cannot be done.
+        DeviceUnreachableError: the configuration cannot be read, or has a setting that is not supported.
     """
     user, alias, port = parse_address(address)
     settings = _from_ssh(alias, user, port)
@@ -153,10 +153,10 @@ def identify(target: Target) -> tuple[object, ...]:
 
 
 def _from_ssh(alias: str, user: str | None, port: int | None) -> _Settings | None:
-    """Ask ssh for its settings; None where there is no ssh, or none that works for this user."""
+    """Read the settings from `ssh -G`; None if ssh is not installed or does not start for this user."""
     command = ["ssh", "-G", "-T", *(["-l", user] if user else []), *(["-p", str(port)] if port else []), "--", alias]
     try:
-        pwd.getpwuid(os.getuid())  # a user without an entry has no home, and ssh refuses to start
+        pwd.getpwuid(os.getuid())  # without an entry ssh refuses to start
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SSH_SECONDS)
     except (KeyError, FileNotFoundError):
         return None
@@ -174,7 +174,7 @@ def _from_ssh(alias: str, user: str | None, port: int | None) -> _Settings | Non
 
 
 def _split_files(text: str) -> tuple[str, ...]:
-    """Split a list of files that ssh printed with blanks between them and in them: the longest that exists is one."""
+    """Split ssh's list of files, whose names may contain blanks: the longest name that exists is one file."""
     words, files = text.split(" "), list[str]()
     while words:
         ends = range(len(words), 1, -1)
@@ -185,7 +185,7 @@ def _split_files(text: str) -> tuple[str, ...]:
 
 
 def _from_file(file: Path, alias: str) -> _Settings:
-    """Read a configuration file by paramiko's means; see the module for what they lack."""
+    """Read a configuration file with paramiko; see the module's docstring for the limits."""
     need = "install the ssh program (Debian: apt install openssh-client)"
     try:
         text = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
@@ -203,7 +203,7 @@ def _from_file(file: Path, alias: str) -> _Settings:
 
 
 def _proxy(settings: _Settings, name: str, port: int, tokens: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The command that reaches the host; None where it is reached by TCP."""
+    """Return the command that reaches the host; None for TCP."""
     jump = _first(settings, "proxyjump")
     if jump is not None:
         *before, last = jump.split(",")
@@ -217,7 +217,7 @@ def _proxy(settings: _Settings, name: str, port: int, tokens: Mapping[str, str])
         return None
     if _first(settings, "proxyusefdpass") == "yes":
         raise DeviceUnreachableError(f"ProxyUseFdpass is not supported: give {name} a ProxyCommand that copies bytes")
-    # A ProxyCommand is a line for the user's shell, and so ssh runs it.
+    # ssh runs a ProxyCommand with the user's shell.
     return (os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {_expand_tokens(command, tokens)}")
 
 
@@ -227,7 +227,7 @@ def _first(settings: _Settings, key: str) -> str | None:
 
 
 def _expand(path: str, tokens: Mapping[str, str], home: Path) -> str:
-    """Expand `%h` and the like, `${NAME}` and a leading `~`."""
+    """Expand tokens such as `%h`, `${NAME}` and a leading `~`."""
     text = re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], found[0]), _expand_tokens(path, tokens))
     return f"{home}{text[1:]}" if text == "~" or text.startswith("~/") else str(Path(text).expanduser())
 
@@ -237,7 +237,7 @@ def _expand_tokens(text: str, tokens: Mapping[str, str]) -> str:
 
 
 def _home() -> Path:
-    """The home directory as ssh knows it, whatever HOME says."""
+    """Return the home directory of the password file, which ssh uses instead of HOME."""
     return Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 

@@ -1,7 +1,7 @@
-"""A connection to a host behind ssh: keys and agent, and a host key that must be known.
+"""Connect to an ssh host whose key is in known_hosts, with the user's keys and agent.
 
-No password is ever asked for or sent. A host key that is not in known_hosts is refused with its fingerprint and the
-way to accept it; one that changed is refused outright.
+Passwords are never asked for or sent. A host key that is not in known_hosts is refused, with its fingerprint and the
+way to accept it. A changed host key is refused.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ __all__ = ["connect"]
 CONNECT_TIMEOUT_S = 15.0
 PROXY_TIMEOUT_S = 45.0  # several connections, one after another
 KEEP_ALIVE_S = 10
-PEER_DEAD_S = 30  # without an acknowledgement of what was sent, keep-alives included, the connection counts as broken
+PEER_DEAD_S = 30  # without an acknowledgement, of keep-alives too, the connection is lost
 
 
 def connect(host: Host) -> paramiko.SSHClient:
     """Open an authenticated connection to a host whose key is known.
 
     Raises:
-        HostKeyError: the host's key is unknown, or has changed.
-        DeviceUnreachableError: no answer, or no key of ours is accepted; `retry` on it says whether time may help.
+        HostKeyError: the host's key is unknown, revoked, or has changed.
+        AccessDeniedError: the host accepts none of the user's keys.
+        DeviceUnreachableError: the host does not answer.
     """
     logger = logging.getLogger("paramiko")
-    if not logger.hasHandlers():  # its words, tracebacks among them, would go to stderr; what matters is raised
+    if not logger.hasHandlers():  # otherwise it prints tracebacks; errors are raised here
         logger.addHandler(logging.NullHandler())
     client = paramiko.SSHClient()
     known = read_known_hosts(host.known_hosts)
-    for key in reversed(known.keys_of(host.key_name)):  # of each type, the first is the one that counts
+    for key in reversed(known.keys_of(host.key_name)):  # the first key of each type counts
         client.get_host_keys().add(host.key_name, key.get_name(), key)
     client.set_missing_host_key_policy(_Refuse(host, known))
     present = [key for key in host.keys if Path(key).exists() and not key.endswith(".pub")]
@@ -56,10 +57,10 @@ def connect(host: Host) -> paramiko.SSHClient:
         )
         with contextlib.closing(paramiko.Agent()) as agent:
             client.connect(
-                host.key_name,  # only looked up in known_hosts: the connection is there
+                host.key_name,  # for known_hosts only; the socket is open
                 username=host.user,
                 pkey=_agent_key(host, agent) if host.only_keys and host.agent != "none" else None,
-                key_filename=present,  # type: ignore[arg-type]  # a list is documented, and works
+                key_filename=present,  # type: ignore[arg-type]  # the documentation allows a list
                 look_for_keys=False,
                 allow_agent=not host.only_keys and host.agent != "none",
                 banner_timeout=PROXY_TIMEOUT_S if host.proxy else CONNECT_TIMEOUT_S,
@@ -67,7 +68,7 @@ def connect(host: Host) -> paramiko.SSHClient:
                 timeout=PROXY_TIMEOUT_S if host.proxy else CONNECT_TIMEOUT_S,
                 sock=sock,
             )
-    except Exception as error:  # what a hostile packet makes paramiko raise, also in its own thread
+    except Exception as error:  # any type, after a hostile packet
         client.close()
         if sock is not None:
             sock.close()
@@ -81,7 +82,7 @@ def connect(host: Host) -> paramiko.SSHClient:
 
 
 def _agent_key(host: Host, agent: paramiko.Agent) -> paramiko.AgentKey | None:
-    """The agent's key of one of the host's key files: with `IdentitiesOnly`, others are not offered."""
+    """Return the agent's key of one of the host's key files; `IdentitiesOnly` allows no others."""
     wanted = set()
     for path in (Path(key if key.endswith(".pub") else f"{key}.pub") for key in host.keys):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -90,7 +91,7 @@ def _agent_key(host: Host, agent: paramiko.Agent) -> paramiko.AgentKey | None:
 
 
 class _Refuse(paramiko.MissingHostKeyPolicy):
-    """Refuses hosts whose key is in no known_hosts file, and says how to accept it."""
+    """Refuse a host whose key is in no known_hosts file, with a message on how to accept it."""
 
     def __init__(self, host: Host, known: KnownHosts) -> None:
         self._host = host
@@ -100,7 +101,7 @@ class _Refuse(paramiko.MissingHostKeyPolicy):
         if key.asbytes() in self._known.revoked:
             raise _revoked_error(self._host, key)
         if self._host.key_alias is None and key in self._known.keys_of(self._host.name):
-            return  # known without the port, as ssh accepts it too
+            return  # known without the port, which ssh accepts too
         raise HostKeyError(
             f"the key of {self._host.key_name} is not known: {key.get_name()} {_fingerprint(key)}; compare it with "
             f"`ssh-keygen -lf` of the key file on that machine, then accept it by running `{self._host.command}` once"
@@ -122,21 +123,22 @@ def _explain(host: Host, error: Exception, sock: socket.socket | None, known: Kn
         if error.key.asbytes() in known.revoked:
             raise _revoked_error(host, error.key) from error
         raise HostKeyError(
-            f"the key of {host.key_name} HAS CHANGED: it shows {error.key.get_name()} {_fingerprint(error.key)}, known "
-            f"is {error.expected_key.get_name()} {_fingerprint(error.expected_key)}; refused. If the machine was "
-            f"really set up anew, remove the old key with `{_forget(host)}`"
+            f"the key of {host.key_name} HAS CHANGED: it is now {error.key.get_name()} {_fingerprint(error.key)}, in "
+            f"known_hosts {error.expected_key.get_name()} {_fingerprint(error.expected_key)}; refused. If the "
+            f"machine was really installed anew, remove the old key with `{_forget(host)}`"
         ) from error
     has_agent = host.agent in ("SSH_AUTH_SOCK", "none", os.environ.get("SSH_AUTH_SOCK"))
     if isinstance(error, paramiko.AuthenticationException) and not has_agent:
         raise AccessDeniedError(
-            f"{where}: not accepted without the agent that IdentityAgent names; run this again with "
+            f"{where}: the host accepts none of your keys without the agent of IdentityAgent; repeat with "
             f"SSH_AUTH_SOCK={shlex.quote(host.agent)}"
         ) from error
     if isinstance(error, paramiko.PasswordRequiredException):
         raise AccessDeniedError(f"{where}: a private key is encrypted; load it with ssh-add first") from error
     if isinstance(error, paramiko.AuthenticationException):
         raise AccessDeniedError(
-            f"{where}: no key of ours is accepted ({error}); add one with `ssh-copy-id`, or name it in ~/.ssh/config"
+            f"{where}: the host accepts none of your keys ({error}); add one with `ssh-copy-id`, or name it in "
+            "~/.ssh/config"
         ) from error
     if isinstance(sock, ProxySocket):
         through = shlex.join(sock.command)
@@ -152,11 +154,11 @@ def _explain(host: Host, error: Exception, sock: socket.socket | None, known: Kn
 
 
 def _forget(host: Host) -> str:
-    """The command that removes the host's key, from the first of the user's files that is there."""
+    """Return the command that removes the host's key from the first existing file of the user."""
     file = next((file for file in host.known_hosts if file.exists()), None)
     return shlex.join(["ssh-keygen", "-R", host.key_name, *(["-f", str(file)] if file else [])])
 
 
 def _fingerprint(key: paramiko.PKey) -> str:
-    """The form that ssh-keygen -l prints."""
+    """Return the fingerprint in the form of `ssh-keygen -l`."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")

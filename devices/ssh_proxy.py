@@ -1,4 +1,4 @@
-"""A connection through a command: its stdin and stdout are the connection (`ProxyJump`, `ProxyCommand`)."""
+"""Connect through a command whose stdin and stdout are the connection (`ProxyJump`, `ProxyCommand`)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _WORDS_BYTES = 2000
 
 
 class ProxySocket(socket.socket):
-    """Our end of a command's stdin and stdout; closing it ends the command. Made by `open_proxy`.
+    """A socket that is connected to a command's stdin and stdout; `close` ends the command. Made by `open_proxy`.
 
     Attributes:
-        command: what runs.
-        words: after `close`, the last lines of the command's stderr, or its exit code; empty if there is neither.
+        command: the command.
+        words: after `close`, the last lines of the command's stderr, else its exit code, else empty.
     """
 
     def __init__(self, fileno: int, command: Sequence[str], process: subprocess.Popen[bytes], errors: IO[bytes]):
@@ -34,10 +34,10 @@ class ProxySocket(socket.socket):
         self.words = ""
         self._process = process
         self._errors = errors
-        self._closing = threading.Lock()  # paramiko's thread closes it as well
+        self._closing = threading.Lock()  # paramiko's thread may close it too
 
     def close(self) -> None:
-        """Close our end, and kill the command with its children if that does not end it."""
+        """Close the socket, and kill the command with its children if it does not end."""
         with self._closing:
             super().close()
             if self._errors.closed:
@@ -55,17 +55,17 @@ class ProxySocket(socket.socket):
 
 
 def one_line(words: bytes) -> str:
-    """What a program said, in one line without control characters."""
+    """Return a program's output in one line without control characters."""
     lines = words.decode("utf-8", "replace").splitlines()
     printable = ("".join(c for c in line if c.isprintable()).strip() for line in lines)
     return "; ".join(line for line in printable if line)
 
 
 def open_proxy(command: Sequence[str]) -> ProxySocket:
-    """Start a command that reaches a host. It has no terminal, so that no program in it can ask for a password.
+    """Start a command that reaches a host. It has no terminal, so that it cannot ask for a password.
 
     Raises:
-        DeviceUnreachableError: it cannot be started.
+        DeviceUnreachableError: the command cannot be started.
     """
     ours, theirs = socket.socketpair()
     errors = tempfile.TemporaryFile()  # noqa: SIM115  read until the connection is closed

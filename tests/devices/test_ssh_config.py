@@ -197,7 +197,7 @@ def test_an_encrypted_key_that_the_agent_holds(sshd, agent, ending: str) -> None
 def test_other_keys_of_the_agent_are_not_offered(sshd, agent) -> None:
     config = sshd.home / ".ssh" / "config"
     config.write_text(config.read_text().replace(f"{sshd.folder / 'user'}\n", f"{sshd.folder / 'stranger'}\n"))
-    with pytest.raises(DeviceUnreachableError, match="no key of ours is accepted"):
+    with pytest.raises(DeviceUnreachableError, match="the host accepts none of your keys"):
         connect(resolve("box"))
     config.write_text(config.read_text().replace("IdentitiesOnly yes", "IdentitiesOnly no"))
     assert answer(resolve("box")) == "here\n"
@@ -211,7 +211,7 @@ def test_the_agent_that_the_configuration_names(sshd, agent, monkeypatch: pytest
     config.write_text(config.read_text().replace("IdentityAgent none", f"IdentityAgent {agent}"))
     assert answer(resolve("box")) == "here\n"
     monkeypatch.delenv("SSH_AUTH_SOCK")
-    with pytest.raises(DeviceUnreachableError, match=f"run this again with SSH_AUTH_SOCK={agent}$"):
+    with pytest.raises(DeviceUnreachableError, match=f"; repeat with SSH_AUTH_SOCK={agent}$"):
         connect(resolve("box"))
 
 

@@ -58,5 +58,5 @@ def make_device(noisy: bool = False, faults: Sequence[Fault] = ()) -> FakeDevice
     """The device; `noisy` gives it two speeds."""
     device = FakeDevice(steady, faults=faults)
     if noisy:
-        device.state.latency = unsteady(lambda: device)
+        device.latency = unsteady(lambda: device)
     return device

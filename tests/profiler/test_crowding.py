@@ -70,14 +70,14 @@ def test_threads_with_a_core_each(backend: str, threads: int, cpus: tuple[int, .
 def slow_device() -> FakeDevice:
     """A device whose visits take a tenth of a second more than their inference, as those of spinning threads do."""
     device = make_device()
-    steady = device.state.latency
+    steady = device.latency
 
     def latency(run: FakeRun) -> object:
         if run.repeat == 0:
             device.advance(0.1)
         return steady(run)
 
-    device.state.latency = latency  # type: ignore[assignment]
+    device.latency = latency  # type: ignore[assignment]
     return device
 
 

@@ -129,7 +129,7 @@ def test_what_is_below_the_meter_s_unrest_is_not_known(tmp_path: Path) -> None:
         swing = 1.0 if int(device.clock() / 7) % 2 else -1.0  # what else the machine does
         return IDLE_W + swing + (0.1 if model is not None else 0.0)
 
-    device.state.watts = watts
+    device.watts = watts
     result = run(device, tmp_path / "t.csv")
     assert {record.energy_mj for record in result.measured.energy.values()} == {None}
     reasons = " ".join(record.why for record in result.measured.energy.values())

@@ -186,7 +186,7 @@ def test_a_damaged_journal_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_chunks_share_anchors_and_cover_everything(tmp_path: Path) -> None:
     device = make_device()
-    device.state.facts_text = device.state.facts_text.replace("4000000 kB", "120000 kB")
+    device.facts_text = device.facts_text.replace("4000000 kB", "120000 kB")
     result = run(device, tmp_path / "t.csv")
     header = read_journal(journal_path(tmp_path / "t.csv")).header
     assert len(header["chunks"]) > 1
@@ -200,7 +200,7 @@ def test_chunks_share_anchors_and_cover_everything(tmp_path: Path) -> None:
 
 def test_a_unit_whose_anchors_drift_is_measured_again(tmp_path: Path) -> None:
     device = make_device()
-    steady = device.state.latency
+    steady = device.latency
 
     def slow_second_process(run):  # type: ignore[no-untyped-def]
         # Networks and blocks slow down in one process, the probe does not: drift that it cannot explain.
@@ -208,7 +208,7 @@ def test_a_unit_whose_anchors_drift_is_measured_again(tmp_path: Path) -> None:
         return steady(run) * (1.2 if run.process == 3 and not is_probe else 1.0)
 
     probe = model_of(tmp_path, PROBE)
-    device.state.latency = slow_second_process
+    device.latency = slow_second_process
     result = run(device, tmp_path / "t.csv")
     assert read_journal(journal_path(tmp_path / "t.csv")).redone == [(1, 0)]
     assert all(
@@ -227,7 +227,7 @@ def test_the_budget_holds_where_a_visit_is_mostly_round_trip(tmp_path: Path, dri
             device.advance(0.05)
         return 0.03 * (1.2 if drifts and run.process % 2 and run.model != probe else 1.0)
 
-    device.state.latency = microseconds_over_a_slow_line
+    device.latency = microseconds_over_a_slow_line
     archs = [NetworkItem(tiny(), a) for a in reference_archs(tiny(), (28, 32), 12, np.random.default_rng(0))]
     plan = make_plan(tiny().all_blocks((28, 32)), archs, np.random.default_rng(1), memory_bytes=memory_kb * 350)
     settings = Settings(n_processes=4, budget_s=60.0, min_rounds=1, max_rounds=10**6)
@@ -241,7 +241,7 @@ def test_the_budget_holds_where_a_visit_is_mostly_round_trip(tmp_path: Path, dri
 
 def test_the_budget_holds_where_a_run_is_many_inferences(tmp_path: Path) -> None:
     device = FakeDevice(name="gpu")
-    device.state.latency = lambda run: FakeTiming(0.1, 0.0, inner=60)  # a replay of a CUDA graph takes 6 ms
+    device.latency = lambda run: FakeTiming(0.1, 0.0, inner=60)  # a replay of a CUDA graph takes 6 ms
     plan = make_plan(tiny().all_blocks((28, 32)), [], np.random.default_rng(1))
     settings = Settings(n_processes=3, budget_s=60.0, min_rounds=1, max_rounds=10**6)
     with Journal(tmp_path / "j.jsonl", {}) as journal:
