@@ -3,9 +3,9 @@
 #
 #   tools/build_agents.sh [FOLDER]       apt install gcc-{aarch64-linux-gnu,arm-linux-gnueabi,arm-linux-gnueabihf} libc6-dev-arm{64,hf}-cross
 #
-# The programs are linked against empty stub libraries, whose symbols are those that the object file lacks. That sets
-# what a program asks of its system: bionic's libc.so for Android, and the oldest symbol versions of glibc for Linux.
-# The same compiler makes the same bytes. manifest.json keeps sha256, compiler and flags of each.
+# The programs are linked against empty stub libraries that define the undefined symbols of the object file. So a program
+# needs only bionic's libc.so on Android, and the oldest symbol versions of glibc on Linux. The same compiler produces
+# the same bytes. manifest.json holds the sha256, compiler and flags of each program.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 native=profiler/native
@@ -18,7 +18,7 @@ export LC_ALL=C SOURCE_DATE_EPOCH=0
 compile="-std=gnu11 -O2 -Wall -Wextra -Werror -fPIE -fno-stack-protector -fno-asynchronous-unwind-tables -fno-ident -ffile-prefix-map=$PWD=."
 link="-pie -nostdlib -Wl,--hash-style=both -Wl,-z,max-page-size=16384 -Wl,-z,now -Wl,-z,relro -Wl,--build-id=none -Wl,--no-undefined -s"
 
-# stub COMPILER NAME SONAME VERSION SYMBOLS: a shared library with these symbols and nothing behind them.
+# stub COMPILER NAME SONAME VERSION SYMBOLS: make a shared library that defines these symbols and does nothing.
 stub() {
   local compiler=$1 name=$2 soname=$3 version=$4 symbol
   shift 4
@@ -50,7 +50,7 @@ build() {
   if [ "$libc" != libc.so ]; then objects=("$("$compiler" -print-file-name=Scrt1.o)" "${objects[@]}"); fi
   local gcc_library
   gcc_library=$("$compiler" "$@" -print-libgcc-file-name)
-  # Symbols of the program that neither it nor libgcc has; libgcc's own needs (raise, abort) are few and fixed.
+  # Symbols that neither the program nor libgcc defines. libgcc itself needs raise and abort.
   symbols=$("${compiler%gcc}nm" -u "${objects[@]}" | awk '$1 == "U" || $1 == "w" { print $2 }' \
     | grep -vxE 'main|_GLOBAL_OFFSET_TABLE_|__aeabi_.*|__(preinit|init|fini)_array_start|_ITM_.*|__gmon_start__|__cxa_finalize')
   symbols=$(printf '%s\nraise\nabort\n' "$symbols" | sort -u)

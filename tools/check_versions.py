@@ -1,7 +1,7 @@
 """Compare the versions that pyproject.toml allows, and those that are installed, with a list of known vulnerabilities.
 
-It needs no network, and knows only what `tools/known_vulnerabilities.toml` says. A package that the list does not name
-is an error, so that a new dependency is looked up before it is used.
+It uses only `tools/known_vulnerabilities.toml`, without the network. A package that is not in this list is an error, so
+that the advisories of a new dependency are looked up before it is used.
 
     python tools/check_versions.py [PYPROJECT] [LIST]
 """
@@ -23,20 +23,20 @@ ROOT = Path(__file__).parents[1]
 
 
 def requirements(pyproject: dict[str, Any]) -> list[Requirement]:
-    """All that the project and its extras ask for, except the project itself."""
+    """Return the requirements of the project and its extras, except the project itself."""
     project = pyproject["project"]
     texts = [*project["dependencies"], *(t for extra in project["optional-dependencies"].values() for t in extra)]
     return [r for r in map(Requirement, texts) if r.name != project["name"]]
 
 
 def lowest_version(requirement: Requirement) -> Version | None:
-    """The oldest version that a requirement allows; None where it names none."""
+    """Return the oldest version that a requirement allows, or None if it has no lower bound."""
     lowest = [Version(s.version) for s in requirement.specifier if s.operator in (">=", "==", "~=")]
     return max(lowest, default=None)
 
 
 def installed_version(name: str) -> Version | None:
-    """The version in this environment; None if the package is not installed."""
+    """Return the version in this environment, or None if the package is not installed."""
     try:
         return Version(version(name))
     except PackageNotFoundError:
@@ -44,7 +44,7 @@ def installed_version(name: str) -> Version | None:
 
 
 def faults(asked: list[Requirement], known: dict[str, Any]) -> list[str]:
-    """One line for each package that was not looked up, has no lowest version, or may be one of the affected."""
+    """Return a line for each package that is not in the list, has no lowest version, or has an affected version."""
     lines = []
     for requirement in asked:
         name = canonicalize_name(requirement.name)
@@ -65,7 +65,7 @@ def faults(asked: list[Requirement], known: dict[str, Any]) -> list[str]:
 def main(
     pyproject: Path = ROOT / "pyproject.toml", listed: Path = ROOT / "tools" / "known_vulnerabilities.toml"
 ) -> int:
-    """Print what was compared; exit code 1 if a version is affected or unknown."""
+    """Print the result; return 1 if a version is affected or a package is not in the list."""
     asked = requirements(tomllib.loads(pyproject.read_text()))
     known = tomllib.loads(listed.read_text())
     reviewed = known.pop("reviewed")

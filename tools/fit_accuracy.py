@@ -2,16 +2,16 @@
 
     python tools/fit_accuracy.py DATA_FOLDER [--out predictors/data/mbv3-w1.0-top1.npz]
 
-DATA_FOLDER holds `ofa_mbv3_w1.0_imagenet_top1.csv` (DyNAS-T) and `ofa_mbv3_w1.0_top1_multires.csv`
-(memory-optimized-once-for-all). How the two sources are joined:
+DATA_FOLDER contains `ofa_mbv3_w1.0_imagenet_top1.csv` (DyNAS-T) and `ofa_mbv3_w1.0_top1_multires.csv`
+(memory-optimized-once-for-all). The two sources are combined in three steps:
 
-1. A model f of the first source alone, at 224 px.
-2. d = (second source) - f has three means, at 128, 160 and 192 px. Their steps shrink by a factor rho; a geometric
-   decay with it says what d would be at 224 px. Were the sources alike, that would be 0; what it is, is the offset
-   between them, and is subtracted from the second source.
-3. One model of both, each row with the noise of its source.
+1. Fit a model f to the first source, at 224 px.
+2. Compute the means of d = (second source) - f at 128, 160 and 192 px. Their differences shrink by a factor rho, and a
+   geometric decay extrapolates d to 224 px. This value would be 0 for equal sources. It is the offset between the
+   sources, and is subtracted from the second source.
+3. Fit one model to both, each row with the noise of its source.
 
-Errors are of networks that the model did not see: five folds by network, and one search run left out at a time.
+Errors are cross-validated: five folds by network, and one search run left out at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from predictors.estimator import Floats
 from predictors.gaussian_process import DECAY_PER_32_PX, QuadraticForm, fit_process
 
 NOISE_224 = 0.01  # variance of a row of the first source around the model, in points^2
-NOISE_SHARD = 0.3  # the same for the second source: 12,500 images and another evaluation; it must not bend the first
+NOISE_SHARD = 0.3  # the same for the second source, which has 12,500 images and another evaluation
 FOLDS = 5
 
 
@@ -105,14 +105,14 @@ def main() -> None:
 
 
 def fit(space: Space, rows: Genomes, values: Floats, noise: Floats) -> QuadraticForm:
-    """The model of all these rows."""
+    """Fit the model to all rows."""
     form = fit_process(space, rows, values, NOISE_224 / noise, ("quadratic",))[1]
     assert isinstance(form, QuadraticForm)
     return form
 
 
 def held_out(space: Space, rows: Genomes, values: Floats, noise: Floats, fold: NDArray[np.integer]) -> Floats:
-    """(n,) predictions of each row by the model of the other folds."""
+    """Return (n,) predictions, each by the model of the other folds."""
     out = np.empty(len(rows))
     for f in np.unique(fold):
         test = fold == f
@@ -123,7 +123,7 @@ def held_out(space: Space, rows: Genomes, values: Floats, noise: Floats, fold: N
 def source_offset(
     space: Space, nets: Genomes, y: Floats, counts: NDArray[np.integer], elsewhere: Genomes, shard: Floats
 ) -> tuple[float, Floats]:
-    """What the second source would be off at 224 px, and its three mean differences to the model of the first one."""
+    """Return the offset of the second source at 224 px, and its three mean differences to the model of the first."""
     there = elsewhere.copy()
     there[:, 0] = 224
     difference = shard - fit(space, nets, y, NOISE_224 / counts)(space, there)
@@ -134,7 +134,7 @@ def source_offset(
 
 
 def within_net_sd(inverse: NDArray[np.integer], top1: Floats, y: Floats, counts: NDArray[np.integer]) -> float:
-    """Standard deviation of repeated evaluations of one network, pooled."""
+    """Return the pooled standard deviation of repeated evaluations of one network."""
     repeated = counts[inverse] > 1
     return float(np.sqrt(((top1 - y[inverse])[repeated] ** 2).sum() / (counts[counts > 1] - 1).sum()))
 

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Install what the tests need: adb, sshd, qemu, strace, a cross compiler, a real adbd (unpacked, not installed), and
-# an aarch64 C library with the LiteRT runtime. As root on Debian, without questions; quick when all is there.
+# Install the programs for the tests: adb, sshd, qemu, strace, cross compilers, a real adbd (unpacked, not installed), and
+# an aarch64 C library with the LiteRT runtime. Run it as root on Debian. It asks nothing, and is quick if all is installed.
 #
 #   tools/install_test_devices.sh [PYTHON]      PYTHON has pip; python3 by default
 #
-# What is unpacked lies in $OFA_TEST_CACHE, by default $XDG_CACHE_HOME/ofa-latency/test-devices (~/.cache/...):
-#   adbd/      Debian's adbd and all its libraries, from the suite after bookworm (needs no library of this system)
+# Unpacked files are in $OFA_TEST_CACHE, by default $XDG_CACHE_HOME/ofa-latency/test-devices (~/.cache/...):
+#   adbd/      Debian's adbd with all its libraries, from the suite after bookworm (uses no library of this system)
 #   aarch64/   a root directory with C and C++ libraries, and libLiteRt.so from the aarch64 wheel of ai-edge-litert
-#   tflite-runtime/   a virtual environment with the last tflite-runtime, where PYTHON is old enough (3.11 at most); the
-#              tests take it from $OFA_TFLITE_RUNTIME_PYTHON=$OFA_TEST_CACHE/tflite-runtime/bin/python
+#   tflite-runtime/   a virtual environment with the last tflite-runtime, if PYTHON is 3.11 or older; the
+#              tests find it through $OFA_TFLITE_RUNTIME_PYTHON=$OFA_TEST_CACHE/tflite-runtime/bin/python
 set -eu
 
 python=${1:-python3}
@@ -24,7 +24,7 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
-# private_apt NAME SUITE ARCH ARGUMENTS...: apt-get with lists of its own, derived from this machine's sources.
+# private_apt NAME SUITE ARCH ARGUMENTS...: run apt-get with separate lists, derived from this machine's sources.
 private_apt() {
   state=$cache/apt-$1 suite=$2 arch=$3
   shift 3
@@ -33,7 +33,7 @@ private_apt() {
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list.d/debian.list; do
       [ -f "$file" ] || continue
       case $file in *.sources) to=own.sources ;; *) to=own.list ;; esac
-      # Only the archive itself; its updates and the security archive have other suites and are not needed.
+      # Keep only the main archive; updates and the security archive have other suites and are not needed.
       sed -e '/[Ss]ecurity/d' -e "s/bookworm-[a-z-]*//g" -e "s/bookworm/$suite/g" "$file" \
         | awk 'BEGIN { RS = ""; ORS = "\n\n" } !/^Types:/ || /URIs:/' > "$state/sources/$to"
     done
@@ -45,7 +45,7 @@ private_apt() {
     -o APT::Sandbox::User=root -o Acquire::Languages=none "$@"
 }
 
-# unpack NAME SUITE ARCH PACKAGES...: download and unpack into $cache/NAME, in one step or not at all.
+# unpack NAME SUITE ARCH PACKAGES...: download packages and unpack them into $cache/NAME, unless that is complete.
 unpack() {
   name=$1 suite=$2 arch=$3
   shift 3

@@ -2,7 +2,7 @@
 
     python tools/minimum_versions.py > minimum.txt
 
-Packages of the extras that are named on the command line count too: `minimum_versions.py report tflite`.
+Extras on the command line add their packages: `minimum_versions.py report tflite`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 
 def minimum(requirement: str) -> str | None:
-    """Return the constraint for one requirement, or None where it has no lower bound."""
+    """Return the constraint for one requirement, or None if it has no lower bound."""
     found = re.match(r"\s*([\w.-]+)[^;]*?>=\s*([\w.]+)", requirement)
     return f"{found[1]}=={found[2]}" if found else None
 
