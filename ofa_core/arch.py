@@ -1,7 +1,7 @@
 """`Arch`: one sub-net as a value.
 
-An `Arch` holds the ACTIVE blocks only, so two architectures are equal exactly when they are the same network (of one
-space). Its public dictionary forms are in `ofa_core.arch_json`.
+An `Arch` holds the active blocks only, so two architectures of one space are equal exactly when they are the same
+network. `ofa_core.arch_json` converts them to and from dictionaries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ __all__ = ["Arch"]
 
 @dataclass(frozen=True, slots=True)
 class Arch:
-    """A sub-net: depths per stage, then kernel size and expand ratio of each active block, and the input resolution.
+    """A sub-net: depth of each stage, kernel size and expand ratio of each active block, and input resolution.
+
+    >>> str(Arch(depths=(1, 2), kernels=(3, 5, 5), expands=(6, 3, 3), resolution_px=32))
+    'r32 k3e6 k5e3-k5e3'
 
     Attributes:
         depths: blocks per stage, length S.
@@ -39,11 +42,11 @@ class Arch:
 
     @property
     def n_blocks(self) -> int:
-        """Number of searchable blocks that are active."""
+        """Number of active searchable blocks."""
         return len(self.kernels)
 
     def stages(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """The active blocks as (kernel, expand) pairs, grouped by stage."""
+        """Return the active blocks as (kernel, expand) pairs, grouped by stage."""
         pairs = list(zip(self.kernels, self.expands, strict=True))
         out = []
         start = 0
@@ -53,7 +56,7 @@ class Arch:
         return tuple(out)
 
     def at(self, resolution_px: int) -> Arch:
-        """The same network fed with another image size."""
+        """Return the same network at another input size."""
         return replace(self, resolution_px=resolution_px)
 
     def __str__(self) -> str:

@@ -1,11 +1,14 @@
-"""Architectures in files: the public dialects of the OFA dict, `arch.json`, and what is written.
+"""Architectures in files: the public dialects of the OFA dictionary, `arch.json`, and columns of CSV files.
 
 The public form, "the OFA dict", pads every stage to its maximum depth:
 
     {"wid": None, "ks": [20], "e": [20], "d": [5], "r": [224]}
 
-What stands in the unused slots means nothing; it is dropped on reading and written as the smallest choice. A field that
-is null counts as not given. An architecture has one input size: several, or two fields that differ, are refused.
+Values in unused slots are ignored on reading and written as the smallest choice. A field that is null counts as absent.
+An architecture has one input size; several sizes, or two fields that differ, are an error.
+
+Our CSV files have the columns `space, ks, e, d, r`, with lists in JSON. Files of other tools are read too: lists in
+Python or with blanks, `image_size` for `r`, or the whole dictionary in one column.
 """
 
 from __future__ import annotations
@@ -55,23 +58,23 @@ RESOLUTION_FIELDS = ("r", "image_size", "img_size", "resolution")
 def arch_from_dict(data: Mapping[str, Any], space: Space, *, resolution_px: int | None = None) -> Arch:
     """Read any public dialect of the OFA architecture dictionary.
 
-    Understood: padded lists (the published form; zeros or anything else in unused slots); compact lists of length
-    sum(d) (nsganetv2, NAT); scalars that hold for every block (`set_active_subnet`); the resolution as `r`,
-    `image_size`, `img_size` or `resolution` (list or number); a width as `w`, checked against the space; the dictionary
-    inside an `arch` field (what this project's own commands print). `d` of a stage that has only one depth is taken as
-    that depth, as the published ProxylessNAS code does.
+    Accepted: padded lists (the published form; any value in unused slots); compact lists of length sum(d) (nsganetv2,
+    NAT); one number for all blocks (`set_active_subnet`); the resolution as `r`, `image_size`, `img_size` or
+    `resolution` (list or number); a width as `w`, checked against the space; the dictionary inside an `arch` field (as
+    this project's commands print it). `d` is ignored for a stage with one depth only, as in the published ProxylessNAS
+    code.
 
     Args:
         data: the dictionary.
-        space: the space it is meant in.
-        resolution_px: the input size, in place of the dictionary's own.
+        space: the space of the architecture.
+        resolution_px: input size that replaces the dictionary's own.
 
     Returns:
         A validated member of `space`.
 
     Raises:
-        ArchError: naming the field, its value and what would be right.
-        SpaceError: for an architecture of another space, naming what differs; another number of classes is none.
+        ArchError: for a wrong value; names the field, the value and the valid ones.
+        SpaceError: for an architecture of another space; names what differs. The number of classes may differ.
     """
     outer, data = data, inner_dict(data)
     check_family(data)
@@ -108,13 +111,13 @@ def arch_from_dict(data: Mapping[str, Any], space: Space, *, resolution_px: int 
 
 
 def resolution_of(*records: Mapping[str, Any]) -> int | None:
-    """The one input size in pixels that the records name together; None if they name none.
+    """Return the input size in pixels that the records agree on; None if they have none.
 
     Args:
-        records: dictionaries that speak of the same network, such as a `net.config` and its `run.config`.
+        records: dictionaries of one network, such as a `net.config` and its `run.config`.
 
     Raises:
-        ArchError: for several sizes, with the field of each, or for what is no size.
+        ArchError: for several sizes, with the field of each, or a value that is not a size.
     """
     named = []
     for record in records:
@@ -132,7 +135,10 @@ def resolution_of(*records: Mapping[str, Any]) -> int | None:
 
 
 def arch_to_dict(arch: Arch, space: Space) -> dict[str, Any]:
-    """The OFA dict of `arch`: `wid`, `ks`, `e`, `d` and a one-element `r`; unused slots hold the smallest choice."""
+    """Return the OFA dictionary of `arch`: `wid`, `ks`, `e`, `d` and a one-element `r`.
+
+    Unused slots hold the smallest choice.
+    """
     space.validate(arch)
     kernels, expands = [], []
     for stage, choices in zip(space.stages, arch.stages(), strict=True):
@@ -146,10 +152,10 @@ def read_arch_dict(path: Path) -> dict[str, Any]:
     """Read an architecture file, a `net.config` or a `run.config`: JSON, or a dictionary as Python prints it.
 
     Returns:
-        The dictionary, to be given to `arch_from_dict` once the space is known (its `space` field, if any, names it).
+        The dictionary, for `arch_from_dict`; its field `space`, if any, names the space.
 
     Raises:
-        FormatError: if the file is not there, too large, or holds no dictionary.
+        FormatError: if the file is missing, too large, or does not hold a dictionary.
     """
     try:
         if path.stat().st_size > MAX_ARCH_FILE_BYTES:
@@ -206,7 +212,7 @@ def _active(values: list[int], name: str, depths: Sequence[int], max_depths: Seq
 def _check_space(record: Mapping[str, Any], space: Space) -> None:
     holder = next((r for r in (record, inner_dict(record)) if r.get("space") is not None), None)
     if holder is None or (not holder.get(SPACE_FIELDS[1]) and find_builtin(str(holder["space"])) is None):
-        return  # a label of somebody else
+        return  # a label of another tool
     found = space_of_record(record)
     if found is not None:
         require_space(found.with_classes(space.n_classes), space, "the architecture")
@@ -227,11 +233,12 @@ def _check_width(data: Mapping[str, Any], space: Space) -> None:
 # ---- columns of CSV files ----
 
 ARCH_COLUMNS = ("space", "ks", "e", "d", "r")
-_ALONE = (*RESOLUTION_FIELDS, *WIDTH_FIELDS)  # may have a column of their own beside lists or a dictionary
+_ALONE = (*RESOLUTION_FIELDS, *WIDTH_FIELDS)
+"""Fields that may have a column of their own beside a column of dictionaries."""
 
 
 def arch_fields(arch: Arch, space: Space) -> dict[str, str]:
-    """An architecture as the fields of `ARCH_COLUMNS`."""
+    """Return an architecture as the fields of `ARCH_COLUMNS`."""
     record = arch_to_dict(arch, space)
     lists = {name: "[" + ",".join(map(str, record[name])) + "]" for name in ("ks", "e", "d")}
     return {"space": space.name, **lists, "r": str(arch.resolution_px)}
@@ -239,11 +246,11 @@ def arch_fields(arch: Arch, space: Space) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ArchColumns:
-    """The columns of a file that hold its architectures.
+    """The columns of a file that contain architectures.
 
     Attributes:
-        lists: columns with one part of the dictionary each; empty where one column holds it all.
-        whole: the column with the whole dictionary; empty where there is none.
+        lists: columns with one field of the dictionary each; empty if one column holds the whole dictionary.
+        whole: the column with the whole dictionary, or empty.
     """
 
     lists: tuple[str, ...] = ()
@@ -251,10 +258,10 @@ class ArchColumns:
 
     @classmethod
     def of(cls, header: Sequence[str], first: Mapping[str, str], name: str) -> ArchColumns:
-        """Find the columns by their names, or by the fields of the first row.
+        """Find the columns by name, or by the fields of the first row.
 
         Raises:
-            FormatError: if there are none, or two columns hold dictionaries with `e` and `d`.
+            FormatError: if no column or more than one holds architectures.
         """
         found = cls.find(header, first)
         if found is None:
@@ -266,7 +273,7 @@ class ArchColumns:
 
     @classmethod
     def find(cls, header: Sequence[str], first: Mapping[str, str]) -> ArchColumns | None:
-        """As `of`, but None for a file of something else."""
+        """Find the columns as `of` does; return None if there are none."""
         if {"ks", "e", "d"} <= set(header):
             return cls(lists=("ks", "e", "d", *(name for name in header if name in _ALONE)))
         whole = [name for name in header if _holds_arch(first.get(name, ""))]
@@ -275,10 +282,10 @@ class ArchColumns:
         return cls(whole=whole[0]) if whole else None
 
     def record(self, row: Mapping[str, str], where: str) -> dict[str, Any]:
-        """The dictionary of a row, with its `space` if the file names one; to be given to `arch_from_dict`.
+        """Return the dictionary of a row for `arch_from_dict`, with the fields of its space if the file has them.
 
         Raises:
-            FormatError: for fields that are no lists or numbers.
+            FormatError: for fields that are not lists or numbers.
         """
         if self.whole:
             record = parse_value(row[self.whole], f"{where}: {self.whole}")
@@ -300,15 +307,15 @@ _OURS = ArchColumns(lists=("ks", "e", "d", "r"))
 
 
 def arch_of_row(row: Mapping[str, str], space: Space, where: str) -> Arch:
-    """The architecture of a row that this project wrote: the inverse of `arch_fields`.
+    """Return the architecture of a row of our own files: the inverse of `arch_fields`.
 
     Raises:
-        FormatError: for fields that are no member of the space, with the place of the row.
+        FormatError: for fields that are not a member of the space; names the row.
     """
     try:
         return arch_from_dict(_OURS.record(row, where), space)
     except FormatError:
-        raise  # it names the place
+        raise  # already names the row
     except OfaError as error:
         raise FormatError(f"{where}: {error}") from error
 

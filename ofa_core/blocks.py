@@ -1,7 +1,7 @@
 """Building blocks: the unit that is measured, stored in a latency table, and summed.
 
-A `BlockSpec` names a layer by its channels and pixels, never by ratios, so that two spaces that share a layer share
-its measurement. Counting rules (docs/formats.md): MACs include the squeeze-and-excite convolutions and exclude
+A `BlockSpec` describes a layer by channels and pixels, never by ratios, so spaces with a layer in common share its
+measurement. Counting rules (docs/formats.md): MACs include the squeeze-and-excite convolutions and exclude
 pooling, biases and batch normalisation; parameters include two per batch-norm channel, the squeeze-and-excite biases
 and the classifier bias, and exclude kernel transform matrices. They equal the published counts to the unit.
 """
@@ -32,7 +32,7 @@ class BlockSpec:
     """One layer of a network of the family, and the key of a latency table.
 
     Attributes:
-        op: what the layer is. `first_conv` is the 3x3 stem with batch norm; `mbconv` an inverted residual block;
+        op: type of the layer. `first_conv` is the 3x3 stem with batch norm; `mbconv` an inverted residual block;
             `final_expand` the last 1x1 convolution with batch norm before the pooling; `avg_pool` the global average
             pooling; `feature_mix` the 1x1 convolution without batch norm after the pooling; `classifier` the linear
             layer.
@@ -45,8 +45,8 @@ class BlockSpec:
         kernel_px: side of the (depth-wise) kernel; 1 for 1x1 and linear layers, 0 for the pooling.
         stride: stride of the kernel.
         act: activation.
-        se: whether an `mbconv` has squeeze-and-excite.
-        shortcut: whether the input is added to the output.
+        se: True if an `mbconv` has squeeze-and-excite.
+        shortcut: True if the input is added to the output.
     """
 
     op: Op
@@ -75,7 +75,7 @@ class BlockSpec:
 
     @property
     def expands(self) -> bool:
-        """Whether an `mbconv` starts with a 1x1 convolution from `in_c` to `mid_c`."""
+        """True if an `mbconv` starts with a 1x1 convolution from `in_c` to `mid_c`."""
         return self.op == "mbconv" and self.mid_c != self.in_c
 
     @property
@@ -127,7 +127,7 @@ class BlockSpec:
 
     @property
     def activation_elements(self) -> int:
-        """Elements of the feature maps that the layer reads and writes, inner ones included."""
+        """Elements of all feature maps that the layer reads or writes, inner ones included."""
         outer = self.in_c * self.in_px**2 + self.out_c * self.out_px**2
         if self.op != "mbconv":
             return outer
@@ -135,7 +135,7 @@ class BlockSpec:
         return outer + expanded + self.mid_c * self.out_px**2
 
     def label(self) -> str:
-        """A short name for people, such as `mbconv 28x28 40->240->40 k5 s1 h_swish se +`."""
+        """Return a short readable name, such as `mbconv 28x28 40->240->40 k5 s1 h_swish se +`."""
         if self.op == "mbconv":
             marks = f"{' se' if self.se else ''}{' +' if self.shortcut else ''}"
             return (

@@ -1,4 +1,4 @@
-"""`Context`: what all measurements of one table have in common."""
+"""`Context`: the device and settings that all measurements of a table share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_TEXT = 200
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all measurements of one table have in common.
+    """The device and settings that all measurements of a table share.
 
     Attributes:
         device: name of the device.
@@ -36,11 +36,11 @@ class Context:
             dtype and delegate.
         backend_version: its version.
         threads: threads of one inference.
-        cpus: cores that it was pinned to, such as `0` or `4-7`; empty if it was not.
+        cpus: cores that inference was pinned to, such as `0` or `4-7`; empty if it was not pinned.
         dtype: type of weights and activations.
-        batch_size: images per inference; latency is for the whole batch.
+        batch_size: images per inference; latencies are for the whole batch.
         graph_form: `fused` (HardSwish and HardSigmoid as single operators) or `literal` (as in the published code).
-        statistic: what `latency_ms` is of the samples (docs/adr).
+        statistic: statistic of the samples in `latency_ms` (docs/adr).
         clock: `wall` or `cpu`.
         delegate: part of the runtime that computes, such as `xnnpack` or `cuda:1`; empty where there is no choice.
 
@@ -77,7 +77,7 @@ class Context:
         return f"{self.device} ({self.runtime}, {self.threads} thread{'s' if self.threads > 1 else ''}{batch})"
 
     def differences(self, other: Context) -> list[str]:
-        """The fields in which two contexts differ, as `field a != b`."""
+        """Return the fields that differ, as `field a != b`."""
         mine, theirs = asdict(self), asdict(other)
         return [f"{name} {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
@@ -91,15 +91,15 @@ CONTEXT_COLUMNS: tuple[str, ...] = tuple(
 
 
 def statistic_name(ref_ns: float) -> str:
-    """The `statistic` column: the mean of clean runs at the machine speed at which the probe takes that long."""
+    """Return the `statistic` column: mean of clean runs, at the machine speed at which the probe takes `ref_ns`."""
     return f"mean@{ref_ns / 1e3:.3f}us"
 
 
 def reference_ns_of(statistic: str) -> float:
-    """The probe's time in a `statistic` column.
+    """Return the probe's time in nanoseconds from a `statistic` column.
 
     Raises:
-        TableError: if the table was not measured by this profiler.
+        TableError: if this profiler did not measure the table.
     """
     match = re.fullmatch(r"mean@(\d+\.\d+)us", statistic)
     if not match or not 0 < float(match[1]) <= MAX_NUMBER:
@@ -110,7 +110,7 @@ def reference_ns_of(statistic: str) -> float:
 
 
 def parse_context(row: Mapping[str, str], where: str) -> Context:
-    """The context columns of a row.
+    """Read the context columns of a row.
 
     Raises:
         FormatError: for a value of the wrong type.
@@ -124,7 +124,7 @@ def parse_context(row: Mapping[str, str], where: str) -> Context:
 
 @lru_cache(maxsize=512)
 def _parsed(texts: tuple[str, ...]) -> Context:
-    """The same of the columns' texts, which all rows of a file share."""
+    """Parse the texts of the context columns; cached, because all rows of a file have the same ones."""
     values: dict[str, Any] = dict(zip((*CONTEXT_COLUMNS, *LATER_CONTEXT_COLUMNS), texts, strict=True))
     for name, text in values.items():
         if len(text) > MAX_TEXT or not text.isprintable():
@@ -140,7 +140,7 @@ def _parsed(texts: tuple[str, ...]) -> Context:
 
 
 def check_context(context: Context, where: str) -> None:
-    """Check the texts of a context that was not read from a table.
+    """Check a context that was not read from a table.
 
     Raises:
         FormatError: as `parse_context`.

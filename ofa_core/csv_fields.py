@@ -1,6 +1,6 @@
-"""Rows and fields of CSV files, checked as they are read.
+"""Read and check rows and fields of CSV files.
 
-Our own files have commas. Files of other tools may have semicolons or tabs instead; the header line shows it.
+Our own files have commas. Files of other tools may have semicolons or tabs, which the header line shows.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES = 256_000_000
-MAX_NUMBER = 1e12  # sums and products of thousands of them are finite
+MAX_NUMBER = 1e12  # sums and products of thousands of such numbers are finite
 SEPARATORS = ",;\t"
-_FORMULA = re.compile(r"'*[=+@-]")  # what a spreadsheet computes, and what we have made of that
+_FORMULA = re.compile(r"'*[=+@-]")  # a cell that a spreadsheet computes, escaped or not
 
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file of limited size; the path `-` is standard input.
 
     Raises:
-        FormatError: if it cannot be read, is too large, or is no text.
+        FormatError: if it cannot be read, is too large, or is not text.
     """
     name = "standard input" if str(path) == "-" else str(path)
     try:
@@ -55,21 +55,21 @@ def read_text(path: Path) -> str:
 
 
 def separator_of(header: str) -> str:
-    """The separator of a CSV file: the one of comma, semicolon and tab that splits its header into most columns."""
+    """Return the separator of a CSV file: comma, semicolon or tab, whichever splits the header into most columns."""
     return max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
 
 
 def csv_rows(text: str, name: str, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The header of a CSV text, and its rows with their line numbers.
+    """Return the header of CSV text, and an iterator over line numbers and rows.
 
     Args:
-        text: with a header line.
-        name: of the file, for errors.
-        required: columns that must be there.
+        text: content of the file, with a header line.
+        name: name of the file, for errors.
+        required: columns that must exist.
 
     Raises:
-        FormatError: for a header without these columns, or with one name twice; on reading on, for a row of another
-            length than the header.
+        FormatError: for a header that lacks a column or repeats a name. The iterator raises it for a row whose length
+            differs from the header's.
     """
     try:
         separator = separator_of("".join(text[:10_000].splitlines()[:1]))
@@ -98,7 +98,7 @@ def csv_rows(text: str, name: str, required: Sequence[str] = ()) -> tuple[list[s
 
 
 def safe_cells(values: Iterable[object]) -> list[object]:
-    """Return the cells of a row to be written, none of which a spreadsheet takes for a formula; numbers stay."""
+    """Return the cells of a row, escaped so that a spreadsheet does not compute them; numbers are unchanged."""
     return [f"'{v}" if isinstance(v, str) and _FORMULA.match(v) else v for v in values]
 
 
@@ -108,26 +108,26 @@ def _plain(field: str) -> str:
 
 
 def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, row) of a CSV file whose header has at least the required columns.
+    """Yield line numbers and rows of a CSV file whose header has the required columns.
 
     Raises:
-        FormatError: if the file cannot be read, has other columns, or has a row of another length.
+        FormatError: if the file cannot be read, lacks a column, or has a row of another length.
     """
     yield from rows_as_dicts(read_text(path), str(path), required)
 
 
 def rows_as_dicts(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the same of a text that was read already."""
+    """Yield line numbers and rows of CSV text; see `read_csv_rows`."""
     header, rows = csv_rows(text, name, required)
     for line, row in rows:
         yield line, dict(zip(header, row, strict=True))
 
 
 def parse_int(text: str, name: str, where: str) -> int:
-    """A whole number >= 0 from a CSV field.
+    """Return a CSV field as a whole number >= 0.
 
     Raises:
-        FormatError: if it is none.
+        FormatError: for any other text.
     """
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise FormatError(f"{where}: {name} is {text[:40]!r}; a whole number >= 0 is expected")
@@ -135,11 +135,11 @@ def parse_int(text: str, name: str, where: str) -> int:
 
 
 def parse_ms(text: str, name: str, where: str) -> float | None:
-    """A number from 0 to 10^12 from a CSV field, None if the field is empty.
+    """Return a CSV field as a number from 0 to 10^12, None if the field is empty.
 
     Raises:
-        FormatError: if it is no number.
-        TableError: if it is negative, not finite, or larger than any measurement.
+        FormatError: for text that is not a number.
+        TableError: for a negative, infinite or too large number.
     """
     if not text:
         return None

@@ -1,13 +1,13 @@
-"""From the energy of whole networks to that of any network, and of its blocks (docs/adr/0006).
+"""Predict the energy of networks and blocks from the measured energy of whole networks (docs/adr/0006).
 
-Power meters are too slow for blocks: a network has to run for half a minute. What a network takes above idle is
+Power meters are too slow for blocks: a network has to run for half a minute. The energy of a network above idle is
 
     energy = watts * sum + pj_per_mac * MACs + pj_per_element * elements
 
-with the table's sum in milliseconds, and the elements of feature maps and weights that it moves. Each term is a sum
-over blocks, so the network's energy is attributed to them; none of them was measured. The coefficients are not negative
-and fitted by least squares on relative errors. The first term alone is the default; the others come in where they
-clearly lower the leave-one-out error.
+with the table's sum in milliseconds, and the number of elements of feature maps and weights. Each term is a sum over
+blocks, which attributes the network's energy to its blocks without measuring them. The coefficients are not negative
+and fitted by least squares on relative errors. The model has the first term only, unless the others clearly lower the
+leave-one-out error.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class EnergyModel:
-    """What inference takes above idle, in millijoules per batch.
+    """Energy of inference above idle, in millijoules per batch.
 
     Attributes:
-        watts: for as long as it runs.
-        pj_per_mac: picojoules for each multiply-accumulate, besides.
-        pj_per_element: picojoules for each element that is moved, besides.
+        watts: power above idle while the network runs.
+        pj_per_mac: additional picojoules for each multiply-accumulate.
+        pj_per_element: additional picojoules for each element of feature maps and weights.
         batch_size: images per inference.
-        n_networks: whole networks it was fitted on.
-        loo_errors: leave-one-out errors, log(energy / prediction), in their order.
+        n_networks: number of networks that the model is fitted to.
+        loo_errors: leave-one-out errors, log(energy / prediction), in the order of the networks.
     """
 
     watts: float
@@ -57,36 +57,36 @@ class EnergyModel:
         return mape_of(self.loo_errors)
 
     def margin(self, confidence: float = 0.9) -> float:
-        """The factor m such that an energy lies in [prediction / m, prediction * m] with this probability."""
+        """Return the factor m such that an energy lies in [prediction / m, prediction * m] with this probability."""
         return math.exp(conformal_quantile(np.abs(self.loo_errors), confidence))
 
     def predict(self, sum_ms: Floats, giga_macs: Floats, giga_elements: Floats) -> Floats:
-        """(n,) millijoules of n networks, from their sums in the table and of `giga_sizes`."""
+        """Return (n,) millijoules from (n,) sums of the table and of `giga_sizes`."""
         return self.watts * sum_ms + self.pj_per_mac * giga_macs + self.pj_per_element * giga_elements
 
     def block_mj(self, block: BlockSpec, latency_ms: float) -> float:
-        """The energy attributed to a block whose latency in the table is `latency_ms`."""
+        """Return the energy attributed to a block of this latency, in millijoules per batch."""
         macs, elements = giga_sizes(block, self.batch_size)
         return self.watts * latency_ms + self.pj_per_mac * macs + self.pj_per_element * elements
 
 
 def giga_sizes(block: BlockSpec, batch_size: int) -> tuple[float, float]:
-    """A block's multiply-accumulates, and elements of feature maps and weights that it moves, each in 10^9 a batch."""
+    """Return multiply-accumulates, and elements of feature maps and weights, of a block, in 10^9 per batch."""
     return batch_size * block.macs / 1e9, (batch_size * block.activation_elements + block.params) / 1e9
 
 
 def fit_energy(networks: Sequence[Network], table: LatencyTable) -> EnergyModel | None:
-    """The model of the `reference` networks among these whose energy was measured.
+    """Fit the model to the `reference` networks with a measured energy.
 
     Args:
-        networks: measured in the table's context.
-        table: sums them; where it cannot, the sum that was written down with the network counts, if there is one.
+        networks: networks measured in the table's context.
+        table: source of the sums. A network that it cannot sum needs a recorded sum.
 
     Returns:
-        The model; None if there are fewer than five.
+        The model; None for fewer than five networks.
 
     Raises:
-        TableError: for an energy that no meter gives.
+        TableError: for an implausible energy.
     """
     batch_size = table.context.batch_size
     known = [(_sizes(net, table), net.energy_mj) for net in networks if net.role == "reference" and net.energy_mj]
@@ -112,7 +112,7 @@ def _sizes(net: Network, table: LatencyTable) -> tuple[float | None, float, floa
 
 
 def _solve(sizes: Floats, truth: Floats) -> Floats:
-    """Coefficients >= 0 of (n, p) sizes in relative least squares; one of them is positive, as all sizes are."""
+    """Return coefficients >= 0 for (n, p) sizes by relative least squares; at least one is positive."""
     from scipy.optimize import nnls
 
     return np.asarray(nnls(sizes / truth[:, None], np.ones(len(truth)))[0])

@@ -1,4 +1,4 @@
-"""Packages that only some commands need: what is missing, and the command that installs it, in one line.
+"""Optional packages: one-line errors with the command that installs a missing one.
 
 The table holds every package of `[project.optional-dependencies]`; a test compares the two.
 """
@@ -17,11 +17,11 @@ __all__ = ["PACKAGES", "Package", "is_installed", "missing_package", "needed_for
 
 @dataclass(frozen=True)
 class Package:
-    """Where an import comes from.
+    """The distribution of an optional module.
 
     Attributes:
         distribution: name of the package for pip.
-        extra: extra of ofa-latency that brings it.
+        extra: extra of ofa-latency that includes it.
     """
 
     distribution: str
@@ -43,7 +43,7 @@ PACKAGES = {
 
 
 def is_installed(module: str) -> bool:
-    """True if the module can be found; it is not imported."""
+    """Return True if the module is installed; it is not imported."""
     return find_spec(module) is not None
 
 
@@ -51,9 +51,9 @@ def missing_package(error: ImportError, purpose: str = "this command", extra: st
     """Explain a failed import of an optional package.
 
     Args:
-        error: of the import.
-        purpose: what needs the package.
-        extra: the extra to install; None is the one in the table.
+        error: the import error.
+        purpose: the command or function that needs the package.
+        extra: the extra to install (default: the one in the table).
 
     Returns:
         One line with the command that installs the package; None if the module is not in the table.
@@ -70,10 +70,10 @@ def missing_package(error: ImportError, purpose: str = "this command", extra: st
 
 @contextmanager
 def needed_for(purpose: str, extra: str | None = None) -> Iterator[None]:
-    """Import optional packages in the body; an absent one is an error of one line.
+    """Turn a failed import of an optional package in the body into a one-line error.
 
     Raises:
-        MissingPackageError: with the command that installs the package.
+        MissingPackageError: names the command that installs the package.
     """
     try:
         yield

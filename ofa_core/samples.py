@@ -1,7 +1,7 @@
-"""Checks of the numbers that a model is fitted to, before any arithmetic.
+"""Checks of the numbers that a model is fitted to.
 
-Squares, ratios and fourth powers of the numbers are formed, so their magnitude is bounded. Numbers that are all equal
-say nothing about what they depend on: such a fit is refused, since its interval would be without width.
+The fits form squares, ratios and fourth powers, so the magnitude of the numbers is bounded. Numbers that are all equal
+cannot be fitted: the interval would have no width.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ EQUAL = 1e-9  # relative difference below which numbers count as equal
 
 
 def implausible(values: ArrayLike) -> int | None:
-    """Index of the first number that is not finite, or outside `SMALLEST` to `LARGEST`; None if all are sound."""
+    """Return the index of the first number that is not within `SMALLEST` to `LARGEST`; None if all are."""
     numbers = np.asarray(values, dtype=np.float64)
     bad = np.flatnonzero(~((numbers >= SMALLEST) & (numbers <= LARGEST)))
     return int(bad[0]) if len(bad) else None
 
 
 def is_constant(values: NDArray[np.float64]) -> bool:
-    """True if all numbers are equal, up to rounding."""
+    """Return True if all numbers are equal, up to rounding."""
     return bool(np.ptp(values) <= EQUAL * np.abs(values).max()) if len(values) else True

@@ -27,14 +27,14 @@ MAX_RESOLUTION_PX = 1024
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A run of blocks of one width; the first one carries the stride.
+    """A group of consecutive blocks of one width; the first block has the stride.
 
     Attributes:
         width: output channels of each block.
         stride: stride of the stage's first block.
         act: activation of its blocks.
-        se: whether its blocks have squeeze-and-excite.
-        depths: how many blocks may be active, ascending.
+        se: True if its blocks have squeeze-and-excite.
+        depths: choices of the number of active blocks, ascending.
     """
 
     width: int
@@ -45,7 +45,7 @@ class Stage:
 
     @property
     def max_depth(self) -> int:
-        """Number of slots."""
+        """Number of slots: the largest depth."""
         return self.depths[-1]
 
 
@@ -78,7 +78,11 @@ class Layout:
 class Space:
     """A search space of the OFA family: MobileNetV3-like or ProxylessNAS-like (Cai et al., ICLR 2020, section 3).
 
-    Two spaces are equal when their layers and choices are, whatever their names and resolutions (ADR 0007).
+    Two spaces are equal if their layers and choices are equal; names and resolutions do not count (ADR 0007).
+
+    >>> from ofa_core.spaces import tiny
+    >>> tiny().macs(tiny().smallest(24))
+    166672
 
     Attributes:
         name: a label for people; `digest` identifies the space.
@@ -92,12 +96,12 @@ class Space:
         head_act: activation of these two.
         kernels: choices of kernel size in pixels, ascending.
         expands: choices of expand ratio, ascending.
-        resolutions: choices of the input size in pixels, ascending. Other multiples of 4 are legal architectures too
-            (published nets go up to 260); they are just not sampled.
+        resolutions: input sizes in pixels that are sampled, ascending. Architectures may have other multiples of 4
+            (published nets go up to 260).
         n_classes: outputs of the classifier.
         first_stride: stride of the stem.
-        base_shortcut: whether the fixed block adds its input where the channels agree (the MobileNetV3 code's does, the
-            ProxylessNAS code's does not).
+        base_shortcut: True if the fixed block adds its input where the channels agree, as in the MobileNetV3 code;
+            the ProxylessNAS code does not.
     """
 
     name: str = field(compare=False)
@@ -118,14 +122,14 @@ class Space:
 
     @cached_property
     def digest(self) -> str:
-        """12 hexadecimal digits that identify the space: equal spaces have equal digests."""
+        """12 hexadecimal digits that identify the space; equal spaces have equal digests."""
         return space_identity.digest(asdict(self))
 
     def differences(self, other: Space) -> tuple[str, ...]:
-        """What is different in `other`, in words; empty for equal spaces."""
+        """Return the fields that differ in `other`, in words; empty for equal spaces."""
         return space_identity.differences(asdict(self), asdict(other))
 
-    # ---- what there is to choose -----------------------------------------------------------------------------------
+    # ---- choices -------------------------------------------------------------------------------------------------
 
     @cached_property
     def slot_stages(self) -> tuple[int, ...]:
@@ -139,7 +143,7 @@ class Space:
 
     @property
     def n_slots(self) -> int:
-        """Searchable blocks of the largest sub-net."""
+        """Number of searchable blocks of the largest sub-net."""
         return len(self.slot_stages)
 
     @cached_property
@@ -154,27 +158,31 @@ class Space:
 
     @property
     def n_subnets(self) -> int:
-        """Number of different sub-nets at one resolution (paper, section 3: 7371^5 > 10^19)."""
+        """Number of distinct sub-nets at one resolution (paper, section 3: 7371^5 > 10^19)."""
         return prod(sum(self.n_codes**d for d in stage.depths) for stage in self.stages)
 
     @property
     def size(self) -> int:
-        """Number of different architectures: sub-nets times resolutions."""
+        """Number of distinct architectures: sub-nets times resolutions."""
         return self.n_subnets * len(self.resolutions)
 
     def largest(self, resolution_px: int | None = None) -> Arch:
-        """The largest sub-net, at the largest resolution unless told."""
+        """Return the largest sub-net, at the largest resolution by default."""
         return self.uniform(self.kernels[-1], self.expands[-1], None, resolution_px)
 
     def smallest(self, resolution_px: int | None = None) -> Arch:
-        """The smallest sub-net, at the smallest resolution unless told."""
+        """Return the smallest sub-net, at the smallest resolution by default."""
         resolution_px = self.resolutions[0] if resolution_px is None else resolution_px
         return self.uniform(self.kernels[0], self.expands[0], self.stages[0].depths[0], resolution_px)
 
     def uniform(self, kernel: int, expand: int, depth: int | None, resolution_px: int | None = None) -> Arch:
-        """The sub-net with the same kernel, expand ratio and depth everywhere (depth: None is the maximum).
+        """Return the sub-net with the same kernel size, expand ratio and depth everywhere.
 
-        A stage that cannot have this depth takes its nearest one.
+        Args:
+            kernel: kernel size in pixels.
+            expand: expand ratio.
+            depth: blocks per stage; a stage without this choice gets the nearest one (default: its maximum).
+            resolution_px: input size (default: the largest).
         """
         depths = tuple(
             st.max_depth if depth is None else min(st.depths, key=lambda d: abs(d - depth)) for st in self.stages
@@ -186,10 +194,10 @@ class Space:
         return arch
 
     def validate(self, arch: Arch) -> None:
-        """Check that `arch` is a member.
+        """Check that `arch` is a member of this space.
 
         Raises:
-            ArchError: naming the first choice that this space does not have, and those that it has.
+            ArchError: for a choice that this space does not have; names it and the valid ones.
         """
         if len(arch.depths) != len(self.stages):
             raise ArchError(f"{self.name} has {len(self.stages)} stages, the architecture has {len(arch.depths)}")
@@ -208,14 +216,14 @@ class Space:
     # ---- the walk --------------------------------------------------------------------------------------------------
 
     def blocks(self, arch: Arch) -> tuple[BlockSpec, ...]:
-        """The layers of `arch` in order, stem to classifier.
+        """Return the layers of `arch` in order, stem to classifier.
 
         Args:
             arch: a member of this space (see `validate`).
 
         Returns:
-            5 + n_blocks specs for MobileNetV3-like spaces and one less where there is no `feature_mix`. A map of
-            `n` pixels at stride `s` becomes ceil(n / s).
+            6 + n_blocks specs, or 5 + n_blocks in a space without `feature_mix`. A layer of stride `s` turns a map of
+            `n` pixels into one of ceil(n / s).
         """
         return _blocks_of(self, arch)
 
@@ -234,27 +242,27 @@ class Space:
         return tuple(self.layout(self.uniform(k, e, None, resolution_px)) for k, e in self.choices)
 
     def all_blocks(self, resolutions: Iterable[int] | None = None) -> tuple[BlockSpec, ...]:
-        """Every different block of every member at these resolutions (default: all choices), in walk order."""
+        """Return the distinct blocks of all members at these resolutions (default: all choices), in walk order."""
         pixels = self.resolutions if resolutions is None else resolutions
         return tuple(dict.fromkeys(block for px in pixels for block in _all_blocks_at(self, px)))
 
     def macs(self, arch: Arch) -> int:
-        """Multiply-accumulates of one image."""
+        """Return the multiply-accumulates of one image."""
         return sum(block.macs for block in self.blocks(arch))
 
     def params(self, arch: Arch) -> int:
-        """Learnt parameters, kernel transform matrices excluded."""
+        """Return the number of learnt parameters, kernel transform matrices excluded."""
         return sum(block.params for block in self.blocks(arch))
 
     def with_classes(self, n_classes: int) -> Space:
-        """The same space with another classifier."""
+        """Return the same space with another number of classes."""
         if n_classes < 1:
             raise SpaceError(f"a classifier needs at least one class, not {n_classes}")
         return replace(self, n_classes=n_classes)
 
 
 def is_resolution(px: int) -> bool:
-    """True for an input size that networks of the family take."""
+    """Return True for an input size that networks of the family accept."""
     return px % 4 == 0 and MIN_RESOLUTION_PX <= px <= MAX_RESOLUTION_PX
 
 
@@ -307,14 +315,14 @@ def _head(space: Space, last: BlockSpec) -> list[BlockSpec]:
 
 @lru_cache(maxsize=256)
 def _all_blocks_at(space: Space, resolution_px: int) -> tuple[BlockSpec, ...]:
-    """Every different block of every member at one resolution, in walk order."""
+    """Return the distinct blocks of all members at one resolution, in walk order."""
     check_resolution(resolution_px)
     layouts = space.choice_layouts(resolution_px)
     return tuple(dict.fromkeys(block for layout in layouts for block in layout.blocks))
 
 
 def check_resolution(resolution_px: int) -> None:
-    """Refuse an input size that no network of the family takes.
+    """Check an input size.
 
     Raises:
         ArchError: unless it is a multiple of 4 from 16 to 1024.

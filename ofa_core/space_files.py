@@ -1,7 +1,7 @@
-"""The space that a user means with `--space`: a built-in name, a TOML file, or a supernet's checkpoint.
+"""The values of `--space`: a built-in name, a TOML file, or a supernet's checkpoint.
 
 A TOML file describes a space in the table `[space]`, either in full (with `[[space.stages]]`) or as changes to a
-built-in one. The TOML settings of `ofa-train` have the same table, so they are read too (docs/formats.md).
+built-in one. The settings of `ofa-train` have the same table and are accepted too (docs/formats.md).
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from ofa_core.toml_tables import from_table, read_toml
 __all__ = ["SPACE_FILES", "SpaceConfig", "build_space", "read_space", "space_from", "space_table", "space_toml"]
 
 SPACE_FILES = (".toml", ".pt", ".pth")
-# Images whose number of classes needs no look at them.
 KNOWN_CLASSES = {"digits": 10, "cifar10": 10}
+"""Number of classes of image sources that have a fixed one."""
 
 
 @dataclass(frozen=True)
 class SpaceConfig:
-    """The table `[space]` of a TOML file: a built-in space and what is different, or, with `stages`, a space in full.
+    """The table `[space]` of a TOML file: changes to a built-in space, or, with `stages`, a complete space.
 
     Attributes:
-        name: of a built-in space; of the space itself where there are `stages`.
-        first_stride: of the stem, for small images (1 keeps their size).
-        stage_strides: of the stages' first blocks, likewise.
-        resolutions: image sizes in pixels.
-        dropout: before the classifier, in training.
-        n_classes: outputs of the classifier; None is what the images have.
+        name: name of a built-in space; with `stages`, the name of this space.
+        first_stride: stride of the stem; 1 keeps the size of small images.
+        stage_strides: strides of the stages' first blocks.
+        resolutions: input sizes in pixels.
+        dropout: probability before the classifier, in training.
+        n_classes: outputs of the classifier (default: the number of classes of the images).
         stages: see `ofa_core.space.Stage`.
-        first_c: this and the others are those of `ofa_core.space.Space`.
+        first_c: this field and those below are the fields of `ofa_core.space.Space`.
     """
 
     name: str = "mbv3-w1.0"
@@ -61,15 +61,15 @@ class SpaceConfig:
 
 
 def build_space(config: SpaceConfig, n_classes: int | None = None) -> Space:
-    """The space that a table describes.
+    """Build the space of a table `[space]`.
 
     Args:
         config: the table.
-        n_classes: classes of the images, if they are known.
+        n_classes: number of classes of the images, if known.
 
     Raises:
-        SpaceError: for an unknown name, values that cannot be built, or a number of classes that is not the images'.
-        ArchError: for an image size that no network takes.
+        SpaceError: for an unknown name, invalid values, or a number of classes that differs from the images'.
+        ArchError: for an invalid input size.
     """
     if None not in (config.n_classes, n_classes) and config.n_classes != n_classes:
         raise SpaceError(f"the space has n_classes = {config.n_classes}; the images have {n_classes} classes")
@@ -96,14 +96,14 @@ def build_space(config: SpaceConfig, n_classes: int | None = None) -> Space:
 
 
 def space_from(text: str) -> Space:
-    """The space that a user means.
+    """Return the space of a `--space` value.
 
     Args:
-        text: a built-in name, or a path that ends in `.toml` (a space, or settings of `ofa-train`) or `.pt`, `.pth` (a
+        text: a built-in name, a `.toml` file (a space, or settings of `ofa-train`), or a `.pt` or `.pth` file (a
             checkpoint of `ofa-train`).
 
     Raises:
-        SpaceError: for a name that is none, or a file that does not describe a space in full.
+        SpaceError: for an unknown name, or a file that does not describe a complete space.
         FormatError: for a file that cannot be read.
     """
     path = Path(text)
@@ -119,10 +119,10 @@ def space_from(text: str) -> Space:
 
 
 def read_space_table(path: Path) -> dict[str, Any]:
-    """The table `[space]` of a TOML file, not checked further.
+    """Return the table `[space]` of a TOML file, unchecked.
 
     Raises:
-        SpaceError: where there is none.
+        SpaceError: if there is no such table.
         FormatError: for a file that is not TOML.
     """
     described = read_toml(path).get("space")
@@ -132,7 +132,7 @@ def read_space_table(path: Path) -> dict[str, Any]:
 
 
 def space_table(text: str) -> dict[str, Any]:
-    """What a user means, as the table `[space]` of a run's settings; arguments and errors are those of `space_from`."""
+    """Return a `--space` value as the table `[space]`; arguments and errors are those of `space_from`."""
     if Path(text).suffix.lower() == ".toml":
         return read_space_table(Path(text))
     space = space_from(text)
@@ -140,10 +140,10 @@ def space_table(text: str) -> dict[str, Any]:
 
 
 def read_space(path: Path) -> Space:
-    """The space of a TOML file.
+    """Read the space of a TOML file.
 
     Raises:
-        SpaceError: where the table `[space]` does not describe one, or nothing says the number of classes.
+        SpaceError: if the table `[space]` does not describe a space, or the number of classes is unknown.
         FormatError: for a file that is not TOML.
     """
     table = read_toml(path)
@@ -157,7 +157,7 @@ def read_space(path: Path) -> Space:
 
 
 def space_toml(space: Space) -> str:
-    """A space as the text of a TOML file that `read_space` reads, whatever its name."""
+    """Return a space as TOML text for `read_space`."""
     values = space_to_dict(space)
     stages = values.pop("stages")
     lines = ["[space]", *map(_toml_line, values.items())]
@@ -171,10 +171,10 @@ def _toml_line(item: tuple[str, Any]) -> str:
 
 
 def _n_classes(table: Mapping[str, Any]) -> int | None:
-    """Classes of the images that a run's settings name; None for a file that holds a space and nothing else.
+    """Return the number of classes of a run's images; None for a file that holds a space only.
 
     Raises:
-        SpaceError: for images that would have to be counted.
+        SpaceError: if it would have to be counted.
     """
     if set(table) == {"space"}:
         return None

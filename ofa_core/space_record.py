@@ -1,11 +1,11 @@
-"""Spaces in files: three fields that name a space, identify it, and describe it where it is not a built-in one.
+"""Spaces in files: three fields that name, identify and describe a space.
 
     space             a label
     space_digest      identifies the space; absent in files of version 0.1.0, which held built-in spaces only
-    space_definition  everything the space is; absent or empty where it is the built-in space of that name
+    space_definition  all fields of the space; absent or empty for the built-in space of that name
 
-A file that has these fields is complete: its reader needs no other file to know the space, and can say what differs
-from the space it expected.
+A file with these fields is complete: no other file is needed to build the space, or to name what differs from the
+expected one.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ MAX_CHOICES = 64
 
 
 def space_to_dict(space: Space) -> dict[str, Any]:
-    """A space as plain values."""
+    """Return a space as plain values."""
     return asdict(space)
 
 
 def space_from_dict(values: Mapping[str, Any]) -> Space:
-    """The inverse of `space_to_dict`; a definition that takes the name of another, built-in space is relabelled.
+    """Build a space from plain values; one that has the name of a different built-in space is renamed (`labelled`).
 
     Raises:
-        FormatError: for values that describe no space.
+        FormatError: for values that do not describe a space.
     """
     try:
         return labelled(check_space(from_table(Space, values)))
@@ -61,7 +61,7 @@ def space_from_dict(values: Mapping[str, Any]) -> Space:
 
 
 def space_fields(space: Space) -> dict[str, Any]:
-    """The fields of a JSON object; the definition is left out where the name says it all."""
+    """Return the fields for a JSON object; a built-in space has no definition."""
     known = find_builtin(space.name)
     named = {"space": space.name, "space_digest": space.digest}
     if known is not None and space_to_dict(known) == space_to_dict(space):
@@ -70,7 +70,7 @@ def space_fields(space: Space) -> dict[str, Any]:
 
 
 def space_columns(space: Space) -> dict[str, str]:
-    """The same as text, for the row of a table: all three, the definition as JSON or empty."""
+    """Return all three fields as text for the row of a table; the definition is JSON or empty."""
     given = space_fields(space)
     definition = given.get("space_definition")
     text = "" if definition is None else json.dumps(definition, separators=(",", ":"))
@@ -78,14 +78,14 @@ def space_columns(space: Space) -> dict[str, str]:
 
 
 def space_of(values: Mapping[str, Any]) -> Space:
-    """The space that a file's fields name.
+    """Return the space of a file's fields.
 
     Args:
-        values: a row or an object with `space`, and `space_digest` and `space_definition` if it has them.
+        values: a row or an object with `space`, and optionally `space_digest` and `space_definition`.
 
     Raises:
-        SpaceError: for an unknown name, or a digest that is not that of the space.
-        FormatError: for a definition that describes no space.
+        SpaceError: for an unknown name, or a digest that does not match the space.
+        FormatError: for a definition that does not describe a space.
     """
     name, digest = values.get("space"), values.get("space_digest") or ""
     definition = values.get("space_definition") or ""
@@ -99,11 +99,11 @@ def space_of(values: Mapping[str, Any]) -> Space:
 
 
 def space_of_record(record: Mapping[str, Any]) -> Space | None:
-    """The space that an architecture's dictionary names, or that of its width; None if it names none.
+    """Return the space of an architecture's dictionary, by its fields or its width; None if it has neither.
 
     Raises:
         SpaceError: as `space_of`.
-        ArchError: for an architecture of a family that is not supported, or a width that is none.
+        ArchError: for a family that is not supported, or a value that is not a width.
     """
     inner = record.get("arch")
     for fields in (record, inner):
@@ -137,12 +137,12 @@ def require_space(found: Space, wanted: Space, source: object) -> None:
     """Refuse a file of another space.
 
     Args:
-        found: the file's.
-        wanted: the one that is asked for.
+        found: the space of the file.
+        wanted: the expected space.
         source: the file, for the message.
 
     Raises:
-        SpaceError: naming what differs.
+        SpaceError: if they differ; names the fields.
     """
     if found != wanted:
         what = described_differences(found, wanted)
@@ -150,16 +150,16 @@ def require_space(found: Space, wanted: Space, source: object) -> None:
 
 
 def described_differences(found: Space, wanted: Space, most: int = 4) -> str:
-    """The first differences of two spaces in words, and how many more there are."""
+    """Return the first `most` differences of two spaces in words, and the number of others."""
     all_ = found.differences(wanted)
     more = f" and {len(all_) - most} more" if len(all_) > most else ""
     return "; ".join(all_[:most]) + more
 
 
 def labelled(space: Space) -> Space:
-    """The space, renamed `NAME-DIGITS` where its name is that of a built-in space with other layers or choices.
+    """Return the space, renamed `NAME-DIGITS` if a built-in space of its name has other layers or choices.
 
-    Another number of classes alone does not count: a classifier is replaced more often than a network.
+    The number of classes does not count, because a classifier is often replaced.
     """
     known = find_builtin(space.name)
     if known is None or known.with_classes(space.n_classes) == space:
@@ -168,11 +168,11 @@ def labelled(space: Space) -> Space:
 
 
 def check_space(space: Space) -> Space:
-    """Return a space whose values can be built.
+    """Return the space if a network can be built from its values.
 
     Raises:
-        SpaceError: naming the first value that cannot, and what is expected.
-        ArchError: for an image size that no network takes.
+        SpaceError: for an invalid value; names it and the valid ones.
+        ArchError: for an invalid input size.
     """
     if not space.name or len(space.name) > MAX_NAME or not space.name.isprintable() or space.name != space.name.strip():
         raise SpaceError(f"name is {space.name[:MAX_NAME]!r}; 1 to {MAX_NAME} printable characters are expected")

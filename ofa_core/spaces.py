@@ -1,4 +1,4 @@
-"""The search spaces that have a name: literal numbers from the published code, and nothing else."""
+"""The built-in search spaces: literal numbers from the published code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPACE_NAMES: tuple[str, ...] = ("mbv3-w1.0", "mbv3-w1.2", "proxyless-w1.3", "tin
 
 
 def mobilenet_v3(width: float = 1.0) -> Space:
-    """The MobileNetV3 space of the OFA paper (`ofa_mbv3_d234_e346_k357`), published at widths 1.0 and 1.2."""
+    """Return the MobileNetV3 space of the OFA paper (`ofa_mbv3_d234_e346_k357`), published at widths 1.0 and 1.2."""
     c = [make_divisible(base * width) for base in (16, 16, 24, 40, 80, 112, 160, 960, 1280)]
     return Space(
         name=f"mbv3-w{width:.1f}" if round(width, 1) == width else f"mbv3-w{width:g}",
@@ -36,7 +36,7 @@ def mobilenet_v3(width: float = 1.0) -> Space:
 
 
 def proxyless(width: float = 1.3) -> Space:
-    """The ProxylessNAS space of the OFA code (`ofa_proxyless_d234_e346_k357`), published at width 1.3."""
+    """Return the ProxylessNAS space of the OFA code (`ofa_proxyless_d234_e346_k357`), published at width 1.3."""
     c = [make_divisible(base * width) for base in (32, 16, 24, 40, 80, 96, 192, 320, 1280)]
     strides = (2, 2, 2, 1, 2)
     return Space(
@@ -57,7 +57,7 @@ def proxyless(width: float = 1.3) -> Space:
 
 
 def tiny() -> Space:
-    """A space of 1,200 architectures for 24 to 32 px images and 10 classes: for tests and the embedded training set."""
+    """Return a space of 1,200 architectures for images of 24 to 32 px and 10 classes, for tests and the embedded images."""
     return Space(
         name="tiny",
         first_c=8,
@@ -76,7 +76,7 @@ def tiny() -> Space:
 
 
 def find_builtin(name: str) -> Space | None:
-    """The built-in space of that name, if there is one."""
+    """Return the built-in space of this name, None if there is none."""
     if name == "tiny":
         return tiny()
     match = re.fullmatch(r"(mbv3|proxyless)-w(\d(?:\.\d{1,3})?)", name)
@@ -86,10 +86,10 @@ def find_builtin(name: str) -> Space | None:
 
 
 def get_space(name: str) -> Space:
-    """The built-in space of that name; `mbv3-w<width>` and `proxyless-w<width>` exist at any width from 0.1 to 4.
+    """Return a built-in space; `mbv3-w<width>` and `proxyless-w<width>` exist for any width from 0.1 to 4.
 
     Raises:
-        SpaceError: for a name that is none, with those that are.
+        SpaceError: for an unknown name; lists the known ones.
     """
     found = find_builtin(name)
     if found is not None:

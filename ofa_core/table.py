@@ -1,8 +1,8 @@
 """`LatencyTable`: milliseconds per building block on one device, in one context.
 
-The CSV form is docs/formats.md, "Latency table". A table never mixes contexts: another batch size, thread count, data
-type or runtime version is another table. A block is looked up with the network's resolution first and without one
-second, because published tables measured the same block again for each resolution; ours measure it once.
+A table never mixes contexts: another batch size, thread count, data type or runtime version needs another table. A
+block is looked up at the network's resolution first, then without a resolution: published tables measure a block again
+for each resolution, ours measure it once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LatencyTable:
     """An immutable table of block latencies.
 
     Args:
-        context: what all entries have in common.
+        context: the context of all entries.
         entries: (resolution or None, block) -> entry.
 
     Raises:
@@ -59,7 +59,7 @@ class LatencyTable:
     # ---- look-up ---------------------------------------------------------------------------------------------------
 
     def find(self, block: BlockSpec, resolution_px: int | None = None) -> Entry | None:
-        """The entry of a block, that of the network's own resolution first; None if it was not measured."""
+        """Return the entry of a block, at the network's resolution first; None if it was not measured."""
         for key in ((resolution_px, block), (None, block)):
             entry = self.entries.get(key)
             if entry is not None and entry.measured:
@@ -67,10 +67,10 @@ class LatencyTable:
         return None
 
     def latency_ms(self, block: BlockSpec, resolution_px: int | None = None) -> float:
-        """The latency of a block in milliseconds per batch.
+        """Return the latency of a block in milliseconds per batch.
 
         Raises:
-            MissingBlockError: naming the nearest blocks that the table has.
+            MissingBlockError: if the table lacks it; names the nearest blocks.
         """
         entry = self.find(block, resolution_px)
         if entry is None or entry.latency_ms is None:
@@ -78,7 +78,7 @@ class LatencyTable:
         return entry.latency_ms
 
     def missing(self, space: Space, resolutions: Iterable[int]) -> list[Key]:
-        """What members of `space` at these resolutions need and the table lacks, as (resolution, block)."""
+        """Return the (resolution, block) pairs of `space` at these resolutions that the table lacks."""
         return [
             (resolution_px, block)
             for resolution_px in resolutions
@@ -87,19 +87,19 @@ class LatencyTable:
         ]
 
     def resolutions(self, space: Space) -> tuple[int, ...]:
-        """The resolutions at which every member of `space` can be summed, ascending."""
+        """Return the resolutions at which the table has all blocks of `space`, ascending."""
         return tuple(px for px in self.input_sizes() if px % 4 == 0 and px >= 16 and not self.missing(space, [px]))
 
     def input_sizes(self) -> tuple[int, ...]:
-        """The resolutions whose first layer is in the table, ascending, whatever else is there."""
+        """Return the resolutions whose first layer is in the table, ascending."""
         return tuple(sorted({block.in_px for _, block in self.entries if block.op == "first_conv"}))
 
     def spaces(self) -> tuple[Space, ...]:
-        """The built-in spaces that the table covers completely at one resolution or more."""
+        """Return the built-in spaces that the table covers completely at one resolution or more."""
         return tuple(space for space in map(get_space, SPACE_NAMES) if self.resolutions(space))
 
     def sum_ms(self, space: Space, archs: Sequence[Arch]) -> NDArray[np.float64]:
-        """The sum of the blocks' latencies.
+        """Return the sum of the blocks' latencies.
 
         Args:
             space: the space of the architectures.
@@ -117,10 +117,10 @@ class LatencyTable:
         )
 
     def dense(self, space: Space, resolutions: Sequence[int]) -> DenseTable:
-        """The table as arrays, to sum many genomes at once.
+        """Return the table as arrays that sum many genomes at once.
 
         Raises:
-            MissingBlockError: if a member of `space` at one of the resolutions needs a block that is not there.
+            MissingBlockError: if the table lacks a block of `space` at one of the resolutions.
         """
         lacking = self.missing(space, resolutions)
         if lacking:
@@ -140,7 +140,7 @@ class LatencyTable:
         )
 
     def nearest(self, block: BlockSpec, n: int = 3) -> list[BlockSpec]:
-        """The measured blocks of the same op that are most like `block`, nearest first."""
+        """Return the n measured blocks of the same op that are most similar to `block`, nearest first."""
 
         def distance(other: BlockSpec) -> float:
             pairs = (
@@ -158,12 +158,12 @@ class LatencyTable:
         return sorted(same, key=lambda other: (distance(other), other))[:n]
 
     def with_entries(self, more: Mapping[Key, Entry]) -> LatencyTable:
-        """A copy with further or replaced entries."""
+        """Return a copy with added or replaced entries."""
         return LatencyTable(self.context, {**self.entries, **more})
 
     @cached_property
     def n_failed(self) -> int:
-        """Entries without a number."""
+        """Number of entries without a latency."""
         return sum(not entry.measured for entry in self.entries.values())
 
     # ---- files -----------------------------------------------------------------------------------------------------

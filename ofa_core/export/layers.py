@@ -1,8 +1,8 @@
-"""What a block is made of, once for all writers.
+"""The layers of a block and their wiring, shared by all writers of model files.
 
-`layers` lists the weighted layers of a `BlockSpec`; `emit_block` is the one place that knows how they are wired
-(squeeze-and-excite gate, shortcut, pooling). A writer is a `Graph`: five verbs that append to a file of its format.
-Batch normalisation does not occur: it is folded into the weights of the convolution before it.
+`layers` lists the weighted layers of a `BlockSpec`. `emit_block` wires them (squeeze-and-excite gate, shortcut,
+pooling). A writer is a `Graph`: five methods that append operators to a file of its format. Batch normalisation is
+folded into the weights of the convolution before it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LayerAct = Literal[Act, "h_sigmoid"]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One weighted layer of a block; its activation follows it.
+    """One weighted layer of a block and the activation after it.
 
     Attributes:
         role: its place in the block, and its name in a file.
@@ -44,7 +44,7 @@ class Layer:
         out_c: output channels.
         kernel_px: side of the kernel; padding is `kernel_px // 2` on every side, as in the published networks.
         stride: stride of the kernel.
-        act: activation; `h_sigmoid` closes a squeeze-and-excite gate.
+        act: activation; `h_sigmoid` ends a squeeze-and-excite gate.
     """
 
     role: Role
@@ -61,23 +61,23 @@ class Layer:
 
     @property
     def fan_in(self) -> int:
-        """Products summed into one output value."""
+        """Number of products summed into one output value."""
         return self.in_c // self.groups * self.kernel_px**2
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """(out, in / groups, k, k), or (out, in) of a linear layer: torch's order."""
+        """Shape of the weight: (out, in / groups, k, k), or (out, in) for a linear layer, as in torch."""
         if self.role == "linear":
             return (self.out_c, self.in_c)
         return (self.out_c, self.in_c // self.groups, self.kernel_px, self.kernel_px)
 
     def out_px(self, in_px: int) -> int:
-        """Height and width after this layer of a map of `in_px`."""
+        """Return the output height and width for an input of `in_px`."""
         return (in_px + 2 * (self.kernel_px // 2) - self.kernel_px) // self.stride + 1
 
 
 def layers(block: BlockSpec) -> tuple[Layer, ...]:
-    """The weighted layers of `block` in the order in which data passes them; empty for `avg_pool`."""
+    """Return the weighted layers of `block` in the order of the data flow; empty for `avg_pool`."""
     mid_c, act = block.mid_c, block.act
     match block.op:
         case "mbconv":
@@ -102,7 +102,7 @@ def layers(block: BlockSpec) -> tuple[Layer, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerWeights:
-    """Tensors of one layer, batch norm folded in.
+    """Tensors of one layer with batch norm folded in.
 
     Attributes:
         weight: float32, shape `Layer.weight_shape`: (out, in / groups, k, k) or (out, in).
@@ -130,26 +130,26 @@ Value = TypeVar("Value")
 
 
 class Graph(Protocol[Value]):
-    """A file being written: each verb appends operators and returns the value that they compute."""
+    """A model file being written: each method appends operators and returns their output."""
 
     def conv(self, x: Value, layer: Layer, weights: LayerWeights) -> Value:
-        """Convolution with bias, then the layer's activation."""
+        """Append a convolution with bias, then the layer's activation."""
         ...
 
     def linear(self, x: Value, layer: Layer, weights: LayerWeights) -> Value:
-        """Flatten one-pixel maps, multiply, add the bias, then the layer's activation."""
+        """Append a linear layer on flattened one-pixel maps, then the layer's activation."""
         ...
 
     def pool(self, x: Value) -> Value:
-        """Global average pooling that keeps two one-pixel axes."""
+        """Append a global average pooling that keeps two one-pixel axes."""
         ...
 
     def multiply(self, x: Value, gate: Value) -> Value:
-        """A map times one factor per channel."""
+        """Append the product of a map and one factor per channel."""
         ...
 
     def add(self, x: Value, y: Value) -> Value:
-        """The sum of two maps of one shape."""
+        """Append the sum of two maps of equal shape."""
         ...
 
 
@@ -158,15 +158,15 @@ def emit_block(graph: Graph[Value], block: BlockSpec, weights: BlockWeights, x: 
 
     Args:
         graph: the file being written.
-        block: what to append.
-        weights: its tensors, as many as `layers(block)`.
+        block: the block to append.
+        weights: its tensors, one entry for each of `layers(block)`.
         x: input of the block.
 
     Returns:
-        Output of the block.
+        The output of the block.
 
     Raises:
-        OfaError: if `block.out_px` is not what its kernel, padding and stride make of `block.in_px`.
+        OfaError: if `block.out_px` does not follow from `block.in_px`, kernel, padding and stride.
     """
     if block.op == "avg_pool":
         return graph.pool(x)
@@ -185,14 +185,14 @@ def emit_block(graph: Graph[Value], block: BlockSpec, weights: BlockWeights, x: 
 
 
 def emit_blocks(graph: Graph[Value], blocks: Sequence[BlockSpec], weights: Sequence[BlockWeights], x: Value) -> Value:
-    """Append `blocks` one after another, each fed with the one before it; return the last one's output."""
+    """Append `blocks` as a chain and return the output of the last one."""
     for block, tensors in zip(blocks, weights, strict=True):
         x = emit_block(graph, block, tensors, x)
     return x
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Refuse a batch that holds no image.
+    """Check a batch size.
 
     Raises:
         OfaError: below 1.

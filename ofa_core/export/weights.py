@@ -1,8 +1,8 @@
 """Weights of blocks: random ones for measuring, checks, and the folding of batch norm.
 
-Latency does not depend on the values, as long as they are ordinary numbers: zeros may be skipped and denormals are
-slow. The random weights here have magnitudes within a factor of three of each other and are scaled so that values stay
-near 1 through a whole net (He et al., "Delving deep into rectifiers", 2015, with the gain of each activation).
+Latency does not depend on the values if they are ordinary numbers; zeros may be skipped and denormals are slow. The
+magnitudes of the random weights differ by at most a factor of three, and they are scaled so that activations stay
+near 1 throughout a network (He et al., "Delving deep into rectifiers", 2015, with the gain of each activation).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 SQUARED_GAIN = {"none": 1.0, "relu": 2.0, "relu6": 2.0, "h_swish": 3.0, "h_sigmoid": 4.0}
-"""1 / E[act(z)^2] for standard normal z, about: what the layer after an activation makes up for."""
+"""About 1 / E[act(z)^2] for standard normal z: the layer after an activation compensates for it."""
 
 SHORTCUT_SHARE = 0.1
-"""Variance of a residual branch in that of its block's input, so that long stages do not grow."""
+"""Variance of a residual branch relative to its block's input, so that values do not grow along a stage."""
 
 POOLED_SQUARED_GAIN = 4.0
-"""The same for the layers after the pooling, whose input is a mean over pixels."""
+"""As `SQUARED_GAIN`, for the layers after the pooling, whose input is a mean over pixels."""
 
 BIAS_SIZE = 0.1
 
@@ -45,7 +45,7 @@ def fold_batch_norm(
     variance: NDArray[np.float32],
     eps: float,
 ) -> LayerWeights:
-    """Put batch normalisation at inference into the convolution before it (computed in float64).
+    """Fold batch normalisation into the convolution before it, for inference; computed in float64.
 
     Args:
         weight: (out, in / groups, k, k) of a convolution without bias.
@@ -53,10 +53,10 @@ def fold_batch_norm(
         beta: (out,) shift.
         mean: (out,) running mean.
         variance: (out,) running variance.
-        eps: what the normalisation adds to the variance.
+        eps: constant that the normalisation adds to the variance.
 
     Returns:
-        Weight and bias of the one convolution that computes both.
+        Weight and bias of the convolution that computes both.
     """
     scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
     folded = weight * scale[:, None, None, None]
@@ -64,12 +64,12 @@ def fold_batch_norm(
 
 
 def random_weights(block: BlockSpec, seed: int = 0, *, repeat: int = 0) -> BlockWeights:
-    """Random non-zero weights that are the same for the same arguments, on every machine.
+    """Return random non-zero weights, equal for equal arguments on every machine.
 
     Args:
-        block: whose weights.
-        seed: another number, other weights.
-        repeat: how many equal blocks stand before this one in its net.
+        block: the block.
+        seed: seed of the random numbers.
+        repeat: number of equal blocks before this one in its network.
 
     Returns:
         Tensors without zeros, denormals or outliers.
@@ -90,9 +90,10 @@ def random_weights(block: BlockSpec, seed: int = 0, *, repeat: int = 0) -> Block
 
 
 def random_net_weights(blocks: Sequence[BlockSpec], seed: int = 0) -> tuple[BlockWeights, ...]:
-    """Random weights of a whole net: equal blocks get different ones, or caches would see less than a net has.
+    """Return random weights of a network; equal blocks get different ones, as in a trained network.
 
-    The first of equal blocks has the weights of its own file (`random_weights(block, seed)`).
+    Shared weights would stay in the cache and lower the latency. The first of several equal blocks has the weights of
+    the block's own file, `random_weights(block, seed)`.
     """
     met: dict[BlockSpec, int] = {}
     out = []
@@ -106,7 +107,7 @@ def check_weights(blocks: Sequence[BlockSpec], weights: Sequence[BlockWeights]) 
     """Check that `weights` fit `blocks`.
 
     Raises:
-        OfaError: naming the first layer whose tensors are missing, misshapen, not float32 or not finite.
+        OfaError: for tensors that are missing, of another shape or type, or not finite; names the layer.
     """
     if len(weights) != len(blocks):
         raise OfaError(f"weights of {len(weights)} blocks for a net of {len(blocks)} blocks")
@@ -130,7 +131,7 @@ def check_weights(blocks: Sequence[BlockSpec], weights: Sequence[BlockWeights]) 
 
 
 def _squared_gain_after(layer: Layer, before: float) -> float:
-    """What the next layer of the main path makes up for: a gate of about 1/2 comes on top of an activation."""
+    """Return the gain that the next layer compensates for; a gate of about 1/2 adds to that of an activation."""
     if layer.role == "se_reduce":
         return before
     if layer.role == "se_expand":
@@ -139,7 +140,7 @@ def _squared_gain_after(layer: Layer, before: float) -> float:
 
 
 def _signed(rng: np.random.Generator, shape: tuple[int, ...], rms: float) -> NDArray[np.float32]:
-    """Values of either sign with magnitudes from 0.48 to 1.44 times `rms`, and that root mean square."""
+    """Return values of either sign, of root mean square `rms` and magnitudes from 0.48 to 1.44 times `rms`."""
     values = rng.random(shape, dtype=np.float32) * np.float32(2) - np.float32(1)
     values += np.copysign(np.float32(0.5), values)
     values *= np.float32(rms / (13 / 12) ** 0.5)
