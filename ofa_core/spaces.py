@@ -57,7 +57,7 @@ def proxyless(width: float = 1.3) -> Space:
 
 
 def tiny() -> Space:
-    """Return a space of 1,200 architectures for images of 24 to 32 px and 10 classes, for tests and the embedded images."""
+    """Return a space of 1,200 architectures for 24 to 32 px and 10 classes, for tests and the embedded images."""
     return Space(
         name="tiny",
         first_c=8,
