@@ -1,10 +1,9 @@
-"""How a job is run on a device.
+"""Run models through the agent (`profiler/agent`), a long-lived process on the device.
 
-`AgentRunner` talks to the agent (`profiler/agent`) in a long-lived process. Each visit is one `run` request with one
-reply, in order, so when the process dies the first unanswered visit is the one it was in. `n_ahead` requests may be
-waiting. On this machine there are 2: the agent never falls asleep between visits (a wake-up costs more than the rest
-of a round trip, and a core that slept starts slowly), and the host parses a reply while the next visit warms up. On
-remote devices there are more, to hide the round trip.
+Each visit is one `run` request with one reply, in order, so after a crash the first visit without a reply is the one
+that failed. Up to `n_ahead` requests wait in the pipe. On this machine there are 2: the agent does not sleep between
+visits (a wake-up takes longer than the rest of a round trip, and a core that slept starts slowly), and the host parses
+a reply while the next visit warms up. On remote devices there are more, to hide the round trip.
 """
 
 from __future__ import annotations
@@ -68,13 +67,13 @@ class _Job:
 class AgentRunner(Runner):
     """Runs models through the agent on any device with a Python interpreter.
 
-    Handles are never used twice in the life of a runner, so one from before a crash is refused and not mistaken.
+    A runner never uses a handle twice, so a handle from before a crash is refused.
 
     Args:
-        device: an open device; it stays the caller's to close.
+        device: an open device; the caller closes it.
         backend: the agent's backend.
         python: interpreter on the device; by default the device's own (`sys.executable` on this machine).
-        program: puts another agent than the python one on a device and returns its command line.
+        program: copies the agent to a device and returns its command line; by default the Python agent.
         timeout_s: longest wait for one reply: the first answer of a fresh process, one load, one visit.
         n_ahead: requests that may wait for replies during `run`, 1 .. 64; by default 2 where the device shares this
             machine's cores and 16 elsewhere.
@@ -106,12 +105,13 @@ class AgentRunner(Runner):
         self.settings: dict[int, dict[str, Any]] = {}
 
     def open(self) -> Hello:
-        """Start a fresh agent and greet it; see `Runner.open`.
+        """Start a fresh agent and read its greeting; see `Runner.open`.
 
         Raises:
-            JobError: the backend does not work on the device (its runtime is missing, say); the process is closed.
-            AgentCrashedError: the process ended, for example because the interpreter is not there.
-            AgentTimeoutError, AgentProtocolError: as their names say.
+            JobError: the backend does not work on the device, for example because its runtime is missing; the process
+                is closed.
+            AgentCrashedError: the process ended, for example because the interpreter is missing.
+            AgentTimeoutError, AgentProtocolError: no reply in time, or a wrong one.
             DeviceError: the device's own.
         """
         self.close()
@@ -139,11 +139,11 @@ class AgentRunner(Runner):
     def load(self, model: Path, *, threads: int, cpus: tuple[int, ...] | None) -> int:
         """Push a model (once per content) and load it; see `Runner.load`.
 
-        The time the load took is `load_ns[handle]` afterwards, what the backend reports of it `settings[handle]`.
+        `load_ns[handle]` then holds the time of the load, and `settings[handle]` what the backend reports of it.
 
         Raises:
             JobError: the runtime refused the model; the agent is still usable.
-            AgentCrashedError, AgentTimeoutError, AgentProtocolError: the process is gone; `open` starts a fresh one.
+            AgentCrashedError, AgentTimeoutError, AgentProtocolError: the process has ended; `open` starts a fresh one.
             DeviceStorageError: the file is missing or cannot be pushed.
         """
         remote = self._push_model(model)
@@ -165,8 +165,8 @@ class AgentRunner(Runner):
 
         Raises:
             JobError: a visit failed on the device; results of the (at most `n_ahead` - 1) sent after it are dropped.
-            AgentCrashedError, AgentTimeoutError, AgentProtocolError: the process is gone. `handle` and `model` name
-                the visit it was in, `completed` holds the results before it.
+            AgentCrashedError, AgentTimeoutError, AgentProtocolError: the process has ended. `handle` and `model` name
+                the failed visit, `completed` holds the results before it.
         """
         results: list[Result] = []
         waiting: deque[tuple[_Job, Visit]] = deque()
@@ -198,7 +198,7 @@ class AgentRunner(Runner):
         self._forget(handle)
 
     def close(self) -> None:
-        """Ask the agent to quit, then make sure of it."""
+        """Ask the agent to quit, then kill it if it has not."""
         channel, self._channel = self._channel, None
         for handle in list(self._models):
             self._forget(handle)
@@ -207,7 +207,7 @@ class AgentRunner(Runner):
         try:
             channel.write_line(json.dumps({"id": 0, "op": "quit"}))
             channel.wait(_QUIT_WAIT_S)
-        except DeviceError:  # it hangs or is gone: the kill below is the remedy
+        except DeviceError:  # it hangs or has ended: the kill below handles both
             pass
         finally:
             channel.kill()
@@ -231,7 +231,7 @@ class AgentRunner(Runner):
     def _known(self, handle: int) -> tuple[int, str]:
         if handle not in self._models:
             raise JobError(
-                f"no model has the handle {handle} in this agent; it was unloaded or belongs to an earlier process",
+                f"no model has the handle {handle} in this agent; it was unloaded, or belongs to an earlier process",
                 handle=handle,
                 error_type="ValueError",
                 error_message=f"no model has the handle {handle}",
@@ -251,14 +251,14 @@ class AgentRunner(Runner):
             raise AgentCrashedError("the agent is not running; open it first", **job.context)
         self._n_requests += 1
         job.request["id"] = self._n_requests
-        # A closed input: replies that wait are still to be read, then the end of the output tells of the crash.
-        with contextlib.suppress(ChannelClosedError), self._files_in_doubt():
+        # If the input is closed, replies may still wait; the crash shows at the end of the output.
+        with contextlib.suppress(ChannelClosedError), self._push_again_if_lost():
             self._channel.write_line(json.dumps(job.request, separators=(",", ":")))
 
     def _receive(self, job: _Job) -> dict[str, Any]:
         assert self._channel is not None
         try:
-            with self._files_in_doubt():
+            with self._push_again_if_lost():
                 line = self._channel.read_line(self._timeout_s)
         except DeviceTimeoutError as error:
             message = f"{job.what}: no reply within {self._timeout_s:g} s"
@@ -270,8 +270,8 @@ class AgentRunner(Runner):
         return self._parse(job, line)
 
     @contextlib.contextmanager
-    def _files_in_doubt(self) -> Iterator[None]:
-        """After a connection that broke, ask the device to put each file again: it may have been started anew."""
+    def _push_again_if_lost(self) -> Iterator[None]:
+        """After a lost connection, push all files again: the device may have restarted."""
         try:
             yield
         except DeviceUnreachableError:
@@ -306,7 +306,7 @@ class AgentRunner(Runner):
             self._misfit(job, reply, error)
 
     def _misfit(self, job: _Job, reply: dict[str, Any], error: Exception) -> NoReturn:
-        text = f"{job.what}: {_short(json.dumps(reply))} misses or misstates a field: {error}"
+        text = f"{job.what}: {_short(json.dumps(reply))} has a missing or wrong field: {error}"
         self._break(AgentProtocolError(text, **job.context), error)
 
     def _crash(self, job: _Job) -> AgentCrashedError:
@@ -335,7 +335,7 @@ def _short(text: str, limit: int = 120, *, quote: bool = True) -> str:
 
 
 def _last_words(stderr: str) -> str:
-    """Return ": " and the line of stderr that says most; the stack that Python's fault handler prints says little."""
+    """Return ": " and the last line of stderr before the stack of Python's fault handler; empty if there is none."""
     before, fatal, _ = stderr.partition("Fatal Python error: ")
     lines = [line.strip() for line in before.splitlines() if line.strip()]
     return f": {_short(lines[-1], quote=False)}" if lines else ": fatal error in native code" if fatal else ""

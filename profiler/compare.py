@@ -1,4 +1,4 @@
-"""What changed between two tables, beyond noise."""
+"""Find the changes between two tables that exceed noise."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ofa_core.table import Entry, Key, LatencyTable
 
 __all__ = ["Change", "Comparison", "compare"]
 
-SMALLEST_CHANGE = 0.05  # of one block; less is not worth a line
+SMALLEST_CHANGE = 0.05  # of one block; smaller changes are not reported
 SMALLEST_SHIFT = 0.03  # of all blocks together
-N_SIGMA = 4.0  # of two thousand blocks without a change, one in eight tables shows one
+N_SIGMA = 4.0  # one in eight unchanged tables of two thousand blocks shows a change
 CI90_TO_SIGMA = 1 / 2.13  # a 90 % interval over 5 processes has t = 2.13 standard errors
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One block that became slower or faster than the others did.
+    """A block whose latency changed relative to the others.
 
     Attributes:
-        block: which.
-        resolution_px: at which resolution, where the tables tell.
-        old_ms: before.
-        new_ms: after.
-        ratio: new over old, the common shift taken out.
-        sigmas: how far beyond its noise.
+        block: the block.
+        resolution_px: input size of the table's row; None if rows hold for any.
+        old_ms: latency in the first table.
+        new_ms: latency in the second table.
+        ratio: new latency divided by the old one and by the common shift.
+        sigmas: deviation in standard errors.
     """
 
     block: BlockSpec
@@ -46,13 +46,13 @@ class Comparison:
     """The differences of two tables.
 
     Attributes:
-        context: fields in which the contexts differ; these alone may explain the rest.
-        n_common: blocks measured in both.
-        only_old: blocks that only the first has.
-        only_new: blocks that only the second has.
-        shift: common factor of all blocks, at equal speed of the machine where both tables name theirs.
-        spread: robust standard deviation of the blocks' log ratios around it.
-        changes: single blocks, largest first.
+        context: differences of the contexts, which may explain the rest.
+        n_common: number of blocks measured in both.
+        only_old: number of blocks that only the first table has.
+        only_new: number of blocks that only the second table has.
+        shift: common factor of all blocks, at equal machine speed if both tables name theirs.
+        spread: robust standard deviation of the blocks' log ratios around the shift.
+        changes: changed blocks, largest change first.
     """
 
     context: tuple[str, ...]
@@ -65,20 +65,20 @@ class Comparison:
 
     @property
     def shifted(self) -> bool:
-        """Whether all blocks together became slower or faster."""
+        """True if all blocks together became slower or faster."""
         return abs(math.log(self.shift)) > math.log1p(SMALLEST_SHIFT)
 
     @property
     def changed(self) -> bool:
-        """Whether anything did."""
+        """True if all blocks together or single ones changed."""
         return self.shifted or bool(self.changes)
 
 
 def compare(old: LatencyTable, new: LatencyTable) -> Comparison:
     """Compare two tables block by block.
 
-    A block counts as changed if its ratio leaves the common one by more than 5 % and by more than four standard
-    errors, its own (from the intervals of both tables) and those of all blocks (robust spread of the ratios).
+    A block is changed if its ratio differs from the common one by more than 5 % and by more than four standard errors:
+    its own, from the intervals of both tables, and the robust spread of all ratios.
 
     Raises:
         TableError: if no block is measured in both.
@@ -117,7 +117,7 @@ def _change(key: Key, old: Entry, new: Entry, deviation: float, spread: float) -
 
 
 def _speed_ratio(old: LatencyTable, new: LatencyTable) -> float:
-    """How much slower the machine was at the second table's reference speed; 1 where a table names none."""
+    """Return the ratio of the tables' reference times of the speed probe; 1 if a table names none."""
     try:
         return reference_ns_of(new.context.statistic) / reference_ns_of(old.context.statistic)
     except TableError:

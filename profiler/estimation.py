@@ -1,20 +1,18 @@
-"""From visits to a latency: which runs count, at which machine speed, and how sure one can be.
+"""Estimate latencies from visits: select the runs, correct for machine speed, and compute intervals.
 
-A machine that others share, or that heats up, does not have one speed. Every visit of a block is therefore bracketed
-by runs of one and the same small block, the *probe*, and the latency is read off at the probe's typical time
-(docs/adr/0003):
+The speed of a shared or warm machine changes. Therefore every visit of a block is preceded and followed by runs of the
+same small block, the *probe*, and the latency is estimated at the probe's median time (docs/adr/0003):
 
     log t = c_process + slope * log(s / s_process) + level_slope * log(s_process / s_ref)
 
-with t the mean of the visit's clean runs, s the probe's time around it, s_process its mean over the process, and s_ref
-its median over the session. Visits in which the speed changed count less, and the
-fit is robust (Huber weights); the slope of one item is held to that of all items,
-which is well known. There are two slopes because one short probe knows the speed during a visit only roughly: from
-visit to visit an item follows the probe less than it follows the speed itself (attenuation by errors in the
-regressor), and over many visits, where these errors cancel, nearly one to one.
-Runs in which the thread was preempted are dropped, and so are the first two after a switch from another model, which
-find cold caches. What remains differs between fresh processes more than within one, so the interval is that of the
-processes' c.
+Here t is the mean of the visit's clean runs, s the probe's time around it, s_process its mean over the process, and
+s_ref its median over the session. Visits during which the speed changed have less weight, the fit is robust (Huber
+weights), and the slope of one item is shrunk towards that of all items. There are two slopes because one short probe
+measures the speed during a visit only roughly: from visit to visit, errors in the regressor attenuate the slope; over
+many visits they cancel, and the slope is nearly 1.
+
+Runs in which the thread was preempted are dropped, and so are the first two after another model, which find cold
+caches. Fresh processes differ more than visits within one, so the interval is that of the processes' c.
 """
 
 from __future__ import annotations
@@ -47,30 +45,30 @@ __all__ = [
 Clock = Literal["wall", "cpu"]
 
 N_DISCARDED = 2  # first runs after a switch
-PRIOR_SLOPE = 0.85  # how an item's time follows the probe's from visit to visit, before anything was measured
+PRIOR_SLOPE = 0.85  # prior of an item's slope against the probe from visit to visit
 LEVEL_SLOPE = 0.92  # the same over many visits (docs/adr/0003)
-LEVEL_SLOPE_SD = 0.05  # how well that is known
-LEVEL_WINDOW = 100  # visits that count as many
-PRIOR_VISITS = 10.0  # visits' worth of belief in the slope of all items
+LEVEL_SLOPE_SD = 0.05  # standard deviation of its prior
+LEVEL_WINDOW = 100  # visits averaged for it
+PRIOR_VISITS = 10.0  # weight of the slope of all items, in visits
 HUBER = 1.345  # in robust standard deviations: 95 % efficient for normal errors
-MAX_PROBE_GAP = math.log(1.35)  # more, and the visit says nothing about a unit's drift
-HALF_WEIGHT_GAP = 0.06  # a visit in which the speed changed that much counts half in an item's fit
-MIN_PLAUSIBLE_SD = 0.002  # of one process's c, as a fraction: no clock is better
-CLOCK_GAIN = 0.8  # CPU time is chosen only where it spreads that much less than wall time
+MAX_PROBE_GAP = math.log(1.35)  # visits with a larger change of speed are left out of a unit's drift
+HALF_WEIGHT_GAP = 0.06  # a visit with this change of speed has half the weight in an item's fit
+MIN_PLAUSIBLE_SD = 0.002  # lower bound for one process's c, as a fraction
+CLOCK_GAIN = 0.8  # CPU time is chosen if its spread is below this fraction of that of wall time
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One visit, reduced.
+    """Summary of one visit.
 
     Attributes:
         item: index of the item.
         unit: (process, chunk).
         log_t: log of the mean of the clean runs, nanoseconds.
         log_s: log of the probe's time around the visit, nanoseconds.
-        log_gap: log of the probe's time after the visit over that before: how far the speed changed within it.
-        runs_ms: the clean runs.
-        n_dropped: runs dropped because the thread was preempted.
+        log_gap: log of the probe's time after the visit divided by that before it.
+        runs_ms: milliseconds of the clean runs.
+        n_dropped: number of runs dropped because the thread was preempted.
     """
 
     item: int
@@ -87,16 +85,16 @@ class Estimate:
     """The latency of one item.
 
     Attributes:
-        latency_ms: at the reference speed of the machine.
+        latency_ms: latency at the reference speed of the machine.
         half_width: half width of the 90 % interval, as a fraction of the latency.
-        slope: how it follows the probe from visit to visit.
-        median_ms: median of all clean runs, at whatever speed the machine had.
+        slope: slope against the probe from visit to visit.
+        median_ms: median of all clean runs, not corrected for machine speed.
         p25_ms: their lower quartile.
         p90_ms: their 90th percentile.
         iqr_ms: their interquartile range.
-        n_samples: clean runs.
-        n_processes: fresh processes.
-        n_dropped: runs in which the thread was preempted.
+        n_samples: number of clean runs.
+        n_processes: number of fresh processes.
+        n_dropped: number of runs in which the thread was preempted.
     """
 
     latency_ms: float
@@ -112,7 +110,7 @@ class Estimate:
 
 
 def samples_of(visits: Iterable[VisitRecord], clock: Clock) -> list[Sample]:
-    """Reduce visits to samples; a visit without a clean run is dropped."""
+    """Summarise visits; drop those without a clean run."""
     out = []
     for visit in visits:
         times = visit.wall_ns if clock == "wall" else visit.cpu_ns
@@ -137,14 +135,14 @@ def samples_of(visits: Iterable[VisitRecord], clock: Clock) -> list[Sample]:
 
 
 def reference_probe_ns(samples: Sequence[Sample]) -> float:
-    """The probe's median over a session: the machine speed that latencies are given for."""
+    """Return the probe's median time over a session, in nanoseconds, which defines the reference speed."""
     return math.exp(median(sample.log_s for sample in samples))
 
 
 def unit_offsets(
     samples: Sequence[Sample], anchors: Iterable[int], ref_ns: float
 ) -> dict[tuple[int, int], tuple[float, float]]:
-    """How far each unit's anchors lie from their mean over all units: drift that the probe does not explain.
+    """Compute the drift of each unit that the probe does not explain: its anchors against their mean over all units.
 
     Returns:
         unit -> (offset as a log ratio, its standard error). Empty with a single unit.
@@ -169,7 +167,7 @@ def unit_offsets(
 
 
 def shrunk_offsets(offsets: Mapping[tuple[int, int], tuple[float, float]]) -> dict[tuple[int, int], float]:
-    """Offsets to take out: each shrunk by its own error, so that an offset within it is left alone."""
+    """Shrink offsets by their errors, so that an offset within its error becomes 0."""
     out = {}
     for unit, (offset, error) in offsets.items():
         excess = max(offset**2 - error**2, 0.0)
@@ -180,15 +178,15 @@ def shrunk_offsets(offsets: Mapping[tuple[int, int], tuple[float, float]]) -> di
 def estimate(
     samples: Sequence[Sample], ref_ns: float, offsets: Mapping[tuple[int, int], float] | None = None
 ) -> dict[int, Estimate]:
-    """The latency of each item at the reference speed.
+    """Estimate the latency of each item at the reference speed.
 
     Args:
-        samples: of one session, in the order of time.
-        ref_ns: the probe's time that defines the reference speed.
-        offsets: log ratios to take out of units.
+        samples: samples of one session, in order of time.
+        ref_ns: the probe's time at the reference speed.
+        offsets: corrections of units, as log ratios.
 
     Returns:
-        item -> estimate, for the items that have at least one sample.
+        item -> estimate, for items with at least one sample.
     """
     offsets = offsets or {}
     speed = {unit: float(np.mean([s.log_s for s in samples if s.unit == unit])) for unit in {s.unit for s in samples}}
@@ -204,10 +202,10 @@ def estimate(
 
 
 def level_slope(samples: Sequence[Sample]) -> float:
-    """How times follow the probe over many visits: regression of window means, held to what is known before.
+    """Estimate the slope against the probe over many visits: regression of window means, shrunk towards its prior.
 
     Args:
-        samples: of one session, in the order of time.
+        samples: samples of one session, in order of time.
     """
     by_item: dict[int, list[float]] = {}
     for s in samples:
@@ -233,7 +231,7 @@ def _estimate(group: Sequence[Sample], prior_slope: float) -> Estimate:
     centre = float(np.mean(centres))
     within = float(np.mean(errors))
     between = float(np.std(centres, ddof=1)) if n > 1 else math.inf
-    # With a handful of processes their spread is itself badly known; it is not below what each one's error implies.
+    # The spread of few processes is uncertain; it is at least their mean error.
     spread = max(between, within, MIN_PLAUSIBLE_SD) if n > 1 else max(within, MIN_PLAUSIBLE_SD)
     half = float(stats.t.ppf(0.95, max(n - 1, 1))) * spread / math.sqrt(n)
     runs = np.concatenate([s.runs_ms for s in group])
@@ -255,7 +253,7 @@ def _estimate(group: Sequence[Sample], prior_slope: float) -> Estimate:
 def _fit(
     group: Sequence[Sample], prior_slope: float, prior_visits: float
 ) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
-    """Centres per process (at `log_s` = 0), the common slope, and each centre's standard error."""
+    """Return the centres per process (at `log_s` = 0), the common slope, and each centre's standard error."""
     processes = sorted({s.unit[0] for s in group})
     which = np.array([processes.index(s.unit[0]) for s in group])
     x = np.array([s.log_s for s in group])
@@ -264,7 +262,7 @@ def _fit(
     trust = 1.0 / (1.0 + np.array([s.log_gap / HALF_WEIGHT_GAP for s in group]) ** 2)
     slope = prior_slope
     centres = np.array([np.average((y - slope * x)[m], weights=trust[m]) for m in member])
-    penalty = prior_visits * 0.01 * float(trust.mean())  # a visit's worth: the square of a tenth, a usual spread of x
+    penalty = prior_visits * 0.01 * float(trust.mean())  # 0.01 = 0.1 ** 2, the usual variance of x per visit
     weights = trust
     for _ in range(15):
         residual = y - centres[which] - slope * x
@@ -282,10 +280,10 @@ def _fit(
 
 
 def choose_clock(visits: Sequence[VisitRecord], threads: int) -> Clock:
-    """The one clock of a table: wall time, unless CPU time of the single thread spreads clearly less.
+    """Choose the clock of a table: wall time, unless CPU time of the single thread spreads clearly less.
 
-    On a machine that is not ours alone, wall time holds what others ran in between. CPU time says nothing about an
-    inference with several threads, so there the answer is wall.
+    On a shared machine, wall time includes other programs' turns. With several threads the choice is always wall time,
+    because CPU time then does not measure latency.
     """
     if threads != 1 or any(t <= 0 for visit in visits[:100] for t in visit.cpu_ns):
         return "wall"

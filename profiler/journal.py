@@ -1,17 +1,17 @@
 """The journal of a measuring session: append-only JSON lines that survive a crash at any moment.
 
-Line 1 is the header: what is measured, and in which context. Every other line is one event:
+Line 1 is the header: plan and context. Every other line is one event:
 
-    {"pilot": {"repeats": [...], "n_rounds": n}}                what the pilot found out; measuring starts after it
+    {"pilot": {"repeats": [...], "n_rounds": n}}                schedule of the session, fixed by the pilot
     {"p": 0, "c": 0, "r": 3, "i": 17, "w": [...], "u": [...], "s": [...], "b": [w, u], "a": [w, u]}     one visit
-    {"fail": 17, "error": "..."}                                a try of item 17 that went wrong
-    {"redo": [p, c]}                                            the visits of that unit so far do not count
-    {"void": [[p, c, r, i], ...]}                               these visits do not count: the device was throttled
-    {"done": true}                                              all was measured; the results are being taken over
+    {"fail": 17, "error": "..."}                                a failed try of item 17
+    {"redo": [p, c]}                                            discard the visits of that unit so far
+    {"void": [[p, c, r, i], ...]}                               discard these visits: the device was throttled
+    {"done": true}                                              the session is complete; its results are being written
     {"energy": 17, "source": "rapl", "energy_mj": x, "gross_mj": x, "idle_mj": x, "why": ""}     energy of a network
 
-A visit: process, chunk, round, item; wall and CPU nanoseconds and involuntary context switches of each run in order,
-the discarded first ones included; and the probe's wall and CPU nanoseconds before and after.
+A visit holds process, chunk, round and item; wall nanoseconds, CPU nanoseconds and involuntary context switches of
+each run in order, the discarded first runs included; and wall and CPU nanoseconds of the probe before and after it.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ __all__ = ["EnergyRecord", "Journal", "VisitRecord", "fail_event", "mark_done", 
 
 MAX_REPEATS = 100_000  # of a visit, and rounds of a session
 MAX_ERROR_CHARS = 2000
-N_TRIED = 5  # lines, to see how long one takes
+N_TRIED = 5  # lines written to measure the time of one
 LINE_BYTES = 400
 
 WallNs = Annotated[int, Range(0, MAX_RUN_NS)]
-CpuNs = Annotated[int, Range(0, 1024 * MAX_RUN_NS)]  # of as many cores
+CpuNs = Annotated[int, Range(0, 1024 * MAX_RUN_NS)]  # up to 1024 cores
 Inner = Annotated[int, Range(1, 1_000_000)]
 Repeats = Annotated[int, Range(1, MAX_REPEATS)]
 
 
 @dataclass(frozen=True, slots=True)
 class VisitRecord:
-    """One visit of one item.
+    """A visit of one item.
 
     Attributes:
         process: number of the fresh process.
@@ -58,7 +58,7 @@ class VisitRecord:
         switches: involuntary context switches of each run.
         before: the probe's (wall, CPU) nanoseconds before the visit.
         after: the same after it.
-        inner: inferences of one timed run, of the item and of the probe; more than 1 where a CUDA graph holds several.
+        inner: inferences of one timed run of the item and of the probe; more than 1 if a CUDA graph holds several.
     """
 
     process: int
@@ -78,11 +78,11 @@ class VisitRecord:
 
     @property
     def key(self) -> tuple[int, int, int, int]:
-        """What no two visits share."""
+        """Process, chunk, round and item, which identify the visit."""
         return self.process, self.chunk, self.round, self.item
 
     def to_json(self) -> dict[str, Any]:
-        """The line of the file, as a dictionary."""
+        """Return the line of the file as a dictionary."""
         line = {
             "p": self.process,
             "c": self.chunk,
@@ -98,7 +98,7 @@ class VisitRecord:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any], where: str = "a visit") -> VisitRecord:
-        """The inverse of `to_json`; raises FormatError for anything else."""
+        """Read the line that `to_json` returns; raise FormatError for anything else."""
         v = structured(line, _VisitLine, where)
         if not len(v.w) == len(v.u) == len(v.s):
             raise FormatError(f"{where}: w, u and s differ in length")
@@ -107,15 +107,15 @@ class VisitRecord:
 
 @dataclass(frozen=True, slots=True)
 class EnergyRecord:
-    """What one inference of a network takes, in millijoules per batch.
+    """Energy of one inference of a network, in millijoules per batch.
 
     Attributes:
         item: index into the plan's items.
-        source: the meter.
-        energy_mj: above idle; None where it is not known.
-        gross_mj: all that the device took in that time; None where it could not be read.
-        idle_mj: what it takes in as much time when idle.
-        why: why the energy is not known, in one line; empty if it is.
+        source: name of the meter.
+        energy_mj: energy above idle; None if unknown.
+        gross_mj: energy of the device in that time; None if it could not be read.
+        idle_mj: energy of the idle device in the same time.
+        why: reason in one line if the energy is unknown, else empty.
     """
 
     item: int
@@ -126,13 +126,13 @@ class EnergyRecord:
     why: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The line of the file, as a dictionary."""
+        """Return the line of the file as a dictionary."""
         line = asdict(self)
         return {"energy": line.pop("item"), **line}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any], where: str = "an energy") -> EnergyRecord:
-        """The inverse of `to_json`; raises FormatError for anything else."""
+        """Read the line that `to_json` returns; raise FormatError for anything else."""
         e = structured(line, _EnergyLine, where)
         return cls(e.energy, e.source, e.energy_mj, e.gross_mj, e.idle_mj, e.why)
 
@@ -190,16 +190,16 @@ class _VoidLine:
 
 @dataclass
 class JournalState:
-    """What a journal says.
+    """Content of a journal.
 
     Attributes:
-        header: its first line.
-        pilot: what the pilot found out, None before it ended.
-        visits: the visits that count, by key.
+        header: the first line.
+        pilot: schedule of the session; None before the pilot ended.
+        visits: valid visits by key.
         failures: error messages of each item's failed tries.
-        redone: the units that were measured again.
-        energy: what came of measuring networks' energy, the last time for each.
-        done: True if all was measured and the results were being taken over.
+        redone: units that were measured again.
+        energy: latest energy record of each network.
+        done: True if the session is complete.
     """
 
     header: dict[str, Any]
@@ -211,13 +211,13 @@ class JournalState:
     done: bool = False
 
     def take(self, line: dict[str, Any], where: str = "an event") -> None:
-        """Take one event in; raises FormatError for a line that is none."""
+        """Apply one event; raise FormatError for a line that is not one."""
         if "done" in line:
             self.done = True
         elif "pilot" in line:
             pilot = structured(line, _PilotLine, where).pilot
             if self.n_items is not None and len(pilot.repeats) != self.n_items:
-                raise FormatError(f"{where}: the pilot has {len(pilot.repeats)} items of {self.n_items}")
+                raise FormatError(f"{where}: the pilot has {len(pilot.repeats)} items, the plan has {self.n_items}")
             self.pilot = dict(line["pilot"])
         elif "energy" in line:
             record = EnergyRecord.from_json(line, where)
@@ -239,26 +239,26 @@ class JournalState:
 
     @property
     def n_items(self) -> int | None:
-        """Items of the plan; None where the header does not list them."""
+        """Number of items of the plan; None if the header does not list them."""
         items = self.header.get("items")
         return len(items) if isinstance(items, list) else None
 
     def _known(self, item: int, where: str) -> int:
         if self.n_items is not None and item >= self.n_items:
-            raise FormatError(f"{where}: item {item} of a plan of {self.n_items}")
+            raise FormatError(f"{where}: there is no item {item} in a plan of {self.n_items}")
         return item
 
 
 class Journal:
-    """An open journal; every line is on the disk before `write` returns. A context manager.
+    """An open journal; a context manager. Every line is on the disk before `write` returns.
 
     Args:
         path: the file.
-        header: what line 1 says, or must say: measurements of another context are never mixed in.
+        header: line 1 of a new file; an existing file must have the same.
 
     Raises:
-        ContextMismatchError: if the file holds measurements of something else.
-        FormatError: if the file is no journal, or damaged before its last line.
+        ContextMismatchError: if the file has another header.
+        FormatError: if the file is not a journal, or is damaged before its last line.
         OutputError: if it cannot be written.
     """
 
@@ -273,12 +273,12 @@ class Journal:
             raise
 
     def write(self, event: dict[str, Any]) -> None:
-        """Append one event and take it into `state`."""
+        """Append one event and apply it to `state`."""
         self._file.append(event)
         self.state.take(event)
 
     def line_s(self) -> float:
-        """Seconds that it takes to get the line of a visit onto the disk: the median of a few, beside the journal."""
+        """Return the median time of writing a visit's line to the disk, in seconds, measured beside the journal."""
         seconds = []
         with naming(self.path), tempfile.TemporaryFile(dir=self.path.parent) as file:
             for _ in range(N_TRIED):
@@ -301,12 +301,12 @@ class Journal:
 
 
 def fail_event(item: int, error: str) -> dict[str, Any]:
-    """The event of a try that went wrong, in a form that can be read back whatever a device said."""
+    """Return the event of a failed try, with a message that is valid text of limited length."""
     return {"fail": item, "error": error.encode("utf-8", "replace").decode()[:MAX_ERROR_CHARS]}
 
 
 def mark_done(path: Path) -> None:
-    """Note in a closed journal that all was measured and that the results are being taken over."""
+    """Mark a closed journal as complete."""
     append_line(path, {"done": True})
 
 
@@ -314,7 +314,7 @@ def read_journal(path: Path) -> JournalState:
     """Read a journal without opening it for writing.
 
     Raises:
-        FormatError: if it is none, or damaged before its last line.
+        FormatError: if it is not a journal, or is damaged before its last line.
     """
     return _state_of(path, *read_lines(path))
 

@@ -1,9 +1,7 @@
-"""What is measured: blocks and whole networks as items, put into chunks that fit the device's memory."""
+"""Plan a session: blocks and whole networks as items, in chunks that fit the device's memory."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,12 +25,12 @@ __all__ = [
     "reference_archs",
 ]
 
-# The speed probe (docs/adr/0003): an ordinary block of the family, run before and after every visit.
+# The speed probe (docs/adr/0003): an ordinary block, run before and after every visit.
 PROBE = BlockSpec("mbconv", 10, 10, 80, 320, 80, 5, 1, "h_swish", se=False, shortcut=True)
-PROBE_RUNS = (3, 3)  # discarded (a whole network before it leaves the caches cold), timed
+PROBE_RUNS = (3, 3)  # discarded runs (a whole network before it leaves the caches cold), and timed runs
 
-N_ANCHORS = 4  # whole networks that stand in every chunk, where there is more than one
-_ITEM_BYTES = 1_000_000  # of a loaded model, beyond its tensors
+N_ANCHORS = 4  # whole networks that are in every chunk, if there are several chunks
+_ITEM_BYTES = 1_000_000  # of a loaded model without its tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +41,19 @@ class BlockItem:
 
     @property
     def id(self) -> str:
-        """The name in a journal: all that makes the block, so that it is the same in every plan."""
+        """Name in a journal: all properties of the block, so that it is the same in every plan."""
         b = self.block
         flags = f"{'se' if b.se else ''}{'+' if b.shortcut else ''}"
         return f"{b.op}/{b.in_px}-{b.out_px}/{b.in_c}-{b.mid_c}-{b.out_c}/k{b.kernel_px}s{b.stride}/{b.act}/{flags}"
 
     @property
     def label(self) -> str:
-        """The name for people."""
+        """Name in messages."""
         return self.block.label()
 
     @property
     def memory_bytes(self) -> int:
-        """A rough upper bound of what the loaded model takes."""
+        """Rough upper bound of the loaded model's memory."""
         return _memory_bytes([self.block])
 
 
@@ -68,17 +66,17 @@ class NetworkItem:
 
     @property
     def id(self) -> str:
-        """The name in a journal."""
+        """Name in a journal."""
         return f"net/{self.space.name}/{self.arch}"
 
     @property
     def label(self) -> str:
-        """The name for people."""
+        """Name in messages."""
         return f"network {self.arch}"
 
     @property
     def memory_bytes(self) -> int:
-        """A rough upper bound of what the loaded model takes."""
+        """Rough upper bound of the loaded model's memory."""
         return _memory_bytes(self.space.blocks(self.arch))
 
 
@@ -87,23 +85,17 @@ Item = BlockItem | NetworkItem
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Items in order, and the chunks in which they are loaded together.
+    """Items in order, and the chunks that are loaded together.
 
     Attributes:
-        items: everything to measure, each once.
+        items: all items to measure, each once.
         chunks: indices into `items`; every chunk holds the anchors.
-        anchors: indices of the networks that stand in every chunk; all networks where there is one chunk.
+        anchors: indices of the networks in every chunk; all networks if there is one chunk.
     """
 
     items: tuple[Item, ...]
     chunks: tuple[tuple[int, ...], ...]
     anchors: tuple[int, ...]
-
-    @property
-    def digest(self) -> str:
-        """A short hash of all items and chunks, to tell one plan from another."""
-        text = json.dumps([[item.id for item in self.items], self.chunks])
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def make_plan(
@@ -113,16 +105,15 @@ def make_plan(
     *,
     memory_bytes: int = 2_000_000_000,
 ) -> Plan:
-    """Order the items and cut them into chunks.
+    """Order the items and divide them into chunks.
 
-    Blocks are spread over the chunks at random, so that no chunk holds the blocks of one stage, and what disturbs one
-    chunk disturbs all kinds of blocks a little.
+    Blocks are spread over the chunks at random, so that a disturbance of one chunk affects all kinds of blocks equally.
 
     Args:
-        blocks: to measure; repetitions count once.
-        networks: whole networks to measure along with them.
-        rng: source of the random order.
-        memory_bytes: what the models loaded at one time may take by a rough estimate.
+        blocks: blocks to measure; repetitions are dropped.
+        networks: whole networks to measure with them.
+        rng: source of randomness.
+        memory_bytes: upper bound of the estimated memory of models loaded together.
 
     Raises:
         OfaError: if there is nothing to measure.
@@ -153,17 +144,17 @@ def make_plan(
 def reference_archs(
     space: Space, resolutions: Sequence[int], n: int, rng: np.random.Generator, avoid: Iterable[Arch] = ()
 ) -> list[Arch]:
-    """Draw n different sub-nets, evenly over the resolutions.
+    """Draw different sub-nets at random, evenly over the resolutions.
 
     Args:
-        space: their space.
-        resolutions: input sizes in pixels; they take turns.
-        n: how many.
+        space: space of the sub-nets.
+        resolutions: input sizes in pixels, used in turn.
+        n: number of sub-nets.
         rng: source of randomness.
-        avoid: sub-nets that must not be among them, at no resolution.
+        avoid: sub-nets to leave out, at any resolution.
 
     Raises:
-        OfaError: if the space is too small for that many.
+        OfaError: if the space has fewer sub-nets.
     """
     taken = {arch.at(0) for arch in avoid}
     different = space.n_subnets - len(taken)

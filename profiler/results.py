@@ -1,4 +1,4 @@
-"""From a journal to a latency table and its whole networks."""
+"""Evaluate a journal: latencies, the rows of a table, and its whole networks."""
 
 from __future__ import annotations
 
@@ -24,32 +24,31 @@ from profiler.plan import PROBE_RUNS, BlockItem, NetworkItem, Plan
 
 __all__ = [
     "Measured",
-    "entry_of",
     "evaluate",
     "network_of",
     "to_table",
     "with_energy",
 ]
 
-UNSTABLE = 0.10  # half width of the 90 % interval, as a fraction, above which an entry is called unstable
+UNSTABLE = 0.10  # half width of the 90 % interval, as a fraction, above which an entry is unstable
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a session found out.
+    """Results of a session.
 
     Attributes:
-        estimates: by item of the plan; items that failed are not there.
-        clock: that was chosen.
-        ref_ns: the probe's time at the speed that latencies are given for.
-        speed: the probe's median time in this session over `ref_ns`; 1 unless the reference came from elsewhere.
-        n_visits: visits that count.
-        n_runs: clean runs.
-        n_dropped: runs dropped because the thread was preempted.
-        offsets: log ratios taken out of units because their anchors had drifted.
-        timed_s: seconds of timed inference, the probe's included.
-        energy: of networks, by item of the plan.
-        crowding: what to do about more threads than cores; empty if there are enough.
+        estimates: latencies by item of the plan; failed items are absent.
+        clock: clock of the latencies.
+        ref_ns: time of the speed probe at the reference speed of the machine.
+        speed: median time of the probe in this session divided by `ref_ns`; 1 if this session is the reference.
+        n_visits: number of valid visits.
+        n_runs: number of clean runs.
+        n_dropped: number of runs dropped because the thread was preempted.
+        offsets: corrections of units whose anchors drifted, as log ratios.
+        timed_s: seconds of timed inference, the probe included.
+        energy: energy of networks, by item of the plan.
+        crowding: advice if there are more threads than cores, else empty.
     """
 
     estimates: Mapping[int, Estimate]
@@ -68,17 +67,17 @@ class Measured:
 def evaluate(
     state: JournalState, plan: Plan, threads: int, *, clock: Clock | None = None, ref_ns: float | None = None
 ) -> Measured:
-    """Reduce a journal.
+    """Evaluate a journal.
 
     Args:
-        state: of a journal of this plan.
-        plan: what was measured.
+        state: state of a journal of this plan.
+        plan: the items.
         threads: threads of one inference.
-        clock: that of the table these measurements belong to; None chooses.
-        ref_ns: the probe's time at the reference speed; None takes this session's median.
+        clock: clock of the table that the measurements belong to; None chooses one.
+        ref_ns: time of the speed probe at the reference speed; None takes the median of this session.
 
     Raises:
-        TableError: if the journal has no usable visit.
+        TableError: if no visit has a clean run.
     """
     visits = list(state.visits.values())
     clock = choose_clock(visits, threads) if clock is None else clock
@@ -102,8 +101,8 @@ def evaluate(
     )
 
 
-def entry_of(e: Estimate | None) -> Entry:
-    """The row of a table; a failed one where nothing was measured."""
+def _entry_of(e: Estimate | None) -> Entry:
+    """Return the row of a table; a failed one for None."""
     if e is None:
         return Entry(None, status="failed")
     status = "ok" if e.half_width <= UNSTABLE else "unstable"
@@ -114,9 +113,9 @@ def entry_of(e: Estimate | None) -> Entry:
 
 
 def to_table(measured: Measured, plan: Plan, context: Context) -> LatencyTable:
-    """The blocks of a plan as a table."""
+    """Return the blocks of a plan as a table."""
     entries: dict[Key, Entry] = {
-        (None, item.block): entry_of(measured.estimates.get(i))
+        (None, item.block): _entry_of(measured.estimates.get(i))
         for i, item in enumerate(plan.items)
         if isinstance(item, BlockItem)
     }
@@ -124,7 +123,7 @@ def to_table(measured: Measured, plan: Plan, context: Context) -> LatencyTable:
 
 
 def network_of(item: NetworkItem, e: Estimate, table: LatencyTable, role: str) -> Network:
-    """A measured network as a row of `<stem>.networks.csv`; without a sum if the table lacks one of its blocks."""
+    """Return a row of `<stem>.networks.csv`; the sum is empty if the table lacks one of the network's blocks."""
     blocks = item.space.blocks(item.arch)
     lacking = any(table.find(block, item.arch.resolution_px) is None for block in blocks)
     total = None if lacking else float(table.sum_ms(item.space, [item.arch])[0])
@@ -135,7 +134,7 @@ def network_of(item: NetworkItem, e: Estimate, table: LatencyTable, role: str) -
 
 
 def with_energy(table: LatencyTable, networks: Sequence[Network]) -> LatencyTable:
-    """The table with what its blocks take, attributed from whole networks; unchanged where too few were measured."""
+    """Return the table with its blocks' energy, fitted to whole networks; unchanged if there are too few of them."""
     model = fit_energy(networks, table)
     if model is None:
         return table

@@ -1,14 +1,14 @@
-"""Jobs: what a runner does on a device, what comes back, and what can go wrong.
+"""The runner protocol: run models on a device, the results, and the errors.
 
     DeviceError
-    └── RunnerError                whose `handle` and `model` name what was being done
+    └── RunnerError                `handle` and `model` name the model
         ├── AgentCrashedError      the process ended: exit code or signal, last lines of stderr
         ├── AgentTimeoutError      no reply in time
-        ├── AgentProtocolError     a line that is no reply to the request
+        ├── AgentProtocolError     a line that is not a reply to the request
         └── JobError               an error reply: this load or run failed, the agent is still usable
 
 After any of the first three the process has been killed; `open` starts a fresh one. A lost connection or a full disk
-is no fault of a model: `DeviceUnreachableError` and `DeviceStorageError` pass through.
+is not caused by a model: `DeviceUnreachableError` and `DeviceStorageError` are raised unchanged.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """What one visit measured.
+    """Times of one visit.
 
     Attributes:
         wall_ns: wall time of each run in nanoseconds, int64, shape (repeats,).
@@ -57,8 +57,8 @@ class Result:
             (repeats,).
         switches: involuntary context switches in each run, int64, shape (repeats,); zeros where
             `Hello.counts_switches` is false. A run with any was preempted.
-        peak_rss_kb: highest resident memory of the process during the model's first visit; None where it cannot be
-            known.
+        peak_rss_kb: highest resident memory of the process during the model's first visit; None if
+            unknown.
         inner: inferences of one timed run, of which `wall_ns` is the mean; more than 1 where a CUDA graph holds
             several.
     """
@@ -77,11 +77,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a fresh agent says of itself.
+    """Greeting of a fresh agent.
 
     Attributes:
         backend: the backend's name.
-        versions: of the runtime (key = backend) and of what it stands on.
+        versions: versions of the runtime (key = backend) and of its dependencies.
         python: version of the agent's interpreter.
         machine: instruction set as the system names it, for example x86_64.
         system: the operating system's name.
@@ -106,16 +106,16 @@ class Hello:
 
     @property
     def counts_switches(self) -> bool:
-        """Whether involuntary context switches are counted on this device."""
+        """True if involuntary context switches are counted on this device."""
         return self.clocks.get("switches_one_thread") is not None
 
 
 class RunnerError(DeviceError):
-    """A job that could not be done.
+    """A request that failed.
 
     Attributes:
-        handle: the handle of the model that was being run or unloaded; None at `open` and `load`.
-        model: file name of the model that was being loaded or run; None at `open`.
+        handle: handle of the model that was being run or unloaded; None during `open` and `load`.
+        model: file name of the model that was being loaded or run; None during `open`.
         completed: results of the visits before this one in the same call of `run`, in order.
     """
 
@@ -137,8 +137,8 @@ class AgentCrashedError(RunnerError):
     """The agent's process ended.
 
     Attributes:
-        rc: exit code, minus the signal's number where a signal ended it; None if it could not be learnt.
-        stderr: the last lines of its error output.
+        rc: exit code, or minus the number of the signal that ended it; None if unknown.
+        stderr: last lines of its error output.
     """
 
     def __init__(self, message: str, *, rc: int | None = None, stderr: str = "", **context: Any) -> None:
@@ -152,7 +152,7 @@ class AgentTimeoutError(RunnerError):
 
 
 class AgentProtocolError(RunnerError):
-    """The agent wrote something that is no reply to what it was asked."""
+    """The agent wrote a line that is not a reply to the request."""
 
 
 class JobError(RunnerError):

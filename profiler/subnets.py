@@ -44,7 +44,7 @@ def listed_subnets(
 
 
 def covered_resolutions(path: Path, table: LatencyTable, space: Space, *, fill: bool) -> tuple[int, ...]:
-    """Return the resolutions at which a table has all blocks of a space, or any of them if it is filled.
+    """Return the resolutions at which a table has all blocks of a space, or its first layer if the rest is filled.
 
     Raises:
         OfaError: if there is none.

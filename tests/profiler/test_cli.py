@@ -296,7 +296,7 @@ def test_a_name_that_no_table_can_hold_is_refused_before_measuring(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "devices.toml").write_text(f'["{name}"]\ntarget = "ssh:nobody@192.0.2.1"\n')
-    assert call("--target", "ssh:nobody@192.0.2.1", monkeypatch=monkeypatch) == 2
+    assert call("--target", "ssh:nobody@192.0.2.1", monkeypatch=monkeypatch) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert "most 200 printable" in " ".join(err.split())
@@ -345,6 +345,6 @@ def test_more_networks_than_the_space_has_are_refused_at_once(
     assert call(*words, monkeypatch=monkeypatch) == 1
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "choosing 20000 sub-nets",
+        "ofa-profile: choosing 20000 sub-nets",
         "ofa-profile: tiny has too few sub-nets to draw 20000 different ones: 400 are left",
     ]

@@ -70,7 +70,7 @@ def session_on_slow_device(folder: Path, journal: Journal, budget_s: float) -> t
             device.advance(0.1)
         return 0.5
 
-    device.latency = latency
+    device.state.latency = latency
     settings = Settings(n_processes=3, budget_s=budget_s, max_rounds=4)
     models = ModelStore(folder / "models", "sleep", fake_ms=true_ms)
     return device, Session(plan_of(6), AgentRunner(device, "sleep"), models, journal, settings, clock=device.clock)
