@@ -31,7 +31,7 @@ from published_code import stubbed
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.formats.acc_predictor import read_acc_predictor
 from ofa_core.genomes import decode, sample_genomes
-from ofa_core.search.run import search
+from ofa_core.search.run import most_accurate, search
 from ofa_core.spaces import get_space
 from predictors.loading import load_latency
 
@@ -129,7 +129,7 @@ def main() -> int:
         for seed in SEEDS:
             seconds, result = cpu_s(
                 lambda limit_ms=limit_ms, seed=seed: search(
-                    space, latency, accuracy, limit_ms, resolutions=RESOLUTIONS, seed=seed
+                    most_accurate(space, latency, accuracy, limit_ms, resolutions=RESOLUTIONS), seed=seed
                 )
             )
             best = result.best

@@ -60,6 +60,11 @@ class LatencyEstimator(Estimator):
         return None
 
     @property
+    def calibration(self) -> Calibration | None:
+        """Calibration of a table's sums; None without one."""
+        return None
+
+    @property
     def n_filled(self) -> int:
         """Number of estimated blocks in the device's own table."""
         return 0 if self.lut is None else self.lut.n_filled
@@ -151,6 +156,11 @@ class LutPredictor(LatencyEstimator):
     def calibrated(self) -> bool:
         """True if whole networks calibrate the sum."""
         return getattr(self, "calibration_", None) is not None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Calibration of the table's sums; None without one."""
+        return self.calibration_
 
     @property
     def n_filled(self) -> int:

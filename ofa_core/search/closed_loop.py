@@ -1,10 +1,9 @@
-"""Closing the loop: a predicted winner is not a result until it was measured within the limit.
+"""The closed loop: measure the candidates of a search on the device, correct the prediction, and search again.
 
-A search picks networks at the very edge of the limit, and among those the ones whose latency is predicted too low are
-picked first. So about ten good ones near the limit are measured whole, the prediction is corrected by what they took,
-and the search goes on until its winner has been measured twice, in two sessions, and kept the limit with the upper
-end of its own interval both times. What this costs in accuracy is known: the winner is compared with what the
-corrected prediction says could still be had.
+A search picks networks at the very edge of the limit, and prefers those whose latency is predicted too low. So about
+ten good candidates near the limit are measured as whole networks, and the prediction is corrected with the
+measurements. The loop ends when the winner has been measured in two sessions, with the upper bound of its interval
+within the limit both times, and the corrected prediction finds nothing clearly better.
 """
 
 from __future__ import annotations
@@ -13,33 +12,46 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.errors import InfeasibleConstraintError
 from ofa_core.genomes import encode
-from ofa_core.search.problem import AccuracyPredictor, Archs, Candidate, LatencyPredictor, MeasuredNet
+from ofa_core.search.problem import Candidate, MeasuredNet, Problem, make_candidates
+from ofa_core.search.quantity import Quantity
 from ofa_core.search.rounds import Rounds
-from ofa_core.search.run import SearchResult, make_candidates
-from ofa_core.space import Space
+from ofa_core.search.run import SearchResult
 
-__all__ = ["CorrectedLatency", "LoopResult", "MeasuredNet", "Trial", "close_loop"]
+__all__ = ["LoopResult", "LoopSteps", "MeasuredNet", "Trial", "close_loop"]
 
 MAX_ROUNDS = 5
 N_CONFIRMED = 3
 MIN_SPREAD = 0.005  # of log latency, around the corrected prediction
-TOLERANCE_TOP1 = 0.1  # points: a winner this close to the best that is still predicted feasible ends the loop
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSteps:
+    """The steps of a loop that are not its own.
+
+    Attributes:
+        search: function from a problem and architectures to begin with to a result.
+        measure: measures whole networks on the device; networks that fail may be left out.
+        refit: returns the latency calibrated with all measurements so far; None keeps the first prediction.
+    """
+
+    search: Callable[[Problem, Sequence[Arch]], SearchResult]
+    measure: Callable[[Sequence[Arch]], Sequence[MeasuredNet]]
+    refit: Callable[[], Quantity] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A measurement beside what was predicted when it was chosen.
+    """A measurement and the prediction at the time of the choice.
 
     Attributes:
-        round: 1 for the first.
-        confirms: whether it repeats an earlier measurement that kept the limit.
+        round: number of the round, from 1.
+        confirms: True if it repeats an earlier measurement that met the limit.
         predicted: the candidate.
-        measured: what it took.
+        measured: the measurement.
     """
 
     round: int
@@ -50,19 +62,20 @@ class Trial:
 
 @dataclass(frozen=True)
 class LoopResult:
-    """What the loop ends in.
+    """The result of a loop.
 
     Attributes:
-        result: of the last search; its `best` is the winner, with the latency predicted after all corrections.
-        latency: the prediction after all corrections.
-        winner: the winner's slowest measurement.
-        trials: every measurement in order.
-        n_rounds: rounds of search and measurement.
-        converged: whether the corrected prediction knows nothing better by more than 0.1 points.
+        result: result of the last search; `best` is the winner, with the latency predicted after all corrections, and
+            so is the latency of its problem.
+        factor: last correction of the predicted latency: measured over predicted.
+        winner: slowest measurement of the winner.
+        trials: all measurements in order.
+        n_rounds: number of rounds of search and measurement.
+        converged: True if the corrected prediction finds no clearly better network.
     """
 
     result: SearchResult
-    latency: CorrectedLatency
+    factor: float
     winner: MeasuredNet
     trials: tuple[Trial, ...]
     n_rounds: int
@@ -70,121 +83,109 @@ class LoopResult:
 
 
 @dataclass(frozen=True)
-class CorrectedLatency:
-    """A latency predictor times a factor.
+class _State:
+    """The problem, and the trials up to a round."""
 
-    Attributes:
-        latency: what is corrected.
-        factor: measured over predicted.
-    """
-
-    latency: LatencyPredictor
-    factor: float
+    problem: Problem
+    trials: Sequence[Trial]
+    number: int
 
     @property
-    def resolutions(self) -> tuple[int, ...]:
-        """As of the predictor."""
-        return self.latency.resolutions
+    def limit_ms(self) -> float:
+        return self.problem.constraints[0].limit
 
-    @property
-    def calibrated(self) -> bool:
-        """As of the predictor."""
-        return self.latency.calibrated
+    def score(self, candidate: Candidate) -> float:
+        """Return the objective, with the sign that makes larger ones better."""
+        objective = self.problem.objective
+        return objective.sign * candidate.values[objective.name]
 
-    def predict(self, archs: Archs) -> NDArray[np.float64]:
-        """(n,) corrected milliseconds."""
-        return self.factor * self.latency.predict(archs)
+    def count(self, arch: Arch) -> int:
+        """Return how often a network was measured."""
+        return sum(trial.predicted.arch == arch for trial in self.trials)
 
-    def predict_interval(
-        self, archs: Archs, confidence: float = 0.9
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(n,) corrected bounds."""
-        low, high = self.latency.predict_interval(archs, confidence)
-        return self.factor * low, self.factor * high
+    def better(self, candidates: Sequence[Candidate], winner: Trial | None) -> list[Candidate]:
+        """Return candidates that are predicted better than the winner."""
+        return [c for c in candidates if winner is None or self.score(c) > self.score(winner.predicted)]
+
+    def hopeful(self, candidates: Sequence[Candidate], winner: Trial | None) -> list[Candidate]:
+        """Return candidates that are not measured yet and predicted better than the winner."""
+        known = {trial.predicted.arch for trial in self.trials}
+        return self.better([c for c in candidates if c.arch not in known], winner)
+
+    def passing(self) -> list[Trial]:
+        """Return the slowest trial of each network whose every measurement met the limit, best first."""
+        slowest: dict[Arch, Trial] = {}
+        for trial in self.trials:
+            known = slowest.get(trial.predicted.arch)
+            if known is None or trial.measured.high_ms > known.measured.high_ms:
+                slowest[trial.predicted.arch] = trial
+        passing = [trial for trial in slowest.values() if trial.measured.high_ms <= self.limit_ms]
+        return sorted(passing, key=lambda trial: -self.score(trial.predicted))
 
 
 def close_loop(
-    space: Space,
-    latency: LatencyPredictor,
-    accuracy: AccuracyPredictor,
-    limit_ms: float,
+    problem: Problem,
+    steps: LoopSteps,
     *,
-    search: Callable[[LatencyPredictor, float, Sequence[Arch]], SearchResult],
-    measure: Callable[[Sequence[Arch]], Sequence[MeasuredNet]],
-    refit: Callable[[], LatencyPredictor] | None = None,
     rounds: Rounds | None = None,
     max_rounds: int = MAX_ROUNDS,
     on_round: Callable[[int, SearchResult, Sequence[Trial]], None] = lambda _round, _result, _trials: None,
 ) -> LoopResult:
-    """Search, measure, correct, and again, until the winner holds the limit when measured.
+    """Search, measure and correct until the measured winner meets the limit.
 
     Args:
-        space: where to look.
-        latency: the prediction to begin with.
-        accuracy: as in the search.
-        limit_ms: what the upper end of the winner's measured interval must keep, twice.
-        search: from a predictor, a limit and architectures to begin with to a result.
-        measure: whole networks on the device; may leave out what failed.
-        refit: the predictor again, after its calibration took in what was measured; None keeps the first one.
-        rounds: keeps each session of measurements; those of an interrupted search are not made again.
-        max_rounds: bound on the rounds.
-        on_round: told the round, its search and its measurements.
+        problem: problem whose first limit is the latency; the upper bound of the winner's measured interval must be
+            within it twice.
+        steps: search, measurement and calibration.
+        rounds: journal of the sessions; completed sessions of an interrupted search are not measured again.
+        max_rounds: largest number of rounds.
+        on_round: called with the number, the search and the measurements of each round.
 
     Returns:
-        The winner and how it was found.
+        The winner and the measurements.
 
     Raises:
-        InfeasibleConstraintError: if nothing that was measured keeps the limit; it says what came nearest.
+        InfeasibleConstraintError: if no measured network meets the limit; the message names the nearest.
     """
     trials: list[Trial] = []
     winner: Trial | None = None
     n_without = 0
-    result = search(latency, limit_ms, [])
+    result = steps.search(problem, [])
     for number in range(1, max_rounds + 1):
-        new = _session(measure, _hopeful(result.candidates, trials, winner), (number, False), rounds)
+        state = _State(problem, trials, number)
+        new = _session(steps, state.hopeful(result.candidates, winner), (number, False), rounds)
         trials += new
-        # The best that kept the limit are measured again, so that no lucky measurement wins.
-        doubtful = [t.predicted for t in _passing(trials, limit_ms) if _count(trials, t.predicted.arch) < 2]
-        repeated = _session(measure, _better(doubtful, winner)[:N_CONFIRMED], (number, True), rounds)
+        # The best networks that met the limit are measured again, so that no network wins by a lucky measurement.
+        doubtful = [t.predicted for t in state.passing() if state.count(t.predicted.arch) < 2]
+        repeated = _session(steps, state.better(doubtful, winner)[:N_CONFIRMED], (number, True), rounds)
         trials += repeated
         on_round(number, result, [*new, *repeated])
-        winner = next((t for t in _passing(trials, limit_ms) if _count(trials, t.predicted.arch) > 1), None)
+        winner = next((t for t in state.passing() if state.count(t.predicted.arch) > 1), None)
         n_without = 0 if winner else n_without + 1
         if rounds is not None and rounds.chosen((number + 1, False)) is not None:
-            continue  # the interrupted search came further
-        corrected, target_ms = _correct(latency if refit is None else refit(), trials, limit_ms, n_without)
+            continue  # the interrupted search has a later round
+        latency = problem.cost if steps.refit is None else steps.refit()
+        factor, target_ms = _correction(state, latency, n_without)
+        corrected = latency.scaled(factor)
+        state = replace(state, problem=problem.with_cost(corrected, state.limit_ms))
         try:
-            result = search(corrected, target_ms, [winner.predicted.arch] if winner else [])
+            result = steps.search(problem.with_cost(corrected, target_ms), [winner.predicted.arch] if winner else [])
         except InfeasibleConstraintError as error:
             if winner is None:
-                raise _nothing_holds(trials, limit_ms, number) from error
-            return _end(space, corrected, accuracy, replace(result, limit_ms=limit_ms), winner, trials, number, True)
+                raise _nothing_holds(state) from error
+            return _end(state, result, winner, factor, converged=True)
         if winner is not None:
-            hopeful = _hopeful(result.candidates, trials, winner)
-            converged = all(c.top1 - winner.predicted.top1 <= TOLERANCE_TOP1 for c in hopeful)
+            best = state.score(winner.predicted) + problem.objective.tolerance
+            converged = all(state.score(c) <= best for c in state.hopeful(result.candidates, winner))
             if converged or number == max_rounds:
-                result = replace(result, limit_ms=limit_ms)
-                return _end(space, corrected, accuracy, result, winner, trials, number, converged)
-    raise _nothing_holds(trials, limit_ms, max_rounds)
-
-
-def _hopeful(candidates: Sequence[Candidate], trials: Sequence[Trial], winner: Trial | None) -> list[Candidate]:
-    """Those not measured yet that would beat the winner."""
-    known = {trial.predicted.arch for trial in trials}
-    return _better([c for c in candidates if c.arch not in known], winner)
-
-
-def _better(candidates: Sequence[Candidate], winner: Trial | None) -> list[Candidate]:
-    return [c for c in candidates if winner is None or c.top1 > winner.predicted.top1]
+                return _end(state, result, winner, factor, converged=converged)
+    raise _nothing_holds(_State(problem, trials, max_rounds))
 
 
 def _session(
-    measure: Callable[[Sequence[Arch]], Sequence[MeasuredNet]],
-    candidates: Sequence[Candidate],
-    session: tuple[int, bool],
-    rounds: Rounds | None,
+    steps: LoopSteps, candidates: Sequence[Candidate], session: tuple[int, bool], rounds: Rounds | None
 ) -> list[Trial]:
-    """Measure candidates; in a session that an interrupted search began, those that it chose, as far as they lack."""
+    """Measure candidates, or complete the session of an interrupted search with the candidates that it chose."""
     if rounds is not None:
         earlier = rounds.chosen(session)
         if earlier is None:
@@ -194,70 +195,48 @@ def _session(
     by_arch = {c.arch: c for c in candidates}
     took = None if rounds is None else rounds.took(session)
     if took is None:
-        took = list(measure(list(by_arch))) if by_arch else []
+        took = list(steps.measure(list(by_arch))) if by_arch else []
         if rounds is not None:
             rounds.keep_took(session, took)
     number, confirms = session
     return [Trial(number, confirms, by_arch[net.arch], net) for net in took]
 
 
-def _count(trials: Sequence[Trial], arch: Arch) -> int:
-    return sum(trial.predicted.arch == arch for trial in trials)
+def _correction(state: _State, latency: Quantity, n_without: int) -> tuple[float, float]:
+    """Return the factor on the predicted latency, and the limit for the next search in ms.
 
-
-def _passing(trials: Sequence[Trial], limit_ms: float) -> list[Trial]:
-    """The slowest trial of each network whose every measurement kept the limit, best accuracy first."""
-    slowest: dict[Arch, Trial] = {}
-    for trial in trials:
-        known = slowest.get(trial.predicted.arch)
-        if known is None or trial.measured.high_ms > known.measured.high_ms:
-            slowest[trial.predicted.arch] = trial
-    passing = [trial for trial in slowest.values() if trial.measured.high_ms <= limit_ms]
-    return sorted(passing, key=lambda trial: -trial.predicted.top1)
-
-
-def _correct(
-    latency: LatencyPredictor, trials: Sequence[Trial], limit_ms: float, n_without: int
-) -> tuple[CorrectedLatency, float]:
-    """The predictor corrected by what the networks near the limit took, and what it is to keep.
-
-    That is the limit less the measurements' width, and less one spread of the residuals for each round that has passed
-    without a winner: the networks that a search likes best are those whose latency is predicted too low.
+    That limit is the user's less the half-width of a measured interval, and less one standard deviation of the
+    residuals for each round without a winner, because a search prefers networks whose latency is predicted too low.
     """
+    trials = state.trials
     if not trials:
-        return CorrectedLatency(latency, 1.0), limit_ms
+        return 1.0, state.limit_ms
     measured = np.array([trial.measured.latency_ms for trial in trials])
-    residuals = np.log(measured / latency.predict([trial.predicted.arch for trial in trials]))
+    genomes = encode(state.problem.space, [trial.predicted.arch for trial in trials])
+    residuals = np.log(measured / latency.values(genomes))
     width = max(1.0, float(np.median([trial.measured.high_ms / trial.measured.latency_ms for trial in trials])))
     spread = max(MIN_SPREAD, float(np.std(residuals)))
-    target_ms = limit_ms / width * float(np.exp(-n_without * spread))
-    return CorrectedLatency(latency, float(np.exp(np.mean(residuals)))), target_ms
+    return float(np.exp(np.mean(residuals))), state.limit_ms / width * float(np.exp(-n_without * spread))
 
 
-def _end(
-    space: Space,
-    latency: CorrectedLatency,
-    accuracy: AccuracyPredictor,
-    result: SearchResult,
-    winner: Trial,
-    trials: Sequence[Trial],
-    number: int,
-    converged: bool,
-) -> LoopResult:
+def _end(state: _State, result: SearchResult, winner: Trial, factor: float, *, converged: bool) -> LoopResult:
+    """Return the result with the winner first, predicted by the corrected latency."""
     others = [c.arch for c in result.candidates if c.arch != winner.predicted.arch]
-    candidates = make_candidates(space, latency, accuracy, encode(space, [winner.predicted.arch, *others]))
-    result = replace(result, best=candidates[0], candidates=candidates)
-    return LoopResult(result, latency, winner.measured, tuple(trials), number, converged)
+    genomes = encode(state.problem.space, [winner.predicted.arch, *others])
+    candidates = make_candidates(state.problem, genomes)
+    result = replace(result, problem=state.problem, best=candidates[0], candidates=candidates)
+    return LoopResult(result, factor, winner.measured, tuple(state.trials), state.number, converged)
 
 
-def _nothing_holds(trials: Sequence[Trial], limit_ms: float, rounds: int) -> InfeasibleConstraintError:
-    if not trials:
+def _nothing_holds(state: _State) -> InfeasibleConstraintError:
+    rounds = f"{state.number} round{'s' if state.number != 1 else ''}"
+    if not state.trials:
         return InfeasibleConstraintError(
-            f"no network could be measured in {rounds} rounds, so none holds {limit_ms:g} ms"
+            f"no network could be measured in {rounds}, so none is within {state.limit_ms:g} ms"
         )
-    nearest = min(trials, key=lambda trial: trial.measured.high_ms).measured
+    nearest = min(state.trials, key=lambda trial: trial.measured.high_ms).measured
     return InfeasibleConstraintError(
-        f"no measured network holds latency_ms <= {limit_ms:g} after {rounds} rounds; the nearest took "
+        f"no measured network has latency_ms <= {state.limit_ms:g} after {rounds}; the nearest took "
         f"{nearest.latency_ms:.4g} ms ({nearest.low_ms:.4g} to {nearest.high_ms:.4g}): {nearest.arch}",
         nearest=nearest.high_ms,
     )

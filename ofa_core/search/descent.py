@@ -1,9 +1,8 @@
-"""Local descent: from good architectures to ones that no small change improves.
+"""Local descent: improve architectures until no small change helps.
 
-At the limit an architecture can rarely be improved by one change: what gains accuracy costs time. So each step
-evaluates every single change of a network, takes the differences as if they added up, and lets that rank pairs and
-triples of changes that fit the limit together, which are then evaluated themselves. Nothing is accepted on the
-strength of the ranking alone.
+At the limit one change rarely improves an architecture, because accuracy costs time. So each step evaluates every
+single change of a network, ranks the feasible pairs and triples of changes as if their gains added up, and evaluates
+the best of them. Only evaluated networks are accepted.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from ofa_core.space import Space
 __all__ = ["Moves", "descend", "neighbours"]
 
 MAX_STEPS = 60
-N_COMBINED = 200  # pairs, and triples, evaluated in a step
-N_PAIRS_EXTENDED = 60  # pairs that are tried with each third change
+N_COMBINED = 200  # pairs, and as many triples, evaluated in a step
+N_PAIRS_EXTENDED = 60  # pairs to which each third change is added
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Moves:
 
     Attributes:
         genomes: (k, 1 + n_slots) the changed architectures.
-        touched: (k, n_slots + n_stages + 1) which genes a change needs to itself: slots, depths and the resolution.
-            Changes that touch nothing in common can be made together.
+        touched: (k, n_slots + n_stages + 1) True for each gene of a change: slots, depths and the resolution. Changes
+            without a common gene can be combined.
     """
 
     genomes: Genomes
@@ -40,15 +39,15 @@ class Moves:
 
 
 def neighbours(space: Space, genome: Genomes, resolutions: tuple[int, ...]) -> Moves:
-    """All single changes: another kernel or expand ratio of a block, a stage one depth up or down, another resolution.
+    """Return all single changes: another kernel or expand ratio, a stage one depth up or down, another resolution.
 
     Args:
-        space: where the architecture is from.
+        space: space of the architecture.
         genome: (1 + n_slots,) the architecture.
-        resolutions: input sizes in pixels that it may take, ascending; the next ones up and down are tried.
+        resolutions: allowed input sizes in pixels, ascending; the next ones up and down are changes.
 
     Returns:
-        The changes, each a member of `space`. A deeper stage gets its new blocks with each of the choices.
+        The changes, each a member of `space`. A deeper stage has one change for each choice of its new blocks.
     """
     n_slots, n_stages = space.n_slots, len(space.stages)
     genomes: list[Genomes] = [genome[None][:0]]
@@ -92,18 +91,18 @@ def descend(
     max_steps: int = MAX_STEPS,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Genomes, NDArray[np.float64]]:
-    """Improve several architectures at once, each until no change, pair or triple of changes helps.
+    """Improve several architectures at once until no change, pair or triple of changes helps.
 
     Args:
         problem: limits and space.
-        genomes: (n, 1 + n_slots) feasible starts, left as they are.
-        values: (n,) their values.
-        evaluate: from (k, 1 + n_slots) to (k,) values.
-        max_steps: bound on the steps of each.
-        should_stop: asked before every step.
+        genomes: (n, 1 + n_slots) feasible starts; not modified.
+        values: (n,) their scores.
+        evaluate: function from (k, 1 + n_slots) genomes to (k,) scores.
+        max_steps: largest number of steps.
+        should_stop: polled before every step.
 
     Returns:
-        (n, 1 + n_slots) feasible architectures and their (n,) values, none below its start's.
+        (n, 1 + n_slots) feasible architectures and their (n,) scores, none lower than at its start.
     """
     genomes, values = genomes.copy(), values.copy()
     active = list(range(len(genomes)))
@@ -126,7 +125,7 @@ def descend(
             if best >= 0 and scores[best] > values[i] + 1e-9:
                 genomes[i], values[i] = pool[best], scores[best]
                 improved.append(i)
-        # Two starts that met go on as one.
+        # Starts that reached the same network continue as one.
         _, first = np.unique(genomes[improved], axis=0, return_index=True)
         active = [improved[k] for k in np.sort(first)]
     return genomes, values
@@ -140,7 +139,7 @@ def _evaluate_all(
 
 
 def _combine(problem: Problem, genome: Genomes, moves: Moves, gains: NDArray[np.float64]) -> Genomes:
-    """The most promising feasible pairs and triples of changes, (k, 1 + n_slots)."""
+    """Return the most promising feasible pairs and triples of changes, (k, 1 + n_slots)."""
     base = problem.loads(genome[None])
     costs = problem.loads(moves.genomes) - base  # (k, m)
     slack = 1 - base[0]
@@ -166,7 +165,7 @@ def _combine(problem: Problem, genome: Genomes, moves: Moves, gains: NDArray[np.
 
 
 def _largest(scores: NDArray[np.float64], n: int) -> NDArray[np.intp]:
-    """Indices of the n largest finite scores, best first."""
+    """Return indices of the n largest finite scores, best first."""
     n = min(n, int(np.count_nonzero(np.isfinite(scores))))
     if n == 0:
         return np.zeros(0, dtype=np.intp)

@@ -1,15 +1,15 @@
-"""Evolution over genome arrays, by ask and tell.
+"""Evolution over genome arrays, with `ask` and `tell`.
 
-    evolution = Evolution(problem, rng)
+    evolution = Evolution(problem, rng, check_feasible(problem))
     while not evolution.should_stop:
         genomes = evolution.ask()
-        evolution.tell(genomes, problem.objective.quantity(genomes))
+        evolution.tell(genomes, problem.scores(genomes))
 
-The rules are those of the OFA paper's search (parents are the best; children are mutants and crossings of them), made
-fast: limits are cheap to look up and accuracies are not, so children that break a limit or were seen before are
-dropped before anybody evaluates them, and a generation is one array. A large population for few generations finds
-better networks than the published 100 for 500. Each resolution keeps parents of its own, because which
-one wins is known only when each has been improved.
+The rules are those of the OFA paper's search: the best networks are the parents; children are mutants and crossovers of
+them. Limits are cheap to look up and accuracies are not, so children that break a limit, or that were evaluated before,
+are dropped before evaluation, and each generation is one array. A large population for few generations finds better
+networks than the published 100 for 500. Each resolution keeps parents of its own, because the best resolution shows
+only after each has been improved.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from ofa_core.search.problem import Problem
 
 __all__ = ["Evolution", "EvolutionSettings", "KeySet"]
 
-MAX_REPAIRS = 16  # crossings with the cheapest network before a start gives up
-MAX_REDRAWS = 8  # times that a generation without a new child is drawn again
+MAX_REPAIRS = 16  # crossovers with the cheapest network before an infeasible start is dropped
+MAX_REDRAWS = 8  # redraws of a generation that has no new child
 
 
 @dataclass(frozen=True, slots=True)
 class EvolutionSettings:
-    """How wide and how long.
+    """Size and length of an evolution.
 
     Attributes:
         population: architectures evaluated per generation.
-        generations: bound on the generations, the first included.
-        parent_share: share of the population that breeds.
+        generations: largest number of generations, including the first.
+        parent_share: share of the population that become parents.
         mutation_prob: probability of redrawing each kernel, expand ratio, depth and resolution of a mutant.
-        mutant_share: share of children that are mutants; the others are crossings.
+        mutant_share: share of children that are mutants; the others are crossovers.
         oversampling: children drawn for each one evaluated.
-        patience: generations without a better best one after which it stops.
+        patience: generations without improvement before the evolution stops.
     """
 
     population: int = 500
@@ -53,7 +53,7 @@ class EvolutionSettings:
 
 
 class KeySet:
-    """The architectures seen so far, by 64-bit key: two of 10^7 share one with probability 3e-6."""
+    """A set of architectures by 64-bit key; two of 10^7 share a key with probability 3e-6."""
 
     def __init__(self, n_genes: int) -> None:
         words = np.random.default_rng(0x5EED).integers(1, 2**63, size=n_genes, dtype=np.uint64)
@@ -64,7 +64,7 @@ class KeySet:
         return len(self._keys)
 
     def add(self, genomes: Genomes) -> NDArray[np.intp]:
-        """Remember these and return the indices, ascending, of those that were new, each once."""
+        """Add architectures and return the indices of new ones, ascending, each once."""
         mixed = genomes.astype(np.uint64) * self._factors
         mixed ^= mixed >> np.uint64(29)
         keys = (mixed * self._factors[::-1]).sum(axis=1, dtype=np.uint64)
@@ -78,20 +78,20 @@ class KeySet:
 
 
 class Evolution:
-    """See the module.
+    """An evolution by ask and tell; the module's docstring has an example.
 
     Args:
-        problem: space, limits, objective; its objective is never called here.
-        rng: source of randomness.
-        cheapest: (r, 1 + n_slots) a feasible architecture of each resolution that has one; what does not fit is
-            crossed with it until it does.
-        settings: how wide and how long.
-        seen: shared with others that evaluate; children in it are not asked for.
+        problem: space and limits; its objective is not called here.
+        rng: random generator.
+        cheapest: (r, 1 + n_slots) a feasible architecture of each resolution that has one; infeasible starts are
+            crossed with it until they are feasible.
+        settings: size and length.
+        seen: architectures that are not asked for, such as those of another evolution; `ask` adds to it.
 
     Attributes:
-        genomes: (p, 1 + n_slots) the present population, best first.
-        values: (p,) their values.
-        generation: number of batches told.
+        genomes: (p, 1 + n_slots) current population, best first.
+        values: (p,) their scores.
+        generation: number of batches that `tell` received.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Evolution:
         seen: KeySet | None = None,
     ) -> None:
         if len(cheapest) == 0 or not problem.feasible(cheapest).all():
-            raise OfaError("evolution starts from feasible architectures, one or more resolutions of them")
+            raise OfaError("the starts of an evolution must be feasible architectures, at least one")
         self.problem = problem
         self.rng = rng
         self.cheapest = cheapest[np.argsort(cheapest[:, 0])]
@@ -118,16 +118,16 @@ class Evolution:
 
     @property
     def should_stop(self) -> bool:
-        """Whether another generation is beyond the bound, pointless, or impossible."""
+        """True after the last generation, without recent improvement, or if no new architecture is left."""
         settings = self.settings
         return self._exhausted or self.generation >= settings.generations or self._stale >= settings.patience
 
     def ask(self) -> Genomes:
-        """The next architectures to evaluate.
+        """Return the next architectures to evaluate.
 
         Returns:
-            (n, 1 + n_slots), n at most the population: feasible, all different, never asked for before. Empty when
-            nothing new was found; then `should_stop` holds.
+            (n, 1 + n_slots), n at most the population: feasible, all different, not returned before. Empty if no new
+            one was found; then `should_stop` is True.
         """
         for _ in range(MAX_REDRAWS):
             drawn = self._first() if self.generation == 0 else self._children()
@@ -139,11 +139,11 @@ class Evolution:
         return self.genomes[:0]
 
     def tell(self, genomes: Genomes, values: NDArray[np.float64]) -> None:
-        """Take in the values of what was asked for; children and parents compete for the next places.
+        """Record scores; children and parents compete for the places in the next population.
 
         Args:
             genomes: (n, 1 + n_slots).
-            values: (n,) larger is better.
+            values: (n,) scores; larger is better.
         """
         best = self.values.max(initial=-np.inf)
         self._stale = 0 if values.max(initial=-np.inf) > best else self._stale + 1
@@ -154,7 +154,7 @@ class Evolution:
         self.generation += 1
 
     def _first(self) -> Genomes:
-        """Random architectures, those beyond a limit crossed with the cheapest of their resolution until they fit."""
+        """Return random architectures; infeasible ones are crossed with the cheapest of their resolution."""
         n = self.settings.population * self.settings.oversampling
         genomes = sample_genomes(self.problem.space, n, self.rng, self.resolutions)
         base = self.cheapest[np.searchsorted(self.resolutions, genomes[:, 0])]
@@ -177,7 +177,7 @@ class Evolution:
         return children[rng.permutation(n)]
 
     def _survivors(self, genomes: Genomes, values: NDArray[np.float64]) -> tuple[Genomes, NDArray[np.float64]]:
-        """The best ones overall, and the best of each resolution too."""
+        """Return the best architectures overall and the best of each resolution."""
         n = max(2, round(self.settings.population * self.settings.parent_share))
         keep = np.zeros(len(genomes), dtype=bool)
         keep[:n] = True

@@ -1,17 +1,17 @@
-"""What can be known exactly: the smallest value that a limited quantity can take, and all of a small space.
+"""Exact results: the extreme value of a quantity at each resolution, and all networks of a small space.
 
-A latency table, MACs and parameters add up over blocks, and each block's choice is free of the others' (only its
-channels' neighbours are fixed by the stage). So the cheapest network of a resolution is found gene by gene: a change
-of one gene that makes it cheaper exists as long as it is not the cheapest. For quantities that do not add up (a
-whole-net regression) the same descent gives a good bound instead.
+Latency tables, MACs and parameters add up over blocks, and each block can be chosen independently of the others. So
+changing one gene at a time finds the network with the smallest sum: as long as a network is not the cheapest, some
+single change makes it cheaper. For a quantity that does not add up, the same descent gives a good bound.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ofa_core.errors import InfeasibleConstraintError
 from ofa_core.genomes import Genomes, encode
@@ -19,31 +19,31 @@ from ofa_core.search.descent import neighbours
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.space import Space
 
-__all__ = ["cheapest", "check_feasible", "every_genome", "largest_value"]
+__all__ = ["cheapest", "check_feasible", "every_genome", "loosest_value"]
 
 MAX_ROUNDS = 200
-OTHER_UNIT = 20  # a limit this many times below the smallest value is probably meant in another unit
+OTHER_UNIT = 20  # a limit that misses the nearest possible value by this factor is probably in another unit
 
 
-def cheapest(space: Space, resolutions: tuple[int, ...], constraint: Constraint) -> Genomes:
-    """The architecture with the smallest quantity at each resolution.
+def cheapest(space: Space, resolutions: tuple[int, ...], costs_of: Callable[[Genomes], NDArray[np.float64]]) -> Genomes:
+    """Return the architecture with the smallest cost at each resolution.
 
     Args:
-        space: where to look.
+        space: space to search.
         resolutions: input sizes in pixels.
-        constraint: names the quantity; its limit does not matter.
+        costs_of: function from (n, 1 + n_slots) genomes to (n,) costs.
 
     Returns:
-        (r, 1 + n_slots) one for each resolution. Exact where the quantity adds up over blocks.
+        (r, 1 + n_slots) genomes, one for each resolution; exact if costs add up over blocks.
     """
     found = encode(space, [space.smallest(px) for px in resolutions])
-    costs = constraint.quantity(found)
+    costs = costs_of(found)
     for i, px in enumerate(resolutions):
         for _ in range(MAX_ROUNDS):
             options = neighbours(space, found[i], (px,)).genomes
             if not len(options):
                 break
-            values = constraint.quantity(options)
+            values = costs_of(options)
             best = int(np.argmin(values))
             if values[best] >= costs[i]:
                 break
@@ -51,46 +51,53 @@ def cheapest(space: Space, resolutions: tuple[int, ...], constraint: Constraint)
     return found
 
 
-def largest_value(space: Space, resolution_px: int, constraint: Constraint) -> float:
-    """The largest value of a limited quantity at a resolution; exact where it adds up over blocks."""
-    negative = replace(constraint, quantity=lambda genomes: -constraint.quantity(genomes))
-    return float(constraint.quantity(cheapest(space, (resolution_px,), negative))[0])
+def loosest_value(space: Space, resolutions: tuple[int, ...], constraint: Constraint) -> float:
+    """Return the value that is farthest on the wrong side of a limit; exact if the quantity adds up over blocks."""
+    px = max(resolutions) if constraint.is_cap else min(resolutions)
+    worst = cheapest(space, (px,), lambda genomes: -constraint.loads(genomes))
+    return float(constraint.values(worst)[0])
 
 
 def check_feasible(problem: Problem) -> Genomes:
-    """A feasible architecture for each resolution that has one.
+    """Return a feasible architecture for each resolution that has one.
 
     Returns:
-        (r, 1 + n_slots), r at least 1.
+        (r, 1 + n_slots) genomes, r at least 1.
 
     Raises:
-        InfeasibleConstraintError: if no resolution has one; it says the smallest value that the limit could have.
+        InfeasibleConstraintError: if no resolution has one; the message names the nearest possible value of the limit.
     """
     starts = []
     for constraint in problem.constraints:
-        found = cheapest(problem.space, problem.resolutions, constraint)
-        costs = constraint.quantity(found)
-        if costs.min() > constraint.limit:
-            at = problem.resolutions[int(np.argmin(costs))]
-            far = costs.min() > OTHER_UNIT * constraint.limit
-            hint = "; is the limit, or the file it is compared with, in another unit?" if far else ""
-            raise InfeasibleConstraintError(
-                f"no sub-net of {problem.space.name} has {constraint.name} <= {constraint.limit:g}; "
-                f"the smallest is {costs.min():.4g}, at {at} px{hint}",
-                nearest=float(costs.min()),
-            )
+        found = cheapest(problem.space, problem.resolutions, constraint.loads)
+        if constraint.loads(found).min() > 1:
+            raise _unreachable(problem, constraint, found)
         starts.append(found)
     candidates = np.unique(np.concatenate(starts), axis=0)
     fits = candidates[problem.feasible(candidates)]
     if not len(fits):
-        names = " and ".join(f"{c.name} <= {c.limit:g}" for c in problem.constraints)
-        raise InfeasibleConstraintError(f"no sub-net of {problem.space.name} was found that has {names} together")
+        names = " and ".join(map(str, problem.constraints))
+        raise InfeasibleConstraintError(f"no sub-net of {problem.space.name} was found with {names} together")
     _, first = np.unique(fits[:, 0], return_index=True)
     return np.asarray(fits[first])
 
 
+def _unreachable(problem: Problem, constraint: Constraint, found: Genomes) -> InfeasibleConstraintError:
+    """Return the error for a limit that the best networks of each resolution miss."""
+    values, limit = constraint.values(found), constraint.limit
+    at = int(np.argmin(constraint.loads(found)))
+    nearest = float(values[at])
+    far = nearest > OTHER_UNIT * limit if constraint.is_cap else nearest < limit / OTHER_UNIT
+    hint = "; is the limit, or the file it is compared with, in another unit?" if far else ""
+    return InfeasibleConstraintError(
+        f"no sub-net of {problem.space.name} has {constraint}; the {'smallest' if constraint.is_cap else 'largest'} "
+        f"is {nearest:.4g}, at {problem.resolutions[at]} px{hint}",
+        nearest=nearest,
+    )
+
+
 def every_genome(space: Space, resolutions: tuple[int, ...]) -> Genomes:
-    """All architectures of a small space at these resolutions, (space.n_subnets * r, 1 + n_slots)."""
+    """Return all architectures of a small space at these resolutions, (space.n_subnets * r, 1 + n_slots)."""
     codes = range(1, space.n_codes + 1)
     stages = [
         np.array(

@@ -1,31 +1,35 @@
-"""Close the loop of a search on a device: measure its candidates, and correct the prediction by what they took.
+"""Close the loop of a search on a device: measure its candidates and correct the prediction with the measurements.
 
-A search that is killed keeps its rounds, and the session at hand, beside the table, and goes on with them.
+The rounds hand measurements on in memory. Every session is also stored as it is measured: its visits and the rounds in
+journals beside the table, its networks in the table's networks file. So a killed search loses at most one visit, and
+the same command continues from the journals.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ofa_core.arch import Arch
+from ofa_core.context import Context
 from ofa_core.errors import InfeasibleConstraintError, OfaError
 from ofa_core.jsonlines import set_aside
 from ofa_core.lock import only_one
-from ofa_core.search.closed_loop import LoopResult, close_loop
-from ofa_core.search.console import progress, round_line, say
-from ofa_core.search.problem import MeasuredNet
+from ofa_core.measured_networks import Network, networks_path, read_networks
+from ofa_core.search.closed_loop import LoopResult, LoopSteps, close_loop
+from ofa_core.search.console import progress, round_line
+from ofa_core.search.problem import MeasuredNet, Problem
+from ofa_core.search.quantity import Quantity, latency_quantity
 from ofa_core.search.rounds import Rounds
-from ofa_core.search.steps import Searcher
-from ofa_core.search.task import Task
+from ofa_core.search.steps import LatencySource, is_table, make_search
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
+from ofa_core.table import LatencyTable
 from predictors.filling import filled_table
-from predictors.loading import load_latency
 from predictors.lut import LutPredictor
 from profiler.backends import choice_of
 from profiler.launch import Launch, launch, target_of
@@ -39,6 +43,7 @@ __all__ = ["Measuring", "forget", "loop_on_device", "rounds_path"]
 
 N_PROCESSES = 4  # fresh processes in which the loop measures a network
 MEASURE_S_PER_NET = 3.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,119 +51,174 @@ class Measuring:
     """How the loop measures.
 
     Attributes:
-        target: the device, as the user names it.
-        options: how its agent is started.
-        seed: of the search and of the orders in a session.
-        budget_s: seconds of each session; None is 3 a network.
-        fresh: set aside what an interrupted search kept.
+        lut: file of the prediction.
+        target: device, as the user names it.
+        options: how to start its agent.
+        seed: seed of the search and of the orders in a session.
+        budget_s: seconds of each session; None for 3 per network.
+        fresh: set the journals of an interrupted search aside.
+        fill: estimate blocks that the table lacks.
     """
 
+    lut: Path
     target: str
     options: Launch
     seed: int
     budget_s: float | None
     fresh: bool = False
+    fill: bool = False
+
+    def settings(self, n_networks: int) -> Settings:
+        """Return the settings of a session."""
+        budget_s = self.budget_s or MEASURE_S_PER_NET * (n_networks + N_STATE)
+        return Settings(budget_s=budget_s, seed=self.seed, n_processes=N_PROCESSES)
+
+
+@dataclass
+class _Table:
+    """A table and its whole networks, read once; the loop's measurements are added to the networks."""
+
+    space: Space
+    fill: bool
+    table: LatencyTable
+    networks: list[Network] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, lut: Path, space: Space, fill: bool) -> _Table:
+        """Read a table and the networks beside it."""
+        table, beside = LatencyTable.read(lut), networks_path(lut)
+        return cls(space, fill, table, read_networks(beside, table.context) if beside.exists() else [])
+
+    def add(self, networks: Sequence[Network]) -> None:
+        """Add measured networks; those of a resumed session may be there already."""
+        self.networks += [network for network in networks if network not in self.networks]
+
+    def latency(self) -> LutPredictor:
+        """Return the latency, calibrated with all networks."""
+        return LutPredictor(self.space, fill=self.fill).fit(self.table, self.networks)
+
+    def quantity(self) -> Quantity:
+        """Return the latency as a quantity."""
+        return latency_quantity(self.latency())
 
 
 def loop_on_device(
-    task: Task, lut: Path, limit_ms: float, run: Searcher, how: Measuring, asked: Mapping[str, Any]
-) -> LoopResult:
-    """Search, measure on the device, correct, and again.
+    problem: Problem, latency: LatencySource, how: Measuring, asked: Mapping[str, Any]
+) -> tuple[LoopResult, LatencySource]:
+    """Search, measure on the device and correct until the measured winner meets the limit.
 
     Args:
-        task: what was asked; its prediction is read again in the end where the measurements went into the table.
-        lut: the file of the prediction.
-        limit_ms: the latency limit.
-        run: the search.
+        problem: problem whose first limit is the latency.
+        latency: latency predictor.
         how: how to measure.
-        asked: what else tells this search from another one.
+        asked: further options that identify the search.
+
+    Returns:
+        The result, and the latency predictor: a table is calibrated with the measurements too.
 
     Raises:
-        OfaError: if the file does not say how to measure.
-        InUseError: if another command is at work on the file.
-        ContextMismatchError: if an interrupted search for something else is kept beside it.
-        InfeasibleConstraintError: if nothing that was measured keeps the limit.
+        OfaError: if the file does not hold how to measure.
+        InUseError: if another command uses the file.
+        ContextMismatchError: if the journal of another search lies beside the file.
+        InfeasibleConstraintError: if no measured network meets the limit.
     """
-    context = task.latency.context
-    is_table = isinstance(task.latency, LutPredictor)
-    if is_table and lut.suffix.lower() != ".csv":
+    context = _context(latency, how.lut)
+    about = {
+        **space_fields(problem.space),
+        "limit_ms": problem.constraints[0].limit,
+        "seed": how.seed,
+        "context": asdict(context),
+        **asked,
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(only_one(how.lut))
+        rounds = _rounds(how, problem.space, about)
+        table = _Table.read(how.lut, problem.space, how.fill) if is_table(latency) else None
+        device, runner = launch(target_of(context.device, how.target, _log.warning), choice_of(context), how.options)
+        stack.enter_context(device)
+        use = "corrects the prediction"
+        if table is not None:
+            use = f"is added to {how.lut.stem}.networks.csv and calibrates the table"
+        _log.info("measuring on %s; every network measured %s", how.target, use)
+        session = _Session(problem.space, how, runner, context, table)
+        steps = LoopSteps(make_search(how.seed), session.measure, None if table is None else table.quantity)
+        try:
+            loop = close_loop(
+                problem,
+                steps,
+                rounds=rounds,
+                on_round=lambda number, result, trials: _log.info(round_line(number, result, trials)),
+            )
+        except InfeasibleConstraintError:
+            forget(how.lut)  # the search is complete: it has no answer
+            raise
+        rounds.end()
+    return loop, latency if table is None else table.latency()
+
+
+def _context(latency: LatencySource, lut: Path) -> Context:
+    """Return how the networks of a file were measured."""
+    if is_table(latency) and lut.suffix.lower() != ".csv":
         raise OfaError(f"--measure needs a table that ofa-profile wrote (CSV), not {lut}")
-    if context is None:
+    if latency.context is None:
         raise OfaError(
             f"--measure: {lut} does not say how its networks were measured; fit it to a file of ofa-profile, "
             "such as --nets writes"
         )
-    fate = f"goes into {lut.stem}.networks.csv and calibrates the table" if is_table else "corrects the prediction"
-    fill = isinstance(task.latency, LutPredictor) and task.latency.fill
-    about = {**space_fields(task.space), "limit_ms": limit_ms, "seed": how.seed, "context": asdict(context), **asked}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(only_one(lut))
-        rounds = _rounds(lut, task.space, about, how.fresh)
-        device, runner = launch(target_of(context.device, how.target, say), choice_of(context), how.options)
-        stack.enter_context(device)
-        say(f"measuring on {how.target}; every network measured {fate}")
-        try:
-            loop = close_loop(
-                task.space,
-                task.latency,
-                task.accuracy,
-                limit_ms,
-                search=run,
-                measure=partial(_measure, task, lut, runner, how),
-                refit=(lambda: load_latency(lut, task.space, fill=fill)) if is_table else None,
-                rounds=rounds,
-                on_round=lambda number, result, trials: say(round_line(number, result, trials, limit_ms)),
-            )
-        except InfeasibleConstraintError:
-            forget(lut)  # this search has ended, too
-            raise
-        rounds.end()
-    if is_table:
-        task.latency = load_latency(lut, task.space, fill=fill)
-    return loop
+    return latency.context
 
 
 def forget(lut: Path) -> None:
-    """Remove what an interrupted search would go on with: its result is written."""
+    """Remove the journals of a search whose result is written."""
     for path in (rounds_path(lut), remeasure_path(lut, "search")):
         path.unlink(missing_ok=True)
 
 
 def rounds_path(lut: Path) -> Path:
-    """Where an interrupted search is kept: `<stem>.search.jsonl` beside the file that it searched with."""
+    """Return the journal of the rounds: `<stem>.search.jsonl` beside the file of the prediction."""
     return lut.with_name(f"{lut.stem}.search.jsonl")
 
 
-def _rounds(lut: Path, space: Space, about: Mapping[str, Any], fresh: bool) -> Rounds:
-    """The rounds of this search; each session has a journal of its own besides."""
-    if fresh:
-        for path in (rounds_path(lut), remeasure_path(lut, "search")):
-            set_aside(path)
-    resumed = rounds_path(lut).exists()
-    rounds = Rounds(rounds_path(lut), space, about)
+def _rounds(how: Measuring, space: Space, about: Mapping[str, Any]) -> Rounds:
+    """Open the journal of the rounds; each session has a journal of its own besides."""
+    path = rounds_path(how.lut)
+    if how.fresh:
+        for journal in (path, remeasure_path(how.lut, "search")):
+            set_aside(journal)
+    resumed = path.exists()
+    rounds = Rounds(path, space, about)
     if resumed and rounds.n_sessions:
-        say(f"{rounds.path}: going on with the search that was interrupted")
+        _log.info("%s: continuing the interrupted search", path)
     return rounds
 
 
-def _measure(task: Task, lut: Path, runner: Runner, how: Measuring, archs: Sequence[Arch]) -> list[MeasuredNet]:
-    budget_s = how.budget_s or MEASURE_S_PER_NET * (len(archs) + N_STATE)
-    settings = Settings(budget_s=budget_s, seed=how.seed, n_processes=N_PROCESSES)
-    journal = remeasure_path(lut, "search")
-    with progress(f"measure {len(archs)} networks") as news:
+@dataclass(frozen=True)
+class _Session:
+    """Measures networks of one search on an open device."""
 
-        def show(p: Progress) -> None:
-            news(f"{p.phase} {p.done}{f' of {p.total}' if p.total else ''}, {p.elapsed_s:.0f} s")
+    space: Space
+    how: Measuring
+    runner: Runner
+    context: Context
+    table: _Table | None
 
-        if isinstance(task.latency, LutPredictor):
-            fill = filled_table if task.latency.fill else None
-            spec = VerifySpec(task.space, archs, settings, role="reference", fill=fill)
-            checks = verify(lut, spec, runner, journal=journal, progress=show).checks
-            upper = [(check.network.arch, check.network.latency_ms, check.upper_ms) for check in checks]
-        else:
-            assert task.latency.context is not None
-            items = [NetworkItem(task.space, arch) for arch in archs]
-            how_then = spec_in_context(task.latency.context, task.space, settings)
-            found = remeasure(how_then, items, runner, journal, show).estimates
-            upper = [(item.arch, e.latency_ms, e.latency_ms * (1 + e.half_width)) for item, e in found.items()]
-    return [MeasuredNet(arch, ms, max(0.0, 2 * ms - high), high) for arch, ms, high in upper]
+    def measure(self, archs: Sequence[Arch]) -> list[MeasuredNet]:
+        """Measure whole networks; those that failed are left out."""
+        with progress(f"measure {len(archs)} networks") as news:
+
+            def show(p: Progress) -> None:
+                news(f"{p.phase} {p.done}{f' of {p.total}' if p.total else ''}, {p.elapsed_s:.0f} s")
+
+            journal, settings = remeasure_path(self.how.lut, "search"), self.how.settings(len(archs))
+            if self.table is None:
+                spec = spec_in_context(self.context, self.space, settings)
+                items = [NetworkItem(self.space, arch) for arch in archs]
+                found = remeasure(spec, items, self.runner, journal, show).estimates
+                upper = [(item.arch, e.latency_ms, e.latency_ms * (1 + e.half_width)) for item, e in found.items()]
+            else:
+                fill = filled_table if self.how.fill else None
+                wanted = VerifySpec(self.space, archs, settings, role="reference", fill=fill)
+                checks = verify(self.how.lut, wanted, self.runner, journal=journal, progress=show).checks
+                self.table.add([check.network for check in checks])
+                upper = [(check.network.arch, check.network.latency_ms, check.upper_ms) for check in checks]
+        return [MeasuredNet(arch, ms, max(0.0, 2 * ms - high), high) for arch, ms, high in upper]

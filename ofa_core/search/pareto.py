@@ -1,4 +1,4 @@
-"""The front of latency and accuracy over everything a search has seen."""
+"""The Pareto front of cost and score over everything that a search evaluated."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["ParetoArchive", "pareto_order"]
 
 
 def pareto_order(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Which of n points no other one beats: none is at most as costly and at least as good, and better in one.
+    """Return the points that no other point dominates.
 
     Args:
         costs: (n,) smaller is better.
         values: (n,) larger is better.
 
     Returns:
-        Indices of the front by ascending cost; values ascend strictly with it. Of equal points one is kept.
+        Indices of the front by ascending cost; values ascend strictly with cost. Of equal points one is kept.
     """
     order = np.lexsort((-values, costs))
     best_before = np.concatenate([[-np.inf], np.maximum.accumulate(values[order])[:-1]]) if len(order) else values
@@ -30,8 +30,8 @@ class ParetoArchive:
 
     Args:
         n_genes: columns of a genome.
-        capacity: points kept; where there are more, those that lie most densely along the front go first. The ends
-            always stay.
+        capacity: largest number of points; points where the front is densest are dropped first. The ends always
+            stay.
     """
 
     def __init__(self, n_genes: int, capacity: int = 500) -> None:
@@ -44,7 +44,7 @@ class ParetoArchive:
         return len(self.costs)
 
     def add(self, genomes: Genomes, costs: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-        """Take in what belongs to the front and drop what it beats.
+        """Add points and drop those that are dominated.
 
         Args:
             genomes: (n, n_genes).
@@ -61,7 +61,7 @@ class ParetoArchive:
 
 
 def _spread(costs: NDArray[np.float64], n: int) -> NDArray[np.intp]:
-    """Choose n indices of ascending costs, about evenly apart, the first and last among them."""
+    """Return n indices of ascending costs, about evenly apart, including the first and the last."""
     targets = np.linspace(costs[0], costs[-1], n)
     chosen = np.unique(np.searchsorted(costs, targets).clip(0, len(costs) - 1))
     return np.asarray(chosen, dtype=np.intp)

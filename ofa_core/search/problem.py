@@ -1,13 +1,13 @@
-"""What a search is asked: protocols of the predictors it needs, limits, an objective, and the answer's form.
+"""The problem that a search solves: the predictors it needs, limits, an objective, and the form of its answers.
 
-The protocols are structural: nobody imports them, `predictors` fulfils them. Everything is vectorised, thousands of
-architectures a call, and genomes (`ofa_core.space`) are the fastest way in.
+The protocols are structural: `predictors` fulfils them without importing them. Everything is vectorised over thousands
+of architectures per call. Genomes (`ofa_core.space`) are the fastest form of an architecture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
-from ofa_core.blocks import BlockSpec
-from ofa_core.dense import DenseTable
 from ofa_core.errors import OfaError
-from ofa_core.genomes import Genomes
+from ofa_core.genomes import Genomes, decode
+from ofa_core.search.quantity import Quantity
 from ofa_core.space import Space
 
 __all__ = [
@@ -28,120 +27,136 @@ __all__ = [
     "Constraint",
     "LatencyPredictor",
     "MeasuredNet",
-    "Objective",
     "Problem",
-    "block_quantity",
+    "make_candidates",
 ]
 
 Archs = Sequence[Arch | Mapping[str, Any]] | NDArray[np.integer[Any]]
-Quantity = Callable[[Genomes], NDArray[np.float64]]
+SHOWN_CONFIDENCE = 0.9  # of the intervals that candidates have
 
 
 class LatencyPredictor(Protocol):
-    """Milliseconds per batch of whole networks on one device.
-
-    Attributes:
-        resolutions: input sizes in pixels that it can predict.
-        calibrated: whether whole measured networks corrected it.
-    """
+    """Predicts milliseconds per batch of whole networks on one device."""
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """Input sizes in pixels, ascending."""
+        """Input sizes in pixels that it can predict, ascending."""
         ...
 
     @property
     def calibrated(self) -> bool:
-        """Whether whole networks corrected it."""
+        """True if whole measured networks calibrate it."""
         ...
 
     def predict(self, archs: Archs) -> NDArray[np.float64]:
-        """(n,) milliseconds of n architectures or genomes."""
+        """Return (n,) milliseconds of n architectures or genomes."""
         ...
 
     def predict_interval(
         self, archs: Archs, confidence: float = 0.9
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(n,) lower and (n,) upper bounds that hold a measurement with this probability; NaN where unknown."""
+        """Return (n,) lower and (n,) upper bounds that hold a measurement with this probability; NaN if unknown."""
         ...
 
 
 class AccuracyPredictor(Protocol):
-    """Top-1 in percent of sub-nets, or a stand-in for it that ranks them.
-
-    Attributes:
-        resolutions: input sizes in pixels that it knows; None is any.
-        label: what its numbers are, in a few words.
-        note: what must be said beside them.
-    """
+    """Predicts top-1 in percent of sub-nets, or a score that ranks them."""
 
     @property
     def resolutions(self) -> tuple[int, ...] | None:
-        """Input sizes in pixels, ascending; None is any."""
+        """Input sizes in pixels that it can predict, ascending; None for any."""
         ...
 
     @property
     def label(self) -> str:
-        """A few words."""
+        """Name for people, a few words."""
         ...
 
     @property
     def note(self) -> str:
-        """A sentence, or nothing."""
+        """Source and error of the predictions, one sentence; may be empty."""
         ...
 
     def predict(self, archs: Archs) -> NDArray[np.float64]:
-        """(n,) percent of n architectures or genomes."""
+        """Return (n,) percent of n architectures or genomes."""
         ...
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """`quantity(genomes) <= limit` for every answer.
+    """A limit on a quantity: an upper bound where smaller is better, a lower bound where larger is better.
 
     Attributes:
-        name: what is limited, with its unit: `latency_ms`, `macs`, `params`, `energy_mj`.
-        quantity: (n, 1 + n_slots) genomes to (n,) values; called often, so it must be quick.
-        limit: the largest value allowed, in the quantity's unit.
+        quantity: the limited quantity.
+        limit: its largest (or smallest) allowed value.
+        confidence: probability above 0.5 with which a measurement must be within the limit; None limits the predicted
+            value.
+
+    Raises:
+        OfaError: for a limit that is not finite and positive, a confidence outside (0.5, 1), or a confidence for a
+            quantity whose error is unknown.
     """
 
-    name: str
     quantity: Quantity
     limit: float
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.limit) and self.limit > 0):
             raise OfaError(f"the limit of {self.name} is {self.limit}; a finite number > 0 is expected")
+        if self.confidence is None:
+            return
+        if not 0.5 < self.confidence < 1:
+            raise OfaError(f"confidence {self.confidence}: a probability above 0.5 and below 1 is expected")
+        if self.quantity.interval is None:
+            raise OfaError(
+                "--confidence needs a calibrated latency table: none was found; measure whole networks with ofa-profile"
+            )
 
+    @property
+    def name(self) -> str:
+        """Name of the quantity."""
+        return self.quantity.name
 
-@dataclass(frozen=True)
-class Objective:
-    """What is to be as large as possible.
+    @property
+    def is_cap(self) -> bool:
+        """True for an upper bound."""
+        return self.quantity.direction == "min"
 
-    Attributes:
-        quantity: (n, 1 + n_slots) genomes to (n,) values.
-        name: what it is, with its unit.
-    """
+    def __str__(self) -> str:
+        return f"{self.name} {'<=' if self.is_cap else '>='} {self.limit:g}"
 
-    quantity: Quantity
-    name: str = "top1"
+    def values(self, genomes: Genomes) -> NDArray[np.float64]:
+        """Return (n,) values to be compared with the limit."""
+        if self.confidence is None or self.quantity.interval is None:
+            return self.quantity.values(genomes)
+        two_sided = 2 * self.confidence - 1  # one bound alone can be missed on one side only
+        return self.quantity.interval(genomes, two_sided)[int(self.is_cap)]
+
+    def loads(self, genomes: Genomes) -> NDArray[np.float64]:
+        """Return the (n,) used shares of the limit, linear in the quantity; at most 1 is feasible."""
+        share = self.values(genomes) / self.limit
+        return share if self.is_cap else 2 - share
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A space, the resolutions to look at, the limits, and the objective.
+    """A space, the resolutions to search, limits, and an objective.
 
     Attributes:
-        space: where answers come from.
+        space: space of the answers.
         resolutions: input sizes in pixels, ascending.
-        constraints: one or more limits that hold together.
-        objective: what is to be as large as possible.
+        constraints: one or more limits that hold together. The front shows the objective against the quantity of the
+            first one.
+        objective: the quantity to be optimised.
+        reported: further quantities that candidates and files show.
     """
 
     space: Space
     resolutions: tuple[int, ...]
     constraints: tuple[Constraint, ...]
-    objective: Objective
+    objective: Quantity
+    reported: tuple[Quantity, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.resolutions:
@@ -149,49 +164,80 @@ class Problem:
         if not self.constraints:
             raise OfaError("a search needs at least one limit")
 
+    @property
+    def cost(self) -> Quantity:
+        """The quantity of the first limit."""
+        return self.constraints[0].quantity
+
     @cached_property
-    def limits(self) -> NDArray[np.float64]:
-        """(m,) limits."""
-        return np.array([c.limit for c in self.constraints])
+    def quantities(self) -> tuple[Quantity, ...]:
+        """The cost, the objective, the quantities of the other limits and the reported ones, each once."""
+        every = (self.cost, self.objective, *(c.quantity for c in self.constraints), *self.reported)
+        return tuple({quantity.name: quantity for quantity in reversed(every)}[name] for name in _names(every))
+
+    def with_cost(self, quantity: Quantity, limit: float) -> Problem:
+        """Return the problem with another prediction, and another limit, of the first limit's quantity."""
+        first = replace(self.constraints[0], quantity=quantity, limit=limit)
+        return replace(self, constraints=(first, *self.constraints[1:]))
 
     def loads(self, genomes: Genomes) -> NDArray[np.float64]:
-        """How much of each limit is used up.
+        """Return how much of each limit is used.
 
         Args:
             genomes: (n, 1 + n_slots).
 
         Returns:
-            (n, m) quantities divided by their limits; feasible is a row without a number above 1.
+            (n, m) shares of the m limits; a row without a number above 1 is feasible.
         """
-        return np.stack([c.quantity(genomes) for c in self.constraints], axis=1) / self.limits
+        return np.stack([c.loads(genomes) for c in self.constraints], axis=1)
 
     def feasible(self, genomes: Genomes) -> NDArray[np.bool_]:
-        """(n,) whether every limit holds."""
+        """Return (n,) booleans: True where every limit holds."""
         fits: NDArray[np.bool_] = np.max(self.loads(genomes), axis=1, initial=-np.inf) <= 1
         return fits
+
+    def scores(self, genomes: Genomes) -> NDArray[np.float64]:
+        """Return the (n,) values of the objective, with the sign that makes larger ones better."""
+        return self.objective.scores(genomes)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An architecture and what is known of it.
+    """An architecture with its predicted quantities.
 
     Attributes:
         arch: the architecture.
-        latency_ms: predicted milliseconds per batch.
-        low_ms: lower bound of its interval; None where it is unknown.
-        high_ms: upper bound.
-        top1: predicted accuracy in percent, or its stand-in.
+        values: predicted values by the name of the quantity.
         macs: multiply-accumulates of one image.
-        params: learnt parameters.
+        params: parameters.
+        intervals: lower and upper bound of the 90 % interval by the name of the quantity, where it is known.
     """
 
     arch: Arch
-    latency_ms: float
-    low_ms: float | None
-    high_ms: float | None
-    top1: float
+    values: Mapping[str, float]
     macs: int
     params: int
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def latency_ms(self) -> float:
+        """Predicted milliseconds per batch."""
+        return self.values["latency_ms"]
+
+    @property
+    def low_ms(self) -> float | None:
+        """Lower bound of the latency; None if it is unknown."""
+        return self.intervals["latency_ms"][0] if "latency_ms" in self.intervals else None
+
+    @property
+    def high_ms(self) -> float | None:
+        """Upper bound of the latency; None if it is unknown."""
+        return self.intervals["latency_ms"][1] if "latency_ms" in self.intervals else None
+
+    @property
+    def top1(self) -> float:
+        """Predicted accuracy in percent, or the score that stands in for it."""
+        return self.values["top1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +247,8 @@ class MeasuredNet:
     Attributes:
         arch: the network.
         latency_ms: milliseconds per batch.
-        low_ms: lower end of the measurement's own 90 % interval.
-        high_ms: its upper end.
+        low_ms: lower bound of the measurement's 90 % interval.
+        high_ms: upper bound of it.
     """
 
     arch: Arch
@@ -211,17 +257,22 @@ class MeasuredNet:
     high_ms: float
 
 
-def block_quantity(
-    space: Space, resolutions: Sequence[int], value: Callable[[BlockSpec], float]
-) -> Callable[[Genomes], NDArray[np.float64]]:
-    """A quantity that is the sum of one number per block, such as MACs, parameters or millijoules.
+def make_candidates(problem: Problem, genomes: Genomes) -> tuple[Candidate, ...]:
+    """Return (n, 1 + n_slots) genomes with all quantities of the problem, and their 90 % intervals."""
+    values = {quantity.name: quantity.values(genomes) for quantity in problem.quantities}
+    bounds = {q.name: q.interval(genomes, SHOWN_CONFIDENCE) for q in problem.quantities if q.interval is not None}
+    space = problem.space
+    return tuple(
+        Candidate(
+            arch,
+            {name: float(column[i]) for name, column in values.items()},
+            space.macs(arch),
+            space.params(arch),
+            {name: (float(low[i]), float(high[i])) for name, (low, high) in bounds.items() if np.isfinite(high[i])},
+        )
+        for i, arch in enumerate(decode(space, genomes))
+    )
 
-    Args:
-        space: where the genomes are from.
-        resolutions: input sizes in pixels that will occur.
-        value: the number of one block.
 
-    Returns:
-        A function from genomes to (n,) sums.
-    """
-    return DenseTable.build(space, resolutions, lambda block, _: value(block)).sum
+def _names(quantities: Sequence[Quantity]) -> list[str]:
+    return list(dict.fromkeys(quantity.name for quantity in quantities))

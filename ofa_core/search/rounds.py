@@ -1,18 +1,22 @@
-"""What a closed loop chose and measured, kept in a file, so that a search that was killed goes on where it was.
+"""Journal of a closed loop, so that a killed search continues from its last session.
 
-Line 1 says what is searched. A session of measurements has two lines: the networks before, their latencies after.
+Line 1 names the search. Each session of measurements has two lines: the networks chosen, before it, and their
+latencies, after it.
 
     {"round": 2, "confirms": false, "chosen": [{"arch": {...}, "latency_ms": x, "low_ms": x, "high_ms": x, "top1": x}]}
     {"round": 2, "confirms": false, "took": [{"arch": {...}, "latency_ms": x, "low_ms": x, "high_ms": x}]}
+
+A chosen network has further `values` (by the name of the quantity) if the search has other quantities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_from_dict, arch_to_dict
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.jsonlines import LinesFile, append_line, at_line
@@ -22,7 +26,7 @@ from ofa_core.space import Space
 
 __all__ = ["Rounds"]
 
-Session = tuple[int, bool]  # number of the round, and whether it repeats earlier measurements
+Session = tuple[int, bool]  # number of the round; True if it repeats earlier measurements
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class _Network:
     low_ms: float | None
     high_ms: Positive | None
     top1: float = 0.0
+    values: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,12 @@ class _Event:
 
 
 class Rounds:
-    """The sessions of a loop, in a file.
+    """The journal of a loop's sessions.
 
     Args:
-        path: the file; sessions that it holds were those of an interrupted search for the same.
-        space: of the networks.
-        about: what is searched.
+        path: the file; sessions in it are those of an interrupted run of the same search.
+        space: space of the networks.
+        about: what identifies the search.
 
     Raises:
         ContextMismatchError: if the file is of another search.
@@ -66,34 +71,40 @@ class Rounds:
 
     @property
     def n_sessions(self) -> int:
-        """Sessions that it has come to."""
+        """Number of sessions started."""
         return len(self._chosen)
 
     def chosen(self, session: Session) -> list[Candidate] | None:
-        """The networks of a session; None if it has not come to it."""
+        """Return the networks of a session; None if it was not started."""
         return self._chosen.get(session)
 
     def took(self, session: Session) -> list[MeasuredNet] | None:
-        """What they took; None if that was not all measured."""
+        """Return the measurements of a session; None if it was not completed."""
         return self._took.get(session)
 
     def keep_chosen(self, session: Session, candidates: Sequence[Candidate]) -> None:
-        """Note which networks a session will measure."""
-        rows = [{**self._network(c.arch, c.latency_ms, c.low_ms, c.high_ms), "top1": float(c.top1)} for c in candidates]
+        """Record the networks that a session will measure."""
+        rows = [self._row(c) for c in candidates]
         append_line(self.path, {"round": session[0], "confirms": session[1], "chosen": rows})
         self._chosen[session] = list(candidates)
 
     def keep_took(self, session: Session, measured: Sequence[MeasuredNet]) -> None:
-        """Note what they took."""
+        """Record the measurements of a session."""
         rows = [self._network(net.arch, net.latency_ms, net.low_ms, net.high_ms) for net in measured]
         append_line(self.path, {"round": session[0], "confirms": session[1], "took": rows})
         self._took[session] = list(measured)
 
     def end(self) -> None:
-        """Note that the search is over: the file gives way to another one."""
+        """Record the end of the search; another search may then replace the file."""
         append_line(self.path, {"done": True})
 
-    def _network(self, arch: Any, ms: float, low_ms: float | None, high_ms: float | None) -> dict[str, Any]:
+    def _row(self, candidate: Candidate) -> dict[str, Any]:
+        row = self._network(candidate.arch, candidate.latency_ms, candidate.low_ms, candidate.high_ms)
+        row["top1"] = float(candidate.values.get("top1", 0.0))
+        further = {name: float(value) for name, value in candidate.values.items() if name not in row}
+        return {**row, "values": further} if further else row
+
+    def _network(self, arch: Arch, ms: float, low_ms: float | None, high_ms: float | None) -> dict[str, Any]:
         low, high = (None if bound is None else float(bound) for bound in (low_ms, high_ms))
         return {"arch": arch_to_dict(arch, self.space), "latency_ms": float(ms), "low_ms": low, "high_ms": high}
 
@@ -111,12 +122,15 @@ class Rounds:
             raise FormatError(str(error)) from error
         strangers = {net.arch for net in self._took.get(session, ())} - {c.arch for c in self._chosen.get(session, ())}
         if strangers:
-            raise FormatError(f"{strangers.pop()} was measured and not chosen before")
+            raise FormatError(f"{strangers.pop()} was measured but not chosen before")
 
     def _candidate(self, net: _Network) -> Candidate:
         arch = arch_from_dict(net.arch, self.space)
-        macs, params = self.space.macs(arch), self.space.params(arch)
-        return Candidate(arch, net.latency_ms, net.low_ms, net.high_ms, net.top1, macs, params)
+        values = {"latency_ms": net.latency_ms, "top1": net.top1, **net.values}
+        intervals = {}
+        if net.low_ms is not None and net.high_ms is not None:
+            intervals["latency_ms"] = (net.low_ms, net.high_ms)
+        return Candidate(arch, values, self.space.macs(arch), self.space.params(arch), intervals)
 
     def _measured(self, net: _Network) -> MeasuredNet:
         if net.low_ms is None or net.high_ms is None:

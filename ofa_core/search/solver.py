@@ -1,8 +1,8 @@
-"""The search itself: islands of evolution, descent from the best of each, recombination of what they end in.
+"""The solver: several short evolutions, descent from the best networks of each, and recombination of the optima.
 
-One long evolution settles early in one basin, and which one is a matter of luck. A few short ones, each followed by
-descent, end in several good optima; their crossings, descended again, are better than any of them. All of it is
-bounded. A space that is no larger than the effort is simply evaluated whole.
+One long evolution converges early to one local optimum, which differs from seed to seed. A few short ones, each
+followed by descent, reach several good optima; descent from crossovers of these finds better ones. All loops are
+bounded. A small space is evaluated completely instead.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ RECOMBINED_CHILDREN = 1000
 RECOMBINED_STARTS = 6
 RECOMBINED_MUTATION_PROB = 0.02
 EXHAUSTIVE_SIZE = 20_000
-KEPT = 20  # of the best in an exhaustive search
+KEPT = 20  # best networks that an exhaustive search returns
 
 
 @dataclass(frozen=True, slots=True)
 class SolveSettings:
-    """How much effort.
+    """Effort of a search.
 
     Attributes:
-        n_islands: independent evolutions.
-        evolution: of each island.
-        n_descents: most promising island bests that are descended to the end.
-        n_recombinations: rounds of crossing the optima found and descending again.
+        n_islands: number of independent evolutions.
+        evolution: settings of each evolution.
+        n_descents: number of networks from which descent runs to the end.
+        n_recombinations: rounds of crossover of the optima and descent from the children.
     """
 
     n_islands: int = 3
@@ -47,11 +47,13 @@ class SolveSettings:
 
 
 class Evaluator:
-    """The objective, with a memory of everything it was asked.
+    """Evaluates the objective and records every result.
+
+    Values are scores: larger is better, whatever the direction of the objective.
 
     Args:
-        problem: its objective is called.
-        on_batch: told the number of evaluations and the best value so far after each call.
+        problem: problem with the objective.
+        on_batch: called with the number of evaluations and the best score so far.
     """
 
     def __init__(self, problem: Problem, on_batch: Callable[[int, float], None] | None = None) -> None:
@@ -63,23 +65,23 @@ class Evaluator:
         self.best = -np.inf
 
     def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
-        """(n,) values of (n, 1 + n_slots) genomes."""
+        """Return the (n,) scores of (n, 1 + n_slots) genomes."""
         if not len(genomes):
             return np.zeros(0)
-        values = np.asarray(self._problem.objective.quantity(genomes), dtype=np.float64)
+        values = self._problem.scores(genomes)
         self._genomes.append(genomes)
         self._values.append(values)
         self.n_evaluated += len(genomes)
         return values
 
     def report(self, best: float) -> None:
-        """Tell the listener where things stand."""
+        """Report the number of evaluations and the best score to the listener."""
         self.best = max(self.best, best)
         if self._on_batch is not None:
             self._on_batch(self.n_evaluated, self.best)
 
     def seen(self) -> tuple[Genomes, NDArray[np.float64]]:
-        """Everything that was evaluated, feasible or not, each once: (n, 1 + n_slots) and (n,)."""
+        """Return all genomes evaluated, feasible or not, each once, (n, 1 + n_slots), and their (n,) scores."""
         if not self._genomes:
             return np.zeros((0, 1 + self._problem.space.n_slots), dtype=np.int16), np.zeros(0)
         genomes, values = np.concatenate(self._genomes), np.concatenate(self._values)
@@ -96,18 +98,18 @@ def solve(
     start: Genomes | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Genomes, NDArray[np.float64]]:
-    """Find feasible architectures of the largest value.
+    """Find feasible architectures with the largest score.
 
     Args:
         problem: space, limits, objective.
-        rng: source of randomness; equal ones give equal answers.
-        evaluate: the objective.
-        settings: how much effort.
-        start: (n, 1 + n_slots) architectures to begin with, such as an earlier answer; those that fit are used.
-        should_stop: asked between steps; once true, the best so far is the answer.
+        rng: random generator; equal states give equal answers.
+        evaluate: function from genomes to scores.
+        settings: effort.
+        start: (n, 1 + n_slots) architectures to begin with, such as an earlier answer; infeasible ones are ignored.
+        should_stop: polled between steps; the solver returns the best so far when it is True.
 
     Returns:
-        (n, 1 + n_slots) different feasible local optima and their (n,) values, best first, n at least 1.
+        (n, 1 + n_slots) different feasible local optima and their (n,) scores, best first, n at least 1.
 
     Raises:
         InfeasibleConstraintError: if no architecture meets the limits.
@@ -125,7 +127,7 @@ def solve(
         genomes = np.concatenate([fits, genomes])
         values = np.concatenate([evaluate(fits), values])
     if settings.n_descents:
-        # One step of each tells the promising ones.
+        # One step from each network shows which are promising.
         genomes, values = descend(problem, genomes, values, evaluate, max_steps=1, should_stop=should_stop)
         genomes, values = _best(genomes, values, settings.n_descents)
         genomes, values = descend(problem, genomes, values, evaluate, should_stop=should_stop)
@@ -146,7 +148,7 @@ def _islands(
     settings: SolveSettings,
     should_stop: Callable[[], bool],
 ) -> tuple[Genomes, NDArray[np.float64]]:
-    """The best architecture of each resolution on each island."""
+    """Return the best architecture of each resolution from each evolution, and their scores."""
     genomes: list[Genomes] = []
     values: list[NDArray[np.float64]] = []
     for _ in range(max(1, settings.n_islands)):
@@ -172,7 +174,7 @@ def _recombine(
     values: NDArray[np.float64],
     should_stop: Callable[[], bool],
 ) -> tuple[Genomes, NDArray[np.float64]]:
-    """Cross the best optima, descend from the best children, and add where they end."""
+    """Cross the best optima, descend from the best children, and add the optima reached."""
     parents, _ = _best(genomes, values, RECOMBINED_PARENTS)
     n = 3 * RECOMBINED_CHILDREN
     mothers, fathers = rng.integers(0, len(parents), size=(2, n))
@@ -188,7 +190,7 @@ def _recombine(
 
 
 def _best(genomes: Genomes, values: NDArray[np.float64], n: int) -> tuple[Genomes, NDArray[np.float64]]:
-    """The n best different ones, best first."""
+    """Return the n best different architectures, best first."""
     _, first = np.unique(genomes, axis=0, return_index=True)
     order = first[np.argsort(-values[first], kind="stable")][:n]
     return genomes[order], values[order]

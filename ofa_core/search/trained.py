@@ -1,4 +1,4 @@
-"""A supernet that lends its weights to the sub-net that a search exports."""
+"""Weights of a trained supernet for the sub-net that a search exports."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Trained"]
 
 
 class Trained:
-    """A supernet's weights, opened before the search so that what is wrong with them is known before it.
+    """A trained supernet, loaded before the search so that errors in it show before the search starts.
 
     Args:
-        weights: a checkpoint of ours, or a published one.
-        data: images that set batch norm statistics, as `ofa-train --data` names them.
-        preprocessing: as `ofa-train --preprocessing`, for published weights.
-        space: of the search.
+        weights: a checkpoint of `ofa-train`, or a published one.
+        data: images for batch norm calibration, as in `ofa-train --data`.
+        preprocessing: as in `ofa-train --preprocessing`, for published weights.
+        space: space of the search.
 
     Raises:
-        OfaError: if it is no supernet, or the images or the preprocessing are not to be had.
-        SpaceError: for a supernet of another space; another number of classes is none.
+        OfaError: if the file is not a supernet, or the images or the preprocessing cannot be loaded.
+        SpaceError: for a supernet of another space; the number of classes may differ.
     """
 
     def __init__(self, weights: Path, data: str, preprocessing: str | None, space: Space) -> None:

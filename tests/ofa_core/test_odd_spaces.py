@@ -9,7 +9,7 @@ import pytest
 
 from ofa_core.arch_json import arch_from_dict, arch_to_dict
 from ofa_core.genomes import decode, sample_arch, sample_genomes
-from ofa_core.search.run import search
+from ofa_core.search.run import most_accurate, search
 from ofa_core.space import Space, Stage
 from ofa_core.space_record import check_space, space_columns, space_of
 from ofa_core.table import Context, Entry, LatencyTable
@@ -73,7 +73,7 @@ def test_search(space: Space) -> None:
     latency = LutPredictor(space).fit(table_of(space))
     ends = latency.predict([space.smallest(), space.largest()])
     limit_ms = float(ends.mean())
-    result = search(space, latency, MacsProxy(space), limit_ms)
+    result = search(most_accurate(space, latency, MacsProxy(space), limit_ms))
     assert result.best.latency_ms <= limit_ms
     assert result.best.top1 > MacsProxy(space).predict([space.smallest()])[0]
 
@@ -81,7 +81,7 @@ def test_search(space: Space) -> None:
 def test_a_space_of_one_network() -> None:
     space = replace(FIXED, stages=(Stage(8, 1, "relu", False, (2,)),), resolutions=(24,))
     latency = LutPredictor(space).fit(table_of(space))
-    result = search(space, latency, MacsProxy(space), 100.0)
+    result = search(most_accurate(space, latency, MacsProxy(space), 100.0))
     assert result.best.arch == space.largest()
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ofa_core.blocks import BlockSpec
 from ofa_core.dense import DenseTable
 from ofa_core.genomes import genomes_of
-from ofa_core.search.problem import Constraint, Objective, Problem
+from ofa_core.search.problem import Constraint, Problem
+from ofa_core.search.quantity import accuracy_quantity, latency_quantity
 from ofa_core.space import Space
 from ofa_core.spaces import tiny
 
@@ -68,13 +69,8 @@ def small() -> Space:
 def a_problem(space: Space, limit_ms: float, resolutions: tuple[int, ...] | None = None) -> Problem:
     """Maximise the made-up accuracy under a made-up device's limit."""
     pixels = resolutions or space.resolutions
-    latency = TableLatency(space, pixels)
-    return Problem(
-        space,
-        pixels,
-        (Constraint("latency_ms", latency.predict, limit_ms),),
-        Objective(CurvedAccuracy(space).predict),
-    )
+    limit = Constraint(latency_quantity(TableLatency(space, pixels)), limit_ms)
+    return Problem(space, pixels, (limit,), accuracy_quantity(CurvedAccuracy(space)))
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from ofa_core.arch import Arch
-from ofa_core.errors import ContextMismatchError, FormatError, InfeasibleConstraintError
-from ofa_core.search.closed_loop import CorrectedLatency, LoopResult, close_loop
+from ofa_core.errors import InfeasibleConstraintError
+from ofa_core.search.closed_loop import LoopResult, LoopSteps, close_loop
 from ofa_core.search.evolution import EvolutionSettings
-from ofa_core.search.problem import LatencyPredictor, MeasuredNet
+from ofa_core.search.problem import MeasuredNet, Problem
+from ofa_core.search.quantity import Quantity, latency_quantity
 from ofa_core.search.rounds import Rounds
-from ofa_core.search.run import SearchResult, search
+from ofa_core.search.run import SearchResult, most_accurate, search
 from ofa_core.search.solver import SolveSettings
 from ofa_core.spaces import mobilenet_v3
 
@@ -49,16 +50,16 @@ class Device:
         return out
 
 
-def run(stand_ins: Any, bias: float, **options: Any) -> tuple[Any, Device]:
+def once(problem: Problem, start: Sequence[Arch]) -> SearchResult:
+    return search(problem, settings=QUICK, start=start)
+
+
+def run(stand_ins: Any, bias: float, measure: Any = None, refit: Any = None, **options: Any) -> tuple[Any, Device]:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space)
     device = Device(latency, bias)
-
-    def once(predictor: LatencyPredictor, limit_ms: float, start: Sequence[Arch]) -> SearchResult:
-        return search(space, predictor, accuracy, limit_ms, settings=QUICK, start=start)
-
-    options = {"measure": device.measure, **options}
-    return close_loop(space, latency, accuracy, LIMIT, search=once, **options), device
+    steps = LoopSteps(once, measure or device.measure, refit)
+    return close_loop(most_accurate(space, latency, accuracy, LIMIT), steps, **options), device
 
 
 @pytest.mark.parametrize("bias", [0.9, 1.0, 1.12])
@@ -71,7 +72,7 @@ def test_the_winner_truly_holds_the_limit_and_uses_it(bias: float, stand_ins: An
     assert device.truth(winner.arch) >= 0.9 * LIMIT
     assert loop.result.best.arch == winner.arch
     assert loop.result.candidates[0] == loop.result.best
-    assert loop.result.limit_ms == LIMIT
+    assert loop.result.problem.constraints[0].limit == LIMIT
     own = [t for t in loop.trials if t.predicted.arch == winner.arch]
     assert [t.confirms for t in own] == [False, True]
     assert loop.converged
@@ -85,9 +86,9 @@ def test_a_refitted_calibration_is_used(stand_ins: Any) -> None:
     space = mobilenet_v3()
     calls = []
 
-    def refit() -> LatencyPredictor:
+    def refit() -> Quantity:
         calls.append(1)
-        return stand_ins.latency(space, PIXELS, scale=1.12)
+        return latency_quantity(stand_ins.latency(space, PIXELS, scale=1.12))
 
     loop, device = run(stand_ins, 1.12, refit=refit)
     assert calls
@@ -100,7 +101,7 @@ def test_nothing_that_holds_is_an_error_that_names_the_nearest(stand_ins: Any) -
     def measure(archs: Sequence[Arch]) -> list[MeasuredNet]:
         return [MeasuredNet(arch, floor, floor - 1, floor + 1) for arch in archs]
 
-    message = r"no measured network holds latency_ms <= 9 after 1 rounds; the nearest took 20 ms \(19 to 21\): r\d+ k"
+    message = r"no measured network has latency_ms <= 9 after 1 round; the nearest took 20 ms \(19 to 21\): r\d+ k"
     with pytest.raises(InfeasibleConstraintError, match=message) as error:
         run(stand_ins, 1.0, measure=measure, max_rounds=1)
     assert error.value.nearest == floor + 1
@@ -112,7 +113,8 @@ def test_nothing_that_holds_is_an_error_that_names_the_nearest(stand_ins: Any) -
 def test_a_favourite_that_fails_when_repeated_does_not_keep_the_loop_going(small: Any, stand_ins: Any) -> None:
     latency, accuracy = stand_ins.latency(small, small.resolutions), stand_ins.accuracy(small)
     limit = 0.042
-    favourite = search(small, latency, accuracy, limit).best.arch
+    problem = most_accurate(small, latency, accuracy, limit)
+    favourite = search(problem).best.arch
     times: dict[Arch, int] = {}
 
     def measure(archs: Sequence[Arch]) -> list[MeasuredNet]:
@@ -124,14 +126,7 @@ def test_a_favourite_that_fails_when_repeated_does_not_keep_the_loop_going(small
             out.append(MeasuredNet(arch, ms, ms, ms))
         return out
 
-    loop = close_loop(
-        small,
-        latency,
-        accuracy,
-        limit,
-        search=lambda predictor, limit_ms, start: search(small, predictor, accuracy, limit_ms, start=start),
-        measure=measure,
-    )
+    loop = close_loop(problem, LoopSteps(lambda changed, start: search(changed, start=start), measure))
     assert loop.winner.arch != favourite
     assert loop.converged
     assert times[favourite] == 2
@@ -150,17 +145,6 @@ def test_networks_that_could_not_be_measured_are_left_out(stand_ins: Any) -> Non
     assert loop.winner.high_ms <= LIMIT
     with pytest.raises(InfeasibleConstraintError, match="no network could be measured"):
         run(stand_ins, 1.0, measure=lambda archs: [], max_rounds=2)
-
-
-def test_corrected_latency_scales_everything(stand_ins: Any) -> None:
-    space = mobilenet_v3()
-    latency = stand_ins.latency(space, PIXELS)
-    corrected = CorrectedLatency(latency, 1.5)
-    archs = [space.largest(224), space.smallest(160)]
-    assert corrected.predict(archs) == pytest.approx(1.5 * latency.predict(archs))
-    for mine, theirs in zip(corrected.predict_interval(archs, 0.8), latency.predict_interval(archs, 0.8), strict=True):
-        assert mine == pytest.approx(1.5 * theirs)
-    assert (corrected.resolutions, corrected.calibrated) == (latency.resolutions, latency.calibrated)
 
 
 class Killed(BaseException):
@@ -199,41 +183,3 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
     assert loop.result.best == whole.result.best
     start()  # killed again, while the answer was written
     assert [len(archs) for archs in measured] == device.calls
-
-
-def test_an_interrupted_search_for_something_else_is_refused_and_a_finished_one_gives_way(tmp_path: Path) -> None:
-    path, space = tmp_path / "t.search.jsonl", mobilenet_v3()
-    Rounds(path, space, {"limit_ms": 9.0}).keep_chosen((1, False), [])
-    with pytest.raises(ContextMismatchError, match=r"limit_ms '9.0', now '8.0'.*--fresh"):
-        Rounds(path, space, {"limit_ms": 8.0})
-    again = Rounds(path, space, {"limit_ms": 9.0})
-    assert again.chosen((1, False)) == []
-    assert again.took((1, False)) is None
-    again.end()
-    assert Rounds(path, space, {"limit_ms": 8.0}).chosen((1, False)) is None
-
-
-ARCH = '{"ks": 3, "e": 3, "d": [2, 2, 2, 2, 2], "r": 160}'
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "[]",
-        "{}",
-        "nonsense",
-        '{"round": 0, "confirms": false, "chosen": []}',
-        '{"round": 1, "confirms": 1, "chosen": []}',
-        '{"round": 1, "confirms": false, "chosen": {}}',
-        '{"round": 1, "confirms": false, "chosen": [{"arch": {}, "latency_ms": 1, "low_ms": 1, "high_ms": 1}]}',
-        f'{{"round": 1, "confirms": true, "took":[{{"arch":{ARCH}, "latency_ms": 1e999, "low_ms": 1, "high_ms": 1}}]}}',
-        f'{{"round": 1, "confirms": false, "took": [{{"arch": {ARCH}, "latency_ms": 0, "low_ms": 1, "high_ms": 1}}]}}',
-        f'{{"round": 1, "confirms": false, "took": [{{"arch": {ARCH}, "latency_ms": 1, "low_ms": 1, "high_ms": 1}}]}}',
-    ],
-)
-def test_a_damaged_line_of_an_interrupted_search_is_named(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "t.search.jsonl"
-    Rounds(path, mobilenet_v3(), {})
-    path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(FormatError, match=r"t.search.jsonl, line 2: .*; --fresh sets the file aside"):
-        Rounds(path, mobilenet_v3(), {})

@@ -60,7 +60,7 @@ def test_kill_9_then_the_same_command_goes_on_with_the_session(tmp_path: Path) -
     assert rounds_path(table).read_text().splitlines()[: len(chosen)] == chosen
     text, told = second.communicate(timeout=120)
     assert second.returncode == 0, told
-    assert "going on with the search that was interrupted" in told
+    assert "continuing the interrupted search" in told
     assert json.loads(text.splitlines()[-1])["measured"]["high_ms"] <= 2
     assert len(read_networks(networks_path(table))) == n_before + 13
     left = {path.name for path in tmp_path.iterdir()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from ofa_core.errors import InfeasibleConstraintError, OfaError
 from ofa_core.search.evolution import EvolutionSettings
-from ofa_core.search.problem import Constraint, block_quantity
-from ofa_core.search.run import choose_resolutions, fill_front, search
+from ofa_core.search.problem import Constraint
+from ofa_core.search.quantity import MMACS, block_sum
+from ofa_core.search.run import choose_resolutions, fill_front, most_accurate, search
 from ofa_core.search.solver import SolveSettings
 from ofa_core.spaces import get_space, mobilenet_v3
 
@@ -25,7 +27,7 @@ PIXELS = (160, 192, 224)
 def test_the_answer_is_within_the_limit_and_heads_the_candidates(stand_ins: Any) -> None:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space)
-    result = search(space, latency, accuracy, 9.0, settings=QUICK, seed=3)
+    result = search(most_accurate(space, latency, accuracy, 9.0), settings=QUICK, seed=3)
     best = result.best
     assert best == result.candidates[0]
     assert best.latency_ms <= 9.0
@@ -39,9 +41,9 @@ def test_the_answer_is_within_the_limit_and_heads_the_candidates(stand_ins: Any)
     assert len({c.arch for c in result.candidates}) == 10
     assert all(c.latency_ms <= 9.0 for c in result.candidates)
     assert [c.top1 for c in result.candidates] == sorted((c.top1 for c in result.candidates), reverse=True)
-    assert result.resolutions == PIXELS
+    assert result.problem.resolutions == PIXELS
     assert result.seconds > 0
-    again = search(space, latency, accuracy, 9.0, settings=QUICK, seed=3)
+    again = search(most_accurate(space, latency, accuracy, 9.0), settings=QUICK, seed=3)
     assert (again.best, again.n_evaluated) == (best, result.n_evaluated)
     assert result.front.values.max() >= best.top1
 
@@ -49,20 +51,20 @@ def test_the_answer_is_within_the_limit_and_heads_the_candidates(stand_ins: Any)
 def test_confidence_limits_the_upper_bound(stand_ins: Any) -> None:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS, margin=1.1), stand_ins.accuracy(space)
-    result = search(space, latency, accuracy, 9.0, settings=QUICK, confidence=0.95)
+    result = search(most_accurate(space, latency, accuracy, 9.0, confidence=0.95), settings=QUICK)
     upper = latency.predict_interval([result.best.arch], 0.9)[1][0]
     assert result.best.latency_ms < 8.5
     assert upper <= 9.0
     for confidence in (0.5, 0.3, 1.0):
         with pytest.raises(OfaError, match="a probability above"):
-            search(space, latency, accuracy, 9.0, confidence=confidence)
+            search(most_accurate(space, latency, accuracy, 9.0, confidence=confidence))
     with pytest.raises(OfaError, match="whole networks"):
-        search(space, stand_ins.latency(space, PIXELS, margin=None), accuracy, 9.0, confidence=0.9)
+        search(most_accurate(space, stand_ins.latency(space, PIXELS, margin=None), accuracy, 9.0, confidence=0.9))
 
 
 def test_an_unknown_interval_is_none(stand_ins: Any, small: Any) -> None:
     latency = stand_ins.latency(small, small.resolutions, margin=None)
-    best = search(small, latency, stand_ins.accuracy(small), 1.0).best
+    best = search(most_accurate(small, latency, stand_ins.accuracy(small), 1.0)).best
     assert (best.low_ms, best.high_ms) == (None, None)
 
 
@@ -72,14 +74,14 @@ def test_resolutions_are_those_that_both_know(stand_ins: Any) -> None:
     used, left_out = choose_resolutions(space, latency, accuracy)
     assert used == (192, 224)
     assert list(left_out) == [160]
-    result = search(space, latency, accuracy, 9.0, settings=QUICK)
-    assert result.resolutions == (192, 224)
-    only = search(space, latency, accuracy, 9.0, settings=QUICK, resolutions=[224])
+    result = search(most_accurate(space, latency, accuracy, 9.0), settings=QUICK)
+    assert result.problem.resolutions == (192, 224)
+    only = search(most_accurate(space, latency, accuracy, 9.0, resolutions=[224]), settings=QUICK)
     assert {c.arch.resolution_px for c in only.candidates} == {224}
-    with pytest.raises(OfaError, match="no latency is known at 176 px; it is at 160, 192, 224 px"):
-        search(space, latency, accuracy, 9.0, resolutions=[176, 224])
-    with pytest.raises(OfaError, match="no accuracy is known at 160 px"):
-        search(space, latency, accuracy, 9.0, resolutions=[160])
+    with pytest.raises(OfaError, match="no latency at 176 px; supported: 160, 192, 224 px"):
+        search(most_accurate(space, latency, accuracy, 9.0, resolutions=[176, 224]))
+    with pytest.raises(OfaError, match="no accuracy at 160 px; supported: 176, 192, 224 px"):
+        search(most_accurate(space, latency, accuracy, 9.0, resolutions=[160]))
     with pytest.raises(OfaError, match="common to both"):
         choose_resolutions(space, latency, stand_ins.accuracy(space, (128,)))
 
@@ -87,31 +89,31 @@ def test_resolutions_are_those_that_both_know(stand_ins: Any) -> None:
 def test_further_limits_and_an_infeasible_one(stand_ins: Any) -> None:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space)
-    macs = Constraint("macs", block_quantity(space, PIXELS, lambda block: block.macs), 150e6)
-    result = search(space, latency, accuracy, 9.0, settings=QUICK, constraints=[macs])
+    macs = Constraint(block_sum(MMACS, space, PIXELS, lambda block: block.macs / 1e6), 150)
+    problem = most_accurate(space, latency, accuracy, 9.0)
+    result = search(replace(problem, constraints=(*problem.constraints, macs)), settings=QUICK)
     assert result.best.macs <= 150e6
     with pytest.raises(InfeasibleConstraintError, match="the smallest is") as error:
-        search(space, latency, accuracy, 0.1)
+        search(most_accurate(space, latency, accuracy, 0.1))
     assert error.value.nearest == pytest.approx(latency.predict([space.smallest(160)])[0])
 
 
 def test_a_start_is_never_lost(stand_ins: Any) -> None:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space)
-    good = search(space, latency, accuracy, 9.0, settings=QUICK, seed=0).best
+    good = search(most_accurate(space, latency, accuracy, 9.0), settings=QUICK, seed=0).best
     tiny_effort = SolveSettings(n_islands=1, evolution=EvolutionSettings(10, 1), n_descents=0, n_recombinations=0)
-    assert search(space, latency, accuracy, 9.0, settings=tiny_effort, seed=1).best.top1 < good.top1
-    assert search(space, latency, accuracy, 9.0, settings=tiny_effort, seed=1, start=[good.arch]).best == good
+    problem = most_accurate(space, latency, accuracy, 9.0)
+    assert search(problem, settings=tiny_effort, seed=1).best.top1 < good.top1
+    assert search(problem, settings=tiny_effort, seed=1, start=[good.arch]).best == good
 
 
 def test_fill_front_spans_the_feasible_range(stand_ins: Any) -> None:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space)
-    result = search(space, latency, accuracy, 9.0, settings=QUICK)
+    result = search(most_accurate(space, latency, accuracy, 9.0), settings=QUICK)
     told = []
-    full = fill_front(
-        result, latency, accuracy, n_limits=5, settings=QUICK, on_limit=lambda done, of: told.append((done, of))
-    )
+    full = fill_front(result, n_limits=5, settings=QUICK, on_limit=lambda done, of: told.append((done, of)))
     assert told[-1] == (5, 5)
     assert full.best == result.best
     assert full.front.costs.min() < 1.1 * latency.predict([space.smallest(160)])[0]
@@ -137,7 +139,9 @@ def test_the_published_table_and_predictor_reach_the_bars_with_every_seed(limit_
     accuracy = read_acc_predictor(reference_data / "acc_predictor.pth", space)
     for seed in range(3):
         begin = time.process_time()
-        best = search(space, latency, accuracy, limit_ms, resolutions=range(160, 225, 16), seed=seed).best
+        best = search(
+            most_accurate(space, latency, accuracy, limit_ms, resolutions=range(160, 225, 16)), seed=seed
+        ).best
         print(f"{limit_ms} ms, seed {seed}: {best.top1:.3f} % in {time.process_time() - begin:.2f} CPU s")
         assert best.latency_ms <= limit_ms
         assert best.top1 >= BARS[limit_ms]

@@ -15,10 +15,11 @@ from ofa_core.genomes import decode, encode, sample_genomes
 from ofa_core.search.descent import descend, neighbours
 from ofa_core.search.evolution import Evolution, EvolutionSettings, KeySet
 from ofa_core.search.exact import cheapest, check_feasible, every_genome
-from ofa_core.search.problem import Constraint, Objective, Problem, block_quantity
+from ofa_core.search.problem import Constraint, Problem
+from ofa_core.search.quantity import Description, accuracy_quantity, block_sum, latency_quantity
 from ofa_core.search.solver import Evaluator, SolveSettings, solve
 from ofa_core.space import Space, Stage
-from ofa_core.spaces import get_space, mobilenet_v3, tiny
+from ofa_core.spaces import get_space, mobilenet_v3
 
 QUICK = SolveSettings(n_islands=2, evolution=EvolutionSettings(population=60, generations=6), n_recombinations=1)
 
@@ -80,12 +81,12 @@ def test_evolution_asks_for_feasible_new_architectures_only(stand_ins: Any) -> N
         assert problem.feasible(genomes).all()
         assert (encode(space, decode(space, genomes)) == genomes).all()
         assert set(genomes[:, 0].tolist()) <= {160, 192, 224}
-        evolution.tell(genomes, problem.objective.quantity(genomes))
+        evolution.tell(genomes, problem.scores(genomes))
         asked.append(genomes)
     assert evolution.generation == 5
     every = np.concatenate(asked)
     assert len(np.unique(every, axis=0)) == len(every)
-    assert evolution.values[0] == problem.objective.quantity(every).max()
+    assert evolution.values[0] == problem.scores(every).max()
     assert set(evolution.genomes[:, 0].tolist()) == {160, 192, 224}
 
 
@@ -96,7 +97,7 @@ def test_evolution_stops_when_there_is_nothing_new(small: Space, stand_ins: Any)
     while not evolution.should_stop:
         genomes = evolution.ask()
         if len(genomes):
-            evolution.tell(genomes, problem.objective.quantity(genomes))
+            evolution.tell(genomes, problem.scores(genomes))
     assert len(evolution.seen) <= small.size
 
 
@@ -110,15 +111,15 @@ def test_descent_ends_where_no_single_change_helps_and_never_gets_worse(stand_in
     space = mobilenet_v3()
     problem = stand_ins.problem(space, 9.0, (160, 192, 224))
     starts = check_feasible(problem)
-    values = problem.objective.quantity(starts)
-    ends, end_values = descend(problem, starts, values, problem.objective.quantity)
+    values = problem.scores(starts)
+    ends, end_values = descend(problem, starts, values, problem.scores)
     assert (end_values >= values).all()
     assert problem.feasible(ends).all()
-    assert end_values == pytest.approx(problem.objective.quantity(ends))
+    assert end_values == pytest.approx(problem.scores(ends))
     best = int(np.argmax(end_values))
     options = neighbours(space, ends[best], problem.resolutions).genomes
     options = options[problem.feasible(options)]
-    assert problem.objective.quantity(options).max(initial=-np.inf) <= end_values[best] + 1e-9
+    assert problem.scores(options).max(initial=-np.inf) <= end_values[best] + 1e-9
 
 
 def test_every_genome_is_the_whole_space_once(small: Space) -> None:
@@ -134,9 +135,9 @@ def test_solve_finds_the_true_optimum(share: float, n_stages: int, seed: int, sm
     stages = (*small.stages, Stage(32, 2, "relu", False, (1, 2)))[:n_stages]
     space = replace(small, stages=stages)
     everything = every_genome(space, space.resolutions)
-    costs = stand_ins.problem(space, 1.0).constraints[0].quantity(everything)
+    costs = stand_ins.problem(space, 1.0).constraints[0].values(everything)
     problem = stand_ins.problem(space, float(np.quantile(costs, share)))
-    best = problem.objective.quantity(everything)[problem.feasible(everything)].max()
+    best = problem.scores(everything)[problem.feasible(everything)].max()
     evaluate = Evaluator(problem)
     genomes, values = solve(problem, np.random.default_rng(seed), evaluate)
     assert values[0] == pytest.approx(best)
@@ -157,7 +158,7 @@ def test_equal_seeds_give_equal_answers_and_the_evaluator_counts(stand_ins: Any)
     assert told[-1] == (evaluate.n_evaluated, runs[1][1][0])
     seen, values = evaluate.seen()
     assert len(np.unique(seen, axis=0)) == len(seen) <= evaluate.n_evaluated
-    assert values == pytest.approx(problem.objective.quantity(seen))
+    assert values == pytest.approx(problem.scores(seen))
 
 
 def test_solve_goes_on_from_a_start_and_stops_when_told(stand_ins: Any) -> None:
@@ -177,16 +178,17 @@ def test_the_cheapest_is_exact_for_sums_over_blocks(small: Space, stand_ins: Any
     everything = every_genome(small, small.resolutions)
     rng = np.random.default_rng(11)
     prices: dict[Any, float] = {}
-    quantity = block_quantity(small, small.resolutions, lambda b: prices.setdefault(b, float(rng.uniform(0.1, 5))))
-    found = cheapest(small, small.resolutions, Constraint("made_up", quantity, 1.0))
+    made_up = Description("made_up", "price", "")
+    price = block_sum(made_up, small, small.resolutions, lambda b: prices.setdefault(b, float(rng.uniform(0.1, 5))))
+    found = cheapest(small, small.resolutions, price.values)
     for row in found:
         at = everything[everything[:, 0] == row[0]]
-        assert quantity(row[None])[0] == pytest.approx(quantity(at).min())
+        assert price.values(row[None])[0] == pytest.approx(price.values(at).min())
 
 
 def test_an_infeasible_limit_says_the_smallest_feasible_value(small: Space, stand_ins: Any) -> None:
     problem = stand_ins.problem(small, 0.001)
-    smallest = problem.constraints[0].quantity(every_genome(small, small.resolutions)).min()
+    smallest = problem.constraints[0].values(every_genome(small, small.resolutions)).min()
     with pytest.raises(
         InfeasibleConstraintError, match=r"latency_ms <= 0.001; the smallest is 0\.\d+, at 24 px"
     ) as error:
@@ -198,26 +200,11 @@ def test_several_limits_hold_together(small: Space, stand_ins: Any) -> None:
     everything = every_genome(small, small.resolutions)
     latency = stand_ins.latency(small, small.resolutions)
     accuracy = stand_ins.accuracy(small)
-    params = block_quantity(small, small.resolutions, lambda block: block.params)
+    params = block_sum(Description("params", "parameters", ""), small, small.resolutions, lambda block: block.params)
     limits = (
-        Constraint("latency_ms", latency.predict, float(np.quantile(latency.predict(everything), 0.6))),
-        Constraint("params", params, float(np.quantile(params(everything), 0.4))),
+        Constraint(latency_quantity(latency), float(np.quantile(latency.predict(everything), 0.6))),
+        Constraint(params, float(np.quantile(params.values(everything), 0.4))),
     )
-    problem = Problem(small, small.resolutions, limits, Objective(accuracy.predict))
+    problem = Problem(small, small.resolutions, limits, accuracy_quantity(accuracy))
     _, values = solve(problem, np.random.default_rng(0), Evaluator(problem), settings=QUICK)
     assert values[0] == pytest.approx(accuracy.predict(everything)[problem.feasible(everything)].max())
-
-
-@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_limit_is_a_finite_positive_number(limit: float) -> None:
-    with pytest.raises(OfaError, match="finite number > 0"):
-        Constraint("latency_ms", lambda genomes: np.zeros(len(genomes)), limit)
-
-
-def test_a_problem_has_resolutions_and_limits() -> None:
-    constraint = Constraint("macs", lambda genomes: np.zeros(len(genomes)), 1.0)
-    objective = Objective(lambda genomes: np.zeros(len(genomes)))
-    with pytest.raises(OfaError, match="resolution"):
-        Problem(tiny(), (), (constraint,), objective)
-    with pytest.raises(OfaError, match="limit"):
-        Problem(tiny(), (24,), (), objective)

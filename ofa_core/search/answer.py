@@ -1,0 +1,128 @@
+"""Write the answer of a search: its folder, the network, the table's networks and the report."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ofa_core.calibration import Calibration
+from ofa_core.errors import OfaError
+from ofa_core.lock import only_one
+from ofa_core.measured_networks import networks_path, read_networks, write_networks
+from ofa_core.search.closed_loop import LoopResult
+from ofa_core.search.problem import AccuracyPredictor
+from ofa_core.search.quantity import accuracy_quantity
+from ofa_core.search.result_folder import write_folder
+from ofa_core.search.result_schema import AccuracyRecord, CalibrationRecord, LatencyRecord, SearchRecord
+from ofa_core.search.run import SearchResult
+from ofa_core.search.steps import LatencySource, is_table
+from ofa_core.search.trained import Trained
+
+__all__ = ["Answer", "accuracy_record", "latency_record", "write_answer"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a search with all that its folder is made of.
+
+    Attributes:
+        result: result of the search.
+        record: content of `search.json`.
+        latency: latency predictor.
+        lut: file of the latency predictor.
+        loop: result of the closed loop; None without --measure.
+        trained: supernet whose weights the network gets; None for random weights.
+    """
+
+    result: SearchResult
+    record: SearchRecord
+    latency: LatencySource
+    lut: Path
+    loop: LoopResult | None = None
+    trained: Trained | None = None
+
+
+def write_answer(out: Path, answer: Answer, *, report: bool) -> None:
+    """Write the search folder, with the report if it is wanted."""
+    table = answer.latency.lut
+    block_ms = None if table is None else table.block_ms(answer.result.best.arch)
+    with only_one(out / "search.json"):
+        write_folder(out, answer.result, answer.record, block_ms=block_ms, loop=answer.loop)
+        if table is None:
+            _log.info("%s holds whole networks only: no blocks.csv, and no layers in the report", answer.lut)
+        _copy_networks(answer.latency, answer.lut, out)
+        _export(answer, out / "subnet.onnx")
+        if report:
+            _try_report(out)
+
+
+def latency_record(latency: LatencySource, lut: Path, correction: float | None) -> LatencyRecord:
+    """Return what a search folder holds of a latency predictor."""
+    calibration = latency.calibration
+    return LatencyRecord(
+        lut=str(lut),
+        label=latency.label,
+        note=latency.note,
+        calibrated=latency.calibrated,
+        n_filled=latency.n_filled,
+        context=latency.context,
+        calibration=None if calibration is None else _calibration_record(calibration),
+        correction=correction,
+    )
+
+
+def _calibration_record(calibration: Calibration) -> CalibrationRecord:
+    return CalibrationRecord(**asdict(calibration), margin_90=calibration.margin(0.9))
+
+
+def accuracy_record(accuracy: AccuracyPredictor, source: str | None) -> AccuracyRecord:
+    """Return what a search folder holds of an accuracy model; `source` is the user's choice."""
+    percent = accuracy_quantity(accuracy).unit == "%"
+    return AccuracyRecord(source=source or "built in", label=accuracy.label, note=accuracy.note, percent=percent)
+
+
+def _copy_networks(latency: LatencySource, lut: Path, out: Path) -> None:
+    """Copy the whole networks measured for a table, each with the table's sum, into a search folder."""
+    copy = out / "networks.csv"
+    copy.unlink(missing_ok=True)
+    table, context = latency.lut, latency.context
+    if table is None or context is None or not is_table(latency):
+        return
+    if lut.is_file() and networks_path(lut).is_file():
+        write_networks(copy, context, table.with_sums(read_networks(networks_path(lut), context)))
+
+
+def _export(answer: Answer, path: Path) -> None:
+    """Write the winner as ONNX: with a supernet's weights if there is one, otherwise with random weights."""
+    from ofa_core.export.onnx import GRAPH_FORMS, arch_model, write_onnx
+
+    context, trained = answer.latency.context, answer.trained
+    options: dict[str, Any] = {
+        "batch_size": context.batch_size if context else 1,
+        "graph_form": context.graph_form if context and context.graph_form in GRAPH_FORMS else GRAPH_FORMS[0],
+    }
+    arch, space = answer.result.best.arch, answer.result.space
+    if trained is None:
+        write_onnx(arch_model(space, arch, **options), path)
+        _log.info("%s has random weights: use it to measure latency, not accuracy", path)
+        return
+    own = trained.checkpoint.space
+    write_onnx(arch_model(own, arch, weights=trained.weights_of(arch), **options), path)
+    if own != space:
+        _log.warning(
+            "%s has %d classes; its latency was predicted for %d classes", path, own.n_classes, space.n_classes
+        )
+
+
+def _try_report(out: Path) -> None:
+    """Write the report of a folder; log the reason if that is not possible."""
+    from ofa_core.search.report import write_report
+
+    try:
+        write_report(out, out / "report.html")
+    except OfaError as error:
+        _log.warning("%s", error)
