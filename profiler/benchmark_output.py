@@ -1,10 +1,10 @@
-"""What `benchmark_model` prints. Two programs carry that name; both are read, from their text or their result file.
+"""Read the output of `benchmark_model`. Two programs have this name; the text and the result file of both are read.
 
 TensorFlow Lite's (`tensorflow/lite/tools/benchmark`, README; older and newer forms) prints lines of `key=value` pairs
-in microseconds, once for the warm-up and once for the benchmark, and a summary. LiteRT's
+in microseconds, one for the warm-up and one for the benchmark, and a summary. LiteRT's
 (`litert/tools/benchmark_litert_model`) prints the same lines through a shared base class, and a summary in milliseconds
-with two decimals, which is too coarse for a block: it is the last resort. Both write, with `--result_file_path`, a
-protocol buffer `tflite.tools.benchmark.BenchmarkResult`, whose floats have the median; that is the first choice.
+with two decimals, which is too coarse for a block and used last. With `--result_file_path` both write a protocol buffer
+`tflite.tools.benchmark.BenchmarkResult`. It contains the median, so it is used first.
 """
 
 from __future__ import annotations
@@ -18,24 +18,22 @@ from dataclasses import dataclass
 __all__ = [
     "BenchmarkOutputError",
     "BenchmarkSummary",
-    "OpTime",
-    "parse_op_profile",
     "parse_output",
     "parse_result_file",
 ]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _MAX_RUNS = 10**9
-_MAX_US = 3.6e9  # an hour: what is beyond was no latency
+_MAX_US = 3.6e9  # an hour: a larger number is not a latency
 
 
 class BenchmarkOutputError(ValueError):
-    """Text or bytes that hold no latency."""
+    """The text or bytes contain no latency."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkSummary:
-    """One run of `benchmark_model`, in microseconds; None for what that form does not say.
+    """Summary of one run of `benchmark_model`, in microseconds; None for values that the form lacks.
 
     Attributes:
         mean_us: mean of the timed runs.
@@ -46,8 +44,8 @@ class BenchmarkSummary:
         first_us: first inference.
         init_us: loading.
         n_runs: timed runs.
-        peak_memory_kb: highest resident memory, as far as the program tells it.
-        source: `result file`, `pairs`, `summary` or `milliseconds`: which form was read.
+        peak_memory_kb: highest resident memory, if the program reports it.
+        source: form that was read: `result file`, `pairs`, `summary` or `milliseconds`.
     """
 
     mean_us: float
@@ -63,7 +61,7 @@ class BenchmarkSummary:
 
     @property
     def typical_us(self) -> float:
-        """The median where it is known, else the mean."""
+        """The median if it is known, else the mean."""
         return self.median_us if self.median_us is not None else self.mean_us
 
 
@@ -71,7 +69,7 @@ def parse_output(text: str) -> BenchmarkSummary:
     """Read the text of either program, in any of its forms.
 
     Raises:
-        BenchmarkOutputError: there is no latency in it; the message quotes what looks like an error.
+        BenchmarkOutputError: the text contains no latency; the message quotes the first line that looks like an error.
     """
     text = text[-4_000_000:]
     pairs = [p for line in text.splitlines() if (p := _pairs(line)) is not None]
@@ -103,7 +101,7 @@ def parse_result_file(data: bytes) -> BenchmarkSummary:
     """Read a serialised `BenchmarkResult`.
 
     Raises:
-        BenchmarkOutputError: it is none, or has no latency.
+        BenchmarkOutputError: the bytes are not a `BenchmarkResult`, or have no latency.
     """
     message = _fields(data)
     latency = _fields(_bytes(message.get(2, b"")))
@@ -130,42 +128,8 @@ def parse_result_file(data: bytes) -> BenchmarkSummary:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class OpTime:
-    """One row of the profiler's `Run Order` table.
-
-    Attributes:
-        node_type: of the operator; may hold spaces, slashes and commas.
-        mean_us: mean time.
-        name: the node's.
-    """
-
-    node_type: str
-    mean_us: float
-    name: str
-
-
-def parse_op_profile(text: str) -> list[OpTime]:
-    """Read the last `Run Order` table that `--enable_op_profiling` (or `--use_profiler`) prints; empty without one."""
-    table: list[OpTime] = []
-    inside = False
-    for line in text.splitlines():
-        if re.search(r"=+ .* =+", line):
-            inside = "Run Order" in line
-            table = [] if inside else table
-            continue
-        # type, start, first, mean (ms), share, cumulated share, memory, times called, [name]
-        row = re.match(
-            rf"\s*(.+?)\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s+{_NUMBER}%\s+{_NUMBER}%\s+{_NUMBER}\s+\d+\s+\[(.*)\]",
-            line,
-        )
-        if inside and row:
-            table.append(OpTime(row[1], float(row[4]) * 1e3, row[5]))
-    return table
-
-
 def _pairs(line: str) -> dict[str, float] | None:
-    """The `key=value` pairs of a statistics line; None for any other line."""
+    """Return the `key=value` pairs of a statistics line; None for any other line."""
     if "count=" not in line or "avg=" not in line:
         return None
     found = {key: float(value) for key, value in re.findall(rf"\b([A-Za-z]\w*)=({_NUMBER})(?=[\s,]|$)", line)}
@@ -173,7 +137,7 @@ def _pairs(line: str) -> dict[str, float] | None:
 
 
 def _labelled(text: str, label: str) -> float | None:
-    """The number after `label: ` in the last line of timings in microseconds."""
+    """Return the number after `label: ` in the last line of timings in microseconds."""
     lines = [line for line in text.splitlines() if "timings in us:" in line]
     found = re.search(rf"(?:^|[ ,:]){label}: ({_NUMBER})(?=[\s,]|$)", lines[-1]) if lines else None
     return float(found[1]) if found else None
@@ -226,10 +190,10 @@ def _peak_kb(text: str) -> int | None:
 
 def _checked(summary: BenchmarkSummary) -> BenchmarkSummary:
     if not math.isfinite(summary.mean_us) or not 0 < summary.mean_us < _MAX_US:
-        raise BenchmarkOutputError(f"benchmark_model says that an inference takes {summary.mean_us!r} us")
+        raise BenchmarkOutputError(f"benchmark_model reports an inference time of {summary.mean_us!r} us")
     median = summary.median_us
     if median is not None and not (math.isfinite(median) and 0 < median < _MAX_US):
-        raise BenchmarkOutputError(f"benchmark_model says that the median is {median!r} us")
+        raise BenchmarkOutputError(f"benchmark_model reports a median of {median!r} us")
     return summary
 
 
@@ -247,12 +211,12 @@ def _float(value: int | bytes | None) -> float | None:
 
 def _bytes(value: int | bytes) -> bytes:
     if not isinstance(value, bytes):
-        raise BenchmarkOutputError("the result file is no BenchmarkResult")
+        raise BenchmarkOutputError("the result file is not a BenchmarkResult")
     return value
 
 
 def _fields(data: bytes) -> dict[int, int | bytes]:
-    """The last value of each field: integers of varints, bytes of all else (protobuf encoding guide)."""
+    """Return the last value of each field: an integer for a varint, else bytes (protobuf encoding guide)."""
     return dict(_walk(data))
 
 
@@ -270,9 +234,9 @@ def _walk(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
-            raise BenchmarkOutputError(f"the result file is no BenchmarkResult: wire type {kind} at byte {at}")
+            raise BenchmarkOutputError(f"the result file is not a BenchmarkResult: wire type {kind} at byte {at}")
         if at + size > len(data):
-            raise BenchmarkOutputError(f"the result file is cut off: {len(data)} bytes")
+            raise BenchmarkOutputError(f"the result file is truncated: {len(data)} bytes")
         yield key >> 3, data[at : at + size]
         at += size
 
@@ -286,4 +250,4 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         if not data[at - 1] & 0x80:
             return value, at
-    raise BenchmarkOutputError(f"the result file is cut off or damaged at byte {at}")
+    raise BenchmarkOutputError(f"the result file is truncated or damaged at byte {at}")

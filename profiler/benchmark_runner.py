@@ -1,8 +1,8 @@
-"""Runs models through the official `benchmark_model`, which the user supplies: one process per visit.
+"""Run models with the official `benchmark_model`, which the user supplies: one process per visit.
 
-It fulfils `profiler.runner.Runner` as far as that program can: it tells a summary, not single runs, so every run of a
-visit gets the typical time (the median, where a result file is written; else the mean) and the first one its own; CPU
-time and context switches are unknown and zero. So a table takes several times as long as with an agent.
+The program prints a summary instead of single runs. So each run of a visit gets the typical time (the median if a
+result file is written, else the mean), and the first run its own. CPU time and context switches are unknown and set
+to zero. A table takes several times as long as with an agent.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _HELP_S = 30.0
 
 
 class BenchmarkRunner(Runner):
-    """Runs models through `benchmark_model` on any device.
+    """Runs models with `benchmark_model` on any device.
 
     Args:
-        device: an open device; it stays the caller's to close.
+        device: an open device; the caller closes it.
         binary: the program, built for the device.
         timeout_s: longest wait for one visit.
         extra: further flags, such as `--use_xnnpack=false`.
@@ -43,17 +43,17 @@ class BenchmarkRunner(Runner):
         self._binary = binary
         self._timeout_s = timeout_s
         self._extra = tuple(extra)
-        self._models: dict[int, tuple[str, str, int, tuple[int, ...]]] = {}  # path there, name, threads, cpus
+        self._models: dict[int, tuple[str, str, int, tuple[int, ...]]] = {}  # path on the device, name, threads, cpus
         self._n_handles = 0
         self._n_visits = 0
-        self._writes_result = True  # until it turns out otherwise
+        self._writes_result = True  # False after the first failure
 
     def open(self) -> Hello:
-        """Put the program on the device and see that it starts; see `Runner.open`.
+        """Put the program on the device and check that it starts; see `Runner.open`.
 
         Raises:
-            RunnerError: it does not start there (another machine's, say), or is no benchmark_model.
-            DeviceError: the device's own.
+            RunnerError: the program does not start there, or is not benchmark_model.
+            DeviceError: the connection fails, or the file cannot be pushed.
         """
         self.close()
         try:
@@ -69,7 +69,7 @@ class BenchmarkRunner(Runner):
         text = (done.stdout + done.stderr).decode("utf-8", "replace")
         if "--graph" not in text and "graph" not in text:
             first = (text.strip().splitlines() or [f"exit code {done.rc}"])[0]
-            raise RunnerError(f"{self._binary} is no benchmark_model for {self.device.name}: {first[:120]}")
+            raise RunnerError(f"{self._binary} is not benchmark_model for {self.device.name}: {first[:120]}")
         kind = "LiteRT" if "--use_npu" in text or "require_full_delegation" in text else "TFLite"
         facts = self.device.facts()
         return Hello(
@@ -108,7 +108,7 @@ class BenchmarkRunner(Runner):
         del self._models[handle]
 
     def close(self) -> None:
-        """Forget all models; there is no process to end."""
+        """Forget all models; no process is running."""
         self._models.clear()
 
     def _visit(self, visit: Visit, results: Sequence[Result]) -> Result:
@@ -118,7 +118,7 @@ class BenchmarkRunner(Runner):
             f"--warmup_runs={max(visit.warmup, 1)}", "--warmup_min_secs=0", "--min_secs=0", *self._extra,
         ]  # fmt: skip
         self._n_visits += 1
-        result_file = f"native/result-{self._n_visits}.pb"  # never an earlier one's
+        result_file = f"native/result-{self._n_visits}.pb"  # a new name for each visit
         if self._writes_result:
             command.append(f"--result_file_path={result_file}")
         if cpus:
@@ -144,7 +144,7 @@ class BenchmarkRunner(Runner):
         return _result(summary, visit.repeats)
 
     def _summary(self, done: Completed, result_file: str) -> BenchmarkSummary:
-        """From the result file if the program writes one, else from what it printed."""
+        """Read the summary from the result file if the program writes one, else from its output."""
         if self._writes_result:
             with SessionFolder("result") as folder:
                 local = Path(folder, "result.pb")

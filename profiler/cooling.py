@@ -1,4 +1,4 @@
-"""Heat: notice that a device was slowed down by it, and wait, not for ever, until it is cool again."""
+"""Detect that a device is throttled by heat, and wait for a limited time until it is cool."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from devices.facts import Conditions
 
 __all__ = ["Cooling"]
 
-MARGIN_C = 25.0  # of the CPU of a phone above its start; before Android 10 none says that it is throttled
-WARM_C = 60.0  # what no phone is called hot below
+MARGIN_C = 25.0  # rise of a phone's CPU since the start; before Android 10 phones do not report throttling
+WARM_C = 60.0  # a phone below this is never hot
 MAX_WAIT_S = 300.0
 LOOK_EVERY_S = 5.0
 
 
 @dataclass
 class Cooling:
-    """Watches a device's heat.
+    """Watches the temperature and throttling of a device.
 
     Attributes:
-        device: whose.
-        start: its conditions at the start, when it was as it should be.
-        say: is told in one line when there is something to wait for.
-        is_phone: whether its temperature says something: a laptop's processor rises as much at once, and is not slowed.
-        max_wait_s: longest wait at a time; measuring goes on afterwards, and what comes of it is said.
-        clock: seconds, monotonic.
-        sleep: waits.
+        device: an open device.
+        start: conditions at the start, when the device was cool.
+        say: receives one line when there is a reason to wait.
+        is_phone: True if a rise in temperature means throttling. A laptop's processor gets as hot without it.
+        max_wait_s: longest single wait; measuring continues afterwards.
+        clock: monotonic clock, in seconds.
+        sleep: function that waits for some seconds.
         waited_s: seconds waited so far.
     """
 
@@ -48,12 +48,12 @@ class Cooling:
 
     @property
     def can_tell(self) -> bool:
-        """Whether this device says anything about its heat that would show it to be slowed down."""
+        """True if the device reports throttling, or a temperature that shows it."""
         has_sensor = self.is_phone and self.start.temperatures_c is not None
         return self.start.thermal_status is not None or self.start.throttle_count is not None or has_sensor
 
     def stayed_cool(self) -> bool:
-        """Whether the device was not slowed down by heat since the last look; True where it does not say."""
+        """Return True if heat did not throttle the device since the last call, or if the device does not report it."""
         conditions = self._look()
         if conditions is None:
             return True
@@ -70,7 +70,7 @@ class Cooling:
                 why = hot
                 self.say(f"{self.device.name}: {hot}: waiting for it to cool, at most {self.max_wait_s:.0f} s")
             if self.clock() - started >= self.max_wait_s:
-                self.say(f"{self.device.name}: still hot after {self.max_wait_s:.0f} s ({hot}): measuring all the same")
+                self.say(f"{self.device.name}: still hot after {self.max_wait_s:.0f} s ({hot}): measuring anyway")
                 break
             self.sleep(LOOK_EVERY_S)
         waited = self.clock() - started if why is not None else 0.0
@@ -80,7 +80,7 @@ class Cooling:
     def _look(self) -> Conditions | None:
         try:
             return self.device.conditions()
-        except DeviceError:  # a connection that broke shows, and is dealt with, at the next visit
+        except DeviceError:  # the next visit handles a lost connection
             return None
 
     def _why_hot(self, now: Conditions) -> str | None:

@@ -1,4 +1,4 @@
-"""Which cores to measure on: clusters of a phone's or a hybrid processor's cores, told by their highest clocks."""
+"""Choose the cores to measure on. Clusters of a phone or a hybrid processor are found by their maximum clocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def parse_cpus(text: str) -> tuple[int, ...]:
     """Read `0`, `0,2`, `4-7` or a mask such as `0xf0`.
 
     Raises:
-        OfaError: anything else.
+        OfaError: the text has another form.
     """
     if re.fullmatch(r"0x[0-9a-fA-F]{1,64}", text) and int(text, 16):
         return tuple(i for i in range(256) if int(text, 16) >> i & 1)
@@ -22,20 +22,22 @@ def parse_cpus(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
         if not match or int(match[2] or match[1]) < int(match[1]):
-            raise OfaError(f"--cpus {text!r}: such as 0, 4-7, 0xf0, big, little or all")
+            raise OfaError(f"--cpus {text!r}: expected cores such as 0, 4-7 or 0xf0, or big, little or all")
         cpus.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(cpus))
 
 
 def cluster(facts: DeviceFacts, which: str) -> tuple[int, ...] | None:
-    """The `big` or `little` cores: those with the highest or the lowest top clock; None where all are alike.
+    """Return the `big` or `little` cores: those with the highest or lowest maximum clock; None if all are equal.
 
     Raises:
-        OfaError: the device does not tell its cores' clocks.
+        OfaError: the device does not report its cores' clocks.
     """
     clocks = facts.max_freq_mhz
     if clocks is None or len(clocks) != (facts.n_cores or len(clocks)):
-        raise OfaError(f"{facts.name} does not tell the highest clock of each core: name the cores, such as --cpus 4-7")
+        raise OfaError(
+            f"{facts.name} does not report the maximum clock of each core: name the cores, such as --cpus 4-7"
+        )
     wanted = max(clocks) if which == "big" else min(clocks)
     return tuple(i for i, mhz in enumerate(clocks) if mhz == wanted) if min(clocks) < max(clocks) else None
 

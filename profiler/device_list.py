@@ -1,4 +1,4 @@
-"""`ofa-profile devices`: what can be reached, what it is, and what could run there."""
+"""`ofa-profile devices`: list the reachable devices, their hardware, and the runtimes installed on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["list_devices"]
 
 _SECONDS = 60.0
-# One line of JSON: the versions of the runtimes that the interpreter can import, without importing them.
+# Print one line of JSON: the versions of the installed runtimes, without importing them.
 _RUNTIMES = """
 import importlib.metadata as m, json, platform, sys
 found = {}
@@ -92,4 +92,4 @@ def _runtimes(device: Device) -> str:
         python = checked_word(record["python"], "python")
         return f"Python {python}: {', '.join(runtimes) or 'no runtime (ofa-profile setup installs one)'}"
     except (DeviceError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "no Python: the C agent (backend tflite) or --benchmark-binary"
+        return "no Python: use the C agent (backend tflite) or --benchmark-binary"

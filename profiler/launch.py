@@ -104,28 +104,28 @@ def launch(target: Target, choice: Choice, options: Launch) -> tuple[Device, Run
 
 
 def target_of(device: str, named: str | None, say: Callable[[str], None]) -> Target:
-    """The target that measures again what was measured on a device.
+    """Return the target to measure on again.
 
     Args:
-        device: the name in the earlier measurement's context.
-        named: the user's choice; the device itself by default.
-        say: told where the choice is not the device, as far as names tell.
+        device: device name in the context of the earlier measurement.
+        named: target that the user names; None takes the device.
+        say: receives a warning if the target has another name than the device.
 
     Raises:
-        OfaError: there is no choice, and the device's name is no target.
-        UnknownTargetError: the choice names nothing.
+        OfaError: the user names no target, and the device's name is not a target.
+        UnknownTargetError: the named target is unknown.
     """
     from devices.errors import UnknownTargetError
 
     if named is not None:
         target = Target.parse(named)
         if (target.name or str(target)) != device:
-            say(f"what is measured again was measured on {device!r}, not on {named}")
+            say(f"the earlier measurements were made on {device!r}, not on {named}")
         return target
     try:
         return Target.parse(device)
     except UnknownTargetError as error:
-        raise OfaError(f"device {device!r} is no target; say with --target where to measure") from error
+        raise OfaError(f"device {device!r} is not a target; name one with --target") from error
 
 
 def expand_targets(texts: list[str]) -> list[Target]:

@@ -1,6 +1,6 @@
-"""What the agent replies, checked before use: a device may answer anything.
+"""Read and check the replies of an agent, because a device can send anything.
 
-A field that is missing, of another type or out of its range raises KeyError, TypeError or ValueError with a short text.
+A field that is missing, has another type or is out of range raises KeyError, TypeError or ValueError with a short text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MAX_RUN_NS = 3_600_000_000_000
-"""Longest run that is a latency, and longest load: one hour."""
+"""Longest accepted run and load: one hour."""
 
 MAX_ERROR_CHARS = 2000
 _MAX_WORD_CHARS = 200
@@ -32,31 +32,31 @@ _MAX_CPU = 65_535
 _MAX_COUNT = 2**31
 _MAX_RSS_KB = 2**34  # 16 TiB
 _MAX_INNER = 1_000_000
-_MAX_PROCESSORS = 1024  # cores at work in one run: CPU time may be so many times wall time
+_MAX_PROCESSORS = 1024  # largest accepted ratio of CPU time to wall time
 
 
 def checked_int(value: object, name: str, least: int, most: int) -> int:
-    """Return a whole number within bounds; neither true, 1.0 nor "1" is one."""
+    """Return a whole number within bounds; true, 1.0 and "1" are refused."""
     if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"{name} {_short(value)} is no whole number from {least} to {most}")
+        raise ValueError(f"{name} {_short(value)} is not a whole number from {least} to {most}")
     return value
 
 
 def checked_word(value: object, name: str) -> str:
-    """Return a name or a version that can stand in a table: printable, short, and no formula of a spreadsheet."""
+    """Return a name or version that a table can hold: printable, short, and not a spreadsheet formula."""
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_WORD_CHARS or not value.isprintable():
-        raise ValueError(f"{name} {_short(value)} is no text of 1 to {_MAX_WORD_CHARS} printable characters")
+        raise ValueError(f"{name} {_short(value)} is not a text of 1 to {_MAX_WORD_CHARS} printable characters")
     if value[0] in "=+-@":
-        raise ValueError(f"{name} {_short(value)} begins with {value[0]}, as a formula of a spreadsheet")
+        raise ValueError(f"{name} {_short(value)} begins with {value[0]}, like a spreadsheet formula")
     return value
 
 
 def read_hello(reply: dict[str, Any], backend: str) -> Hello:
-    """Read what a fresh agent says of itself.
+    """Read the first reply of an agent.
 
     Args:
-        reply: to `hello`.
-        backend: that was asked for; the agent must run it, and know its version.
+        reply: reply to `hello`.
+        backend: expected backend; the reply must name it and give its version.
     """
     versions = {
         checked_word(k, "a version's name"): checked_word(v, f"version of {k}") for k, v in _items(reply, "versions")
@@ -67,11 +67,11 @@ def read_hello(reply: dict[str, Any], backend: str) -> Hello:
     }
     if reply["backend"] != backend or backend not in versions:
         raise ValueError(
-            f"backend {_short(reply['backend'])}, versions of {_short(list(versions))}: {backend} was asked for"
+            f"backend {_short(reply['backend'])}, versions of {_short(list(versions))}: {backend} is expected"
         )
     cpus, n_cores = reply["cpus"], reply["n_cores"]
     if cpus is not None and (not isinstance(cpus, list) or len(cpus) > _MAX_CPU):
-        raise ValueError(f"cpus {_short(cpus)} are no list of cores")
+        raise ValueError(f"cpus {_short(cpus)} is not a list of cores")
     return Hello(
         backend=backend,
         versions=versions,
@@ -85,7 +85,7 @@ def read_hello(reply: dict[str, Any], backend: str) -> Hello:
 
 
 def read_load(reply: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
-    """Read the reply to `load`: the agent's handle, nanoseconds that it took, and what the backend reports."""
+    """Read the reply to `load`: handle in the agent, load time in nanoseconds, and settings of the backend."""
     settings = dict(_items(reply, "settings"))
     if "inner" in settings:
         checked_int(settings["inner"], "inner", 1, _MAX_INNER)
@@ -94,7 +94,7 @@ def read_load(reply: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
 
 
 def read_result(reply: dict[str, Any], repeats: int) -> Result:
-    """Read the reply to `run` of so many repeats."""
+    """Read the reply to `run` with this number of repeats."""
     switches, peak = reply["switches"], reply["peak_rss_kb"]
     return Result(
         wall_ns=_column(reply["wall_ns"], "wall_ns", repeats, 1, MAX_RUN_NS),
@@ -106,7 +106,7 @@ def read_result(reply: dict[str, Any], repeats: int) -> Result:
 
 
 def read_error(reply: dict[str, Any]) -> tuple[str, str] | None:
-    """Read the type and the message of an error reply; None if it holds none."""
+    """Return the type and message of an error reply; None if either is missing."""
     error = reply.get("error")
     kind, text = (error.get("type"), error.get("message")) if isinstance(error, dict) else (None, None)
     if not isinstance(kind, str) or not isinstance(text, str):
@@ -117,13 +117,13 @@ def read_error(reply: dict[str, Any]) -> tuple[str, str] | None:
 def _items(reply: dict[str, Any], name: str) -> list[tuple[str, Any]]:
     value = reply[name]
     if not isinstance(value, dict) or len(value) > _MAX_WORD_CHARS:
-        raise ValueError(f"{name} {_short(value)} is no short object")
+        raise ValueError(f"{name} {_short(value)} is not a short object")
     return list(value.items())
 
 
 def _column(numbers: object, name: str, repeats: int, least: int, most: int) -> NDArray[np.int64]:
     if not isinstance(numbers, list) or len(numbers) != repeats:
-        raise ValueError(f"{name} {_short(numbers)} are not {repeats} whole numbers")
+        raise ValueError(f"{name} {_short(numbers)} is not a list of {repeats} whole numbers")
     return np.array([checked_int(number, name, least, most) for number in numbers], dtype=np.int64)
 
 

@@ -1,7 +1,8 @@
-"""`ofa-profile setup`: give a device the runtime that a backend needs, in a place of its own.
+"""`ofa-profile setup`: install the runtime that a backend needs on a device.
 
-Hosts get a private virtual environment below `~/.local/share/ofa-latency`; which build of a GPU runtime depends on the
-GPU's compute capability. Phones get nothing installed: what they need is fetched here, checked and kept in the cache.
+A host gets a private virtual environment below `~/.local/share/ofa-latency`; the GPU's compute capability selects the
+build of a GPU runtime. Nothing is installed on a phone: the benchmark program is downloaded to this machine's cache and
+its checksum verified.
 """
 
 from __future__ import annotations
@@ -41,10 +42,9 @@ __all__ = [
 ]
 
 BENCHMARK_URL = "https://storage.googleapis.com/litert/binaries/{version}/{system}_{machine}/benchmark_model"
-"""Where Google keeps the official program for each release of LiteRT (the address that litert-cli uses).
+"""Address of the official program for each release of LiteRT, as litert-cli uses it.
 
-It could not be reached from where this was written, so neither that a release is there nor its digest is known: the
-user gives the digest, and nothing is taken without.
+The address was not reachable when this was written, so no checksum is known; the user must give one.
 """
 
 LITERT_VERSION = "2.1.0"
@@ -62,13 +62,13 @@ print(json.dumps({"python": list(sys.version_info[:2]), "machine": platform.mach
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What decides which packages fit.
+    """Facts of a host that select the packages.
 
     Attributes:
-        python: (major, minor) of the interpreter there.
+        python: (major, minor) version of the interpreter.
         machine: instruction set.
-        compute_capability: of its first NVIDIA GPU, (major, minor); None without one.
-        gpu: its name.
+        compute_capability: (major, minor) of the first NVIDIA GPU; None if there is none.
+        gpu: name of that GPU.
     """
 
     python: tuple[int, int]
@@ -79,13 +79,13 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """What is to be done on a host.
+    """Steps that install a backend on a host.
 
     Attributes:
-        folder: of the virtual environment, below the home directory there.
-        packages: pip's arguments, empty if nothing is needed.
-        commands: what is run there, as a person would type it.
-        python: the interpreter that results, for `--python` and devices.toml.
+        folder: folder of the virtual environment, below the host's home directory.
+        packages: pip's arguments; empty if no package is needed.
+        commands: shell commands, as a user would type them.
+        python: the installed interpreter, for `--python` and devices.toml.
     """
 
     folder: str
@@ -95,11 +95,10 @@ class Provision:
 
 
 def host_facts(device: Device, python: str) -> HostFacts:
-    """Look at a host; nothing is changed.
+    """Read the facts of a host; nothing is changed.
 
     Raises:
         OfaError: there is no usable Python.
-        DeviceError: the device's own.
     """
     try:
         done = device.run([python, "-c", _PROBE], timeout_s=60)
@@ -108,9 +107,9 @@ def host_facts(device: Device, python: str) -> HostFacts:
         version = (checked_int(major, "version", 0, 999), checked_int(minor, "version", 0, 999))
         machine = checked_word(record["machine"], "machine")
     except (DeviceError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise OfaError(f"{device.name}: {python} is no Python there ({error}): name one with --python") from error
+        raise OfaError(f"{device.name}: {python} is not a usable Python ({error}): name one with --python") from error
     if version < (3, 8):
-        raise OfaError(f"{device.name}: Python {version[0]}.{version[1]} is too old, 3.8 or newer is needed")
+        raise OfaError(f"{device.name}: Python {version[0]}.{version[1]} is too old; 3.8 or newer is needed")
     query = ["nvidia-smi", "--query-gpu=compute_cap,name", "--format=csv,noheader"]
     try:
         lines = device.run(query, timeout_s=60).stdout.decode("utf-8", "replace").splitlines()
@@ -178,11 +177,11 @@ def plan_host(choice: Choice, facts: HostFacts, python: str, index_url: str | No
 
 
 def install(device: Device, plan: Provision, python: str) -> str:
-    """Do it, and return the absolute path of the interpreter there.
+    """Carry out the steps and return the absolute path of the interpreter on the host.
 
     Raises:
-        OfaError: a step failed; the message has its last words.
-        DeviceError: the device's own.
+        OfaError: a step failed; the message has its last line of output.
+        DeviceError: the connection failed.
     """
     script = (
         'set -e; d="$HOME/$1"; p="$2"; shift 2; mkdir -p "$(dirname "$d")"; "$p" -m venv "$d" >&2; '
@@ -193,40 +192,40 @@ def install(device: Device, plan: Provision, python: str) -> str:
     lines = done.stdout.decode("utf-8", "replace").splitlines()
     if done.rc != 0 or not lines:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.rc}"]
-        raise OfaError(f"{device.name}: installing failed: {words[-1][:200]}")
+        raise OfaError(f"{device.name}: installation failed: {words[-1][:200]}")
     if not lines[-1].startswith("/") or not lines[-1].endswith(f"/{plan.folder}/bin/python"):
-        raise OfaError(f"{device.name}: answers {lines[-1][:200]!r} when asked where the interpreter is")
+        raise OfaError(f"{device.name}: the reply {lines[-1][:200]!r} is not the path of an interpreter")
     return lines[-1]
 
 
 def benchmark_address(machine: str, system: str = "android", version: str = LITERT_VERSION) -> str:
-    """Where the official program for a machine should be.
+    """Return the address of the official program for a machine.
 
     Raises:
-        OfaError: there is none for such a machine.
+        OfaError: no program for this machine is known.
     """
     if machine not in _MACHINES:
         known = ", ".join(sorted(set(_MACHINES.values())))
-        raise OfaError(f"no official benchmark_model for {machine} is known, only for {known}: give yours by {_OWN}")
+        raise OfaError(f"no official benchmark_model for {machine}, only for {known}: give your own with {_OWN}")
     return BENCHMARK_URL.format(version=version, system=system, machine=_MACHINES[machine])
 
 
 def digest_advice(address: str) -> str:
-    """How to come by the digest of a program that we know none of."""
+    """Return advice on a program without a known checksum."""
     return (
-        "we know no digest of it, and a program that runs on your device is not taken unseen: look at what you get "
-        f"(curl -fL {address} | sha256sum) and give it as --sha256, or fetch the file yourself and give it by {_OWN}"
+        f"no checksum is known for this file; verify it (curl -fL {address} | sha256sum) and pass --sha256, or "
+        f"download it yourself and pass {_OWN}"
     )
 
 
 def fetch_benchmark_model(
     machine: str, *, sha256: str | None, system: str = "android", version: str = LITERT_VERSION, url: str | None = None
 ) -> Path:
-    """Fetch the official program into the cache, or find it there.
+    """Download the official program into the cache, unless it is there already.
 
     Args:
         machine: instruction set of the device.
-        sha256: what the file's digest must be, 64 hexadecimal digits.
+        sha256: expected SHA-256 checksum of the file, 64 hexadecimal digits.
         system: `android` or `linux`.
         version: release of LiteRT.
         url: another address.
@@ -235,37 +234,35 @@ def fetch_benchmark_model(
         The program, for `--benchmark-binary`.
 
     Raises:
-        OfaError: no digest was given, the address cannot be reached, or what came has another digest.
+        OfaError: no checksum is given, the address is not reachable, or the file has another checksum.
     """
     address = url or benchmark_address(machine, system, version)
     if sha256 is None:
         raise OfaError(f"{address}: {digest_advice(address)}")
     wanted = sha256.strip().lower()
     if not re.fullmatch("[0-9a-f]{64}", wanted):
-        raise OfaError(
-            f"--sha256 {sha256[:80]!r} is none: 64 hexadecimal digits are expected, as sha256sum prints them"
-        )
+        raise OfaError(f"--sha256 {sha256[:80]!r} is not a SHA-256 checksum: 64 hexadecimal digits are expected")
     path = cache_folder() / f"{system}-{machine}" / f"benchmark_model-{wanted[:12]}"
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == wanted:
         return path
     try:
-        with urllib.request.urlopen(address, timeout=_FETCH_S) as reply:  # noqa: S310  # nosec B310 # the digest is checked
+        with urllib.request.urlopen(address, timeout=_FETCH_S) as reply:  # noqa: S310  # nosec B310 # the checksum is verified
             data = _read(reply)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise OfaError(
-            f"cannot fetch {address} ({reason}), and it is not in {path.parent}: without a network, copy the file here "
-            f"and give it by {_OWN}"
+            f"cannot download {address} ({reason}), and {path.parent} does not contain it: without a network, copy the "
+            f"file to this machine and pass {_OWN}"
         ) from error
     got = hashlib.sha256(data).hexdigest()
     if got != wanted:
-        raise OfaError(f"{address} has the sha256 {got}, not {wanted}: not kept")
+        raise OfaError(f"{address} has the SHA-256 checksum {got}, not {wanted}: the file is not kept")
     _write_program(path, data)
     return path
 
 
 def _read(reply: IO[bytes]) -> bytes:
-    """Read an answer of limited size in limited time."""
+    """Read a reply of limited size in limited time."""
     data, deadline = bytearray(), time.monotonic() + _INSTALL_S
     while chunk := reply.read(1 << 20):
         data += chunk

@@ -1,7 +1,7 @@
-"""`--tune`: full clocks while measuring, and everything as it was afterwards, whatever happens.
+"""`--tune`: set maximum clock speeds while measuring, and restore the old settings afterwards.
 
-What undoes the changes is a shell process on the device itself, which waits for one line or for the end of its input.
-So they are undone at the end, after Ctrl-C, when this program is killed, and when the connection breaks.
+A shell process on the device restores them. It waits for one line or the end of its input, so the settings are restored
+at the end, after Ctrl-C, when this program is killed, and when the connection breaks.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["CPU_FOLDER", "tuned"]
 
 CPU_FOLDER = "/sys/devices/system/cpu"
 _SECONDS = 30.0
-_MAX_LINES = 100  # of complaints before the last one
+_MAX_LINES = 100  # of error messages before the last line
 
-# $1: the folder of cpu0, cpu1, ... The signals that end a session must not end this.
+# $1: folder of cpu0, cpu1, ... Signals that end a session must not end this script.
 _SCRIPT = r"""
 trap '' HUP INT TERM PIPE
 old= n=0 fixed=no
@@ -44,24 +44,24 @@ echo undone
 
 @contextmanager
 def tuned(device: Device, cpu_folder: str = CPU_FOLDER) -> Iterator[str]:
-    """Set each core's governor to `performance`, and Android's fixed performance mode, as far as we are allowed to.
+    """Set the governor of each core to `performance` and Android's fixed performance mode, where permitted.
 
     Args:
-        device: open.
-        cpu_folder: where its cores are described.
+        device: an open device.
+        cpu_folder: folder with one sub-folder per core.
 
     Yields:
-        What was changed, in one line.
+        One line that lists the changes.
 
     Raises:
-        DeviceError: the device's own; also when it cannot be seen that the changes were undone.
+        DeviceError: the connection fails, or the old settings were not confirmed as restored.
     """
     channel = device.start(["sh", "-c", _SCRIPT, "sh", cpu_folder])
     try:
         line = channel.read_line(_SECONDS)
         found = re.fullmatch(r"tuned ([0-9]{1,5}) (yes|no)\r?", line)
         if not found:
-            raise DeviceError(f"{device.name}: tuning said {line[:80]!r}")
+            raise DeviceError(f"{device.name}: unexpected reply {line[:80]!r} while setting clock speeds")
         yield _summary(int(found[1]), found[2] == "yes")
     finally:
         try:
@@ -69,17 +69,21 @@ def tuned(device: Device, cpu_folder: str = CPU_FOLDER) -> Iterator[str]:
             _wait_for_undone(channel)
         except DeviceError as error:
             raise DeviceError(
-                f"{device.name}: the connection broke before it said that its clocks are as they were ({error}); it "
-                "undoes that by itself, but do look"
+                f"{device.name}: connection lost before clock settings were confirmed restored ({error}); the device "
+                "restores them by itself, please check"
             ) from error
 
 
 def _wait_for_undone(channel: Channel) -> None:
     if not any(channel.read_line(_SECONDS) == "undone" for _ in range(_MAX_LINES)):
-        raise DeviceError(f"it printed {_MAX_LINES} other lines")
+        raise DeviceError(f"{_MAX_LINES} other lines were printed")
 
 
 def _summary(n_governors: int, has_fixed_mode: bool) -> str:
     done = [f"governor of {n_governors} cores set to performance"] if n_governors else []
     done += ["fixed performance mode on"] if has_fixed_mode else []
-    return f"tuned: {', '.join(done)}; undone at the end" if done else "tuned: nothing; we may not change its clocks"
+    return (
+        f"clock settings: {', '.join(done)}; restored at the end"
+        if done
+        else "no clock settings changed: permission denied"
+    )

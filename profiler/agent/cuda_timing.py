@@ -1,12 +1,11 @@
-"""Timing on a CUDA device: replays of a captured graph between events, and one synchronisation at the end.
+"""Time a CUDA device: replays of a captured graph between events, with one synchronisation at the end.
 
-At batch 1 a net of small kernels is launched more slowly than it runs, so calls from Python measure Python. A CUDA
-graph takes the launches out: `inner` inferences are captured once, on input buffers that differ so that together they
-exceed the L2 cache (in a whole net, a block's input was just written by another one), and each replay stands between
-two events. Nothing waits inside the loop; the events' times are read when all is done. Events resolve about 0.5 us, so
-a replay shall last at least a millisecond.
+At batch 1 launching a net of small kernels takes longer than running it, so calls from Python would measure Python. A
+CUDA graph excludes the launches: `inner` inferences are captured once, on several input buffers that together exceed
+the L2 cache, and each replay stands between two events. Nothing waits inside the loop; the times of the events are read
+at the end. Events resolve about 0.5 us, so a replay lasts at least a millisecond.
 
-This module knows no torch: `Cuda` is what it needs of it, and the tests give it a device with a clock of its own.
+This module does not import torch. It uses the protocol `Cuda`, and the tests pass a device with a simulated clock.
 """
 
 from __future__ import annotations
@@ -24,30 +23,30 @@ N_ESTIMATE = 10
 
 
 class Cuda(Protocol):
-    """A CUDA device as far as timing needs it."""
+    """The operations of a CUDA device that timing uses."""
 
     def record(self) -> Any:
         """Record a new event on the current stream and return it."""
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
-        """Milliseconds between two events that have happened."""
+        """Return the milliseconds between two completed events."""
 
     def synchronize(self) -> None:
-        """Wait for all that was launched."""
+        """Wait for all launched work."""
 
 
 def n_buffers(buffer_bytes: int, l2_bytes: int) -> int:
-    """How many input buffers to take turns with: together twice the L2 cache, within reason."""
+    """Return the number of input buffers: together twice the L2 cache, at most `MAX_BUFFERS`."""
     return max(1, min(MAX_BUFFERS, math.ceil(2 * l2_bytes / max(buffer_bytes, 1))))
 
 
 def plan_inner(cuda: Cuda, call: Callable[[], None], buffers: int) -> int:
-    """How many inferences a replay holds: at least a millisecond's worth, and each buffer once.
+    """Return the number of inferences in a replay: at least a millisecond's worth, and each buffer at least once.
 
     Args:
         cuda: the device.
-        call: launches one inference; it has been warmed up.
-        buffers: input buffers that take turns.
+        call: launches one inference; it is warmed up.
+        buffers: number of input buffers, used in turn.
     """
     cuda.synchronize()
     start = cuda.record()
@@ -65,14 +64,14 @@ def timed_replays(cuda: Cuda, launch: Callable[[], None], inner: int, warmup: in
 
     Args:
         cuda: the device.
-        launch: launches `inner` inferences without waiting: a graph's replay, or calls one after another.
+        launch: launches `inner` inferences without waiting: a replay of a graph, or successive calls.
         inner: inferences per launch.
         warmup: untimed launches first.
         repeats: timed launches.
 
     Returns:
-        As the agent's `timed_loop`, with `wall_ns` per inference, and `inner`, the inferences of one launch. CPU time
-        is 0 and there are no switches, because the host only launches.
+        The fields of `profiler.agent.timing.timed_loop`, with `wall_ns` per inference, and `inner`, the inferences of
+        one launch. CPU time is 0 and switches are not counted, because the host only launches.
     """
     for _ in range(warmup):
         launch()

@@ -18,7 +18,7 @@ __all__ = ["clocks", "read_peak_rss_kb", "reset_peak_rss", "timed_loop"]
 
 
 def clocks() -> dict[str, str | None]:
-    """Say which clocks and counters `timed_loop` uses on this machine, for `hello`."""
+    """Return the names of the clocks and counters that `timed_loop` uses on this machine, for `hello`."""
     return {
         "wall": "perf_counter_ns",
         "cpu_one_thread": _cpu_clock(1).__name__,
@@ -31,19 +31,19 @@ def clocks() -> dict[str, str | None]:
 def timed_loop(call: Callable[[], None], warmup: int, repeats: int, threads: int) -> dict[str, Any]:
     """Call `call` `warmup` times untimed, then `repeats` times timed.
 
-    Within a run the clocks are read in the order CPU, wall, (run), wall, CPU, so the wall time holds nothing but the
-    run and one clock reading. The counters of context switches are read outside both. Nothing is allocated in the loop
-    beyond the numbers themselves, and the garbage collector is off.
+    The clocks are read in the order CPU, wall, (run), wall, CPU, so the wall time contains only the run and one clock
+    reading. The counters of context switches are read outside both. The loop allocates only the numbers themselves, and
+    the garbage collector is off.
 
     Args:
         call: runs the model once.
         warmup: untimed runs first, >= 0.
         repeats: timed runs, >= 1.
-        threads: 1 for the clock and switches of this thread alone, more for those of the whole process.
+        threads: 1 for the clock and switches of this thread, more for those of the whole process.
 
     Returns:
-        `wall_ns`, `cpu_ns`, `switches` (lists of `repeats` integers; `switches` is None where they cannot be counted)
-        and their sum `n_involuntary_switches`.
+        `wall_ns`, `cpu_ns`, `switches` (lists of `repeats` integers; `switches` is None if they cannot be counted) and
+        the sum of the last, `n_involuntary_switches`.
     """
     wall, cpu = time.perf_counter_ns, _cpu_clock(threads)
     counted = _switch_scope(threads) is not None
@@ -106,7 +106,7 @@ def _switch_counter(threads: int) -> Callable[[], int]:
 
 
 def reset_peak_rss() -> bool:
-    """Start a new measurement of the process's highest resident memory; False where the kernel does not let us."""
+    """Reset the process's highest resident memory; return False if the kernel does not permit it."""
     try:
         with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
             file.write("5")  # proc(5): resets VmHWM to the present resident size
@@ -116,7 +116,7 @@ def reset_peak_rss() -> bool:
 
 
 def read_peak_rss_kb() -> int | None:
-    """Return the process's highest resident memory since `reset_peak_rss`, in kB; None where it cannot be read."""
+    """Return the process's highest resident memory since `reset_peak_rss`, in kB; None if it cannot be read."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
             lines: list[str] = file.read().splitlines()

@@ -1,12 +1,12 @@
-"""Building the C agent, and finding what it needs.
+"""Build the C agent and find its runtime library.
 
-The agent opens `libLiteRt.so` at run time, so a C compiler is all it takes: this machine's own, Debian's cross compiler
-(`apt install gcc-aarch64-linux-gnu`) for Pi, Jetson and other Linux boards, or for Android an NDK:
+The agent opens `libLiteRt.so` at run time, so a C compiler is enough: this machine's own, Debian's cross compiler
+(`apt install gcc-aarch64-linux-gnu`) for Pi, Jetson and other Linux boards, or an NDK for Android:
 
     $NDK/toolchains/llvm/prebuilt/linux-x86_64/bin/aarch64-linux-android29-clang -O2 -o ofa-agent agent.c
 
-whose result goes with `--agent-binary`, and with `--litert-library` the arm64-v8a `libLiteRt.so` out of Google's
-`com.google.ai.edge.litert:litert` archive.
+Pass the result with `--agent-binary`, and the arm64-v8a `libLiteRt.so` of Google's archive
+`com.google.ai.edge.litert:litert` with `--litert-library`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ofa_core.errors import OfaError
 __all__ = ["COMPILERS", "NativeProgram", "agent_for", "build_agent", "cache_folder", "library_for", "source_path"]
 
 COMPILERS = {"x86_64": "x86_64-linux-gnu-gcc", "aarch64": "aarch64-linux-gnu-gcc"}
-"""Compiler by the machine it builds for, where that is not this one."""
+"""Cross compiler by the machine that it builds for."""
 
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
 _SECONDS = 120
 
 
 def source_path() -> Path:
-    """Where `agent.c` lies."""
+    """Return the path of `agent.c`."""
     return Path(str(resources.files("profiler.native").joinpath("agent.c")))
 
 
 def cache_folder() -> Path:
-    """Where built agents and fetched runtimes are kept: `$XDG_CACHE_HOME/ofa-latency/native`."""
+    """Return the folder of built agents and downloaded programs: `$XDG_CACHE_HOME/ofa-latency/native`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "ofa-latency", "native")
 
 
@@ -48,20 +48,20 @@ def build_agent(machine: str, dest: Path, compiler: str | None = None) -> Path:
 
     Args:
         machine: instruction set as `uname -m` names it.
-        dest: the program's file.
-        compiler: by default `cc` for this machine, or one of `COMPILERS`.
+        dest: file of the program.
+        compiler: by default `cc` for this machine, else one of `COMPILERS`.
 
     Returns:
         `dest`.
 
     Raises:
-        OfaError: there is no compiler for that machine, or it fails.
+        OfaError: there is no compiler for the machine, or it fails.
     """
     program = compiler or ("cc" if machine == platform.machine() else COMPILERS.get(machine))
     if program is None or shutil.which(program) is None:
         raise OfaError(
             f"no C compiler for {machine} ({program or 'none known'}): on Debian `apt install gcc` or "
-            f"`gcc-{machine.replace('_', '-')}-linux-gnu`, or give a built agent with --agent-binary"
+            f"`gcc-{machine.replace('_', '-')}-linux-gnu`, or pass a built agent with --agent-binary"
         )
     dest.parent.mkdir(parents=True, exist_ok=True)
     temporary = dest.with_name(f".{dest.name}.{os.getpid()}")
@@ -77,20 +77,20 @@ def build_agent(machine: str, dest: Path, compiler: str | None = None) -> Path:
 
 
 def agent_for(machine: str) -> Path:
-    """The agent for a machine, built once per version of its source."""
+    """Return the agent for a machine; it is built once per version of its source."""
     digest = hashlib.sha256(source_path().read_bytes()).hexdigest()[:12]
     path = cache_folder() / machine / f"ofa-agent-{digest}"
     return path if path.exists() else build_agent(machine, path)
 
 
 def library_for(machine: str) -> tuple[Path, str]:
-    """The LiteRT runtime for a machine: of the installed ai-edge-litert, or one that was put into the cache.
+    """Return the LiteRT runtime for a machine: that of the installed ai-edge-litert, or one in the cache.
 
     Returns:
-        the library, and what to call it in tables.
+        The library, and its name and version for tables.
 
     Raises:
-        OfaError: there is none; the message says where to get one.
+        OfaError: there is no library; the message says where to get one.
     """
     spec = util.find_spec("ai_edge_litert")
     if machine == platform.machine() and spec is not None and spec.origin is not None:
@@ -101,13 +101,13 @@ def library_for(machine: str) -> tuple[Path, str]:
     if path.exists():
         return path, describe_library(path)
     raise OfaError(
-        f"no libLiteRt.so for {machine}: take it out of the ai-edge-litert wheel for that machine (`ofa-profile setup` "
-        "says how) or, for Android, out of com.google.ai.edge.litert:litert, and give it with --litert-library"
+        f"no libLiteRt.so for {machine}: take it from the ai-edge-litert wheel for that machine or, for Android, from "
+        "com.google.ai.edge.litert:litert, and pass it with --litert-library"
     )
 
 
 def describe_library(path: Path) -> str:
-    """What to call a library of unknown origin in tables: its content decides."""
+    """Return the name of a library of unknown version for tables: a digest of its content."""
     try:
         return f"libLiteRt.so {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     except OSError as error:
@@ -120,8 +120,8 @@ class NativeProgram:
 
     Attributes:
         agent: the program; None builds it for the device's machine.
-        library: its runtime; None takes what `library_for` finds.
-        prefix: what to start it with, such as an emulator.
+        library: its runtime; None takes the result of `library_for`.
+        prefix: command that starts the program, such as an emulator.
         backend: label of the backend: `tflite` or `tflite-fp16`.
     """
 
@@ -135,7 +135,7 @@ class NativeProgram:
 
         Raises:
             OfaError: there is no compiler or no runtime for the device.
-            DeviceError: the device's own.
+            DeviceError: a file cannot be pushed.
         """
         machine = ""
         if self.agent is None or self.library is None:
@@ -148,9 +148,9 @@ class NativeProgram:
         device.push(agent, "native/ofa-agent")
         device.push(library, "native/libLiteRt.so")
         folder = f"{device.work_dir}/native"
-        script = 'test -x "$1" || chmod 700 "$1"'  # on this machine the file is a link to ours
+        script = 'test -x "$1" || chmod 700 "$1"'  # on this machine the file is a link to the cache
         made = device.run(["sh", "-c", script, "sh", f"{folder}/ofa-agent"], timeout_s=30)
         if made.rc != 0:
-            raise OfaError(f"{device.name}: cannot make the agent a program: {made.stderr.decode('utf-8', 'replace')}")
+            raise OfaError(f"{device.name}: cannot make the agent executable: {made.stderr.decode('utf-8', 'replace')}")
         command = [f"{folder}/ofa-agent", "--backend", self.backend, "--lib", f"{folder}/libLiteRt.so"]
         return [*self.prefix, *command, "--runtime", f"{runtime} (C API)"]

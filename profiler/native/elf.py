@@ -1,4 +1,4 @@
-"""What an ELF file needs of the system that loads it: read on the host, before anything is pushed to a device.
+"""Read the requirements of an ELF file on the system that loads it, before the file is pushed to a device.
 
 Only the program headers and the dynamic section are read (System V ABI, "Object Files" and "Dynamic Linking"), for
 little-endian files of 32 and 64 bits.
@@ -29,11 +29,11 @@ class Elf:
 
     Attributes:
         bits: 32 or 64.
-        machine: instruction set, such as aarch64; the header's number where it is not one of `MACHINES`.
-        interpreter: the loader that starts a program, such as /system/bin/linker64; empty for a library.
+        machine: instruction set, such as aarch64; the number in the header if `MACHINES` lacks it.
+        interpreter: loader of a program, such as /system/bin/linker64; empty for a library.
         needed: names of the libraries that the loader must find.
-        page_bytes: the largest alignment of its segments; a loader whose pages are larger refuses the file.
-        notes: owners of its notes; Android's programs have one of `Android`.
+        page_bytes: largest alignment of the segments; a loader with larger pages refuses the file.
+        notes: owners of the notes; programs for Android have a note of `Android`.
     """
 
     bits: int
@@ -54,10 +54,10 @@ class _Segment:
 
 
 def read_elf(path: Path) -> Elf:
-    """Read what `path` needs.
+    """Read a program or shared library.
 
     Raises:
-        FormatError: the file cannot be read, or is not an ELF file; the message says what it looks like.
+        FormatError: the file cannot be read, or is not an ELF file; the message names its apparent type.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -100,7 +100,7 @@ def _segments(data: bytes, bits: int) -> Iterator[_Segment]:
         else:
             kind, offset, address, _, size_bytes, _, _, align = struct.unpack_from("<IIIIIIII", data, at)
         if offset + size_bytes > len(data):
-            raise ValueError("it is cut short")
+            raise ValueError("the file is truncated")
         yield _Segment(kind, offset, address, size_bytes, align)
 
 

@@ -115,7 +115,7 @@ def test_programs_that_are_something_else(device: LocalDevice, tmp_path: Path) -
     other = tmp_path / "other"
     other.write_text("#!/bin/sh\necho hello\n")
     other.chmod(0o644)
-    with pytest.raises(RunnerError, match=r"is no benchmark_model for .*: hello"):
+    with pytest.raises(RunnerError, match=r"is not benchmark_model for .*: hello"):
         BenchmarkRunner(device, other).open()
     assert other.stat().st_mode & stat.S_IXUSR
     with pytest.raises(DeviceStorageError, match="absent"):

@@ -62,7 +62,7 @@ def test_a_throttled_device_is_waited_for() -> None:
 def test_waiting_has_an_end() -> None:
     cooling, said = Scripted(HOT).cooling(max_wait_s=30)
     assert cooling.cool_down() == 30
-    assert said[-1] == "phone: still hot after 30 s (throttled by heat (status 2)): measuring all the same"
+    assert said[-1] == "phone: still hot after 30 s (throttled by heat (status 2)): measuring anyway"
 
 
 def test_an_old_phone_is_judged_by_its_temperature() -> None:
@@ -110,7 +110,7 @@ class Warm(FakeDevice):
     hot_looks = 0
 
     def conditions(self) -> Conditions:
-        self.conditions_text = thermal(3 if self.hot_looks else 0)
+        self.state.conditions_text = thermal(3 if self.hot_looks else 0)
         self.hot_looks = max(0, self.hot_looks - 1)
         return super().conditions()
 

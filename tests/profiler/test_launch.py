@@ -1,4 +1,4 @@
-"""Where something is measured again."""
+"""Targets to measure on again."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_a_table_is_measured_again_on_its_device(tmp_path: Path, monkeypatch: py
 def test_another_device_is_remarked_upon() -> None:
     said: list[str] = []
     assert target_of("adb:pixel2", "local", said.append) == Target.parse("local")
-    assert said == ["what is measured again was measured on 'adb:pixel2', not on local"]
+    assert said == ["the earlier measurements were made on 'adb:pixel2', not on local"]
 
 
 def test_a_device_that_is_no_target_has_to_be_replaced() -> None:
-    with pytest.raises(OfaError, match="device 'rig' is no target; say with --target where to measure"):
+    with pytest.raises(OfaError, match="device 'rig' is not a target; name one with --target"):
         target_of("rig", None, print)
     with pytest.raises(UnknownTargetError, match="known are"):
         target_of("rig", "toaster", print)

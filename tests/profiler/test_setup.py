@@ -1,4 +1,4 @@
-"""Which packages a host gets, that a dry run does nothing, and that programs are not taken unseen."""
+"""Packages for a host, dry runs that change nothing, and checksums of downloaded programs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_looking_at_a_host(tmp_path: Path) -> None:
     with LocalDevice(tmp_path) as device:
         facts = host_facts(device, sys.executable)
         assert facts.python == sys.version_info[:2]
-        with pytest.raises(OfaError, match="false is no Python there"):
+        with pytest.raises(OfaError, match="false is not a usable Python"):
             host_facts(device, "false")
     with pytest.raises(OfaError, match="name one with --python"):
         host_facts(FakeDevice(), "python3")
@@ -106,7 +106,7 @@ def test_a_private_environment_is_made_and_can_run_the_agent(tmp_path: Path, mon
         with closing(AgentRunner(device, "sleep", python=python)) as runner:
             assert runner.open().backend_version == "1"
         bad = plan_host(choose("sleep"), facts, "false")
-        with pytest.raises(OfaError, match="installing failed"):
+        with pytest.raises(OfaError, match="installation failed"):
             install(device, bad, "false")
 
 
@@ -116,13 +116,16 @@ def test_a_program_is_fetched_once_and_checked(tmp_path: Path, monkeypatch: pyte
     source.write_bytes(b"\x7fELF program")
     good = hashlib.sha256(source.read_bytes()).hexdigest()
     url = source.as_uri()
-    with pytest.raises(OfaError, match=r"https://.*android_arm64/benchmark_model: we know no digest of it.*--sha256"):
+    with pytest.raises(
+        OfaError,
+        match=r"https://.*android_arm64/benchmark_model: no checksum is known for this file; verify .* pass --sha256",
+    ):
         fetch_benchmark_model("aarch64", sha256=None)
-    with pytest.raises(OfaError, match=r"'abc' is none: 64 hexadecimal digits"):
+    with pytest.raises(OfaError, match=r"'abc' is not a SHA-256 checksum: 64 hexadecimal digits"):
         fetch_benchmark_model("aarch64", sha256="abc")
-    with pytest.raises(OfaError, match=r"no official benchmark_model for armv7l is known, only for arm64, x86_64"):
+    with pytest.raises(OfaError, match=r"no official benchmark_model for armv7l, only for arm64, x86_64"):
         fetch_benchmark_model("armv7l", sha256=good)
-    with pytest.raises(OfaError, match=f"has the sha256 {good}, not 00"):
+    with pytest.raises(OfaError, match=f"has the SHA-256 checksum {good}, not 00"):
         fetch_benchmark_model("aarch64", sha256="00" * 32, url=url)
     path = fetch_benchmark_model("aarch64", sha256=good.upper(), url=url)
     assert path.read_bytes() == source.read_bytes()
@@ -130,7 +133,9 @@ def test_a_program_is_fetched_once_and_checked(tmp_path: Path, monkeypatch: pyte
     source.unlink()
     assert fetch_benchmark_model("aarch64", sha256=good, url=url) == path  # from the cache
     for digest in ("11" * 32, good[:12] + "0" * 52):  # what begins alike is not taken for it
-        with pytest.raises(OfaError, match=r"cannot fetch file:.*and it is not in .*copy the file here and give it by"):
+        with pytest.raises(
+            OfaError, match=r"cannot download file:.*does not contain it.*copy the file to this machine and pass"
+        ):
             fetch_benchmark_model("aarch64", sha256=digest, url=url)
 
 
@@ -146,16 +151,16 @@ def test_a_dry_run_for_a_phone_says_what_it_would_take(
     assert main() == 0
     line = capsys.readouterr().out
     assert line.startswith("fetch https://")
-    assert (f"if its sha256 is {digest}" if digest else "not yet: we know no digest of it") in line
+    assert (f"if its SHA-256 checksum is {digest}" if digest else "not yet: no checksum is known for this file") in line
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (b"garbage\r\n\r\n", "cannot fetch .*garbage"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "has the sha256 .* not kept"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2000, "cannot fetch .*larger than 0 MiB"),
-        (b"", "cannot fetch .*Remote end closed"),
+        (b"garbage\r\n\r\n", "cannot download .*garbage"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "has the SHA-256 checksum .* not kept"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2000, "cannot download .*larger than 0 MiB"),
+        (b"", "cannot download .*Remote end closed"),
     ],
 )
 def test_whatever_a_server_answers_is_one_line(
@@ -181,5 +186,7 @@ def test_whatever_a_server_answers_is_one_line(
 
 def test_without_a_network_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(OfaError, match=r"cannot fetch http://127.0.0.1:1/x \(.*refused.*\).*--benchmark-binary FILE"):
+    with pytest.raises(
+        OfaError, match=r"cannot download http://127.0.0.1:1/x \(.*refused.*\).*--benchmark-binary FILE"
+    ):
         fetch_benchmark_model("aarch64", sha256="00" * 32, url="http://127.0.0.1:1/x")

@@ -33,7 +33,7 @@ def test_governors_are_set_and_undone(cpus: Path) -> None:
     with LocalDevice() as device:
         with tuned(device, str(cpus)) as said:
             assert governors(cpus) == ["performance", "performance"]
-            assert said == "tuned: governor of 2 cores set to performance; undone at the end"
+            assert said == "clock settings: governor of 2 cores set to performance; restored at the end"
         assert governors(cpus) == ["schedutil", "powersave"]
 
 
@@ -46,7 +46,7 @@ def test_an_exception_undoes_it_too(cpus: Path) -> None:
 
 def test_where_nothing_may_be_changed(tmp_path: Path) -> None:
     with LocalDevice() as device, tuned(device, str(tmp_path / "absent")) as said:
-        assert said == "tuned: nothing; we may not change its clocks"
+        assert said == "no clock settings changed: permission denied"
 
 
 def test_a_tool_that_is_killed_undoes_it_too(cpus: Path) -> None:
@@ -70,5 +70,6 @@ def test_a_tool_that_is_killed_undoes_it_too(cpus: Path) -> None:
 
 
 def test_when_it_cannot_be_seen_that_it_was_undone(cpus: Path) -> None:
-    with LocalDevice() as device, pytest.raises(DeviceError, match="do look"), tuned(device, str(cpus)):
+    message = r"connection lost before clock settings were confirmed restored .* please check"
+    with LocalDevice() as device, pytest.raises(DeviceError, match=message), tuned(device, str(cpus)):
         device._channels[0].kill()
