@@ -1,13 +1,12 @@
-"""What `ofa-predict` answers for networks, one or a hundred thousand: counts, and latencies by each table.
+"""Answers of `ofa-predict` for one network or a hundred thousand: counts, and latencies by each table.
 
-Everything is computed for many networks at once, in arrays; a dictionary of a network is made when it is printed.
+Everything is computed in arrays for many networks at once; the dictionary of a network is made when it is printed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from ofa_core.genomes import Genomes, padded_lists
 from ofa_core.space import Space
 from ofa_core.space_record import space_columns, space_fields
 from predictors.estimator import Floats
-from predictors.loading import load_latency
+from predictors.loading import LatencyFile
 from predictors.lut import LutPredictor
 
 __all__ = ["CSV_COLUMNS", "Answers", "TableAnswer", "answer_by", "answers_of"]
@@ -28,7 +27,7 @@ CHUNK = 8192
 _LIST_COLUMNS = ("ks", "e", "d")
 _NUMBERS = ("latency_ms", "low_ms", "high_ms")
 _ENERGIES = ("energy_mj", "energy_low_mj", "energy_high_mj")
-# A prediction is no measurement: `predicted_ms` is not taken for one where the file is read again.
+# The column is `predicted_ms`, so that a reader of measured networks does not take predictions for measurements.
 CSV_COLUMNS = (
     "net", "space", "ks", "e", "d", "r", "mmacs", "params_m",
     "lut", "device", "predicted_ms", "low_ms", "high_ms", "calibrated", "n_filled", *_ENERGIES,
@@ -38,20 +37,20 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class TableAnswer:
-    """What one table, or another file of `--lut`, says of n networks.
+    """Predictions of n networks by one file of `--lut`.
 
     Attributes:
         lut: the file.
-        device: its device.
-        calibrated: True if whole networks correct it.
-        note: how good it is, for people.
+        device: name of its device.
+        calibrated: True if whole networks calibrate it.
+        note: method and error, in one sentence.
         latency_ms: (n,) milliseconds per batch.
-        low_ms: (n,) lower end of the 90 % interval; NaN where unknown, as below.
+        low_ms: (n,) lower end of the 90 % interval; NaN if unknown, as in the next arrays.
         high_ms: (n,) upper end.
-        n_filled: (n,) layers whose latency is an estimate.
+        n_filled: (n,) number of layers with an estimated latency.
         energy_mj: (n,) millijoules per batch above idle.
-        energy_margin: factor of its 90 % interval.
-        table: the table; None for a file that knows whole networks alone.
+        energy_margin: factor of the 90 % interval of the energy.
+        table: the table; None if the file has whole networks only.
     """
 
     lut: str
@@ -68,11 +67,11 @@ class TableAnswer:
 
     @property
     def has_energy(self) -> bool:
-        """True if energy is known beside the table."""
+        """True if energy can be predicted."""
         return not bool(np.isnan(self.energy_mj).all())
 
     def record(self, i: int) -> dict[str, Any]:
-        """The answer for network i, in the form of `--json`."""
+        """Return the answer for network i, as in `--json`."""
         energy = float(self.energy_mj[i])
         energies = (energy, energy / self.energy_margin, energy * self.energy_margin)
         return {
@@ -87,10 +86,10 @@ class TableAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What is known of n networks.
+    """Counts and predictions of n networks.
 
     Attributes:
-        space: their space.
+        space: space of the networks.
         genomes: (n, 1 + n_slots).
         mmacs: (n,) millions of multiply-accumulates.
         params_m: (n,) millions of parameters.
@@ -104,7 +103,7 @@ class Answers:
     tables: tuple[TableAnswer, ...]
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One dictionary for each network, in the form of `--json`."""
+        """Yield a dictionary for each network, as in `--json`."""
         named = {name: value for name, value in space_fields(self.space).items() if name != "space"}
         for i, lists in enumerate(self._lists()):
             yield {
@@ -117,7 +116,7 @@ class Answers:
             }
 
     def rows(self) -> Iterator[list[Any]]:
-        """The fields of `CSV_COLUMNS`, one row for each network and table; without tables, one for each network."""
+        """Yield the fields of `CSV_COLUMNS`: a row per network and table, or per network if there are no tables."""
         columns = space_columns(self.space)
         named = [columns["space_digest"], columns["space_definition"]]
         for i, lists in enumerate(self._lists()):
@@ -137,30 +136,32 @@ class Answers:
 
 
 def answers_of(space: Space, genomes: Genomes, tables: list[TableAnswer]) -> Answers:
-    """Count the networks, and put the answers of the tables beside."""
+    """Combine the networks' MACs and parameters with the answers of the tables."""
     macs, params = total_macs(space, genomes), total_params(space, genomes)
     return Answers(space, genomes, macs / 1e6, params / 1e6, tuple(tables))
 
 
-def answer_by(path: Path, space: Space, genomes: Genomes, *, fill: bool, column: str | None = None) -> TableAnswer:
-    """Predict networks by one file.
+def answer_by(
+    file: LatencyFile, space: Space, genomes: Genomes, *, fill: bool, column: str | None = None
+) -> TableAnswer:
+    """Predict networks with one file.
 
     Args:
-        path: what `load_latency` reads.
-        space: of the networks.
-        genomes: (n, 1 + n_slots).
-        fill: estimate blocks that a table lacks.
-        column: of a file of measured networks, as `find_column` takes it.
+        file: a table, predictor, or measured networks.
+        space: space of the networks.
+        genomes: (n, 1 + n_slots) networks.
+        fill: True to estimate blocks that a table lacks.
+        column: column of a file of measured networks, as in `find_column`.
 
     Raises:
         MissingBlockError: if the table lacks a block of a network.
     """
-    predictor = load_latency(path, space, fill=fill, column=column)
+    predictor = file.predictor(space, fill=fill, column=column)
     chunks = [genomes[start : start + CHUNK] for start in range(0, len(genomes), CHUNK)]
     try:
         parts = [predictor.predict(chunk, return_interval=True) for chunk in chunks]
     except MissingBlockError as error:
-        raise MissingBlockError(f"{path}: {error}; --fill estimates what is missing") from error
+        raise MissingBlockError(f"{file.path}: {error}; --fill estimates missing blocks") from error
     latency_ms, low_ms, high_ms = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     table, context = predictor.lut, predictor.context
     energy_mj, margin = np.full(len(genomes), np.nan), 1.0
@@ -168,7 +169,7 @@ def answer_by(path: Path, space: Space, genomes: Genomes, *, fill: bool, column:
         energy_mj = np.concatenate([table.energy_mj(chunk) for chunk in chunks])
         margin = table.energy_.margin()
     return TableAnswer(
-        lut=str(path),
+        lut=str(file.path),
         device=predictor.label if context is None else context.device,
         calibrated=predictor.calibrated,
         note=predictor.note,

@@ -1,8 +1,9 @@
-"""`ofa-predict`: the latency of an architecture on the devices that there are tables of."""
+"""`ofa-predict`: predict the latency of architectures, fit predictors and evaluate them."""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,30 +12,34 @@ import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, run_app, to_file, to_folder
 from ofa_core.cli_options import ColumnOption, SpaceOption
-from ofa_core.genomes import Genomes, decode
+from ofa_core.genomes import decode
 from predictors.console import ROW_TITLES, row_texts, show_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ofa_core.arch_lists import ArchList
-    from ofa_core.genomes import Genomes
     from ofa_core.measured_columns import ValueColumn
     from ofa_core.measured_files import MeasuredFile
     from ofa_core.space import Space
     from predictors.answers import TableAnswer
-    from predictors.estimator import Estimator, Floats
+    from predictors.estimator import Estimator
+    from predictors.evaluation import MeasuredDevice
+    from predictors.loading import LatencyFile
 
 __all__ = ["app", "main"]
 
+logger = logging.getLogger(__name__)
+
 app = new_app(
-    "Predict the latency of an architecture from latency tables.\n\n"
-    "Without any table, multiply-accumulates and parameters still come."
+    "Predict the latency of an architecture from latency tables.\n\nWithout a table, print MACs and parameters only."
 )
 
 LutOption = Annotated[
     list[Path] | None,
     typer.Option(
         "--lut",
-        help="A latency table (CSV or published YAML), a .predictor, or a CSV of measured networks; may repeat. "
+        help="Latency table (CSV or published YAML), .predictor, or CSV of measured networks; may be repeated. "
         "Default: ./luts/*.csv",
     ),
 ]
@@ -45,8 +50,8 @@ def predict(
     arch: Annotated[
         Path,
         typer.Argument(
-            help="The architecture: JSON with ks, e, d, r, or a published net.config with its run.config. Or many: a "
-            "JSON list, JSON lines, a search's archive, or a CSV file; - is standard input.",
+            help="One architecture: JSON with ks, e, d, r, or a published net.config with its run.config. Or several: "
+            "a JSON list, JSON lines, a search archive, or a CSV file. Use - for standard input.",
             show_default=False,
         ),
     ],
@@ -54,41 +59,41 @@ def predict(
     space: SpaceOption = None,
     resolution: ResolutionOption = None,
     column: ColumnOption = None,
-    blocks: Annotated[bool, typer.Option("--blocks", help="Also show what each layer takes.")] = False,
-    fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that a table lacks.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each architecture.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each architecture and table.")] = False,
+    blocks: Annotated[bool, typer.Option("--blocks", help="Also print the latency of each layer.")] = False,
+    fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line per architecture.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one row per architecture and table.")] = False,
 ) -> None:
-    """Predict one architecture, or many."""
+    """Predict one architecture or several."""
+    from functools import cache
+
     from ofa_core.errors import OfaError
     from ofa_core.formats.arch_files import read_archs
     from ofa_core.space_files import space_from
     from predictors import console
     from predictors.answers import answer_by, answers_of
-    from predictors.loading import default_luts
+    from predictors.loading import LatencyFile, default_luts
 
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv", param_hint="--csv")
     paths = lut or default_luts()
     named = None if space is None else space_from(space)
-    nets = read_archs(arch, named, lambda: _covered_space(paths, named=bool(lut)), resolution)
+    read = cache(LatencyFile.read)  # once for its spaces and its predictions
+    nets = read_archs(arch, named, lambda: _covered_space(paths, read, strict=bool(lut)), resolution)
     if blocks and (nets.is_list or as_csv):
-        raise typer.BadParameter("the layers of one architecture are shown, not in CSV", param_hint="--blocks")
+        raise typer.BadParameter("works with one architecture only, and not with --csv", param_hint="--blocks")
     tables: list[TableAnswer] = []
     for path in paths:
         try:
-            tables.append(answer_by(path, nets.space, nets.genomes, fill=fill, column=column))
+            tables.append(answer_by(read(path), nets.space, nets.genomes, fill=fill, column=column))
         except OfaError as error:
             if lut:
                 raise
-            typer.echo(f"ofa-predict: {path} left out: {error}", err=True)
+            logger.warning("%s left out: %s", path, error)
     for table in tables:
-        typer.echo(f"{table.lut}: {table.note}", err=True)
+        logger.info("%s: %s", table.lut, table.note)
     if not tables:
-        typer.echo(
-            "ofa-predict: no latency: there is no table for it. Measure one with ofa-profile, or name one with --lut.",
-            err=True,
-        )
+        logger.warning("no latency table found; measure one with ofa-profile, or name one with --lut")
     answers = answers_of(nets.space, nets.genomes, tables)
     if as_csv:
         console.write_csv(answers)
@@ -102,18 +107,17 @@ def predict(
         typer.echo(json.dumps(answer)) if as_json else console.show_answer(answer, blocks=blocks)
 
 
-def _covered_space(paths: list[Path], *, named: bool) -> Space:
-    """The only space that the tables cover; a usage error where there is none or more."""
+def _covered_space(paths: list[Path], read: Callable[[Path], LatencyFile], *, strict: bool) -> Space:
+    """Return the only space of the tables; damaged ones are skipped unless `strict`."""
     from ofa_core.errors import OfaError
     from ofa_core.spaces import SPACE_NAMES
-    from predictors.loading import LatencyFile
 
     covered: dict[Space, None] = {}
     for path in paths:
         try:
-            covered.update(dict.fromkeys(LatencyFile.read(path).spaces()))
+            covered.update(dict.fromkeys(read(path).spaces()))
         except OfaError:
-            if named:  # one that was found in ./luts is left out, with a message later
+            if strict:
                 raise
     if len(covered) == 1:
         return next(iter(covered))
@@ -124,36 +128,34 @@ def _covered_space(paths: list[Path], *, named: bool) -> Space:
 
 def _blocks(answer: TableAnswer, nets: ArchList) -> list[dict[str, Any]]:
     if answer.table is None:
-        typer.echo(f"{answer.lut}: predicts whole networks only; per-layer latencies are not available", err=True)
+        logger.warning("%s predicts whole networks only; per-layer latencies are not available", answer.lut)
         return []
 
     (arch,) = decode(nets.space, nets.genomes)
-    rows = []
-    for block, entry in answer.table.layers(arch):
-        rows.append(
-            {
-                "block": block.label(),
-                "mmacs": block.macs / 1e6,
-                "latency_ms": entry.latency_ms,
-                "filled": entry.status == "filled",
-            }
-        )
-    return rows
+    return [
+        {
+            "block": block.label(),
+            "mmacs": block.macs / 1e6,
+            "latency_ms": entry.latency_ms,
+            "filled": entry.status == "filled",
+        }
+        for block, entry in answer.table.layers(arch)
+    ]
 
 
 MeasuredArgument = Annotated[
     Path,
     typer.Argument(
-        help="Measured networks: CSV with space, ks, e, d, r and a column of numbers; or a latency table, for the "
-        "networks beside it.",
+        help="Measured networks: CSV with space, ks, e, d, r and a column of numbers; or a latency table with networks "
+        "beside it.",
         show_default=False,
     ),
 ]
 SourceOption = Annotated[
     list[Path] | None,
-    typer.Option("--source", help="Another device: its table, .predictor, or measured networks; may repeat."),
+    typer.Option("--source", help="Table, .predictor or measured networks of another device; may be repeated."),
 ]
-TableOption = Annotated[Path | None, typer.Option("--lut", help="The device's own latency table, as a start.")]
+TableOption = Annotated[Path | None, typer.Option("--lut", help="Latency table of the same device, as a prior.")]
 
 
 @app.command()
@@ -161,14 +163,14 @@ def fit(
     measured: MeasuredArgument,
     out: Annotated[
         Path,
-        to_file("--out", help="Where the .predictor goes; it serves wherever --lut does."),
+        to_file("--out", help="The .predictor to write, for use with --lut."),
     ],
     source: SourceOption = None,
     lut: TableOption = None,
     space: SpaceOption = None,
     column: ColumnOption = None,
 ) -> None:
-    """Fit a predictor to measured networks, with a table and other devices as a start."""
+    """Fit a predictor to measured networks, with a table and other devices as priors."""
     from ofa_core.formats.yaml_tables import read_table
     from ofa_core.measured_columns import TOP1
     from predictors.accuracy import AccuracyPredictor
@@ -183,7 +185,7 @@ def fit(
     predictor: Estimator
     if values.quantity == TOP1:
         if source or lut:
-            raise typer.BadParameter("sources and tables are for latency, not for top1", param_hint="--source")
+            raise typer.BadParameter("--source and --lut are for latency, not for top1", param_hint="--source")
         predictor = AccuracyPredictor(where).fit(rows.genomes, rows.values)
     else:
         sources = [load_latency(path, where, fill=True) for path in source or []]
@@ -195,12 +197,14 @@ def fit(
     save_predictor(out, predictor)
     n_verify = rows.roles.count("verify")
     if n_verify:
-        typer.echo(f"{file.path}: {n_verify} verify networks are learnt from, and are no test of {out}", err=True)
+        logger.warning(
+            "%s: %d verify networks were used for fitting; do not evaluate %s on them", file.path, n_verify, out
+        )
     typer.echo(f"{out}: {predictor.note}")
 
 
 def _networks_of(path: Path, lut: Path | None) -> tuple[MeasuredFile, Path | None]:
-    """A file of measured networks, and the table that goes with it: where a table was named, those beside it."""
+    """Return a file of measured networks and its table; for a table, return the networks beside it."""
     from ofa_core.errors import PredictorError
     from ofa_core.measured_files import MeasuredFile
     from ofa_core.measured_networks import networks_path
@@ -209,12 +213,12 @@ def _networks_of(path: Path, lut: Path | None) -> tuple[MeasuredFile, Path | Non
     if file is not None:
         return file, lut
     if lut is not None and lut != path:
-        raise typer.BadParameter(f"{path} is a table itself", param_hint="--lut")
+        raise typer.BadParameter(f"{path} is a table already; give one or the other", param_hint="--lut")
     beside = networks_path(path)
     if path.is_dir() or not beside.is_file():
         raise PredictorError(
-            f"{path} lists no networks and has no {beside.name} beside it; name a CSV with space, ks, e, d, r and a "
-            "column of numbers, or one with a column of dictionaries"
+            f"{path} lists no networks and has no {beside.name} beside it; give a CSV with space, ks, e, d, r and a "
+            "column of numbers, or with a column of dictionaries"
         )
     return MeasuredFile.read(beside), path
 
@@ -223,108 +227,73 @@ def _networks_of(path: Path, lut: Path | None) -> tuple[MeasuredFile, Path | Non
 def batch(
     batch_size: Annotated[int, typer.Argument(min=1, help="Images per inference.", show_default=False)],
     tables: Annotated[
-        list[Path], typer.Argument(help="The device's tables at two or more other batch sizes.", show_default=False)
+        list[Path], typer.Argument(help="Tables of the device at two or more other batch sizes.", show_default=False)
     ],
-    out: Annotated[Path, to_file("--out", help="Where the table goes.")],
+    out: Annotated[Path, to_file("--out", help="The table to write.")],
 ) -> None:
-    """Estimate a device's table at a batch size that was not measured, from its tables at others."""
+    """Estimate a device's table at another batch size from its tables at measured ones."""
     from ofa_core.formats.yaml_tables import read_table
     from predictors.batch_size import table_at_batch
 
     table, error = table_at_batch([read_table(path) for path in tables], batch_size)
     table.write(out)
-    known = "their error is not known: a third batch size would tell"
+    known = "error unknown (it needs three batch sizes)"
     if error is not None:
-        known = f"of batch sizes left out, the error was {100 * error:.1f} %"
+        known = f"leave-one-out error {100 * error:.1f} %"
     typer.echo(f"{out}: {len(table)} blocks estimated at batch size {batch_size}; {known}")
-    typer.echo(
-        f"to calibrate: ofa-profile --nets 12 --batch-size {batch_size} --out NETS.csv on the device, then "
-        f"ofa-predict fit NETS.csv --lut {out} --out NAME.predictor",
-        err=True,
-    )
+    logger.info(
+        "to calibrate: run ofa-profile --nets 12 --batch-size %d --out NETS.csv on the device, then "
+        "ofa-predict fit NETS.csv --lut %s --out NAME.predictor",
+        batch_size, out,
+    )  # fmt: skip
 
 
 @app.command()
 def evaluate(
     measured: Annotated[
         list[Path],
-        typer.Argument(help="Measured networks, one CSV (or table with networks) per device.", show_default=False),
+        typer.Argument(help="Measured networks: a CSV, or a table with networks, per device.", show_default=False),
     ],
     source: SourceOption = None,
     lut: TableOption = None,
     predictor: Annotated[
-        Path | None, typer.Option("--predictor", help="Judge this fitted predictor alone, on networks it has not seen.")
+        Path | None, typer.Option("--predictor", help="Evaluate this predictor only, on networks it was not fitted to.")
     ] = None,
     space: SpaceOption = None,
     column: ColumnOption = None,
-    sizes: Annotated[str, typer.Option("--sizes", help="Networks to learn from.")] = "10,30,100",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Draws of the networks to learn from.")] = 5,
-    random: Annotated[bool, typer.Option("--random", help="Draw them at random, not D-optimally.")] = False,
+    sizes: Annotated[str, typer.Option("--sizes", help="Numbers of networks to fit to.")] = "10,30,100",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of training sets of each size.")] = 5,
+    random: Annotated[bool, typer.Option("--random", help="Select random training sets, not D-optimal ones.")] = False,
     plots: Annotated[
         Path | None,
         to_folder("--plots", help="Folder for PNG plots (needs matplotlib)."),
     ] = None,
     html: Annotated[
         Path | None,
-        to_file("--html", help="Table and plots as one HTML file (needs plotly)."),
+        to_file("--html", help="HTML file for the table and plots (needs plotly)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Judge predictors on measured networks: device x N, beside MACs alone, the table, and the device's own noise."""
-    import numpy as np
-
-    from ofa_core.extras import needed_for
-    from ofa_core.html_page import plotly_script
-    from predictors.evaluation import EvaluationRow, learning_curves, priors_of
+    """Evaluate predictors on measured networks, beside MACs alone, the table and repeatability."""
+    from predictors.evaluation import evaluate_predictor, fitted_to_half, learning_curves, unseen_by
     from predictors.loading import load_latency
-    from predictors.metrics import metrics_of
-    from predictors.network import NetworkPredictor
-    from predictors.plots import Judged, draw_png, judge, write_page
+    from predictors.plots import draw_png, judge, write_page
 
-    numbers = [word.strip() for word in sizes.split(",")]
-    if not all(word.isdigit() for word in numbers):
-        raise typer.BadParameter(
-            f"{sizes!r}; numbers with commas are expected, such as 10,30,100", param_hint="--sizes"
-        )
-    if html is not None:
-        plotly_script()  # fails now rather than in the end
-    if plots is not None:
-        with needed_for("--plots"):
-            import matplotlib as _  # noqa: F401, ICN001
-    rows: list[EvaluationRow] = []
-    judged: list[Judged] = []
-    for named in measured:
-        file, own_lut = _networks_of(named, lut)
-        of_values = _value_column(file, column)
-        where = _measured_space(file, space)
-        networks = file.select(where, of_values)
-        genomes, values = networks.genomes, networks.values
-        device = file.path.stem.removesuffix(".networks")
+    numbers = _numbers(sizes)
+    _check_packages(plots, html)
+    rows, judged = [], []
+    for path in measured:
+        device = _measured_device(path, lut, space, column, (source or []) if predictor is None else None)
+        if predictor is None:
+            rows += learning_curves(device, sizes=numbers, seeds=seeds, d_optimal=not random)
         if predictor is not None:
-            model = load_latency(predictor, where)
-            genomes, values = _unseen(model, predictor, file.path, genomes, values)
-            y, low, high = model.predict(genomes, return_interval=True)
-            rows.append(EvaluationRow(device, predictor.stem, 0, metrics_of(values, y, (low, high))))
-        else:
-            sources = [load_latency(other, where, fill=True) for other in source or []]
-            table = None if own_lut is None else load_latency(own_lut, where, fill=True)
-            rows += learning_curves(
-                device,
-                where,
-                genomes,
-                values,
-                sizes=[int(word) for word in numbers],
-                table=table,
-                sources=sources,
-                seeds=seeds,
-                d_optimal=not random,
-            )
-            learnt = np.unique(genomes, axis=0, return_inverse=True)[1].reshape(-1) % 2 == 0  # for the pictures
-            model = NetworkPredictor(where, device=device)
-            model.fit(genomes[learnt], values[learnt], sources=priors_of(table, sources, where))
-            genomes, values = genomes[~learnt], values[~learnt]
+            model: Estimator = load_latency(predictor, device.space)
+            device = unseen_by(model, device, predictor)
+            rows.append(evaluate_predictor(model, device, predictor.stem))
+        elif plots is not None or html is not None:
+            model, device = fitted_to_half(device)
         if plots is not None or html is not None:
-            judged.append(judge(device, model, where, genomes, values))
+            judged.append(judge(device.name, model, device.space, device.genomes, device.latency_ms))
     records = [row.record() for row in rows]
     if plots is not None:
         for one in judged:
@@ -337,35 +306,61 @@ def evaluate(
         show_rows(records)
 
 
-def _unseen(model: Estimator, predictor: Path, path: Path, genomes: Genomes, values: Floats) -> tuple[Genomes, Floats]:
-    """The networks of a file that a predictor has not learnt from."""
-    from ofa_core.errors import PredictorError
+def _numbers(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdigit() for word in words):
+        raise typer.BadParameter(f"{text!r}; numbers with commas are expected, such as 10,30,100", param_hint="--sizes")
+    return [int(word) for word in words]
 
-    seen = model.has_seen(genomes)
-    if seen.all():
-        raise PredictorError(f"{predictor} has learnt from all networks of {path}: none is left to judge it by")
-    if seen.any():
-        learnt = f"{predictor} has learnt from {seen.sum()} of the {len(seen)} networks of {path}"
-        typer.echo(f"{learnt}, and is judged by the others", err=True)
-    return genomes[~seen], values[~seen]
+
+def _check_packages(plots: Path | None, html: Path | None) -> None:
+    """Fail now, not after the evaluation, if a package for plots is missing."""
+    from ofa_core.extras import needed_for
+    from ofa_core.html_page import plotly_script
+
+    if html is not None:
+        plotly_script()
+    if plots is not None:
+        with needed_for("--plots"):
+            import matplotlib as _  # noqa: F401, ICN001
+
+
+def _measured_device(
+    path: Path, lut: Path | None, space: str | None, column: str | None, sources: list[Path] | None
+) -> MeasuredDevice:
+    from predictors.evaluation import MeasuredDevice
+    from predictors.loading import load_latency
+
+    file, own = _networks_of(path, lut)
+    values = _value_column(file, column)
+    where = _measured_space(file, space)
+    rows = file.select(where, values)
+    return MeasuredDevice(
+        name=file.path.stem.removesuffix(".networks"),
+        space=where,
+        genomes=rows.genomes,
+        latency_ms=rows.values,
+        table=None if own is None or sources is None else load_latency(own, where, fill=True),
+        sources=tuple(load_latency(other, where, fill=True) for other in sources or []),
+    )
 
 
 def _measured_space(file: MeasuredFile, name: str | None) -> Space:
-    """`--space`, else the only space of a file of measured networks."""
+    """Return the space of `--space`, or else the only space of the file."""
     from ofa_core.space_files import space_from
 
     if name is not None:
         return space_from(name)
     if not file.spaces():
-        raise typer.BadParameter(f"{file.path} names no space; name one", param_hint="--space")
+        raise typer.BadParameter(f"{file.path} names no space; choose one", param_hint="--space")
     return file.only_space()
 
 
 def _value_column(file: MeasuredFile, wanted: str | None) -> ValueColumn:
-    """The column to predict; reports how a column of another tool is read."""
+    """Return the column to predict; log how a column of another tool is read."""
     column = file.column(wanted)
     if column.name != column.quantity:
-        typer.echo(f"{file.path}: {column.reading}", err=True)
+        logger.info("%s: %s", file.path, column.reading)
     return column
 
 

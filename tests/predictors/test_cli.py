@@ -111,6 +111,15 @@ def test_where_the_space_comes_from(bench, space, make_table, capsys):
     assert "rig.csv left out" in capsys.readouterr().err
 
 
+def test_a_table_is_read_once(bench, monkeypatch, capsys):
+    Path("bare.json").write_text('{"ks": 3, "e": 3, "d": 2, "r": 160}')
+    reads = []
+    read = LatencyTable.read
+    monkeypatch.setattr(LatencyTable, "read", lambda path: (reads.append(path), read(path))[1])
+    assert ofa_predict("bare.json", "--fill", "--json") == 0
+    assert reads == [Path("luts/rig.csv")]
+
+
 def test_missing_blocks_are_filled_only_when_asked(bench, space, capsys):
     table = LatencyTable.read(Path("luts/rig.csv"))
     gone = space.blocks(space.largest(160))[9]
@@ -309,7 +318,7 @@ def verified(bench, space, make_table, make_networks):
 def test_a_table_is_fitted_with_all_its_networks_which_are_no_test_then(verified, space, make_networks, capsys):
     assert ofa_predict("fit", "luts/rig.csv", "--out", "x.predictor") == 0
     out, err = capsys.readouterr()
-    assert "16 verify networks are learnt from, and are no test of x.predictor" in err
+    assert "16 verify networks were used for fitting; do not evaluate x.predictor on them" in err
     assert "fitted to 40 whole networks" in out
     assert "its table used" in out
     model = load_predictor(Path("x.predictor"))
@@ -321,11 +330,11 @@ def test_a_table_is_fitted_with_all_its_networks_which_are_no_test_then(verified
 
     networks = networks_path(Path("luts/rig.csv"))
     assert ofa_predict("evaluate", networks, "--predictor", "x.predictor") == 1
-    assert "has learnt from all networks" in capsys.readouterr().err
+    assert "x.predictor was fitted to all networks of rig: none is left for an evaluation" in capsys.readouterr().err
     write_networks(networks, model.context, [*read_networks(networks), *(replace(n, role="verify") for n in truth)])
     assert ofa_predict("evaluate", networks, "--predictor", "x.predictor", "--json") == 0
     out, err = capsys.readouterr()
-    assert "has learnt from 40 of the 60 networks" in err
+    assert "x.predictor was fitted to 40 of the 60 networks of rig; only the others are used" in err
     assert json.loads(out)[0]["n"] == 20
 
 
@@ -363,7 +372,7 @@ def test_evaluate_prints_the_table(measured, capsys):
     )
     rows = json.loads(capsys.readouterr().out)
     kinds = [(row["model"], row["n_train"]) for row in rows]
-    assert ("the device again", 0) in kinds
+    assert ("repeatability", 0) in kinds
     assert ("table", 0) in kinds
     for n in (10, 30):
         for model in ("MACs alone", "network", "network, table as prior"):

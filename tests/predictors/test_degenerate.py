@@ -15,7 +15,7 @@ from ofa_core.space import Space
 from predictors.accuracy import AccuracyPredictor
 from predictors.block_latency import BlockPredictor
 from predictors.coverage import shared_choices
-from predictors.evaluation import learning_curves
+from predictors.evaluation import MeasuredDevice, learning_curves
 from predictors.network import NetworkPredictor
 
 N = 40
@@ -39,7 +39,9 @@ def fit(request: pytest.FixtureRequest, tiny_space: Space, nets: Genomes) -> Fit
     others: dict[str, Fit] = {
         "network": NetworkPredictor(tiny_space).fit,
         "transfer": transfer,
-        "curves": lambda genomes, values: learning_curves("x", tiny_space, genomes, np.asarray(values), sizes=(10,)),
+        "curves": lambda genomes, values: learning_curves(
+            MeasuredDevice("x", tiny_space, genomes, np.asarray(values)), sizes=(10,)
+        ),
     }
     return others.get(request.param) or AccuracyPredictor(tiny_space, model=request.param).fit
 

@@ -117,7 +117,7 @@ def test_estimated_layers_are_counted(archs, space, capsys) -> None:
     assert ofa_predict("nets.json", "--lut", path, "--json") == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "--fill estimates what is missing" in err
+    assert "--fill estimates missing blocks" in err
     assert ofa_predict("nets.json", "--lut", path, "--fill", "--json") == 0
     counts = [json.loads(line)["predictions"][0]["n_filled"] for line in capsys.readouterr().out.splitlines()]
     assert counts == [sum(block in gone for block in space.blocks(arch)) for arch in archs]
