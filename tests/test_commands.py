@@ -1,7 +1,8 @@
-"""What holds for all four commands."""
+"""Properties of all four commands: help, usage errors, output paths."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -17,7 +18,7 @@ HEAVY = ("pandas", "torch", "xgboost", "plotly", "sklearn", "scipy", "onnx", "on
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
-def test_help_is_told_without_heavy_imports(name: str) -> None:
+def test_help_needs_no_heavy_imports(name: str) -> None:
     module, function = SCRIPTS[name].split(":")
     code = (
         f"import sys; sys.argv = [{name!r}, '--help']; from {module} import {function} as run; rc = run()\n"
@@ -42,7 +43,7 @@ def test_an_unknown_option_is_usage_with_exit_code_2(name: str) -> None:
 
 
 def output_options() -> list[tuple[str, str]]:
-    """Each command and option that names a file or a folder to be written."""
+    """Return each command with each of its options that name an output file or folder."""
     found = []
     for name, target in SCRIPTS.items():
         group = typer.main.get_command(import_module(target.split(":")[0]).app)
@@ -75,9 +76,9 @@ def test_an_output_that_cannot_be_is_wrong_usage_and_nothing_is_done(
         patch.chdir(tmp_path)
         patch.setattr(sys, "argv", [name, *rest, *given])
         assert getattr(import_module(module), function)() == 2
-    told = capsys.readouterr().err
-    assert "Invalid value for" in told
-    assert option in told
+    message = capsys.readouterr().err
+    assert "Invalid value for" in message
+    assert option in message
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -85,4 +86,11 @@ def test_the_readme_names_the_two_commands() -> None:
     readme = (ROOT / "README.md").read_text()
     assert "make demo" in readme
     assert "make test" in readme
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_ci_runs_each_test_target_of_the_makefile() -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    targets = re.findall(r"^(test[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert sorted(targets) == ["test", "test-minimum", "test-newer"]
+    for target in targets:
+        assert re.search(rf"^make (?:.* )?{target} ", ci, re.MULTILINE)
