@@ -10,7 +10,7 @@ from devices.errors import DeviceConfigError, UnknownTargetError
 from devices.schemes import SCHEMES, find_scheme, known_schemes
 from devices.target import Target, open_device
 from profiler.device_list import list_devices
-from profiler.launch import Launch, default_backend, expand_targets
+from profiler.launch import Launch, backend_for, expand_targets
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMES))
@@ -40,7 +40,7 @@ def test_another_package_adds_a_scheme(toy_board) -> None:
     assert known_schemes() == ["adb", "board", "board2", "broken", "fake", "local", "ssh"]
     target = Target.parse("board:7", {})
     assert target.kind == "phone"
-    assert default_backend(target, Launch()) == "tflite"
+    assert backend_for(target, Launch()).backend == "tflite"
     with open_device(target) as device:
         assert (device.name, device.kind) == ("board:7", "phone")
         assert device.run(["echo", "x"], timeout_s=20).stdout == b"x\n"

@@ -14,24 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from devices import remote_files
 from devices.errors import (
-    ChannelClosedError,
     DeviceStorageError,
-    DeviceTimeoutError,
     DeviceUnreachableError,
-    HostKeyError,
-    UnknownTargetError,
 )
 from devices.remote_files import PREPARE
 from devices.remote_options import RemoteOptions
-from devices.remote_shell import MISSING, command_line, kill_script, started_group
 from devices.ssh import SshDevice
-from devices.ssh_config import parse_address, resolve
-from devices.ssh_connect import connect
+from devices.ssh_config import resolve
 from devices.target import Target, open_device
 
 
@@ -52,142 +44,7 @@ def wait_for(condition, seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-# ---- addresses and command lines -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("address", "parts"),
-    [
-        ("h", (None, "h", None)),
-        ("me@h.example:2222", ("me", "h.example", 2222)),
-        ("me@[::1]:22", ("me", "::1", 22)),
-        ("[fe80::1]", (None, "fe80::1", None)),
-        ("fe80::1", (None, "fe80::1", None)),
-        ("a@b@h", ("a@b", "h", None)),
-    ],
-)
-def test_addresses(address: str, parts: tuple[str | None, str, int | None]) -> None:
-    assert parse_address(address) == parts
-
-
-@pytest.mark.parametrize("address", ["", "@h", "me@", "h:0", "h:99999", "h:x", "-oProxyCommand=x", "-l@h", "[::1]x"])
-def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(UnknownTargetError, match="USER@"):
-        parse_address(address)
-
-
-@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1, max_size=3))
-def test_no_shell_interprets_a_word(words: list[str]) -> None:
-    line = command_line(["printf", "%s\\n", *words], "/", "f00d")
-    done = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
-    marker, _, rest = done.stdout.partition(b"\n")
-    assert started_group(marker.decode(), "f00d")
-    assert rest == b"".join(word.encode() + b"\n" for word in words)
-
-
-def test_the_marker_line() -> None:
-    assert started_group("@ofa-latency@ f00d 12", "f00d") == 12
-    assert started_group("@ofa-latency@ f00d missing\r", "f00d") == MISSING
-    assert started_group("Welcome to the machine", "f00d") is None
-    assert kill_script([], "f00d") == "true"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "@ofa-latency@ f00d 1", "@ofa-latency@ f00d 0", "@ofa-latency@ f00d -1", "@ofa-latency@ f00d 01",
-        "@ofa-latency@ f00d 99999999999", "@ofa-latency@ f00d 2147483648", "@ofa-latency@ f00d \u0661\u0662",
-        "@ofa-latency@ beef 12", "@ofa-latency@ 12", "@ofa-latency@ f00d 12 13", " @ofa-latency@ f00d 12",
-    ],
-)  # fmt: skip
-def test_a_marker_that_cannot_be_ours_is_none(line: str) -> None:
-    assert started_group(line, "f00d") is None
-
-
-def test_no_script_kills_a_group_of_1_or_less() -> None:
-    for group in (1, 0, -1, 2**31):
-        assert kill_script([group], "f00d") == "true"
-    assert kill_script([1, 12], "f00d") == kill_script([12], "f00d")
-    with pytest.raises(ValueError, match="no command line"):
-        command_line(["a\0b"], "/", "f00d")
-
-
-# ---- who may be talked to ------------------------------------------------------------------------------------------
-
-
-def test_an_unknown_host_is_refused_with_its_fingerprint(sshd) -> None:
-    sshd.known_hosts.write_text("")
-    listed = subprocess.run(["ssh-keygen", "-lf", sshd.folder / "host.pub"], capture_output=True, text=True).stdout
-    with pytest.raises(HostKeyError) as caught:
-        open_device("ssh:box")
-    message = str(caught.value)
-    assert listed.split()[1] in message
-    assert "running `ssh box` once" in message
-    assert "\n" not in message
-    assert sshd.known_hosts.read_text() == ""
-
-
-def test_a_changed_host_key_is_refused(sshd) -> None:
-    sshd.write_known_hosts("other")
-    with pytest.raises(HostKeyError, match=r"HAS CHANGED.*SHA256:.*ssh-keygen -R"):
-        open_device("ssh:box")
-
-
-def test_a_key_that_the_host_does_not_accept(sshd) -> None:
-    config = sshd.home / ".ssh" / "config"
-    config.write_text(config.read_text().replace(str(sshd.folder / "user"), str(sshd.folder / "stranger")))
-    with pytest.raises(DeviceUnreachableError, match="the host accepts none of your keys"):
-        open_device("ssh:box")
-
-
-def test_nobody_there(sshd) -> None:
-    sshd.process.kill()
-    sshd.process.wait()
-    with pytest.raises(DeviceUnreachableError, match=r"root@\[127\.0\.0\.1\]"):
-        connect(resolve("box"))
-
-
-def test_the_address_wins_over_the_configuration(sshd) -> None:
-    host = resolve("me@box:77")
-    assert (host.user, host.name, host.port) == ("me", "127.0.0.1", 77)
-    assert resolve("box").user == "root"
-    assert resolve("elsewhere").name == "elsewhere"
-
-
 # ---- programs and files --------------------------------------------------------------------------------------------
-
-
-def test_an_ended_process_tells_exit_code_and_stderr(device: SshDevice) -> None:
-    channel = device.start(["sh", "-c", "echo first; echo why >&2; kill -SEGV $$"])
-    assert channel.read_line(20) == "first"
-    with pytest.raises(ChannelClosedError, match="ended its output"):
-        channel.read_line(20)
-    assert channel.wait(20) == 139
-    assert channel.stderr_tail().startswith("why\n")
-
-
-def test_kill_takes_the_children_along(device: SshDevice) -> None:
-    channel = device.start(["sh", "-c", "sleep 600 & echo $!; wait"])
-    child = Path("/proc", channel.read_line(20))
-    assert child.exists()
-    channel.kill()
-    wait_for(lambda: not child.exists())
-
-
-def test_a_timeout_of_run_takes_the_children_along(device: SshDevice) -> None:
-    with pytest.raises(DeviceTimeoutError):
-        device.run(["sh", "-c", "sleep 600 & echo $! > pid; wait"], timeout_s=1)
-    pid = Path(device.work_dir, "pid").read_text().strip()
-    wait_for(lambda: not Path("/proc", pid).exists())
-
-
-def test_much_output_on_both_streams_blocks_nobody(device: SshDevice) -> None:
-    script = "head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero"
-    done = device.run(["sh", "-c", script], timeout_s=60)
-    assert (len(done.stdout), len(done.stderr)) == (3_000_000, 3_000_000)
-    channel = device.start(["sh", "-c", "head -c 5000000 /dev/zero >&2; echo done"])
-    assert channel.read_line(60) == "done"
-    assert len(channel.stderr_tail()) <= 8192
 
 
 def test_close_removes_the_work_directory_unless_it_is_kept(sshd, tmp_path: Path) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from devices.errors import DeviceUnreachableError, HostKeyError, UnknownTargetError
+from devices.errors import (
+    DeviceUnreachableError,
+    HostKeyError,
+    UnknownTargetError,
+)
 from devices.ssh_config import Host, parse_address, resolve
 from devices.ssh_connect import connect
 from devices.target import open_device
@@ -141,156 +142,13 @@ def test_no_user_file_at_all(sshd) -> None:
         connect(resolve("box"))
 
 
-def test_a_key_known_without_the_port(sshd) -> None:
-    """ssh takes it; another key under that name is another machine behind the same address, and not a changed one."""
-    move_known_hosts(sshd, sshd.known_hosts, "127.0.0.1")
-    assert answer(resolve("box")) == "here\n"
-    kind, text = (sshd.folder / "other.pub").read_text().split()[:2]
-    sshd.known_hosts.write_text(f"127.0.0.1 {kind} {text}\n")
-    with pytest.raises(HostKeyError, match="is not known"):
-        connect(resolve("box"))
-
-
-def test_names_in_known_hosts_have_no_case(sshd) -> None:
-    assert Host("B", "Box.Test", 22, "u", (), False, None, ()).key_name == "box.test"
-
-
-def test_a_changed_key_names_the_file(sshd, tmp_path: Path) -> None:
-    kind, text = (sshd.folder / "other.pub").read_text().split()[:2]
-    (tmp_path / "known").write_text(f"farm {kind} {text}\n")
-    configure(sshd, f"Host box\n  HostKeyAlias farm\n  UserKnownHostsFile {tmp_path}/known")
-    with pytest.raises(HostKeyError, match=f"HAS CHANGED.*`ssh-keygen -R farm -f {tmp_path}/known`"):
-        connect(resolve("box"))
-
-
-# ---- keys ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def agent(sshd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A real ssh-agent that holds the user's key, whose file is encrypted."""
-    socket = tmp_path / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
-    try:
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        deadline = time.monotonic() + 20
-        while subprocess.run(["ssh-add", "-q", sshd.folder / "user"], capture_output=True).returncode:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        change = ["ssh-keygen", "-q", "-p", "-N", "secret", "-f", sshd.folder / "user"]
-        subprocess.run(change, check=True, capture_output=True)
-        yield socket
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.parametrize("ending", ["", ".pub"])
-def test_an_encrypted_key_that_the_agent_holds(sshd, agent, ending: str) -> None:
-    """`IdentitiesOnly` offers the agent's keys of the files that are named; the file may be the public one."""
-    config = sshd.home / ".ssh" / "config"
-    config.write_text(config.read_text().replace(f"{sshd.folder / 'user'}\n", f"{sshd.folder / 'user'}{ending}\n"))
-    assert resolve("box").only_keys
-    assert answer(resolve("box")) == "here\n"
-
-
-def test_other_keys_of_the_agent_are_not_offered(sshd, agent) -> None:
-    config = sshd.home / ".ssh" / "config"
-    config.write_text(config.read_text().replace(f"{sshd.folder / 'user'}\n", f"{sshd.folder / 'stranger'}\n"))
-    with pytest.raises(DeviceUnreachableError, match="the host accepts none of your keys"):
-        connect(resolve("box"))
-    config.write_text(config.read_text().replace("IdentitiesOnly yes", "IdentitiesOnly no"))
-    assert answer(resolve("box")) == "here\n"
-
-
-def test_the_agent_that_the_configuration_names(sshd, agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    configure(sshd, "Host box\n  IdentityAgent none")
-    with pytest.raises(DeviceUnreachableError, match="a private key is encrypted"):
-        connect(resolve("box"))
-    config = sshd.home / ".ssh" / "config"
-    config.write_text(config.read_text().replace("IdentityAgent none", f"IdentityAgent {agent}"))
-    assert answer(resolve("box")) == "here\n"
-    monkeypatch.delenv("SSH_AUTH_SOCK")
-    with pytest.raises(DeviceUnreachableError, match=f"; repeat with SSH_AUTH_SOCK={agent}$"):
-        connect(resolve("box"))
-
-
-# ---- through other hosts and commands ------------------------------------------------------------------------------
+# ---- two names of one host -----------------------------------------------------------------------------------------
 
 
 def gates(sshd) -> str:
     """Two hosts to jump over; the box is reached under a name that only they could resolve."""
     host = f"  HostName 127.0.0.1\n  Port {sshd.port}\n  IdentityFile {sshd.folder / 'user'}\n"
     return f"Host gate\n{host}Host second\n{host}  User root\n"
-
-
-@pytest.mark.parametrize("jump", ["root@gate", "root@gate,second", "ssh://root@gate:{port},root@second:{port}"])
-def test_a_chain_of_jumps(sshd, jump: str) -> None:
-    configure(sshd, f"{gates(sshd)}Host box\n  ProxyJump {jump.format(port=sshd.port)}")
-    before = sshd.log_text().count("Accepted publickey")
-    with open_device("ssh:box") as device:
-        assert device.run(["echo", "here"], timeout_s=20).stdout == b"here\n"
-    assert sshd.log_text().count("Accepted publickey") - before == jump.count("gate") + jump.count("second") + 1
-
-
-def test_a_proxy_command_is_a_line_for_the_shell(sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    if shutil.which("bash") is None:
-        pytest.skip("there is no bash")
-    monkeypatch.setenv("SHELL", str(shutil.which("bash")))
-    script = "bash -c 'exec 3<>/dev/tcp/%h/%p; cat <&3 & exec cat >&3 2>/dev/null' | cat; : %r %n %%"
-    configure(sshd, f"Host box\n  ProxyCommand {script}")
-    assert answer(resolve("box")) == "here\n"
-
-
-def test_the_words_of_a_jump_that_fails(sshd) -> None:
-    configure(
-        sshd, f"{gates(sshd)}Host box\n  ProxyJump absent.invalid\nHost far\n  HostName 127.0.0.1\n  ProxyJump second"
-    )
-    with pytest.raises(
-        DeviceUnreachableError, match=r"no connection through `ssh .*absent\.invalid`: .*ould not resolve"
-    ):
-        open_device("ssh:box")
-    sshd.known_hosts.write_text("")
-    with pytest.raises(DeviceUnreachableError, match=r"`ssh .*second`: .*Host key verification failed\.$") as caught:
-        open_device("ssh:far")
-    assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("echo 'no \033[31mway' >&2; exit 3", r"`: no \[31mway$"),
-        ("exit 3", "exit code 3$"),
-        ("/absent/program", "not found|No such file"),
-    ],
-)
-def test_the_words_of_a_command_that_fails(sshd, command: str, words: str) -> None:
-    configure(sshd, f'Host box\n  ProxyCommand sh -c "{command}"')
-    with pytest.raises(DeviceUnreachableError, match=words):
-        open_device("ssh:box")
-
-
-def test_a_proxy_ends_with_its_connection(sshd, tmp_path: Path) -> None:
-    script = f"sh -c 'echo $$ > {tmp_path}/pid; exec ssh -W [%h]:%p root@second'"
-    configure(sshd, f"{gates(sshd)}Host box\n  ProxyCommand {script}")
-    with open_device("ssh:box") as device:
-        assert device.run(["true"], timeout_s=20).rc == 0
-        pid = (tmp_path / "pid").read_text().strip()
-        assert Path("/proc", pid).exists()
-    assert not Path("/proc", pid).exists()
-
-
-def test_what_a_proxy_cannot_do_is_said(sshd) -> None:
-    configure(sshd, "Host box\n  ProxyCommand nc -F %h %p\n  ProxyUseFdpass yes")
-    with pytest.raises(DeviceUnreachableError, match="ProxyUseFdpass is not supported"):
-        resolve("box")
-
-
-def test_a_jump_host_of_none_is_a_direct_connection(sshd) -> None:
-    configure(sshd, "Host box\n  ProxyJump none\nHost second\n  ProxyCommand none\nHost *\n  ProxyJump gate")
-    assert resolve("box").proxy is None
-    assert resolve("second").proxy is None
-    assert resolve("elsewhere").proxy is not None
 
 
 def test_two_names_of_one_host_are_refused(sshd) -> None:
@@ -335,3 +193,31 @@ def test_without_ssh_what_cannot_be_read_is_refused(sshd, no_ssh, lines: str, me
     configure(sshd, lines)
     with pytest.raises(DeviceUnreachableError, match=message):
         resolve("box")
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("h", (None, "h", None)),
+        ("me@h.example:2222", ("me", "h.example", 2222)),
+        ("me@[::1]:22", ("me", "::1", 22)),
+        ("[fe80::1]", (None, "fe80::1", None)),
+        ("fe80::1", (None, "fe80::1", None)),
+        ("a@b@h", ("a@b", "h", None)),
+    ],
+)
+def test_addresses(address: str, parts: tuple[str | None, str, int | None]) -> None:
+    assert parse_address(address) == parts
+
+
+@pytest.mark.parametrize("address", ["", "@h", "me@", "h:0", "h:99999", "h:x", "-oProxyCommand=x", "-l@h", "[::1]x"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(UnknownTargetError, match="USER@"):
+        parse_address(address)
+
+
+def test_the_address_wins_over_the_configuration(sshd) -> None:
+    host = resolve("me@box:77")
+    assert (host.user, host.name, host.port) == ("me", "127.0.0.1", 77)
+    assert resolve("box").user == "root"
+    assert resolve("elsewhere").name == "elsewhere"
