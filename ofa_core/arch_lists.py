@@ -1,7 +1,7 @@
 """Read many architectures at once: a JSON list, JSON lines, a search's archive, or a CSV file.
 
-Lists in the padded form, which nearly all files have, are encoded many at a time; every other form goes through
-`arch_from_dict`, one by one. Only genomes are kept, 42 bytes for a network of `mbv3`.
+Padded lists, the form of nearly all files, are encoded in groups; all other forms are read one by one with
+`arch_from_dict`. Only genomes are kept: 42 bytes for a network of `mbv3`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ofa_core.space_record import SPACE_FIELDS, space_of_record
 __all__ = ["ArchList", "Record", "encode_records", "named_space", "read_arch_list", "read_records"]
 
 CHUNK = 4096
-MAX_VALUE = 999  # of a list that is encoded with others; larger ones are refused one by one
+MAX_VALUE = 999  # largest value in lists that are encoded in groups
 MAX_DOCUMENT_BYTES = 64_000_000
 _PLAIN_FIELDS = {"schema", "wid", "ks", "e", "d", *RESOLUTION_FIELDS, *SPACE_FIELDS}
 
-Record = tuple[str, Mapping[str, Any]]  # where it is, for errors; and what is there
+Record = tuple[str, Mapping[str, Any]]  # place for errors, and content
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class ArchList:
     """Architectures of one space.
 
     Attributes:
-        space: their space.
+        space: the space of the architectures.
         genomes: (n, 1 + n_slots), n >= 1.
-        is_list: False for a file that is one architecture by itself.
+        is_list: False for a file that holds a single architecture.
     """
 
     space: Space
@@ -60,13 +60,13 @@ def read_arch_list(
 
     Args:
         path: the file; `-` is standard input.
-        choose: gives the space for the one that the file names, or None where it names none.
-        named: the user named the space; an architecture of another one is refused by its reader.
-        resolution_px: the input size, in place of the file's own.
-        text: what the file holds, if it has been read.
+        choose: returns the space to use, from the one that the file names (None if it names none).
+        named: True if the user named the space; an architecture of another one is an error.
+        resolution_px: input size that replaces those of the file.
+        text: content of the file, if it has been read.
 
     Raises:
-        FormatError: for a file without architectures, of two spaces, or with one that is no member of its space.
+        FormatError: for a file without architectures, with two spaces, or with a non-member of its space.
     """
     is_list, records = read_records(read_text(path) if text is None else text, _name(path))
     first = next(records, None)
@@ -81,17 +81,17 @@ def read_arch_list(
 
 
 def read_records(text: str, name: str) -> tuple[bool, Iterator[Record]]:
-    """The dictionaries of a text that holds architectures.
+    """Return the dictionaries of a text with architectures.
 
     Args:
-        text: what the file holds.
-        name: of the file, for errors.
+        text: content of the file.
+        name: name of the file, for errors.
 
     Returns:
-        True for a list of any form, False for a file that is one dictionary; and the dictionaries, each with its place.
+        True for a list in any form, False for a single dictionary; and an iterator over places and dictionaries.
 
     Raises:
-        FormatError: for another text; while they are read, for one that is no dictionary.
+        FormatError: for any other text. The iterator raises it for an item that is not a dictionary.
     """
     start = text.lstrip()[:1]
     if not start:
@@ -112,7 +112,7 @@ def read_records(text: str, name: str) -> tuple[bool, Iterator[Record]]:
 
 
 def named_space(record: Mapping[str, Any]) -> Space | None:
-    """The space that a dictionary names, as `space_of_record`; dictionaries of one list name the same few spaces."""
+    """Return the space of a dictionary as `space_of_record`; cached, because the items of a list share few spaces."""
     fields = [record.get(name) for name in SPACE_FIELDS]
     if _is_plain(record) and all(text is None or isinstance(text, str) for text in fields):
         return _space_of_fields(*fields)
@@ -123,15 +123,15 @@ def encode_records(records: Iterable[Record], space: Space, *, resolution_px: in
     """Encode the dictionaries of architectures, in any dialect.
 
     Args:
-        records: each with its place.
-        space: the space they are meant in.
-        resolution_px: the input size, in place of their own.
+        records: places and dictionaries.
+        space: the space of the architectures.
+        resolution_px: input size that replaces their own.
 
     Returns:
         (n, 1 + n_slots) genomes.
 
     Raises:
-        FormatError: for one that is no member of the space, with its place.
+        FormatError: for an architecture that is not a member of the space, with its place.
     """
     parts = [np.zeros((0, 1 + space.n_slots), dtype=np.int16)]
     remaining = iter(records)
@@ -158,7 +158,7 @@ def _encode_chunk(chunk: list[Record], space: Space, resolution_px: int | None) 
 
 
 def _padded_px(record: Mapping[str, Any], space: Space, resolution_px: int | None) -> int | None:
-    """The input size of a dictionary with padded lists of whole numbers and nothing else; None for other forms."""
+    """Return the input size of a dictionary with padded lists of whole numbers only; None for other forms."""
     if not _is_plain(record):
         return None
     if record.get("space", space.name) != space.name or (record.get("space_digest") and named_space(record) != space):
@@ -222,7 +222,7 @@ def _said(record: Record) -> Space | None:
 
 
 def _is_plain(record: Mapping[str, Any]) -> bool:
-    """True for a dictionary that holds nothing besides lists, an input size and the names of its space."""
+    """Return True for a dictionary with only lists, an input size and the fields of its space."""
     return record.keys() <= _PLAIN_FIELDS and record.get("wid") is None
 
 

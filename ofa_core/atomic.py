@@ -1,8 +1,8 @@
-"""Files appear whole or not at all, and only where a file may be.
+"""Write files whole or not at all, and only in places where a file is allowed.
 
-A file is written to a temporary name in its own folder and renamed. A process that is killed in between leaves the
-temporary file, which nothing reads and the next write into that folder removes. The writer holds a lock on its
-temporary file, so that a file which is still being written is never removed.
+A file is written to a temporary name in its folder and renamed. A killed process leaves the temporary file, which the
+next write into the folder removes. The writer holds a lock on its temporary file, so that others do not remove a file
+that is being written.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ _KINDS = (
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder, and rename it to `path` when the body ends without an error.
+    """Provide a temporary path in the same folder, and rename it to `path` if the body ends without an error.
 
-    Missing parent folders are made. Where `path` is a link, the file that it leads to is written and the link stays.
-    After an error the temporary file is removed and `path` is as it was.
+    Missing parent folders are created. If `path` is a link, its target is written and the link stays. After an error
+    the temporary file is removed and `path` is unchanged.
 
     Args:
-        path: where the finished file shall be.
+        path: the final file.
 
     Yields:
         The path to write to; it keeps the suffix of `path`.
 
     Raises:
-        OutputError: if `path` can be no file, or cannot be written; it names the file and what to do.
+        OutputError: if `path` cannot be a file or cannot be written; names the file and the remedy.
     """
     target = check_file(path)
     with naming(path):
@@ -89,10 +89,10 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def check_file(path: Path) -> Path:
-    """Return where a file named `path` is written: `path` itself, or the file that a link leads to.
+    """Return the path that is written for `path`: itself, or the target of a link.
 
     Raises:
-        OutputError: if something other than a regular file is there, or its folder cannot be written.
+        OutputError: if it exists and is not a regular file, or its folder cannot be written.
     """
     target = Path(os.path.realpath(path))
     kind = _kind(path, target)
@@ -103,10 +103,10 @@ def check_file(path: Path) -> Path:
 
 
 def check_folder(path: Path) -> None:
-    """Check that `path` is a folder, or can be made.
+    """Check that `path` is a folder or can be created.
 
     Raises:
-        OutputError: if something else is there, or it cannot be written.
+        OutputError: if it is something else, or cannot be written.
     """
     target = Path(os.path.realpath(path))
     kind = _kind(path, target)
@@ -117,7 +117,7 @@ def check_folder(path: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an error of the file system while `path` is written the name of the file and the remedy.
+    """Add the name of the file and the remedy to a file system error in the body.
 
     Raises:
         OutputError: instead of OSError.
@@ -130,7 +130,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def append_whole(file: FileIO, data: bytes) -> None:
-    """Write a whole line to an unbuffered file and get it onto the disk; where that fails, nothing of it stays."""
+    """Append a line to an unbuffered file and wait until it is on the disk; if that fails, remove it again."""
     before = os.fstat(file.fileno()).st_size
     try:
         while data:
@@ -143,10 +143,10 @@ def append_whole(file: FileIO, data: bytes) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files in a folder whose writers are gone."""
+    """Remove the temporary files in a folder whose writers have ended."""
     for entry in os.scandir(folder):
         if entry.name.startswith(_PREFIX) and entry.is_file(follow_symlinks=False):
-            with suppress(OSError):  # its writer renamed or removed it meanwhile, or still holds its lock
+            with suppress(OSError):  # its writer has renamed or removed it, or still holds its lock
                 handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,25 +156,25 @@ def sweep(folder: Path) -> None:
 
 
 def is_visible(path: Path) -> bool:
-    """Return True for a name that a listing of files takes: neither hidden nor a temporary one."""
+    """Return True for a name that is neither hidden nor temporary."""
     return not path.name.startswith(".")
 
 
 def _temporary(target: Path) -> tuple[int, Path]:
-    """Make a temporary file beside the target and lock it."""
+    """Create a temporary file beside the target and lock it."""
     suffix = target.suffix if len(target.suffix) <= _MAX_SUFFIX else ""
     while True:
         handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=suffix, dir=target.parent)
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         temporary = Path(name)
-        if temporary.exists():  # another process's sweep may have come before the lock
+        if temporary.exists():  # another process may have removed it before the lock
             return handle, temporary
         os.close(handle)
 
 
 def _kind(path: Path, target: Path) -> str | None:
-    """Name what is at `target` in words; None for a regular file or nothing."""
+    """Return the kind of file at `target` in words; None for a regular file or no file."""
     try:
         mode = target.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -185,7 +185,7 @@ def _kind(path: Path, target: Path) -> str | None:
 
 
 def _check_parent(path: Path, parent: Path) -> None:
-    """Check that the nearest folder that exists is one, and may be written."""
+    """Check that the nearest existing parent is a folder and can be written."""
     while not os.path.lexists(parent):
         parent = parent.parent
     if not parent.is_dir():

@@ -1,16 +1,15 @@
-"""From the sum of a table to the latency of a whole network, with its error.
+"""Correct the sum of a table to the latency of whole networks, and estimate the error.
 
-A sum of blocks that were measured one by one differs from the network that they make: each block paid a call of its
-own, and found its weights in the cache, where a network has to fetch them again for every image. The one grows with the
-number of layers, the other with the number of parameters, so a few whole networks, measured together with the blocks,
-are enough to correct the sum (docs/adr/0004):
+The sum of separately measured blocks differs from the latency of the network. Each block is measured with a call of its
+own and with its weights in the cache, but a network loads its weights again for every image. The first effect grows
+with the number of layers, the second with the number of parameters. A few whole networks, measured together with the
+blocks, suffice to correct the sum (docs/adr/0004):
 
     latency = scale * sum + per_block * n_blocks + per_mparam * (parameters / 10^6)
 
-fitted by least squares on relative errors (weights 1 / latency^2). The default fits the scale alone, unless one more
-term clearly lowers the leave-one-out error; then it takes the one that lowers it most. That term is held back by a
-ridge penalty, so that few networks move it little. The interval is conformal: a quantile of the leave-one-out errors,
-which nobody was fitted to.
+fitted by least squares on relative errors (weights 1 / latency^2). By default only the scale is fitted, unless a second
+term clearly lowers the leave-one-out error; then the better one is added. A ridge penalty keeps this term small if
+there are few networks. The interval is conformal: a quantile of the leave-one-out errors.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from ofa_core.samples import implausible
 
 __all__ = ["Calibration", "conformal_quantile", "fit_calibration", "left_out_errors", "mape_of"]
 
-RIDGE = 0.05  # for every term but the scale: a network's error of 2 % against a term that is some 9 % of a latency
+RIDGE = 0.05  # for all terms except the scale: an error of 2 % against a term of about 9 % of the latency
 MIN_NETWORKS = 5
-GAIN_OF_A_TERM = 0.9  # the leave-one-out error falls at least to this part of it, or the term stays out
+GAIN_OF_A_TERM = 0.9  # a term is added if the leave-one-out error falls to this share or less
 TERMS = ("per_block", "per_mparam")
-LEAST_SPEARMAN = 0.3  # chance reaches it in 1 of 14 samples of 24 networks; 0 where all sums or all latencies are equal
+LEAST_SPEARMAN = 0.3  # 1 of 14 random samples of 24 networks reaches it; constant sums or latencies give 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Calibration:
         scale: factor on the sum.
         per_block_ms: milliseconds added for each layer of the network, pooling and classifier included.
         per_mparam_ms: milliseconds added for each million parameters.
-        n_networks: whole networks it was fitted on.
+        n_networks: number of networks that the correction is fitted to.
         raw_bias: mean of sum / latency - 1 before any correction.
         loo_mape: mean absolute leave-one-out error, as a fraction.
         loo_errors: leave-one-out errors, log(latency / prediction), in the order of the networks.
@@ -60,7 +59,7 @@ class Calibration:
 
     @property
     def caution(self) -> str:
-        """Why the correction is not to be trusted; empty where nothing speaks against it."""
+        """Reason to distrust the correction; empty if there is none."""
         if self.spearman >= LEAST_SPEARMAN:
             return ""
         return (
@@ -69,12 +68,12 @@ class Calibration:
         )
 
     def predict(self, sum_ms: ArrayLike, n_blocks: ArrayLike, mparams: ArrayLike) -> NDArray[np.float64]:
-        """Latency of whole networks.
+        """Predict the latency of whole networks.
 
         Args:
             sum_ms: (n,) sums of the table.
             n_blocks: (n,) layers of each network.
-            mparams: (n,) parameters of each, in millions.
+            mparams: (n,) parameters of each network, in millions.
 
         Returns:
             (n,) milliseconds per batch.
@@ -84,15 +83,14 @@ class Calibration:
         return np.asarray(total + self.per_block_ms * layers + self.per_mparam_ms * weights)
 
     def margin(self, confidence: float = 0.9) -> float:
-        """The factor m such that a latency lies in [prediction / m, prediction * m] with this probability."""
+        """Return the factor m such that a latency lies in [prediction / m, prediction * m] with this probability."""
         return math.exp(conformal_quantile(np.abs(self.loo_errors), confidence))
 
 
 def conformal_quantile(errors: ArrayLike, confidence: float) -> float:
-    """The finite-sample quantile of split conformal prediction: the ceil((n + 1) * confidence)-th smallest error.
+    """Return the quantile of split conformal prediction: the ceil((n + 1) * confidence)-th smallest error.
 
-    With fewer errors than that takes, the largest one is widened by the factor (n + 1) / n, as no sample can tell
-    more.
+    If there are too few errors for this rank, return the largest error times (n + 1) / n.
     """
     ordered = np.sort(np.asarray(errors, dtype=np.float64))
     n = len(ordered)
@@ -114,10 +112,10 @@ def fit_calibration(
     Args:
         sum_ms: (n,) sums of the table, n >= 5.
         n_blocks: (n,) layers of each network.
-        mparams: (n,) parameters of each, in millions.
+        mparams: (n,) parameters of each network, in millions.
         latency_ms: (n,) measured latencies.
-        terms: which to fit besides the scale, of `per_block` and `per_mparam`; None takes one only where it clearly
-            lowers the leave-one-out error.
+        terms: terms to fit besides the scale, of `per_block` and `per_mparam` (default: one of them, if it clearly
+            lowers the leave-one-out error).
 
     Returns:
         The calibration with its leave-one-out errors.
@@ -160,19 +158,19 @@ def left_out_errors(
     truth: NDArray[np.float64],
     solve: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
 ) -> NDArray[np.float64]:
-    """(n,) log(truth / prediction) of each of (n, p) rows, by the coefficients that `solve` finds from all others."""
+    """Return (n,) log(truth / prediction) of (n, p) rows, each predicted by `solve` on all other rows."""
     others = ~np.eye(len(truth), dtype=bool)
     predicted = [sizes[i] @ solve(sizes[keep], truth[keep]) for i, keep in enumerate(others)]
     return np.asarray(np.log(truth / np.maximum(predicted, 1e-12)))
 
 
 def mape_of(log_errors: ArrayLike) -> float:
-    """The mean absolute error of predictions, as a fraction of the truth, from log(truth / prediction)."""
+    """Return the mean absolute error as a fraction of the truth, from log(truth / prediction)."""
     return float(np.mean(np.abs(np.exp(-np.asarray(log_errors)) - 1)))
 
 
 def _solve(sizes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients of (n, p) sizes, the first of them the sum, in relative least squares."""
+    """Return the coefficients of (n, p) sizes by relative least squares; the first size is the sum."""
     unit = sizes[:, 0].mean() / sizes.mean(axis=0)  # of each size, so that the penalty has no unit
     design = sizes * unit / truth[:, None]
     penalty = np.diag([0.0] + [RIDGE] * (sizes.shape[1] - 1))
@@ -180,7 +178,7 @@ def _solve(sizes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
-    """Rank correlation with average ranks for ties; 0 where one side is constant."""
+    """Return the rank correlation with average ranks for ties; 0 if one side is constant."""
     ranks = []
     for values in (np.asarray(a), np.asarray(b)):
         _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)

@@ -1,19 +1,19 @@
-"""The error tree of everything that is not a device.
+"""The tree of errors that do not come from devices.
 
     OfaError
     ├── ArchError                  an architecture that its space does not contain
     ├── SpaceError                 an unknown or impossible search space
-    ├── FormatError                a file that cannot be read as what it should be
-    ├── OutputError                a file that cannot be written, or not where it was asked for
+    ├── FormatError                a file that does not have the expected format
+    ├── OutputError                a file that cannot be written
     ├── InUseError                 a file that another process is writing
-    ├── TableError                 a latency table that contradicts itself or the question
+    ├── TableError                 a latency table with invalid or unsuitable content
     │   ├── MissingBlockError      blocks that the table has no latency for
     │   └── ContextMismatchError   measurements of different contexts in one place
-    ├── PredictorError             a predictor asked for what it cannot know
+    ├── PredictorError             a predictor that cannot predict or be fitted
     ├── MissingPackageError        an optional package that is not installed
     └── InfeasibleConstraintError  a limit that no architecture meets
 
-Each message is one line: what was wrong, the value, and what would be right.
+Each message is one line with the problem, the value, and the remedy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class OfaError(Exception):
-    """Base of all errors that this project raises on purpose; command lines turn it into one line and exit 1."""
+    """Base of all errors that this project raises; commands print its message and exit with 1."""
 
 
 class ArchError(OfaError):
@@ -47,11 +47,11 @@ class SpaceError(OfaError):
 
 
 class FormatError(OfaError):
-    """A file that cannot be read as what it should be."""
+    """A file that does not have the expected format."""
 
 
 class OutputError(OfaError):
-    """A file that cannot be written, or not where it was asked for."""
+    """A file that cannot be written."""
 
 
 class InUseError(OfaError):
@@ -59,7 +59,7 @@ class InUseError(OfaError):
 
 
 class TableError(OfaError):
-    """A latency table that contradicts itself or the question asked of it."""
+    """A latency table with invalid or unsuitable content."""
 
 
 class MissingBlockError(TableError):
@@ -71,7 +71,7 @@ class ContextMismatchError(TableError):
 
 
 class PredictorError(OfaError):
-    """A predictor asked for what it cannot know: unfitted, wrong space, not a number."""
+    """A predictor that cannot predict or be fitted: unfitted, wrong space, invalid numbers."""
 
 
 class MissingPackageError(OfaError):
@@ -82,7 +82,7 @@ class InfeasibleConstraintError(OfaError):
     """A limit that no architecture meets.
 
     Attributes:
-        nearest: the smallest value of the constrained quantity that some architecture does reach.
+        nearest: smallest value of the limited quantity that an architecture reaches.
     """
 
     def __init__(self, message: str, nearest: float | None = None) -> None:

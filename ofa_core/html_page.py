@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: its look, its parts, and plotly's script inside it."""
+"""Build a self-contained HTML page: style, sections, and the script of plotly."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ footer { color: var(--grey); font-size: 13px; margin-top: 18px; }
 
 
 def plotly_script() -> str:
-    """The script that draws figures.
+    """Return the script that draws figures.
 
     Raises:
-        MissingPackageError: if plotly is not installed, naming the extra that brings it.
+        MissingPackageError: if plotly is not installed; names the extra.
     """
     with needed_for("the report"):
         from plotly.offline import get_plotlyjs
@@ -72,12 +72,12 @@ def plotly_script() -> str:
 
 
 def page(title: str, parts: Iterable[str], script: str) -> str:
-    """A whole page.
+    """Return a page.
 
     Args:
-        title: of the window.
-        parts: HTML, top to bottom.
-        script: of `plotly_script`.
+        title: title of the window.
+        parts: HTML of the sections, top to bottom.
+        script: result of `plotly_script`.
     """
     body = "\n".join(parts)
     return (
@@ -89,18 +89,18 @@ def page(title: str, parts: Iterable[str], script: str) -> str:
 
 
 def section(title: str, text: str, body: str) -> str:
-    """A part of a page: its title and text, which are escaped, and its HTML."""
+    """Return a section of a page: title and text (both are escaped here) and HTML."""
     below = f"<p>{escape(text)}</p>" if text else ""
     return f"<section>\n<h2>{escape(title)}</h2>\n{below}{body}\n</section>"
 
 
 def figure_html(figure: Any, name: str, *, zoom: bool = True) -> str:
-    """A plotly figure as part of a page.
+    """Return a plotly figure as HTML.
 
     Args:
         figure: the figure.
-        name: its id, unique on the page: letters, digits and `-`.
-        zoom: dragging zooms; with a mouse only, as on a touch screen it scrolls the page.
+        name: id that is unique on the page, of letters, digits and `-`.
+        zoom: True to zoom by dragging with a mouse; on a touch screen, dragging scrolls the page.
     """
     script = f"if (matchMedia('(pointer: fine)').matches) Plotly.relayout('{name}', {{dragmode: 'zoom'}});"
     config = {"responsive": True, "displayModeBar": False}
@@ -111,7 +111,7 @@ def figure_html(figure: Any, name: str, *, zoom: bool = True) -> str:
 
 
 def dress(figure: Any, x: str, y: str) -> None:
-    """Give a figure the page's look, and titles to its axes."""
+    """Apply the page's style to a figure, and set the titles of its axes."""
     figure.update_layout(
         height=460,
         margin={"l": 10, "r": 16, "t": 10, "b": 10},

@@ -1,8 +1,8 @@
 """Append-only files of JSON lines that survive a crash at any moment.
 
-Line 1 is the header: what the file is about. Every other line is one event. A line is on the disk before `append`
-returns; a last line that a crash tore is cut off when the file is opened again. The event {"done": true} says that the
-content was taken over elsewhere: such a file gives way to one with another header.
+Line 1 is the header, which identifies the content. Every other line is an event. A line is on the disk before `append`
+returns; an incomplete last line is removed when the file is opened again. The event {"done": true} marks content that
+is saved elsewhere: such a file may be replaced by one with another header.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class LinesFile:
     """An open file; a context manager.
 
     Args:
-        path: the file; what it holds is kept and gone on with, if the header is the same.
-        about: what line 1 says, or must say.
+        path: the file; existing content is kept and continued if the header is equal.
+        about: the header to write, or to expect.
 
     Attributes:
         header: line 1.
-        resumed: True if the file held more than nothing.
-        events: (line number, event) of what it held, in order.
+        resumed: True if the file was not empty.
+        events: line numbers and events of the existing content, in order.
 
     Raises:
-        ContextMismatchError: if the file is about something else.
-        FormatError: if the file is none, or damaged before its last line.
+        ContextMismatchError: if the header differs.
+        FormatError: if the file has another format, or is damaged before its last line.
         OutputError: if it cannot be written.
     """
 
@@ -75,7 +75,7 @@ class LinesFile:
             self.append(header)
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Put one event on the disk."""
+        """Write an event and wait until it is on the disk."""
         with naming(self.path):
             _put(self._file, event)
 
@@ -92,10 +92,10 @@ class LinesFile:
 
 
 def read_lines(path: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]:
-    """Read a file without opening it for writing: its header, and (line number, event) of each other whole line.
+    """Read a file; return its header, and line number and event of each other complete line.
 
     Raises:
-        FormatError: if it is none, or damaged before its last line.
+        FormatError: if the file has another format, or is damaged before its last line.
     """
     lines, _ = _parse(path)
     if not lines:
@@ -104,13 +104,13 @@ def read_lines(path: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, An
 
 
 def append_line(path: Path, event: Mapping[str, Any]) -> None:
-    """Put one event at the end of a file that is closed."""
+    """Append an event to a file that is not open."""
     with naming(path), path.open("ab", buffering=0) as file:
         _put(file, event)
 
 
 def set_aside(path: Path) -> None:
-    """Rename a file, if it is there, to `<name>.1`, `.2`, ...: the first name that is free."""
+    """Rename a file, if it exists, to `<name>.1`, `.2`, ..., the first free name."""
     with naming(path):
         if path.exists():
             path.rename(_unused(path))
@@ -118,7 +118,7 @@ def set_aside(path: Path) -> None:
 
 @contextmanager
 def at_line(path: Path, number: int) -> Iterator[None]:
-    """Name the file, the line and the remedy where a line is not what it should be."""
+    """Add the file, the line and the remedy to an error about a line."""
     try:
         yield
     except (ValueError, TypeError, OfaError, RecursionError) as error:
@@ -131,7 +131,7 @@ def _put(file: FileIO, event: Mapping[str, Any]) -> None:
 
 
 def _parse(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
-    """All whole lines, and the bytes up to the end of the last one: what follows was torn by a crash."""
+    """Return all complete lines, and the number of bytes up to the end of the last one."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for a journal; {REMEDY}")

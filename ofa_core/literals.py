@@ -1,8 +1,7 @@
 """Read a value from text: JSON, or a Python literal as programs print it.
 
-Printed dictionaries hold what their programs computed with, such as `np.int64(3)`, `array([3, 5])` or `tensor(7)`.
-These are read as the numbers inside; nothing is ever called. A key that is given twice is refused, since one of its two
-values would be lost.
+Printed dictionaries may contain objects such as `np.int64(3)`, `array([3, 5])` or `tensor(7)`. They are read as the
+numbers inside; nothing is called. A repeated key is an error, because one of its two values would be lost.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ def parse_value(text: str, source: str) -> Any:
     """Read JSON, or a Python literal.
 
     Args:
-        text: the text of a file or of one CSV field.
-        source: how errors call it.
+        text: content of a file or of a CSV field.
+        source: name of the text, for errors.
 
     Raises:
-        FormatError: for text that is neither, or has a key twice.
+        FormatError: for any other text, or a repeated key.
     """
     try:
         return _DECODER.decode(_as_json(text))
@@ -52,9 +51,9 @@ class _RepeatedKeyError(Exception):
 
 
 def _as_json(text: str) -> str:
-    """Rewrite a plain Python dictionary, with single words for strings, as JSON, which is read ten times as fast.
+    """Rewrite a plain Python dictionary whose strings are single words as JSON, which parses ten times as fast.
 
-    Any other text is returned as it is.
+    Any other text is returned unchanged.
     """
     if "'" not in text or '"' in text or "\\" in text:
         return text
@@ -70,7 +69,7 @@ def _literal(text: str) -> Any:
 
 
 class _Unwrap(ast.NodeTransformer):
-    """Replace `np.int64(3)` by `3`, and the like; every other call stays, and `literal_eval` refuses it."""
+    """Replace calls such as `np.int64(3)` by their argument; `literal_eval` refuses all other calls."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

@@ -1,7 +1,7 @@
-"""One command at a time on a file: locks that end with the process that holds them, however it ends.
+"""Locks that allow one command at a time on a file, and that end with the process that holds them.
 
 The lock of `luts/local.csv` is the hidden file `luts/.local.csv.lock`. Only the kernel's lock on that file counts, not
-that the file is there: the lock file of a killed process is taken over silently.
+its existence, so the lock file that a killed process left is reused.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _MAX_TEXT = 120
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Hold the lock of a file that a command writes, for as long as the body runs.
+    """Hold the lock of a file while the body runs.
 
     Args:
-        path: the file; it need not be there yet. Links to one file share its lock.
+        path: the file, which need not exist. Links to one file share its lock.
 
     Raises:
         InUseError: if another process holds it; the message names that process.
-        OutputError: if there can be no lock in the file's folder.
+        OutputError: if no lock file can be created in the folder.
     """
     from filelock import FileLock, Timeout
 
@@ -52,7 +52,7 @@ def only_one(path: Path) -> Iterator[None]:
             file.write_text(json.dumps(_this_process()) + "\n", encoding="utf-8")
         yield
     finally:
-        file.unlink(missing_ok=True)  # while it is held: whoever opened it meanwhile sees that it is gone
+        file.unlink(missing_ok=True)  # while locked: others that have opened the file notice that it is gone
         lock.release()
 
 
@@ -73,7 +73,7 @@ def _this_process() -> dict[str, object]:
 
 
 def _holder(file: Path) -> str:
-    """Say in words who wrote a lock file; its content is no more trusted than any other file's."""
+    """Describe the process that wrote a lock file; its content is not trusted."""
     try:
         holder = json.loads(file.read_text(encoding="utf-8")[:10_000])
         words = [_printable(holder[name]) for name in ("pid", "host", "since", "command")]

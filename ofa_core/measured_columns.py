@@ -1,7 +1,7 @@
-"""Columns of measured values: which one holds latency or accuracy, and in which unit.
+"""Find the column of latency or accuracy in a CSV file, and its unit.
 
 Files of other tools name a column `Latency (ms)`, `lat_us` or `Top-1 Acc (%)`. The unit must be in the name or be
-given; it is never guessed, because a table in seconds that is read as milliseconds looks like a fast device.
+given. It is never guessed: a table in seconds that is read as milliseconds looks like a fast device.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class ValueColumn:
     """A column of measured values.
 
     Attributes:
-        name: its name in the file.
+        name: name in the file.
         quantity: `latency_ms` or `top1`.
-        factor: from the file's unit to milliseconds or percent.
+        factor: factor from the file's unit to milliseconds or percent.
     """
 
     name: str
@@ -54,13 +54,13 @@ class ValueColumn:
 
     @property
     def reading(self) -> str:
-        """How the column is read, for people."""
+        """Return the interpretation of the column, for people."""
         unit = "milliseconds" if self.quantity == LATENCY else "percent"
         factor = "" if self.factor == 1 else f", times {self.factor:g}"
         return f"column {self.name!r} read as {_WORDS[self.quantity]} in {unit}{factor}"
 
     def checked(self, value: float, where: str) -> float:
-        """A value in milliseconds or percent.
+        """Return a value in milliseconds or percent.
 
         Raises:
             FormatError: for an accuracy above 100 %.
@@ -73,17 +73,16 @@ class ValueColumn:
 
 
 def find_column(header: Sequence[str], wanted: str | None, quantity: Quantity | None, name: str) -> ValueColumn:
-    """The column of measured values in a file.
+    """Find the column of measured values in a file.
 
     Args:
-        header: the names of its columns.
-        wanted: what the user asks for: a column's name, `NAME=UNIT`, or one of the two quantities; None is latency,
-            else accuracy.
-        quantity: what must be in it; None is either.
-        name: of the file, for errors.
+        header: names of the columns.
+        wanted: a column's name, `NAME=UNIT`, or a quantity (default: latency, else accuracy).
+        quantity: required quantity (default: any).
+        name: name of the file, for errors.
 
     Raises:
-        FormatError: if there is no such column, more than one, none with a unit, or one of another quantity.
+        FormatError: for no such column, several of them, a missing unit, or another quantity.
     """
     column = _asked(header, wanted, name) if wanted is not None else None
     if column is None:
@@ -100,13 +99,13 @@ def find_column(header: Sequence[str], wanted: str | None, quantity: Quantity | 
 
 
 def unit_to_ms(title: str) -> float | None:
-    """The factor to milliseconds of the unit in a column's name; None where it names no unit of time, or several."""
+    """Return the factor to milliseconds of the unit in a column's name; None for no unit of time, or several."""
     factors = {_UNITS[word][1] for word in _words(title) if word in _UNITS and _UNITS[word][0] == LATENCY}
     return factors.pop() if len(factors) == 1 else None
 
 
 def _asked(header: Sequence[str], wanted: str, name: str) -> ValueColumn | None:
-    """The column that the user names; None for a quantity without a column of that very name."""
+    """Return the column of a `--column` value; None for a quantity without a column of this name."""
     if wanted in header:
         return _with_unit(wanted, name)
     if wanted in (LATENCY, TOP1):
@@ -124,10 +123,10 @@ def _asked(header: Sequence[str], wanted: str, name: str) -> ValueColumn | None:
 
 
 def recognised_column(header: Sequence[str], quantity: Quantity, name: str) -> ValueColumn | None:
-    """The column that its name alone shows to be of a quantity; None if there is none.
+    """Return the column whose name shows the quantity; None if there is none.
 
     Raises:
-        FormatError: if there are several, or its name has no unit.
+        FormatError: for several such columns, or a name without a unit.
     """
     if quantity in header:
         return ValueColumn(quantity, quantity, 1.0)

@@ -1,6 +1,6 @@
-"""Users' files of measured networks: CSV with architectures and a column of latency or accuracy (docs/formats.md).
+"""CSV files with architectures and a column of latency or accuracy (docs/formats.md).
 
-A `.networks.csv` is such a file too. A file is read once; what is asked of it afterwards comes from memory.
+They come from users; a `.networks.csv` is accepted too. A file is read once and kept in memory.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class MeasuredRows:
     Attributes:
         genomes: (n, 1 + n_slots).
         values: (n,) milliseconds or percent.
-        roles: the `role` of each in a `.networks.csv`; empty elsewhere.
-        indices: their rows in the file, from 0.
+        roles: (n,) `role` in a `.networks.csv`; empty text in other files.
+        indices: (n,) numbers of the rows in the file, from 0.
     """
 
     genomes: Genomes
@@ -55,10 +55,10 @@ class MeasuredFile:
         rows = file.select(file.only_space(), file.column())
 
     Attributes:
-        path: where it is.
-        header: its column names.
+        path: the file.
+        header: names of the columns.
         rows: line number and fields of each row, at least one.
-        archs: the columns of the architectures.
+        archs: the columns that hold architectures.
     """
 
     path: Path
@@ -71,13 +71,13 @@ class MeasuredFile:
         """Read a file.
 
         Raises:
-            FormatError: for a file that cannot be read, has no rows, or no architectures.
+            FormatError: for a file that cannot be read, or has no rows or no architectures.
         """
         return cls.parse(read_text(path), path)
 
     @classmethod
     def parse(cls, text: str, path: Path) -> MeasuredFile:
-        """Read the text of a file; errors are those of `read`."""
+        """Read the text of a file; the errors are those of `read`."""
         header, rows = csv_rows(text, str(path))
         all_rows = tuple(rows)
         first = all_rows[0][1] if all_rows else [""] * len(header)
@@ -106,11 +106,11 @@ class MeasuredFile:
         return cls.parse(text, path)
 
     def column(self, wanted: str | None = None, quantity: Quantity | None = None) -> ValueColumn:
-        """The column of measured values; arguments and errors are those of `find_column`."""
+        """Return the column of measured values; arguments and errors are those of `find_column`."""
         return find_column(self.header, wanted, quantity, str(self.path))
 
     def columns(self, wanted: str | None = None) -> list[ValueColumn]:
-        """The column that is asked for, else one of each quantity that there is.
+        """Return the wanted column; by default, one column for each quantity in the file.
 
         Raises:
             FormatError: as `column`.
@@ -121,19 +121,19 @@ class MeasuredFile:
         return [column for column in both if column is not None] or [self.column()]
 
     def spaces(self) -> tuple[Space, ...]:
-        """The spaces that the rows name, sorted by name.
+        """Return the spaces of the rows, sorted by name.
 
         Raises:
-            FormatError: for a row that names an unknown one.
+            FormatError: for a row with an unknown space.
         """
         found = {space for _, space in self._records() if space is not None}
         return tuple(sorted(found, key=lambda space: space.name))
 
     def only_space(self) -> Space:
-        """The space of all rows.
+        """Return the space of all rows.
 
         Raises:
-            FormatError: if they name none, or several.
+            FormatError: if they name no space, or several.
         """
         found = self.spaces()
         if len(found) != 1:
@@ -143,10 +143,10 @@ class MeasuredFile:
         return found[0]
 
     def select(self, space: Space, column: ValueColumn) -> MeasuredRows:
-        """The networks of one space and what was measured; rows without a named space count as of this one.
+        """Return the networks of one space with their values; rows without a space are included.
 
         Raises:
-            FormatError: for a row that cannot be read, with its line and value, or a file without rows of the space.
+            FormatError: for a damaged row, with its line and value, or a file without rows of the space.
         """
         where_value = self.header.index(column.name)
         where_role = self.header.index("role") if "role" in self.header else None
@@ -174,7 +174,7 @@ class MeasuredFile:
         return MeasuredRows(encode_records(records, space), np.array(values), tuple(roles), tuple(indices))
 
     def context(self) -> Context | None:
-        """How the networks were measured; None where the file has not all of a table's context columns.
+        """Return the context of the measurements; None if the file lacks a context column of tables.
 
         Raises:
             ContextMismatchError: for rows of different contexts, or of different batch sizes.
@@ -196,7 +196,7 @@ class MeasuredFile:
         return dict(zip(self.header, fields, strict=True))
 
     def _records(self) -> Iterator[tuple[Record, Space | None]]:
-        """The architecture of each row, and the space that it names."""
+        """Yield the architecture of each row, and the space that the row names."""
         untold = {"top1", "n_images"} <= set(self.header) and "space_digest" not in self.header
         for line, fields in self.rows:
             where = f"{self.path}, line {line}"
@@ -211,10 +211,10 @@ class MeasuredFile:
 
 
 def write_measured(path: Path, file: MeasuredFile, space: Space, columns: list[ValueColumn]) -> tuple[int, list[str]]:
-    """Write networks of one space in our form: `space, ks, e, d, r`, role and context as far as known, values.
+    """Write networks of one space in our form: `space, ks, e, d, r`, known role and context, values.
 
     Returns:
-        The rows that were written, and the columns of the file that are left out.
+        The number of rows written, and the columns of the file that were left out.
 
     Raises:
         FormatError: as `MeasuredFile.select`.
@@ -238,10 +238,10 @@ def write_measured(path: Path, file: MeasuredFile, space: Space, columns: list[V
 
 
 def _check_trained(record: Mapping[str, Any], space: Space) -> None:
-    """Refuse a row of an accuracy table of version 0.1.0 whose space cannot be the built-in one that it names.
+    """Check that a row of an accuracy table of version 0.1.0 can be of the built-in space that it names.
 
     Raises:
-        FormatError: for an image size that a supernet of this space is not trained at.
+        FormatError: for an input size at which supernets of this space are not trained.
     """
     px = resolution_of(record)
     if px is not None and px not in space.resolutions:

@@ -1,4 +1,4 @@
-"""Whole networks measured on a device: the `<stem>.networks.csv` beside a latency table (docs/formats.md)."""
+"""Networks measured on a device: the file `<stem>.networks.csv` beside a latency table (docs/formats.md)."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ _SPACE_COLUMNS = ("space_digest", "space_definition")
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One whole network, measured.
+    """A measured network.
 
     Attributes:
         space: its space.
         arch: the network.
-        role: `reference` (calibrates the table) or `verify` (judges it, and is never fitted).
-        n_blocks: its layers, stem, pooling and classifier included.
-        sum_ms: the table's sum for it; None where the table lacks one of its blocks.
-        latency_ms: measured, by the table's statistic.
+        role: `reference` (used for calibration) or `verify` (used for evaluation only, never for fitting).
+        n_blocks: number of layers, stem, pooling and classifier included.
+        sum_ms: sum of its blocks in the table; None if the table lacks a block.
+        latency_ms: measured latency, by the table's statistic.
         median_ms: median of the samples.
         p90_ms: 90th percentile.
         iqr_ms: interquartile range.
         n_samples: timed inferences.
-        n_processes: fresh processes they come from.
-        energy_mj: millijoules per batch above what the device takes when idle; None where it is not known.
-        gross_mj: all that it took in that time.
-        idle_mj: what it takes in as much time when idle.
-        energy_source: the meter: `rapl`, `battery`, `nvml` or `nvml-power`; empty without a measurement.
+        n_processes: processes that the samples come from.
+        energy_mj: millijoules per batch above idle; None if not measured.
+        gross_mj: total energy of the same time.
+        idle_mj: energy of an idle device in the same time.
+        energy_source: power meter, `rapl`, `battery`, `nvml` or `nvml-power`; empty without a measurement.
     """
 
     space: Space
@@ -82,23 +82,23 @@ class Network:
 
     @property
     def mparams(self) -> float:
-        """Its parameters, in millions."""
+        """Number of parameters in millions."""
         return sum(block.params for block in self.space.blocks(self.arch)) / 1e6
 
 
 def calibration_of(
     networks: Sequence[Network], table: LatencyTable | None, terms: Sequence[str] | None = None
 ) -> Calibration | None:
-    """The calibration of a table by the `reference` networks among these.
+    """Calibrate a table with the `reference` networks among these.
 
     Args:
-        networks: measured in the table's context; one that was measured in several sessions counts once, with the
-            (geometric) mean, so that no measurement of it judges another.
-        table: sums them; where it cannot, or without one, the sum that was written down with a network counts, if any.
-        terms: as `fit_calibration` takes them.
+        networks: networks measured in the table's context. One that was measured in several sessions counts once, with
+            the geometric mean, so that the leave-one-out error stays honest.
+        table: source of the sums. Without it, or for a network that it cannot sum, the recorded sum is used.
+        terms: see `fit_calibration`.
 
     Returns:
-        The calibration; None if there are fewer networks than it takes.
+        The calibration; None for too few networks.
     """
     repeats: dict[tuple[Space, Arch], list[Network]] = {}
     for net in networks:
@@ -117,7 +117,7 @@ def calibration_of(
 
 
 def spaces_of(table: LatencyTable, networks: Sequence[Network] = ()) -> tuple[Space, ...]:
-    """The spaces that a table is for: those it covers; only that of its whole networks, if they are of one."""
+    """Return the spaces that a table covers; only that of its networks, if all of them are of one space."""
     named = tuple(dict.fromkeys(net.space for net in networks))
     covered = tuple(dict.fromkeys((*table.spaces(), *(space for space in named if table.resolutions(space)))))
     if len(named) == 1 and (not covered or named[0] in covered):
@@ -126,7 +126,7 @@ def spaces_of(table: LatencyTable, networks: Sequence[Network] = ()) -> tuple[Sp
 
 
 def sum_by(table: LatencyTable, net: Network) -> float | None:
-    """A table's sum for a network, in milliseconds; what its row says, if anything, where the table lacks a block."""
+    """Return the table's sum for a network in milliseconds, or the recorded sum if the table lacks a block."""
     try:
         return float(table.sum_ms(net.space, [net.arch])[0])
     except MissingBlockError:
@@ -134,12 +134,12 @@ def sum_by(table: LatencyTable, net: Network) -> float | None:
 
 
 def networks_path(table: Path) -> Path:
-    """Where the whole networks of a table lie: `<stem>.networks.csv` in the same folder."""
+    """Return the path of the measured networks of a table: `<stem>.networks.csv` in the same folder."""
     return table.with_name(f"{table.stem}.networks.csv")
 
 
 def write_networks(path: Path, context: Context, networks: Sequence[Network]) -> None:
-    """Write the file; it appears whole or not at all. The columns of energy are there where any was measured."""
+    """Write the file, whole or not at all; with columns of energy if any energy was measured."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     energy = _ENERGY_COLUMNS if any(net.energy_source for net in networks) else ()
@@ -166,14 +166,14 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
 
 
 def read_networks(path: Path, context: Context | None = None) -> list[Network]:
-    """Read the file.
+    """Read a file of measured networks.
 
     Args:
         path: a `.networks.csv`.
-        context: that of the table it belongs to; None takes any single one.
+        context: context of its table (default: any, if all rows agree).
 
     Raises:
-        FormatError: for a file that is none, with line and value.
+        FormatError: for a damaged file, with line and value.
         ContextMismatchError: if a row was measured in another context.
     """
     networks = []

@@ -1,4 +1,4 @@
-"""Arrays in npz files, read without running anything and without unpacking more than a limit."""
+"""Read npz files without running code and without unpacking more than a limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ofa_core.errors import FormatError
 
 __all__ = ["ZIP_DAMAGE", "read_npz"]
 
-# What the standard library and numpy raise for bytes that are no zip file, or no array.
+# Errors of the standard library and numpy for damaged zip files or arrays.
 ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -34,11 +34,11 @@ def read_npz(source: Path | bytes, where: str, max_bytes: int) -> dict[str, NDAr
 
     Args:
         source: the file, or its content.
-        where: its name, for the error.
-        max_bytes: that all arrays may take in memory.
+        where: name of the file, for errors.
+        max_bytes: largest size of all arrays in memory.
 
     Raises:
-        FormatError: for a file that is none, holds anything but numbers and text, or unpacks to more.
+        FormatError: for another format, content other than numbers and text, or arrays that are too large.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
@@ -53,7 +53,7 @@ def read_npz(source: Path | bytes, where: str, max_bytes: int) -> dict[str, NDAr
 
 
 def _array(data: bytes) -> NDArray[Any]:
-    """Read one .npy file; the memory that its header asks for is compared with its bytes first."""
+    """Read a .npy file, after comparing the size in its header with the size of its content."""
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -1,6 +1,6 @@
-"""Check what a file says against a dataclass, at the door.
+"""Check the content of a file against a dataclass.
 
-A field's type is its check: `int`, `float` (finite; a whole number will do), `str`, `bool`, lists, tuples,
+A field's type is its check: `int`, `float` (finite; a whole number is accepted), `str`, `bool`, lists, tuples,
 dictionaries, other dataclasses, `X | None`, and the ranges below. Nothing is converted from one type to another.
 
     @dataclass(frozen=True)
@@ -34,12 +34,12 @@ MAX_TEXT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Smallest and largest value of a number: `Annotated[int, Range(1, 100)]`.
+    """Smallest and largest value of a number, used as `Annotated[int, Range(1, 100)]`.
 
     Attributes:
-        low: the smallest value.
-        high: the largest one; None is any that a file may hold.
-        above: True if `low` itself is just too small.
+        low: smallest value.
+        high: largest value (default: the largest that a file may hold).
+        above: True if values must be greater than `low`.
     """
 
     low: float
@@ -64,12 +64,12 @@ def structured(value: Any, shape: type[T], where: str) -> T:
     """Return parsed JSON or TOML as an instance of a dataclass.
 
     Args:
-        value: what a parser returned; fields that the dataclass lacks are ignored.
+        value: result of a parser; fields that the dataclass lacks are ignored.
         shape: the dataclass, or any other type.
-        where: the file, for the error.
+        where: name of the file, for errors.
 
     Raises:
-        FormatError: naming the first field that is missing or wrong, its value, and what it should be.
+        FormatError: for a missing or wrong field; names it, its value, and the valid ones.
     """
     from cattrs import BaseValidationError, transform_error
 
@@ -117,7 +117,7 @@ def _converter() -> Converter:
 
 
 def _if_it_is(wanted: type | tuple[type, ...], words: str, hook: Hook) -> Hook:
-    """A text is no list, and a list no object, whatever could be made of them."""
+    """Check the type of a value before it is converted: text is not a list, and a list is not an object."""
 
     def structure(value: Any, shape: Any) -> Any:
         if not isinstance(value, wanted):

@@ -1,8 +1,8 @@
-r"""What reaches the terminal: text only.
+r"""Keep control sequences from other sources off the terminal.
 
-Devices, runtimes and files say what they like, and all of it may end in a line of ours. So while a command runs, stdout
-and stderr are `PlainStream`: what a terminal would obey is shown as an escape, such as \x1b. Progress bars, which need
-a terminal, are drawn through `console`, which lets no such text through either.
+Text from devices, runtimes and files may appear in our messages. While a command runs, stdout and stderr are therefore
+`PlainStream`, which shows control characters as escapes, such as \x1b. Progress bars need a terminal and are drawn
+through `console`, which escapes such text too.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["PlainStream", "console", "plain_streams", "shown"]
 
-# Control characters but line breaks and tabs; marks that change the direction of text; lone surrogates.
+# Control characters except line breaks and tabs, marks of text direction, lone surrogates.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def shown(text: str) -> str:
-    """Return text in which nothing is left that a terminal would obey, line breaks and tabs apart."""
+    """Return text with all control characters escaped, except line breaks and tabs."""
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
 class PlainStream:
-    """A text stream through `shown`. It is no terminal, so that nobody writes colours to it.
+    """A text stream that passes text through `shown`. It is not a terminal, so libraries write no colours to it.
 
     Args:
-        stream: where the text goes.
+        stream: the stream to write to.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -52,27 +52,27 @@ class PlainStream:
         return False
 
     def __getattr__(self, name: str) -> Any:
-        """Return what else the stream has."""
+        """Return any other attribute of the stream."""
         return getattr(self.stream, name)
 
 
 @contextmanager
 def plain_streams() -> Iterator[None]:
-    """Make stdout and stderr plain streams in the body."""
+    """Replace stdout and stderr by plain streams in the body."""
     before = sys.stdout, sys.stderr
     ours: tuple[Any, Any] = PlainStream(sys.stdout), PlainStream(sys.stderr)
     sys.stdout, sys.stderr = ours
     try:
         yield
     finally:
-        if sys.stdout is ours[0]:  # not if the body has replaced it, as for a closed pipe
+        if sys.stdout is ours[0]:  # unless the body has replaced it, as for a closed pipe
             sys.stdout = before[0]
         if sys.stderr is ours[1]:
             sys.stderr = before[1]
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console of rich for stdout or stderr that takes text as it is: no markup, no emoji, no escapes."""
+    """Return a rich console for stdout or stderr without markup, emoji or escapes in text."""
     from rich.console import Console
     from rich.text import Text
 

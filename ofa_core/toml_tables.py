@@ -1,4 +1,4 @@
-"""Tables, as TOML and JSON give them, as dataclasses: every key and type is checked."""
+"""Convert tables from TOML or JSON to dataclasses, and check every key and type."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
 
     Args:
         cls: the dataclass.
-        table: as TOML gives it.
-        where: how errors call the place.
+        table: the parsed table.
+        where: name of the table, for errors.
     """
     hints = typing.get_type_hints(cls)
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
@@ -97,9 +97,9 @@ def _finite(value: float, place: str) -> float:
 
 
 def _shown(value: object) -> str:
-    """A value as a message shows it: printable, and cut where it is long."""
+    """Return a value for a message: printable and of limited length."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a whole number of thousands of digits; lists that are nested very deep
+    except (ValueError, RecursionError):  # a number of thousands of digits, or deeply nested lists
         text = f"a {type(value).__name__}"
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

@@ -1,4 +1,4 @@
-"""What an exported file says about itself, so that nobody takes random weights for a trained net."""
+"""Metadata of exported files, which tell random weights from trained ones."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TRAINED_NOTE = "given weights, batch norm folded in"
 
 
 def block_metadata(block: BlockSpec, graph_form: str, *, trained: bool) -> dict[str, str]:
-    """What a block's file says about itself: keys `schema`, `block`, `block_spec`, `graph_form`, `weights`."""
+    """Return the metadata of a block's file: keys `schema`, `block`, `block_spec`, `graph_form`, `weights`."""
     what = {"block": block.label(), "block_spec": json.dumps(asdict(block))}
     return _metadata(what, graph_form, trained)
 
 
 def arch_metadata(space: Space, arch: Arch, graph_form: str, *, trained: bool) -> dict[str, str]:
-    """What a net's file says about itself: keys `schema`, `space...`, `arch` (OFA dict), `graph_form`, `weights`."""
+    """Return the metadata of a network's file: keys `schema`, `space...`, `arch`, `graph_form`, `weights`."""
     space_keys = {name: value for name, value in space_columns(space).items() if value}
     what = {**space_keys, "arch": json.dumps(arch_to_dict(arch, space))}
     return _metadata(what, graph_form, trained)

@@ -1,4 +1,4 @@
-"""Blocks and whole nets as ONNX files, written directly: no torch, a few milliseconds each.
+"""Write blocks and networks as ONNX files, directly and without torch, in a few milliseconds each.
 
 The files are opset 17 and IR version 8 (ONNX 1.12), which onnxruntime 1.17 and later load. Everything is float32 in
 NCHW order; the input is called `input`, the output `output`, and the batch size is fixed. Two graph forms exist,
@@ -51,21 +51,21 @@ def block_model(
     weights: BlockWeights | None = None,
     seed: int = 0,
 ) -> onnx.ModelProto:
-    """One block as a model.
+    """Return one block as a model.
 
     Args:
-        block: what to write.
+        block: the block to write.
         batch_size: images per inference.
         graph_form: `fused` or `literal`, see the module.
-        weights: folded tensors; None draws random ones.
-        seed: of the random weights.
+        weights: tensors with batch norm folded in (default: random ones).
+        seed: seed of the random weights.
 
     Returns:
         A model from (batch, in_c, in_px, in_px) to (batch, out_c, out_px, out_px); a `classifier` takes one-pixel
-        maps and gives (batch, out_c).
+        maps and returns (batch, out_c).
 
     Raises:
-        OfaError: for sizes, weights or a graph form that do not fit.
+        OfaError: for invalid sizes, weights or graph form.
     """
     tensors = random_weights(block, seed) if weights is None else weights
     metadata = block_metadata(block, graph_form, trained=weights is not None)
@@ -81,22 +81,22 @@ def arch_model(
     weights: Sequence[BlockWeights] | None = None,
     seed: int = 0,
 ) -> onnx.ModelProto:
-    """A whole sub-net as a model: its blocks one after another.
+    """Return a sub-net as a model.
 
     Args:
-        space: where `arch` is from.
-        arch: what to write.
+        space: the space of `arch`.
+        arch: the architecture to write.
         batch_size: images per inference.
         graph_form: `fused` or `literal`, see the module.
-        weights: folded tensors of each block of `space.blocks(arch)`; None draws random ones.
-        seed: of the random weights.
+        weights: tensors of each block of `space.blocks(arch)` (default: random ones).
+        seed: seed of the random weights.
 
     Returns:
         A model from (batch, 3, resolution, resolution) to (batch, n_classes) logits.
 
     Raises:
         ArchError: if `arch` is not in `space`.
-        OfaError: for sizes, weights or a graph form that do not fit.
+        OfaError: for invalid sizes, weights or graph form.
     """
     space.validate(arch)
     blocks = space.blocks(arch)
@@ -143,10 +143,10 @@ def _float_info(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
 
 
 class _OnnxGraph:
-    """The `Graph` of ONNX: values are tensor names.
+    """The `Graph` of ONNX; values are tensor names.
 
     Attributes:
-        scope: prefix of the names of what is appended next, unique per block.
+        scope: prefix of the names of the operators that are appended next, unique per block.
     """
 
     def __init__(self, proto: onnx.GraphProto, graph_form: GraphForm) -> None:
@@ -227,5 +227,5 @@ class _OnnxGraph:
 
     def _constant(self, array: NDArray[np.float32], name: str) -> str:
         tensor = self._proto.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
-        tensor.raw_data = array.astype("<f4", copy=False).tobytes()  # row-major, as the format asks
+        tensor.raw_data = array.astype("<f4", copy=False).tobytes()  # row-major, as the format requires
         return name

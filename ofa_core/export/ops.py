@@ -1,7 +1,7 @@
-"""Blocks and whole nets as a list of operations in JSON, from which the agent builds torch modules.
+"""Write blocks and networks as a list of operations in JSON, from which the agent builds torch modules.
 
-The file holds shapes and no weights: latency does not depend on their values, and the agent draws ordinary ones. So it
-is a few kilobytes, and torch is needed on the device alone. Each node names its input by number, 0 being the model's:
+The file holds shapes and no weights, because latency does not depend on their values; the agent draws random ones. It
+has a few kilobytes, and only the device needs torch. Each node names its inputs by number; 0 is the model's input:
 
     {"format": "ofa-ops", "schema": 1, "input": [batch, channels, px, px], "literal": false,
      "nodes": [{"op": "conv", "x": 0, "in_c": 16, "out_c": 64, "kernel_px": 1, "stride": 1, "groups": 1, "act": "relu"},
@@ -27,28 +27,28 @@ _NOTHING = LayerWeights(np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 def block_ops(block: BlockSpec, *, batch_size: int = 1, literal: bool = False) -> bytes:
-    """One block.
+    """Return one block as operations.
 
     Args:
-        block: what to write.
+        block: the block to write.
         batch_size: images per inference.
-        literal: activations as the published code computes them, `x * relu6(x + 3) / 6`, instead of in one operation.
+        literal: True to compute activations as the published code does, `x * relu6(x + 3) / 6`, not in one operation.
 
     Returns:
-        UTF-8 JSON; the same for the same arguments.
+        UTF-8 JSON, equal for equal arguments.
 
     Raises:
-        OfaError: for sizes that do not fit.
+        OfaError: for invalid sizes.
     """
     return _ops([block], batch_size, literal)
 
 
 def arch_ops(space: Space, arch: Arch, *, batch_size: int = 1, literal: bool = False) -> bytes:
-    """A whole sub-net; see `block_ops`.
+    """Return a sub-net as operations; see `block_ops`.
 
     Raises:
         ArchError: if `arch` is not in `space`.
-        OfaError: for sizes that do not fit.
+        OfaError: for invalid sizes.
     """
     space.validate(arch)
     return _ops(space.blocks(arch), batch_size, literal)
@@ -64,7 +64,7 @@ def _ops(blocks: Sequence[BlockSpec], batch_size: int, literal: bool) -> bytes:
 
 
 class _OpsGraph:
-    """The `Graph` of lists: values are numbers of nodes, from 1."""
+    """The `Graph` of lists; values are numbers of nodes, from 1."""
 
     def __init__(self) -> None:
         self.nodes: list[dict[str, Any]] = []

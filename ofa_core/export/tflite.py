@@ -1,15 +1,15 @@
-"""Blocks and whole nets as TFLite files, written directly as flatbuffers: no TensorFlow, a few milliseconds each.
+"""Write blocks and networks as TFLite files, directly and without TensorFlow, in a few milliseconds each.
 
-The operators are those that Google's converter makes of the same networks, all of version 1, so that old runtimes load
-them too, and the XNNPACK delegate takes each file as one piece. Everything is float32 in NHWC order; the input is
+The operators are those that Google's converter creates for the same networks, all of version 1, so that old runtimes
+load them too and the XNNPACK delegate runs the whole file. Everything is float32 in NHWC order; the input is
 called `input`, the output `output`, the batch size is fixed, and the signature is `serving_default`. In detail:
 
 - padding at stride 2 is a PAD operator before a VALID convolution, because TFLite's SAME pads even maps on one side
   only, and the published networks pad both (XNNPACK merges the PAD into the convolution);
-- the hard sigmoid is `relu6(x + 3) / 6`, the 3 in the bias before it; the hard swish is one operator;
-- small constants are shared, weights are not; every buffer is aligned to 16 bytes, as the schema asks.
+- the hard sigmoid is `relu6(x + 3) / 6`, with the 3 added to the bias before it; the hard swish is one operator;
+- small constants are shared, weights are not; every buffer is aligned to 16 bytes, as the schema requires.
 
-The schema comes with ai-edge-litert (the extra `[tflite]`), and so does the runtime that runs the files.
+The schema and the runtime are part of ai-edge-litert (the extra `[tflite]`).
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ FUSED = {"none": "NONE", "relu": "RELU", "relu6": "RELU6", "h_sigmoid": "RELU6",
 
 
 def block_tflite(block: BlockSpec, *, batch_size: int = 1, weights: BlockWeights | None = None, seed: int = 0) -> bytes:
-    """One block as a TFLite file.
+    """Return one block as a TFLite file.
 
     Args:
-        block: what to write.
+        block: the block to write.
         batch_size: images per inference.
-        weights: folded tensors; None draws random ones, the same as in the block's ONNX file.
-        seed: of the random weights.
+        weights: tensors with batch norm folded in (default: random ones, as in the block's ONNX file).
+        seed: seed of the random weights.
 
     Returns:
         A model from (batch, in_px, in_px, in_c) to (batch, out_px, out_px, out_c); a `classifier` takes one-pixel
-        maps and gives (batch, out_c).
+        maps and returns (batch, out_c).
 
     Raises:
-        OfaError: for sizes or weights that do not fit, or if ai-edge-litert is not installed.
+        OfaError: for invalid sizes or weights, or if ai-edge-litert is not installed.
     """
     tensors = random_weights(block, seed) if weights is None else weights
     metadata = block_metadata(block, "fused", trained=weights is not None)
@@ -69,21 +69,21 @@ def arch_tflite(
     weights: Sequence[BlockWeights] | None = None,
     seed: int = 0,
 ) -> bytes:
-    """A whole sub-net as a TFLite file: its blocks one after another.
+    """Return a sub-net as a TFLite file.
 
     Args:
-        space: where `arch` is from.
-        arch: what to write.
+        space: the space of `arch`.
+        arch: the architecture to write.
         batch_size: images per inference.
-        weights: folded tensors of each block of `space.blocks(arch)`; None draws random ones.
-        seed: of the random weights.
+        weights: tensors of each block of `space.blocks(arch)` (default: random ones).
+        seed: seed of the random weights.
 
     Returns:
         A model from (batch, resolution, resolution, 3) to (batch, n_classes) logits.
 
     Raises:
         ArchError: if `arch` is not in `space`.
-        OfaError: for sizes or weights that do not fit, or if ai-edge-litert is not installed.
+        OfaError: for invalid sizes or weights, or if ai-edge-litert is not installed.
     """
     space.validate(arch)
     blocks = space.blocks(arch)
@@ -117,7 +117,7 @@ def _import(name: str) -> Any:
 
 
 def _aligned_builder(flatbuffers: Any, n_bytes: int) -> Any:
-    """A flatbuffer builder that aligns byte vectors as the schema's `force_align` says; Python's own ignores it."""
+    """Return a flatbuffer builder that obeys the schema's `force_align`, which the Python library ignores."""
 
     class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
         def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802
@@ -141,7 +141,7 @@ OPTIONS = {
 
 
 class _TfliteGraph:
-    """The `Graph` of TFLite: values are tensor indices.
+    """The `Graph` of TFLite; values are tensor indices.
 
     Attributes:
         n_constant_bytes: size of all constants so far.
@@ -151,7 +151,7 @@ class _TfliteGraph:
         self._schema = schema
         self._codes: dict[str, int] = {}
         self._shared: dict[tuple[bytes, tuple[int, ...]], int] = {}
-        self._buffers: list[Any] = [schema.BufferT()]  # number 0 is empty: tensors that are computed
+        self._buffers: list[Any] = [schema.BufferT()]  # buffer 0 is empty, for computed tensors
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
         self.n_constant_bytes = 0
@@ -197,7 +197,7 @@ class _TfliteGraph:
         return self._op("ADD", [x, y], self._shape(x), {"potScaleInt16": False})
 
     def tensor(self, shape: Sequence[int], buffer: int = 0, dtype: str = "FLOAT32") -> int:
-        """Append a tensor; without a buffer it is the input or what an operator computes."""
+        """Append a tensor; one without a buffer is the input or the output of an operator."""
         tensor = self._schema.TensorT()
         tensor.shape = np.array(shape, dtype=np.int32)
         tensor.type = getattr(self._schema.TensorType, dtype)
@@ -243,7 +243,7 @@ class _TfliteGraph:
         shape: list[int],
         options: dict[str, Any],
     ) -> int:
-        """A layer with weights, its bias, and its activation: fused where the format can."""
+        """Append a layer with weights, bias and activation, fused where the format allows it."""
         gate = layer.act == "h_sigmoid"
         bias = self._constant(weights.bias + np.float32(3) if gate else weights.bias)
         options["fusedActivationFunction"] = getattr(self._schema.ActivationFunctionType, FUSED[layer.act])
@@ -277,7 +277,7 @@ class _TfliteGraph:
         return y
 
     def _constant(self, array: NDArray[np.float32] | NDArray[np.int32]) -> int:
-        """A constant tensor; small integers and scalars are kept once, weights never shared."""
+        """Append a constant tensor; small integers and scalars are shared, weights are not."""
         dtype = "INT32" if array.dtype == np.int32 else "FLOAT32"
         little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         data = little.reshape(-1).view(np.uint8)
