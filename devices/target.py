@@ -14,6 +14,8 @@
     [pixel2]
     target = "adb:HT7A1234"
     backend = "tflite"
+    dtype = "fp16"
+    delegate = "xnnpack"
     threads = 1
     cpus = [4, 5]
     work_dir = "/data/local/tmp/ofa"
@@ -56,6 +58,8 @@ class Target:
         work_dir: folder on the device in which the private work directory is made.
         python: interpreter on the device.
         keep: True to leave the work directory on the device at the end.
+        dtype: default dtype of the backend; None if not set.
+        delegate: default delegate of the backend; None if not set.
     """
 
     scheme: str
@@ -67,6 +71,8 @@ class Target:
     work_dir: str | None = None
     python: str | None = None
     keep: bool = False
+    dtype: str | None = None
+    delegate: str | None = None
 
     @classmethod
     def parse(cls, text: str, aliases: Mapping[str, Target] | None = None) -> Target:
@@ -145,6 +151,8 @@ def _parse_section(file: Path, name: str, section: object) -> Target:
     checks: dict[str, Callable[[Any], bool]] = {
         "target": _is_text,
         "backend": _is_text,
+        "dtype": _is_text,
+        "delegate": _is_text,
         "work_dir": _is_text,
         "python": _is_text,
         "threads": lambda v: type(v) is int and 1 <= v <= MAX_CPU,
@@ -177,6 +185,8 @@ def _is_text(value: object) -> bool:
 _KINDS = {
     "target": "string of at most 200 printable characters",
     "backend": "string of at most 200 printable characters",
+    "dtype": "string of at most 200 printable characters",
+    "delegate": "string of at most 200 printable characters",
     "work_dir": "string of at most 200 printable characters",
     "python": "string of at most 200 printable characters",
     "threads": "number of threads, 1 or more",

@@ -43,7 +43,7 @@ def setup(
     """Install a backend's runtime on a host, in a virtual environment; download benchmark_model for a phone."""
     from devices.target import Target, open_device
     from profiler import setup as provision
-    from profiler.backends import choose
+    from profiler.launch import Launch, backend_for
 
     the_target = Target.parse(target)
     with open_device(the_target) as device:
@@ -60,7 +60,7 @@ def setup(
             return
         base = python or the_target.python or device.python
         facts = provision.host_facts(device, base)
-        choice = choose(backend or the_target.backend or "onnxruntime", dtype, delegate)
+        choice = backend_for(the_target, Launch(python=base), backend, dtype, delegate)
         plan = provision.plan_host(choice, facts, base, index_url)
         if dry_run:
             sys.stdout.write("\n".join(plan.commands) + "\n")

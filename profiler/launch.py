@@ -57,6 +57,8 @@ def backend_for(
 ) -> Choice:
     """Return the backend, dtype and delegate for a target: those of the command line, else the target's defaults.
 
+    The target's dtype and delegate belong to its backend, so `--backend` replaces all three.
+
     Args:
         target: the device.
         options: options of the runner.
@@ -67,12 +69,13 @@ def backend_for(
     Raises:
         OfaError: there is no such backend, or it has no such dtype or delegate.
     """
-    if backend is None and options.benchmark_binary is not None:
-        backend = BENCHMARK_MODEL
-    elif backend is None:
-        native = next(row.name for row in BACKENDS if row.native)
-        backend = target.backend or (native if _wants_native(target, options) else "onnxruntime")
-    return choose(backend, dtype, delegate)
+    if backend is not None:
+        return choose(backend, dtype, delegate)
+    if options.benchmark_binary is not None:
+        return choose(BENCHMARK_MODEL, dtype, delegate)
+    native = next(row.name for row in BACKENDS if row.native)
+    backend = target.backend or (native if _wants_native(target, options) else "onnxruntime")
+    return choose(backend, dtype or target.dtype, delegate or target.delegate)
 
 
 def launch(target: Target, choice: Choice, options: Launch) -> tuple[Device, Runner]:

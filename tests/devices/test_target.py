@@ -166,6 +166,8 @@ def test_a_scheme_nobody_knows() -> None:
         'python = "/usr/bin/python\\u001b[2J"',
         'backend = "tf\\nlite"',
         'backend = ""',
+        "dtype = 16",
+        'delegate = ""',
         f'python = "{"x" * 300}"',
         "threads = 99999999999999999999",
         "threads = true",

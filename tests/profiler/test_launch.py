@@ -9,7 +9,8 @@ import pytest
 from devices.errors import UnknownTargetError
 from devices.target import Target
 from ofa_core.errors import OfaError
-from profiler.launch import target_of
+from profiler.backends import choose
+from profiler.launch import Launch, backend_for, launch, target_of
 
 
 def test_a_table_is_measured_again_on_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +35,60 @@ def test_a_device_that_is_no_target_has_to_be_replaced() -> None:
         target_of("rig", None, print)
     with pytest.raises(UnknownTargetError, match="known are"):
         target_of("rig", "toaster", print)
+
+
+SECTION = """
+[board]
+target = "ssh:me@board"
+backend = "tflite"
+dtype = "fp16"
+[old]
+target = "ssh:me@old"
+backend = "tflite-no-xnnpack"
+[gpu]
+target = "ssh:me@gpu"
+backend = "torch"
+delegate = "cuda:1"
+[termux]
+target = "adb:A"
+python = "python3"
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "choice"),
+    [
+        ("local", {}, ("onnxruntime", "fp32", "cpu")),
+        ("adb:B", {}, ("tflite", "fp32", "xnnpack")),
+        ("adb:B", {"dtype": "fp16"}, ("tflite", "fp16", "xnnpack")),
+        ("termux", {}, ("onnxruntime", "fp32", "cpu")),
+        ("board", {}, ("tflite", "fp16", "xnnpack")),
+        ("board", {"dtype": "fp32"}, ("tflite", "fp32", "xnnpack")),
+        ("board", {"backend": "tflite"}, ("tflite", "fp32", "xnnpack")),
+        ("old", {}, ("tflite", "fp32", "none")),
+        ("gpu", {}, ("torch", "fp32", "cuda:1")),
+        ("gpu", {"dtype": "fp16"}, ("torch", "fp16", "cuda:1")),
+        ("gpu", {"backend": "onnxruntime"}, ("onnxruntime", "fp32", "cpu")),
+    ],
+)
+def test_the_backend_of_a_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, options: dict[str, str], choice: tuple[str, str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("devices.toml").write_text(SECTION)
+    assert backend_for(Target.parse(target), Launch(), **options) == choice
+
+
+def test_a_benchmark_program_is_a_backend_of_its_own() -> None:
+    options = Launch(benchmark_binary=Path("benchmark_model"))
+    assert backend_for(Target.parse("adb:B"), options) == ("benchmark-model", "fp32", "")
+    with pytest.raises(OfaError, match="backend benchmark-model has no dtype 'fp16'; it has fp32"):
+        backend_for(Target.parse("adb:B"), options, dtype="fp16")
+    with pytest.raises(OfaError, match="'tflite': --benchmark-binary and backend 'benchmark-model' need each other"):
+        launch(Target.parse("adb:B"), choose("tflite"), options)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "tflite-no-xnnpack", "torch-cuda-fp16:1", "tflite-runtime"])
+def test_a_phone_without_python_runs_the_c_agent_only(backend: str) -> None:
+    with pytest.raises(OfaError, match=f"backend {backend!r} needs Python on adb:B: name an interpreter with --python"):
+        launch(Target.parse("adb:B"), choose(backend), Launch())
