@@ -8,7 +8,8 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,9 +36,11 @@ from profiler.options import (
     PythonOption,
     SeedOption,
     TargetOption,
+    blocks_budget_s,
     check_choice,
     check_cpus,
     check_name,
+    networks_budget_s,
     only_space,
     parse_resolutions,
     part_of_blocks,
@@ -62,8 +65,6 @@ app = new_app(
 )
 
 VERIFY_PROCESSES = 6
-S_PER_NETWORK = 6.0
-MIN_NETWORKS_S = 40.0
 MANY_NETWORKS = 1000  # choosing so many takes seconds, so a message says it
 
 
@@ -155,9 +156,7 @@ def profile(
     part = part_of_blocks(plan, share, nets)
     networks = _networks(the_space, pixels, nets, select, seed)
     if budget_s is None:
-        # About half of the time goes to the blocks, half to the whole networks.
-        default_s = 60.0 + 35.0 * (1 + part) * len(pixels)
-        budget_s = default_s if nets is None else max(MIN_NETWORKS_S, S_PER_NETWORK * nets)
+        budget_s = blocks_budget_s(part, len(pixels)) if nets is None else networks_budget_s(nets)
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     targets = {the_target.name or str(the_target): the_target for the_target in expand_targets(target)}
     for name in targets:
@@ -165,7 +164,7 @@ def profile(
     if out is not None and len(targets) > 1:
         raise typer.BadParameter("one file cannot hold the tables of several targets", param_hint="--out")
     how = RunOptions(options, out, fresh, cpus, tune, energy)
-    with progress_rows() as row:
+    with _printed_at_end() as paths, progress_rows() as row:
 
         def measure(name: str, stop: threading.Event) -> int:
             the_target = targets[name]
@@ -185,7 +184,9 @@ def profile(
                 order=None if plan == "all" else partial(_active_blocks, part),
                 networks=networks,
             )
-            return _profile_one(spec, the_target, how, stoppable(row(name), stop))
+            path, code = _profile_one(spec, the_target, how, stoppable(row(name), stop))
+            paths.append(path)
+            return code
 
         if len(targets) == 1:
             worst = measure(next(iter(targets)), threading.Event())
@@ -230,8 +231,10 @@ def _active_blocks(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]
     return active_order(blocks)[: max(MIN_BLOCKS, math.ceil(share * len(blocks)))]
 
 
-def _profile_one(spec: ProfileSpec, target: Target, options: RunOptions, progress: Callable[[Progress], None]) -> int:
-    """Profile a target, print the summary, and return the exit code."""
+def _profile_one(
+    spec: ProfileSpec, target: Target, options: RunOptions, progress: Callable[[Progress], None]
+) -> tuple[Path, int]:
+    """Profile a target, log the summary, and return the path of the table and the exit code."""
     from profiler import console
     from profiler.device_run import profile_target
 
@@ -253,8 +256,17 @@ def _profile_one(spec: ProfileSpec, target: Target, options: RunOptions, progres
         _LOG.info("next: ofa-predict fit %s --out NAME.predictor; --source adds networks of other devices", path)
     if result.is_unstable and not n_lost:
         _LOG.warning("unstable: %s", result.measured.crowding or console.QUIETER)
-    sys.stdout.write(f"{path}\n")
-    return EXIT_UNSTABLE if n_lost or result.is_unstable else 0
+    return path, EXIT_UNSTABLE if n_lost or result.is_unstable else 0
+
+
+@contextmanager
+def _printed_at_end() -> Iterator[list[Path]]:
+    """Print the paths that the body adds, after it has ended: stdout is not mixed with a progress bar."""
+    paths: list[Path] = []
+    try:
+        yield paths
+    finally:
+        sys.stdout.write("".join(f"{path}\n" for path in paths))
 
 
 def _log_choosing(n: int) -> None:
@@ -335,7 +347,7 @@ def verify(
         known = [net.arch for net in networks]
         archs = reference_archs(the_space, pixels, nets, np.random.default_rng([seed, 2]), avoid=known)
     if budget_s is None:
-        budget_s = max(MIN_NETWORKS_S, S_PER_NETWORK * (len(archs) + N_STATE))
+        budget_s = networks_budget_s(len(archs) + N_STATE)
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
     role = "reference" if candidates is not None else "verify"
     spec = VerifySpec(the_space, archs, settings, role, filled_table if fill else None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stderr
+from typing import TYPE_CHECKING, Any
 
 from devices.facts import Conditions, quiet_report
 from ofa_core.energy_model import fit_energy
@@ -18,6 +19,9 @@ from profiler.estimation import N_DISCARDED
 from profiler.results import Measured
 from profiler.settings import Progress
 from profiler.verify import Verification
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "QUIETER",
@@ -58,7 +62,8 @@ def progress_rows() -> Iterator[Callable[[str], Callable[[Progress], None]]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[what]}", style="dim", markup=False),
     )
-    with Bar(*columns, console=terminal, transient=True) as bar:
+    bar = Bar(*columns, console=terminal, transient=True, redirect_stdout=False, redirect_stderr=False)
+    with bar, redirect_stderr(_AboveBar(terminal)):
 
         def add(name: str) -> Callable[[Progress], None]:
             task = bar.add_task(f"{name} pilot", total=None, what="")
@@ -70,6 +75,22 @@ def progress_rows() -> Iterator[Callable[[str], Callable[[Progress], None]]]:
             return show
 
         yield add
+
+
+class _AboveBar(io.TextIOBase):
+    """A text stream that prints whole lines above a progress bar, without wrapping them.
+
+    rich can redirect stderr itself, but it wraps lines at the width of the terminal.
+    """
+
+    def __init__(self, terminal: Console) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        """Print text above the bar."""
+        if text.strip():
+            self._terminal.print(text.rstrip("\n"), soft_wrap=True)
+        return len(text)
 
 
 @contextmanager

@@ -31,14 +31,18 @@ __all__ = [
     "PythonOption",
     "SeedOption",
     "TargetOption",
+    "blocks_budget_s",
     "check_choice",
     "check_cpus",
     "check_name",
+    "networks_budget_s",
     "only_space",
     "parse_resolutions",
     "part_of_blocks",
 ]
 
+S_PER_NETWORK = 6.0
+MIN_NETWORKS_S = 40.0
 ACTIVE_SHARE = 0.25  # of the blocks; docs/predictors.md gives the errors
 
 TargetOption = Annotated[
@@ -106,6 +110,16 @@ def part_of_blocks(plan: str, share: float | None, nets: int | None) -> float:
     if share is not None and plan == "all":
         raise typer.BadParameter("--share needs --plan active", param_hint="--share")
     return 1.0 if plan == "all" else share or ACTIVE_SHARE
+
+
+def blocks_budget_s(share: float, n_resolutions: int) -> float:
+    """Return the default seconds of a session with a share of the blocks; half of the time goes to networks."""
+    return 60.0 + 35.0 * (1 + share) * n_resolutions
+
+
+def networks_budget_s(n: int) -> float:
+    """Return the default seconds of a session of whole networks."""
+    return max(MIN_NETWORKS_S, S_PER_NETWORK * n)
 
 
 def parse_resolutions(text: str | None, space: Space) -> tuple[int, ...]:

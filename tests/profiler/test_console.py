@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from profiler.console import show_profile
 from profiler.settings import Settings
 
 LAUNCH_MS = 0.2  # of any model, however small: what a GPU at batch 1 takes to be asked
+LONG = "a message " + "of many words " * 12 + "end"
 SETTINGS = Settings(n_processes=3, min_rounds=3, max_rounds=3)
 
 
@@ -40,3 +44,25 @@ def test_an_additive_device_is_not_though_each_call_costs_and_noise_is_there(tmp
         return (0.01 + float(json.loads(run.model)["ms"])) * (1 + 0.02 * noise)
 
     assert advice(FakeDevice(latency), tmp_path / "t.csv") == []
+
+
+def test_messages_and_results_stay_whole_beside_a_progress_bar(tmp_path: Path) -> None:
+    """stderr is a terminal of 80 columns, stdout a pipe."""
+    code = (
+        "import logging, sys\n"
+        "from ofa_core.messages import messages_on_stderr\n"
+        "from profiler.console import progress_bar\n"
+        "from profiler.settings import Progress\n"
+        "with messages_on_stderr('ofa-profile'), progress_bar('local') as show:\n"
+        "    show(Progress('measure', 1, 2))\n"
+        f"    logging.getLogger('profiler').info('{LONG}')\n"
+        "    sys.stdout.write('t.csv\\n')\n"
+    )
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs, env=environment)
+        os.close(theirs)
+        shown = terminal.read(65536).decode()
+    assert (done.returncode, done.stdout) == (0, b"t.csv\n")
+    assert f"ofa-profile: {LONG}\r\n" in shown
