@@ -26,8 +26,9 @@ from ofa_core.train.distributed import ALONE
 from ofa_core.train.images import Augmentation
 from ofa_core.train.loop import Step
 from ofa_core.train.phases import Phase
-from ofa_core.train.run import SUPERNET_FILE, Data, Events, train_supernet
+from ofa_core.train.run import Data, Events, TrainingRun
 from ofa_core.train.sources import ArraySource, Source, open_sources
+from ofa_core.train.supernet import SUPERNET_FILE, train_supernet
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
@@ -169,20 +170,13 @@ def run_unit(data: str, recipe: str, seed: int, folder: Path) -> Row:
 
     out = folder / f"{recipe}-{seed}"
     shutil.rmtree(out, ignore_errors=True)  # a unit without a row was cut off
-    net = train_supernet(
-        config,
-        out,
-        few,
-        ALONE,
-        start_from=start_from,
-        events=Events(
-            start=lambda *_: meter.restart(),
-            step=meter.step,
-            epoch=after_epoch,
-            stop=lambda: meter.cpu_s > MAX_CPU_S,
-            warn=lambda line: print(line, file=sys.stderr),
-        ),
+    events = Events(
+        start=lambda *_: meter.restart(),
+        step=meter.step,
+        epoch=after_epoch,
+        stop=lambda: meter.cpu_s > MAX_CPU_S,
     )
+    net = train_supernet(TrainingRun(config, few, out, events=events), start_from=start_from)
     evaluator = opened.evaluator(config, ALONE)
     chosen = list(subnets(net.space))[-1 if recipe.startswith("full") else 0 :]
     top1 = {name: round(evaluator.accuracy(net, arch).top1, 2) for name, arch in chosen}

@@ -30,7 +30,7 @@ from ofa_core.export.weights import check_weights, random_net_weights, random_we
 from ofa_core.extras import needed_for
 from ofa_core.space import Space
 
-__all__ = ["METADATA_NAME", "arch_tflite", "block_tflite"]
+__all__ = ["METADATA_NAME", "arch_tflite", "block_tflite", "import_writers"]
 
 METADATA_NAME = "ofa_latency"
 SCHEMA_VERSION = 3
@@ -98,7 +98,7 @@ def _file(
     batch_size: int,
     metadata: Mapping[str, str],
 ) -> bytes:
-    schema, flatbuffers = _import("ai_edge_litert.schema_py_generated"), _import("flatbuffers")
+    schema, flatbuffers = import_writers()
     check_batch_size(batch_size)
     check_weights(blocks, weights)
     graph = _TfliteGraph(schema)
@@ -111,9 +111,14 @@ def _file(
     return bytes(builder.Output())
 
 
-def _import(name: str) -> Any:
+def import_writers() -> tuple[Any, Any]:
+    """Import the TFLite schema and flatbuffers; call it before long work whose result is to be written.
+
+    Raises:
+        MissingPackageError: if ai-edge-litert is not installed.
+    """
     with needed_for("writing .tflite files"):
-        return import_module(name)
+        return import_module("ai_edge_litert.schema_py_generated"), import_module("flatbuffers")
 
 
 def _aligned_builder(flatbuffers: Any, n_bytes: int) -> Any:

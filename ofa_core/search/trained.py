@@ -10,7 +10,7 @@ from ofa_core.export.layers import BlockWeights
 from ofa_core.export.trained_weights import trained_weights
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
-from ofa_core.train.commands import net_for, open_checkpoint
+from ofa_core.train.commands import Request, net_for, open_checkpoint
 from ofa_core.train.distributed import ALONE
 
 __all__ = ["Trained"]
@@ -32,9 +32,8 @@ class Trained:
 
     def __init__(self, weights: Path, data: str, preprocessing: str | None, space: Space) -> None:
         try:
-            opened = open_checkpoint(
-                weights, data, ALONE, space=space, preprocessing=preprocessing, workers=0, check_labels=False
-            )
+            request = Request(weights, data, space, preprocessing, check_labels=False)
+            opened = open_checkpoint(request, ALONE)
         except SpaceError as error:
             raise SpaceError(f"{error}; to search in its space, give --space {weights}") from error
         self.checkpoint, self.evaluator = opened.checkpoint, opened.evaluator

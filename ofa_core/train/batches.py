@@ -1,8 +1,8 @@
-"""Batches of one image size each, the same on every rank and after every restart.
+"""Make batches of one image size each, with the same sizes on every rank and the same batches after a restart.
 
-Which images form a batch, their size and their augmentation are functions of (seed, stream, epoch, batch, index) alone,
-so a resumed run sees what an uninterrupted one would have seen, with any number of workers. An image that cannot be
-decoded is left out of its batch and named.
+The images of a batch, their size and their augmentation depend on (seed, stream, epoch, batch, index) only. So a
+resumed run gets the same batches as an uninterrupted one, with any number of workers. An image that cannot be decoded
+is left out of its batch and recorded.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ofa_core.train.sources import Source, UnreadableImageError
 
 __all__ = ["Batch", "Loader", "Unreadable", "batch_px", "rng_for", "split_held_out"]
 
-# (image index, image size, epoch): what a worker needs to make one input.
+# (image index, image size, epoch), from which a worker makes one input.
 Item = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's images.
+    """The images of one step.
 
     Attributes:
         images: (n, 3, px, px) float32, normalised.
@@ -46,35 +46,37 @@ class Batch:
 
 @dataclass
 class Unreadable:
-    """Images that could not be decoded, by name; counted once each."""
+    """Images that could not be decoded, each once, as name -> `name: reason`."""
 
     names: dict[str, str] = field(default_factory=dict)
 
     def add(self, reasons: Sequence[str]) -> list[str]:
-        """Remember reasons (`name: why`); returns the new ones."""
+        """Record reasons (`name: reason`), and return the new ones."""
         fresh = [reason for reason in reasons if reason.split(": ")[0] not in self.names]
         self.names.update((reason.split(": ")[0], reason) for reason in fresh)
         return fresh
 
     def summary(self) -> str:
-        """Their number and the first three, in words."""
+        """Describe their number and the first three."""
         names = list(self.names.values())
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return f"{len(names)} images cannot be decoded ({'; '.join(names[:3])}{more})"
+        return (
+            f"{len(names)} {'image' if len(names) == 1 else 'images'} cannot be decoded ({'; '.join(names[:3])}{more})"
+        )
 
 
 def rng_for(*key: int) -> np.random.Generator:
-    """A private generator for a tuple of non-negative integers."""
+    """Return a new random generator, seeded by non-negative integers."""
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
 def batch_px(resolutions: Sequence[int], seed: int, epoch: int, batch: int) -> int:
-    """The image size of a batch: uniform among `resolutions`, equal on all ranks."""
+    """Return the image size of a batch: uniform among `resolutions`, equal on all ranks."""
     return int(rng_for(seed, 1, epoch, batch).choice(np.asarray(resolutions)))
 
 
 def split_held_out(n: int, n_held_out: int, seed: int = 2147483647) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split training images into those to train on and those held out for accuracy tables (published seed).
+    """Split training images into those to train on and those to hold out for accuracy tables (published seed).
 
     Returns:
         Two sorted index arrays; the second has `n_held_out` entries, at most half of all.
@@ -85,7 +87,7 @@ def split_held_out(n: int, n_held_out: int, seed: int = 2147483647) -> tuple[NDA
 
 
 class _Inputs(Dataset[tuple[NDArray[np.uint8], int, str]]):
-    """Item -> (pixels, label, reason): reason is why there are no pixels, or empty."""
+    """Map an item to (pixels, label, reason); the reason is empty if there are pixels."""
 
     def __init__(
         self, source: Source, seed: int, augmentation: Augmentation | None, preprocessing: Preprocessing
@@ -122,16 +124,16 @@ class Loader:
 
     Attributes:
         source: the images.
-        indices: which of them.
+        indices: images of the source to use.
         batch_size: images per batch of one rank.
-        resolutions: image sizes to draw from.
-        preprocessing: normalisation, and resizing where there is no augmentation.
+        resolutions: image sizes to sample from.
+        preprocessing: normalisation, and resizing if there is no augmentation.
         augmentation: None prepares images as for evaluation, in order.
         seed: of order, sizes and augmentation.
-        workers: processes that decode.
-        rank: this process's share is every `world`-th image of the epoch's order.
+        workers: number of processes that decode images; 0 decodes in this one.
+        rank: number of this process, which takes every `world`-th image of an epoch.
         world: number of processes.
-        unreadable: where undecodable images are noted.
+        unreadable: collects the images that cannot be decoded.
     """
 
     source: Source
@@ -148,14 +150,14 @@ class Loader:
 
     @property
     def n_batches(self) -> int:
-        """Batches of an epoch, on every rank: training drops the incomplete last one, evaluation keeps it."""
+        """Number of batches of an epoch per rank; training drops the incomplete last one, evaluation keeps it."""
         per_step = self.batch_size * self.world
         if self.augmentation is None:
             return -(-len(self.indices) // per_step)
         return max(1, len(self.indices) // per_step)
 
     def plan(self, epoch: int) -> list[list[Item]]:
-        """The items of each batch of this rank in an epoch."""
+        """Return the items of each batch of this rank in an epoch."""
         order = self.indices
         if self.augmentation is not None:
             order = rng_for(self.seed, 0, epoch).permutation(order)
@@ -167,14 +169,14 @@ class Loader:
         return batches
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from batch `start` on; one without any readable image is empty."""
+        """Yield the batches of an epoch from batch `start` on; a batch without readable images is empty."""
         plan = self.plan(epoch)
         loader = DataLoader(
             _Inputs(self.source, self.seed, self.augmentation, self.preprocessing),
             batch_sampler=plan[start:],
             collate_fn=partial(_collate, self.preprocessing),
             num_workers=self.workers,
-            generator=torch.Generator(),  # or it would draw from the global one
+            generator=torch.Generator(),  # the default draws from the global generator
         )
         for index, (images, labels, reasons) in enumerate(loader, start):
             self.unreadable.add(reasons)

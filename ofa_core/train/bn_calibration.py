@@ -1,6 +1,7 @@
-"""Batch norm calibration: without it a sub-net of a trained supernet is near chance.
+"""Calibrate the batch norm statistics of a sub-net.
 
-The statistics in a supernet mix those of all sub-nets, so a sub-net needs its own before it is used (paper, section 3).
+The statistics in a supernet are mixed from all sub-nets. A sub-net needs its own before it is used, and is near chance
+without them (paper, section 3).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ __all__ = ["calibrate"]
 def calibrate(net: nn.Module, batches: Iterable[Tensor], *, all_ranks: bool = False) -> int:
     """Set the running statistics of every batch norm of `net` from images.
 
-    As published: each batch is normalised with its own statistics, and the means and biased variances of the batches
-    are averaged with the batch sizes as weights.
+    As published: each batch is normalised with its own statistics, and the means and biased variances of all batches
+    are averaged, weighted by batch size.
 
     Args:
-        net: a sub-net; its mode is as before afterwards, its weights are not touched.
-        batches: (n, 3, px, px) images, shuffled: sorted files give statistics of one class at a time.
-        all_ranks: average over all processes, each of which gives its own share of the images.
+        net: a sub-net; only its statistics change.
+        batches: (n, 3, px, px) images in random order; sorted files would give batches of one class.
+        all_ranks: average over all processes, each with its own share of the images.
 
     Returns:
         Number of images used, over all ranks.
@@ -39,7 +40,7 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor], *, all_ranks: bool = Fa
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     saved = [(norm.momentum, norm.training) for norm in norms]
     sums = [torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms]
-    biased = [1.0] * len(norms)  # from the variance that torch keeps to the biased one
+    biased = [1.0] * len(norms)  # factors from torch's running variance to the biased one
     hooks = [norm.register_forward_pre_hook(partial(_record_factor, biased, i)) for i, norm in enumerate(norms)]
     was_training = net.training
     n_images = 0
@@ -47,7 +48,7 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor], *, all_ranks: bool = Fa
         net.eval()  # dropout stays off
         for norm in norms:
             norm.train()
-            norm.momentum = 1.0  # so that the running statistics are those of the last batch
+            norm.momentum = 1.0  # the running statistics become those of the last batch
         for images in batches:
             _forward(net, images)
             n_images += len(images)
@@ -72,7 +73,7 @@ def _record_factor(factors: list[float], index: int, _: nn.Module, inputs: tuple
 
 
 def _forward(net: nn.Module, images: Tensor) -> None:
-    """Run a network; in a sub-net, the widest normalisations are worked out instead of carried out."""
+    """Run a network; a sub-net's expanding layers compute their statistics from the narrower input."""
     if not isinstance(net, SubNet):
         net(images)
         return
@@ -86,14 +87,14 @@ def _forward(net: nn.Module, images: Tensor) -> None:
 
 
 def _expanded(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution normalised by its batch statistics, in one pass over its output.
+    """Return a 1x1 convolution normalised by its batch statistics, in one pass over its output.
 
-    For y = W x the mean is W mean(x) and the variance diag(W cov(x) W^T); x has a third to a sixth of the channels. So
-    the statistics are known before y is, and the normalisation goes into the weights.
+    For y = W x the mean is W mean(x) and the variance diag(W cov(x) W^T), and x has a third to a sixth of the channels
+    of y. So the statistics are computed from x, and the normalisation is folded into the weights.
 
     Args:
         conv: the convolution.
-        norm: gets the batch's mean and biased variance.
+        norm: set to the batch's mean and biased variance.
         x: (n, in_c, px, px).
 
     Returns:
@@ -114,6 +115,7 @@ def _expanded(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def _apply(norms: list[nn.BatchNorm2d], sums: list[Tensor], n_images: int, *, all_ranks: bool) -> int:
+    """Average the sums over all images (and ranks), and set the running statistics to the averages."""
     packed = torch.cat([torch.tensor([float(n_images)], dtype=torch.float64), *(s.flatten() for s in sums)])
     if all_ranks and torch.distributed.is_initialized():
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"

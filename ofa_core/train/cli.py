@@ -1,10 +1,11 @@
-"""`ofa-train`: the composition root of training. Everything heavy is imported inside the commands."""
+"""The command line of `ofa-train`. Commands import what they need when they run, so that `--help` is quick."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +14,11 @@ import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, out_file_or_folder, run_app, to_file, to_folder
 from ofa_core.cli_options import SpaceOption
-from ofa_core.train.console import print_accuracies, progress, warn, warn_of_chance
+from ofa_core.train.console import print_accuracies, progress, warn_of_chance
 
 if TYPE_CHECKING:
-    from ofa_core.train.commands import Opened
+    from ofa_core.space import Space
+    from ofa_core.train.commands import Opened, Request
     from ofa_core.train.config import Config
     from ofa_core.train.distributed import Process
     from ofa_core.train.evaluation import Accuracy
@@ -24,34 +26,41 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+_log = logging.getLogger(__name__)
+
 app = new_app(
-    "Train a supernet once, then evaluate, fine-tune and export its sub-nets. Without a sub-command: a tiny supernet "
-    "on the embedded digits through all phases, in minutes."
+    "Train a supernet once, then evaluate, fine-tune and export its sub-nets. Without a sub-command: train the tiny "
+    "space on scikit-learn's digits through all phases, in minutes."
 )
 
-Data = Annotated[str, typer.Option("--data", help="digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL.")]
-Weights = Annotated[Path, typer.Argument(help="Checkpoint of ofa-train or published state dict.", show_default=False)]
-WeightsOption = Annotated[Path, typer.Option("--weights", help="The supernet's checkpoint.", show_default=False)]
-ArchFile = Annotated[Path, typer.Argument(help="arch.json.", show_default=False)]
+Data = Annotated[str, typer.Option("--data", help="Images: digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL.")]
+Weights = Annotated[Path, typer.Argument(help="Checkpoint of ofa-train, or published state dict.", show_default=False)]
+WeightsOption = Annotated[Path, typer.Option("--weights", help="Checkpoint of the supernet.", show_default=False)]
+ArchFile = Annotated[Path, typer.Argument(help="Architecture of the sub-net (arch.json).", show_default=False)]
 How = Annotated[
-    str | None, typer.Option("--preprocessing", help="imagenet, half or half-crop, where the file does not say.")
+    str | None,
+    typer.Option(
+        "--preprocessing",
+        help="Preprocessing of a published file, which does not hold it: imagenet, half or half-crop.",
+    ),
 ]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that decode images.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Number of processes that decode images.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-OutFile = Annotated[Path, to_file("--out", help="File that the result is written to.")]
-OutFolder = Annotated[Path, to_folder("--out", help="Folder that the result is written to.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML settings.", show_default=False)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the folder's newest checkpoint.")]
+OutFile = Annotated[Path, to_file("--out", help="Write the result to this file.")]
+OutFolder = Annotated[Path, to_folder("--out", help="Write the result to this folder.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint in --out.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 
 
 @app.callback()
 def train_embedded(
     out: OutFolder = Path("runs/digits"),
-    epochs: Annotated[float | None, typer.Option(help="Passes over the images, all phases together.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the images in all phases.  [default: 50]")] = None,
+    seed: Seed = 0,
     resume: Resume = False,
 ) -> None:
-    """Train the embedded default and print what its sub-nets reach."""
+    """Train the tiny space on scikit-learn's digits and print the accuracy of its sub-nets."""
     from dataclasses import replace
 
     from ofa_core.train.config import embedded
@@ -63,27 +72,34 @@ def train_embedded(
 
 @app.command()
 def supernet(
-    data: Annotated[str | None, typer.Option("--data", help="Default: that of --config, else digits.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Images, see evaluate.  [default: those of --config, else digits]")
+    ] = None,
     config: ConfigFile = None,
     out: OutFolder = Path("runs/supernet"),
     space: SpaceOption = None,
     recipe: Annotated[str | None, typer.Option(help="progressive, joint or sandwich.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="All phases together; default as published.")] = None,
-    start_from: Annotated[
-        Path | None, typer.Option("--from", help="Weights to start from.", show_default=False)
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the images in all phases.  [default: as published]")
     ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes that decode images.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Start from these weights instead of random ones.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Number of processes that decode images.")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers.")] = None,
     resume: Resume = False,
 ) -> None:
-    """Train a supernet through all phases. Under torchrun: one process per device."""
+    """Train a supernet through all phases. Under torchrun, one process per device."""
     from dataclasses import replace
 
     from ofa_core.space_files import SpaceConfig, space_table
+    from ofa_core.train.config import from_table
 
     settings = _settings(config, data or "digits")
-    if space is not None:  # in place of that of --config, but for what is no part of a space's identity
+    if space is not None:  # it replaces the space of --config, but not its resolutions and dropout
         kept = SpaceConfig(resolutions=settings.space.resolutions, dropout=settings.space.dropout)
         settings = replace(settings, space=kept)
     overrides: dict[str, dict[str, Any]] = {
@@ -92,8 +108,6 @@ def supernet(
         "recipe": {"name": recipe, "epochs": epochs},
         "run": {"device": device, "seed": seed},
     }
-    from ofa_core.train.config import from_table
-
     for part, values in overrides.items():
         given = {k: v for k, v in values.items() if v is not None}
         if given:
@@ -107,7 +121,9 @@ def supernet(
 def evaluate(
     weights: Weights,
     data: Data = "digits",
-    arch: Annotated[list[Path] | None, typer.Option("--arch", help="arch.json of a sub-net; repeatable.")] = None,
+    arch: Annotated[
+        list[Path] | None, typer.Option("--arch", help="Architecture of a sub-net (arch.json); repeatable.")
+    ] = None,
     net_config: Annotated[Path | None, typer.Option(help="net.config of a published specialised net.")] = None,
     resolution: ResolutionOption = None,
     space: SpaceOption = None,
@@ -115,7 +131,7 @@ def evaluate(
     workers: Workers = 0,
     device: Device = "auto",
 ) -> None:
-    """Print the accuracy of sub-nets (each calibrated first), or of a checkpoint."""
+    """Print the accuracy of a supernet's sub-nets, each calibrated first, or of a single network."""
     from ofa_core.formats.arch_files import read_arch
     from ofa_core.nn.supernet import Supernet
     from ofa_core.train import commands
@@ -123,14 +139,15 @@ def evaluate(
     from ofa_core.train.evaluation import standard_archs
     from ofa_core.train.sources import open_sources
 
+    request = commands.Request(weights, data, _space(space), preprocessing, workers)
     if net_config is not None:
+        commands.named_preprocessing(preprocessing, weights)
         with process_group(device) as process:
-            how = commands.named_preprocessing(preprocessing, weights)
             images = open_sources(data)[1]
-            result = commands.evaluate_static(net_config, weights, how, images, workers, process, resolution)
+            result = commands.evaluate_published(net_config, request, images, process, resolution)
             print_accuracies([(net_config.name, result)], images.labels, process)
         return
-    with _opened(weights, data, space, preprocessing, workers, device) as opened:
+    with _opened(request, device) as opened:
         checkpoint, evaluator = opened.checkpoint, opened.evaluator
         if isinstance(checkpoint.net, Supernet):
             archs = {str(p): read_arch(p, checkpoint.space, resolution) for p in arch} if arch else None
@@ -150,27 +167,30 @@ def accuracy_table(
     weights: Weights,
     data: Data = "digits",
     out: OutFile = Path("accuracy.csv"),
-    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="Random sub-nets (paper: 16,000).")] = 1000,
-    images: Annotated[int, typer.Option(min=1, help="Held-out training images (paper: 10,000).")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    n: Annotated[
+        int, typer.Option("--n", min=1, max=100_000, help="Number of random sub-nets (paper: 16,000).")
+    ] = 1000,
+    images: Annotated[int, typer.Option(min=1, help="Number of held-out training images (paper: 10,000).")] = 10_000,
+    seed: Seed = 0,
     space: SpaceOption = None,
     preprocessing: How = None,
     workers: Workers = 0,
     device: Device = "auto",
 ) -> None:
-    """Measure random sub-nets for `ofa-search --accuracy`; goes on where it was interrupted."""
+    """Measure random sub-nets for `ofa-search --accuracy`; continue a table that was interrupted."""
     from ofa_core.train import commands
     from ofa_core.train.accuracy_table import merge
-    from ofa_core.train.distributed import alone, any_rank
+    from ofa_core.train.distributed import alone, wait_for_all
 
-    with _opened(weights, data, space, preprocessing, workers, device, held_out=images) as opened:
+    request = commands.Request(weights, data, _space(space), preprocessing, workers, held_out=images)
+    with _opened(request, device) as opened:
         process = opened.process
         measured: list[Accuracy] = []
         with alone(out, process), progress(process.is_root) as bar:
-            for done, wanted in commands.table_rows(opened, out, n, seed, measured.append):
-                bar("sub-nets", done, wanted)
+            for done, total in commands.table_rows(opened, out, n, seed, measured.append):
+                bar("sub-nets", done, total)
         warn_of_chance(measured, opened.data.train.labels[opened.data.held_out], process)
-        any_rank(False, process)  # wait for all
+        wait_for_all(process)
         if process.is_root:
             sys.stdout.write(f"{merge(out, process.world)} sub-nets in {out}\n")
 
@@ -181,9 +201,9 @@ def finetune(
     weights: WeightsOption,
     data: Data = "digits",
     out: OutFile = Path("subnet.pt"),
-    epochs: Annotated[int, typer.Option(min=1, help="25 and 75 are the paper's.")] = 25,
-    lr: Annotated[float | None, typer.Option(help="Of one process.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2)] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images (paper: 25 and 75).")] = 25,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of one process.  [default: 0.0075]")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Images per process and step.  [default: 64]")] = None,
     config: ConfigFile = None,
     resolution: ResolutionOption = None,
     space: SpaceOption = None,
@@ -191,29 +211,27 @@ def finetune(
     workers: Workers = 0,
     device: Device = "auto",
 ) -> None:
-    """Train one sub-net by itself, starting from the supernet's weights."""
+    """Train one sub-net alone, starting from the supernet's weights."""
     from dataclasses import replace
 
     from ofa_core.formats.arch_files import read_arch
     from ofa_core.train import commands, phases
     from ofa_core.train.finetune import finetune_subnet
-    from ofa_core.train.loop import n_steps
+    from ofa_core.train.run import TrainingRun
 
-    base = _settings(config, data) if config is not None else None
-    with _opened(weights, data, space, preprocessing, workers, device, base=base) as opened:
+    settings = _settings(config, data) if config is not None else None
+    request = commands.Request(weights, data, _space(space), preprocessing, workers, settings)
+    with _opened(request, device) as opened:
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
         sub, member = commands.net_for(checkpoint, read_arch(arch, checkpoint.space, resolution), evaluator)
         before = evaluator.accuracy(sub, member)
         given = {k: v for k, v in {"lr": lr, "batch_size": batch_size}.items() if v is not None}
         phase = replace(phases.finetune(epochs), **given)  # type: ignore[arg-type]
-        if opened.config.run.compile and process.is_root:
-            warn("compiling the network before the first step: minutes on a CPU")
-        total = n_steps(phase, opened.data.loader(opened.config, phase, checkpoint.space, process))[1]
-        with progress(process.is_root) as bar:
-            finetune_subnet(
-                sub, checkpoint.space, member, opened.config, phase, opened.data, process, out,
-                on_step=lambda step: bar("steps", step.index + 1, total),
-            )  # fmt: skip
+        if opened.config.run.compile:
+            _log.info("compiling the network before the first step, which takes minutes on a CPU")
+        with _events(process) as events:
+            run = TrainingRun(opened.config, opened.data, out, process, events)
+            finetune_subnet(run, sub, checkpoint.space, member, phase)
         after = evaluator.accuracy(sub, member)
         print_accuracies([("before", before), (f"after {epochs} epochs", after)], evaluator.labels, process)
 
@@ -235,7 +253,7 @@ def calibrate(
     from ofa_core.formats.checkpoint import write_checkpoint
     from ofa_core.train import commands
 
-    with _opened(weights, data, space, preprocessing, workers, device) as opened:
+    with _opened(commands.Request(weights, data, _space(space), preprocessing, workers), device) as opened:
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
         sub, member = commands.net_for(checkpoint, read_arch(arch, checkpoint.space, resolution), evaluator)
         if process.is_root:
@@ -247,11 +265,13 @@ def calibrate(
 def export(
     weights: Weights,
     out: Annotated[
-        Path, typer.Option("--out", parser=out_file_or_folder, metavar="PATH", help="Where the result goes.")
+        Path, typer.Option("--out", parser=out_file_or_folder, metavar="PATH", help="Write the result here.")
     ] = Path("subnet.onnx"),
-    arch: Annotated[Path | None, typer.Option(help="arch.json, where the checkpoint is a supernet.")] = None,
+    arch: Annotated[
+        Path | None, typer.Option(help="Architecture of the sub-net (arch.json), if the checkpoint is a supernet.")
+    ] = None,
     data: Data = "digits",
-    batch_size: Annotated[int, typer.Option(min=1)] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per inference of .onnx and .tflite.")] = 1,
     resolution: ResolutionOption = None,
     space: SpaceOption = None,
     preprocessing: How = None,
@@ -261,68 +281,38 @@ def export(
 
     A supernet's sub-net is calibrated first, on the images of --data.
     """
-    from ofa_core.atomic import write_bytes
     from ofa_core.formats.arch_files import read_arch
-    from ofa_core.formats.net_config import write_net_config
-    from ofa_core.formats.published_weights import write_published
     from ofa_core.train import commands
 
     if resolution is not None and arch is None:
-        raise typer.BadParameter("it is the input size of --arch", param_hint="--resolution")
-    with _opened(weights, data, space, preprocessing, workers, "cpu", check_labels=False) as opened:
+        raise typer.BadParameter("give --arch too; this is its input size", param_hint="--resolution")
+    write = commands.writer_of(out, batch_size)
+    request = commands.Request(weights, data, _space(space), preprocessing, workers, check_labels=False)
+    with _opened(request, "cpu") as opened:
         checkpoint = opened.checkpoint
-        wanted = None if arch is None else read_arch(arch, checkpoint.space, resolution)
-        sub, member = commands.net_for(checkpoint, wanted, opened.evaluator)
-    if out.suffix == ".onnx":
-        from ofa_core.export.onnx import arch_model, write_onnx
-        from ofa_core.export.trained_weights import trained_weights
-
-        write_onnx(arch_model(checkpoint.space, member, batch_size=batch_size, weights=trained_weights(sub)), out)
-    elif out.suffix == ".tflite":
-        from ofa_core.export import tflite as to_tflite
-        from ofa_core.export.trained_weights import trained_weights
-
-        content = to_tflite.arch_tflite(checkpoint.space, member, batch_size=batch_size, weights=trained_weights(sub))
-        write_bytes(out, content)
-    else:
-        write_net_config(out, checkpoint.space, member)
-        write_published(out / "init", sub)
+        chosen = None if arch is None else read_arch(arch, checkpoint.space, resolution)
+        sub, member = commands.net_for(checkpoint, chosen, opened.evaluator)
+    write(sub, checkpoint.space, member)
     sys.stdout.write(f"{out}\n")
 
 
 @contextmanager
-def _opened(
-    weights: Path,
-    data: str,
-    space: str | None,
-    preprocessing: str | None,
-    workers: int,
-    device: str,
-    *,
-    base: Config | None = None,
-    held_out: int | None = None,
-    check_labels: bool = True,
-) -> Iterator[Opened]:
-    """A checkpoint and images, in this process among those of torchrun; says in the end which could not be read."""
-    from ofa_core.space_files import space_from
+def _opened(request: Request, device: str) -> Iterator[Opened]:
+    """Open a checkpoint and images in this process; warn at the end of images that could not be decoded."""
     from ofa_core.train.commands import open_checkpoint
     from ofa_core.train.distributed import process_group
 
     with process_group(device) as process:
-        opened = open_checkpoint(
-            weights,
-            data,
-            process,
-            space=None if space is None else space_from(space),
-            preprocessing=preprocessing,
-            workers=workers,
-            base=base,
-            held_out=held_out,
-            check_labels=check_labels,
-        )
+        opened = open_checkpoint(request, process)
         yield opened
-        if opened.data.unreadable.names and process.is_root:
-            warn(f"{opened.data.unreadable.summary()}, and left out")
+        if opened.data.unreadable.names:
+            _log.warning("%s; they are left out", opened.data.unreadable.summary())
+
+
+def _space(space: str | None) -> Space | None:
+    from ofa_core.space_files import space_from
+
+    return None if space is None else space_from(space)
 
 
 def _settings(config: Path | None, data: str) -> Config:
@@ -340,51 +330,58 @@ def _as_table(settings: Any) -> dict[str, Any]:
 
 
 def _train(config: Config, out: Path, resume: bool, start_from: Path | None) -> None:
-    from ofa_core.train import commands, run
+    from ofa_core.train import commands
     from ofa_core.train.distributed import alone, process_group
+    from ofa_core.train.run import TrainingRun, open_data
+    from ofa_core.train.supernet import SUPERNET_FILE, train_supernet
 
-    data = run.open_data(config)
-    run.recipe_of(config, data)  # what is wrong with the settings is told before a folder is made
+    data = open_data(config)
+    TrainingRun(config, data, out).recipe()  # refuse wrong settings before a folder is made
     with (
         process_group(config.run.device) as process,
-        alone(out / run.SUPERNET_FILE, process),
-        _training_events(process) as events,
+        alone(out / SUPERNET_FILE, process),
+        _stop_on_sigterm() as stop,
+        _events(process, stop) as events,
     ):
-        net = run.train_supernet(config, out, data, process, resume=resume, start_from=start_from, events=events)
+        run = TrainingRun(config, data, out, process, events)
+        net = train_supernet(run, resume=resume, start_from=start_from)
         evaluator = data.evaluator(config, process)
         rows = [(name, a) for name, _, a in commands.evaluate_standard(net, evaluator)]
         print_accuracies(rows, evaluator.labels, process)
         if process.is_root:
-            sys.stdout.write(f"{out / run.SUPERNET_FILE}\n")
+            sys.stdout.write(f"{out / SUPERNET_FILE}\n")
 
 
 @contextmanager
-def _training_events(process: Process) -> Iterator[Events]:
-    """Progress on stderr, and SIGTERM as the wish to stop after a checkpoint."""
+def _events(process: Process, stop: Callable[[], bool] = lambda: False) -> Iterator[Events]:
+    """Show the progress of each phase on stderr."""
     from ofa_core.train.run import Events
 
-    stopped: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    total = [1]
+    total = 1
     with progress(process.is_root) as bar:
 
         def start(phase: Any, step: int, n_steps: int) -> None:
-            total[0] = n_steps
+            nonlocal total
+            total = n_steps
             bar(phase.name, step, n_steps)
 
-        try:
-            yield Events(
-                start=start,
-                step=lambda step: bar(
-                    step.phase, step.index + 1, total[0], f"loss {step.loss:.3f} top-1 {step.top1:.1f} %"
-                ),
-                warn=warn if process.is_root else lambda _: None,
-                stop=lambda: bool(stopped),
-            )
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        def after(step: Any) -> None:
+            bar(step.phase, step.index + 1, total, f"loss {step.loss:.3f} top-1 {step.top1:.1f} %")
+
+        yield Events(start=start, step=after, stop=stop)
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+    """Return a function that is True once SIGTERM has arrived, so that training stops after a checkpoint."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main() -> int:
-    """Console entry point."""
+    """Run `ofa-train`."""
     return run_app(app, prog="ofa-train")

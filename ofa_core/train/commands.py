@@ -1,4 +1,4 @@
-"""What the sub-commands of `ofa-train` do, without printing."""
+"""The work of the sub-commands of `ofa-train`, without printing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
+from ofa_core.atomic import write_bytes
 from ofa_core.errors import FormatError, OfaError
+from ofa_core.export.trained_weights import trained_weights
 from ofa_core.formats.checkpoint import Checkpoint, read_checkpoint
+from ofa_core.formats.net_config import write_net_config
 from ofa_core.formats.preprocessing import Preprocessing
-from ofa_core.formats.published_weights import load_published, read_specialised, read_state_dict
+from ofa_core.formats.published_weights import (
+    load_published,
+    read_specialised,
+    read_state_dict,
+    write_published,
+)
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
@@ -32,13 +40,17 @@ from ofa_core.train.sources import Source
 __all__ = [
     "NAMED_PREPROCESSING",
     "Opened",
+    "Request",
+    "Writer",
     "check_classes",
+    "evaluate_published",
     "evaluate_standard",
-    "evaluate_static",
     "load_weights",
+    "named_preprocessing",
     "net_for",
     "open_checkpoint",
     "table_rows",
+    "writer_of",
 ]
 
 NAMED_PREPROCESSING = {
@@ -48,61 +60,39 @@ NAMED_PREPROCESSING = {
 }
 
 
-def named_preprocessing(name: str | None, weights: Path) -> Preprocessing:
-    """The preprocessing that the user named for a file that does not say it.
+@dataclass(frozen=True)
+class Request:
+    """Weights and images, as a command line names them.
 
-    Raises:
-        OfaError: for none, or an unknown one.
+    Attributes:
+        weights: the checkpoint, see `load_weights`.
+        images: see `ofa_core.train.sources.open_sources`.
+        space: expected search space; required for a published file.
+        preprocessing: name in `NAMED_PREPROCESSING`; required for a published file.
+        workers: number of processes that decode images.
+        settings: other settings; None takes defaults that suit the images.
+        held_out: number of training images to hold out; None takes that of the settings.
+        check_labels: False for a command that uses no labels. Then only a supernet that holds class names, whose
+            sub-nets are calibrated on the images, is compared with them.
     """
-    known = ", ".join(NAMED_PREPROCESSING)
-    if name is None:
-        raise OfaError(f"{weights} does not say how its images were prepared; give --preprocessing, one of {known}")
-    if name not in NAMED_PREPROCESSING:
-        raise OfaError(f"preprocessing {name!r}: one of {known}")
-    return NAMED_PREPROCESSING[name]
 
-
-def load_weights(
-    path: Path, space: Space | None, preprocessing: str | None, n_classes: Callable[[], int] | None = None
-) -> Checkpoint:
-    """A checkpoint of this project, or a published supernet whose space and preprocessing are named.
-
-    Args:
-        path: the file.
-        space: the space that is expected; a published file does not say it.
-        preprocessing: name of it, for a published file.
-        n_classes: outputs of a published file's classifier; None is the space's own.
-
-    Raises:
-        FormatError: for a file that is neither.
-        OfaError: where something that the file does not say was not named.
-        SpaceError: for a checkpoint of another space; another number of classes is none.
-    """
-    try:
-        read = read_checkpoint(path)
-    except FormatError as error:
-        if "published state dict" not in str(error):
-            raise
-    else:
-        if space is not None:
-            require_space(read.space.with_classes(space.n_classes), space, path)
-        return read
-    how = named_preprocessing(preprocessing, path)
-    if space is None:
-        raise OfaError(f"{path} is a published state dict; name its search space with --space")
-    member = space if n_classes is None else space.with_classes(n_classes())
-    net = Supernet(member)
-    load_published(net, read_state_dict(path), str(path))
-    return Checkpoint(net.eval(), member, None, how)
+    weights: Path
+    images: str = "digits"
+    space: Space | None = None
+    preprocessing: str | None = None
+    workers: int = 0
+    settings: Config | None = None
+    held_out: int | None = None
+    check_labels: bool = True
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What a sub-command works with.
+    """A checkpoint and the images to use it with.
 
     Attributes:
-        checkpoint: its network on the process's device.
-        config: with the checkpoint's own preprocessing.
+        checkpoint: its network is on the process's device.
+        config: settings with the checkpoint's own preprocessing.
         data: the images.
         evaluator: on the validation images.
         process: this process among all.
@@ -115,64 +105,95 @@ class Opened:
     process: Process
 
 
-def open_checkpoint(
-    weights: Path,
-    source: str,
-    process: Process,
-    *,
-    space: Space | None,
-    preprocessing: str | None,
-    workers: int,
-    base: Config | None = None,
-    held_out: int | None = None,
-    check_labels: bool = True,
-) -> Opened:
-    """A checkpoint and images to use it with.
-
-    Args:
-        weights: see `load_weights`, as are `space` and `preprocessing`.
-        source: the images; a published classifier has as many outputs as they have classes.
-        process: this process among all.
-        space: see `load_weights`, as is `preprocessing`.
-        preprocessing: name of it, for a published file.
-        workers: processes that decode.
-        base: other settings; None is what suits the images.
-        held_out: training images to set aside; None is the number in the settings.
-        check_labels: False for a command that takes no labels: a supernet's sub-net is calibrated on the images, which
-            are compared where the file names its classes; a sub-net is taken as it is.
+def open_checkpoint(request: Request, process: Process) -> Opened:
+    """Open a checkpoint and images.
 
     Raises:
-        OfaError: for images of other classes than the checkpoint's.
+        OfaError: if the classes of the images are not those of the checkpoint; and as `load_weights`.
     """
-    config = base or (embedded() if source == "digits" else Config(data=DataConfig(source)))
-    changes = {} if held_out is None else {"held_out": held_out}
-    config = replace(config, data=replace(config.data, source=source, workers=workers, **changes))
-    data = cache(lambda: open_data(config))
-    checkpoint = load_weights(weights, space, preprocessing, lambda: len(data().val.classes))
+    settings = request.settings or (
+        embedded() if request.images == "digits" else Config(data=DataConfig(request.images))
+    )
+    held_out = settings.data.held_out if request.held_out is None else request.held_out
+    images = replace(settings.data, source=request.images, workers=request.workers, held_out=held_out)
+    settings = replace(settings, data=images)
+    data = cache(lambda: open_data(settings))
+    checkpoint = load_weights(request.weights, request.space, request.preprocessing, lambda: len(data().val.classes))
     calibrates = isinstance(checkpoint.net, Supernet) and checkpoint.classes is not None
-    if check_labels or calibrates:
-        check_classes(checkpoint, data().val.classes, weights, source)
+    if request.check_labels or calibrates:
+        check_classes(checkpoint, data().val.classes, request.weights, request.images)
     checkpoint.net.to(process.device)
-    config = replace(config, preprocessing=checkpoint.preprocessing)
+    config = replace(settings, preprocessing=checkpoint.preprocessing)
     return Opened(checkpoint, config, data(), data().evaluator(config, process), process)
 
 
-def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], weights: Path, source: str) -> None:
-    """Refuse images of other classes than a checkpoint's; by number alone where the file holds no names.
+def load_weights(
+    path: Path, space: Space | None, preprocessing: str | None, n_classes: Callable[[], int] | None = None
+) -> Checkpoint:
+    """Read a checkpoint of this project, or a published supernet.
+
+    Args:
+        path: the file.
+        space: the expected space; a published file does not hold it.
+        preprocessing: name in `NAMED_PREPROCESSING`; a published file does not hold it.
+        n_classes: returns the number of outputs of a published file's classifier; None takes that of the space.
+
+    Raises:
+        FormatError: for any other file.
+        OfaError: if a published file comes without a space or preprocessing.
+        SpaceError: for a checkpoint of another space; the number of classes may differ.
+    """
+    try:
+        read = read_checkpoint(path)
+    except FormatError as error:
+        if "published state dict" not in str(error):
+            raise
+    else:
+        if space is not None:
+            require_space(read.space.with_classes(space.n_classes), space, path)
+        return read
+    how = named_preprocessing(preprocessing, path)
+    if space is None:
+        raise OfaError(f"{path} is a published state dict, which does not hold its search space; give --space")
+    member = space if n_classes is None else space.with_classes(n_classes())
+    net = Supernet(member)
+    load_published(net, read_state_dict(path), str(path))
+    return Checkpoint(net.eval(), member, None, how)
+
+
+def named_preprocessing(name: str | None, weights: Path) -> Preprocessing:
+    """Return the preprocessing of this name, for weights that do not hold theirs.
+
+    Raises:
+        OfaError: for no name or an unknown one.
+    """
+    known = ", ".join(NAMED_PREPROCESSING)
+    if name is None:
+        raise OfaError(f"{weights} does not hold its preprocessing; give --preprocessing, one of {known}")
+    if name not in NAMED_PREPROCESSING:
+        raise OfaError(f"preprocessing {name!r}: one of {known} is expected")
+    return NAMED_PREPROCESSING[name]
+
+
+def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], weights: Path, images: str) -> None:
+    """Compare the classes of images with those of a checkpoint; by number only if it holds no names.
 
     Raises:
         OfaError: with the difference.
     """
-    if checkpoint.classes is None and checkpoint.space.n_classes != len(classes):
-        own = checkpoint.space.n_classes
-        raise OfaError(f"{weights} has {own} classes, the images of {source} have {len(classes)}: name its images")
+    own = checkpoint.space.n_classes
+    if checkpoint.classes is None and own != len(classes):
+        raise OfaError(f"{weights} has {own} classes, and {images} has {len(classes)}; give its own images as --data")
     if checkpoint.classes is not None and checkpoint.classes != classes:
         difference = class_difference(checkpoint.classes, classes)
-        raise OfaError(f"{weights} was trained on other classes than those of {source}: {difference}; name its images")
+        raise OfaError(
+            f"{weights} was trained on other classes than those of {images}: {difference}; give its own images as "
+            "--data"
+        )
 
 
 def net_for(checkpoint: Checkpoint, arch: Arch | None, evaluator: Evaluator) -> tuple[SubNet, Arch]:
-    """The sub-net to work with: the checkpoint's own, or one of its supernet, calibrated.
+    """Return the checkpoint's own sub-net, or one of its supernet, calibrated.
 
     Raises:
         OfaError: for a supernet without an architecture, or a sub-net with another one.
@@ -180,46 +201,48 @@ def net_for(checkpoint: Checkpoint, arch: Arch | None, evaluator: Evaluator) -> 
     if isinstance(checkpoint.net, SubNet):
         assert checkpoint.arch is not None
         if arch is not None and arch != checkpoint.arch:
-            raise OfaError(f"the checkpoint holds {checkpoint.arch}, not {arch}")
+            raise OfaError(f"the checkpoint holds the sub-net {checkpoint.arch}, not {arch}")
         return checkpoint.net, checkpoint.arch
     if arch is None:
-        raise OfaError("the checkpoint is a supernet; name the sub-net with an arch.json")
+        raise OfaError("the checkpoint is a supernet; give the sub-net as an arch.json")
     return evaluator.calibrated(checkpoint.net, arch), arch
 
 
 def evaluate_standard(
     net: Supernet, evaluator: Evaluator, archs: dict[str, Arch] | None = None
 ) -> Iterator[tuple[str, Arch, Accuracy]]:
-    """Accuracies of the usual sub-nets, or of the given ones, each calibrated first."""
+    """Calibrate and evaluate the standard sub-nets, or the given ones."""
     chosen = standard_archs(net.space) if archs is None else archs
     for name, arch in chosen.items():
         yield name, arch, evaluator.accuracy(net, arch)
 
 
-def evaluate_static(
-    net_config: Path,
-    weights: Path,
-    how: Preprocessing,
-    source: Source,
-    workers: int,
-    process: Process,
-    resolution_px: int | None = None,
+def evaluate_published(
+    net_config: Path, request: Request, images: Source, process: Process, resolution_px: int | None = None
 ) -> Accuracy:
-    """Accuracy of a published specialised net on a source.
+    """Evaluate a published specialised net.
+
+    Args:
+        net_config: its net.config, or the folder that holds it.
+        request: weights, preprocessing and workers.
+        images: the images.
+        process: this process among all.
+        resolution_px: input size; None takes that of the files.
 
     Raises:
-        OfaError: where the network has more classes than the images, and the images do not say which they are; where
-            neither `resolution_px` nor the files name the input size.
+        OfaError: if the numbers of classes differ and the images hold no ImageNet indices, or if the input size is
+            unknown.
     """
-    net, config = read_specialised(net_config, weights, resolution_px)
-    index: NDArray[np.int64] | None = getattr(source, "imagenet1k_index", None)
-    if index is None and len(source.classes) != config.n_classes:
-        raise OfaError(f"the network has {config.n_classes} classes, the images have {len(source.classes)}")
+    how = named_preprocessing(request.preprocessing, request.weights)
+    net, config = read_specialised(net_config, request.weights, resolution_px)
+    index: NDArray[np.int64] | None = getattr(images, "imagenet1k_index", None)
+    if index is None and len(images.classes) != config.n_classes:
+        raise OfaError(f"the network has {config.n_classes} classes, and the images have {len(images.classes)}")
     px = config.resolution_px
     if px is None:
-        raise OfaError(f"{net_config} comes without an image size (run.config); give one, as by --resolution PX")
-    indices = np.arange(len(source.labels))
-    loader = Loader(source, indices, 64, (px,), how, workers=workers, rank=process.rank, world=process.world)
+        raise OfaError(f"{net_config} comes without an image size (run.config); give --resolution PX")
+    indices = np.arange(len(images.labels))
+    loader = Loader(images, indices, 64, (px,), how, workers=request.workers, rank=process.rank, world=process.world)
     net.to(process.device)
     return evaluate(net, loader.batches(), process, index, loader.unreadable)
 
@@ -227,18 +250,18 @@ def evaluate_static(
 def table_rows(
     opened: Opened, out: Path, n_archs: int, seed: int, on_result: Callable[[Accuracy], object] = lambda _: None
 ) -> Iterator[tuple[int, int]]:
-    """Write an accuracy table: `n_archs` random sub-nets on the held-out training images.
+    """Write an accuracy table of `n_archs` random sub-nets on the held-out training images.
 
-    Every process measures whole sub-nets of its share by itself, and gives each result to `on_result`.
+    Each process measures the sub-nets of its share alone, and passes each result to `on_result`.
 
     Yields:
-        (done, wanted) of this process.
+        (done, total) of this process.
     """
     net, space, process = opened.checkpoint.net, opened.checkpoint.space, opened.process
     if not isinstance(net, Supernet):
         raise OfaError("an accuracy table needs a supernet, and the checkpoint is a sub-net")
-    alone = Process(0, 1, process.device)
-    evaluator = opened.data.evaluator(opened.config, alone, held_out=True)
+    single = Process(0, 1, process.device)
+    evaluator = opened.data.evaluator(opened.config, single, held_out=True)
 
     def top1_of(arch: Arch) -> tuple[float, int]:
         result = evaluator.accuracy(net, arch)
@@ -247,3 +270,37 @@ def table_rows(
 
     archs = planned_archs(space, n_archs, seed)
     yield from write_table(out, space, archs, top1_of, rank=process.rank, world=process.world)
+
+
+Writer = Callable[[SubNet, Space, Arch], None]
+
+
+def writer_of(out: Path, batch_size: int = 1) -> Writer:
+    """Return a function that writes a sub-net to `out`: a .onnx or .tflite file, or a folder as published.
+
+    Args:
+        out: the file or folder.
+        batch_size: images per inference of a file.
+
+    Raises:
+        MissingPackageError: now, before a sub-net is prepared.
+    """
+    if out.suffix == ".onnx":
+        from ofa_core.export.onnx import arch_model, write_onnx
+
+        return lambda net, space, arch: write_onnx(
+            arch_model(space, arch, batch_size=batch_size, weights=trained_weights(net)), out
+        )
+    if out.suffix == ".tflite":
+        from ofa_core.export.tflite import arch_tflite, import_writers
+
+        import_writers()
+        return lambda net, space, arch: write_bytes(
+            out, arch_tflite(space, arch, batch_size=batch_size, weights=trained_weights(net))
+        )
+
+    def write_folder(net: SubNet, space: Space, arch: Arch) -> None:
+        write_net_config(out, space, arch)
+        write_published(out / "init", net)
+
+    return write_folder

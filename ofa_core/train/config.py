@@ -1,4 +1,4 @@
-"""The settings of a run: dataclasses, read from TOML and checked key by key."""
+"""The settings of a run as dataclasses, read from TOML and checked key by key."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DataConfig:
 
     Attributes:
         source: see `ofa_core.train.sources.open_sources`.
-        workers: processes that decode and augment.
+        workers: number of processes that decode and augment images.
         held_out: training images kept for accuracy tables (published: 10,000), at most half.
         n_calibration: images of a batch norm calibration (published: 2000).
         eval_batch_size: images per batch of evaluation and calibration.
@@ -58,12 +58,12 @@ class RecipeConfig:
 
     Attributes:
         name: `progressive`, `joint` or `sandwich`.
-        epochs: all phases together, each keeping its share; None is as published.
+        epochs: of all phases together, in the published proportions; None is as published.
         lr_scale: factor of every learning rate.
         batch_size: images per process and step; None is as published.
-        kd_ratio: weight of the teacher where the recipe has one.
-        teacher_mode: `train` (published) or `eval`.
-        unused: `decay` (published) or `skip`: parameters outside a step's sub-nets.
+        kd_ratio: weight of distillation in phases that have it; None is as published.
+        teacher_mode: `train` (published) or `eval`, see `Phase`.
+        unused: `decay` (published) or `skip`, see `Phase`.
         accumulate: steps per update.
         keep_squeezed: see `ofa_core.nn.sorting.sort_channels`.
     """
@@ -85,16 +85,16 @@ class RecipeConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How it runs.
+    """The execution of a run.
 
     Attributes:
         seed: of weights, order, augmentation and sub-nets.
         device: `auto`, `cpu` or `cuda`.
         amp: `none`, `bf16` or `fp16`.
         checkpoint_s: seconds between checkpoints.
-        compile: `torch.compile` the network in fine-tuning; a supernet runs another sub-net in every step. Meant for
-            GPUs: on a CPU it takes minutes and gains nothing.
-        fast_gradients: measure at start which depth-wise shapes take the matrix form of the weight gradient (CPU).
+        compile: use `torch.compile` in fine-tuning; a supernet, which runs another sub-net in every step, is never
+            compiled. Meant for GPUs: on a CPU it takes minutes and gains nothing.
+        fast_gradients: on a CPU, measure at the start the fastest weight gradient of each depth-wise shape.
     """
 
     seed: int = 0
@@ -110,14 +110,14 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a run; the same configuration on the same machine gives the same bits.
+    """All settings of a run; the same settings on the same machine give the same bits.
 
     Attributes:
         space: see `SpaceConfig`.
         data: see `DataConfig`.
         augmentation: of training images.
         preprocessing: stored with every checkpoint.
-        recipe: see `RecipeConfig`; ignored where `phase` is given.
+        recipe: see `RecipeConfig`; ignored if `phase` is set.
         phase: the phases one by one.
         run: see `RunConfig`.
     """
@@ -131,12 +131,12 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
+        """Return plain values, for a checkpoint."""
         return asdict(self)
 
 
 def embedded() -> Config:
-    """The run that needs no data and no GPU: the tiny space on scikit-learn's digits, all phases in minutes."""
+    """Return the settings of a run without data or GPU: the tiny space on scikit-learn's digits, in minutes."""
     return Config(
         space=SpaceConfig("tiny", dropout=0.0),
         data=DataConfig("digits", held_out=300, n_calibration=500),
@@ -147,7 +147,7 @@ def embedded() -> Config:
 
 
 def build_phases(config: Config, space: Space) -> tuple[Phase, ...]:
-    """The phases of a run, in order."""
+    """Return the phases of a run, in order."""
     if config.phase:
         return config.phase
     recipe = config.recipe
@@ -169,7 +169,7 @@ def read_config(path: Path) -> Config:
     """Read a TOML file: tables `space`, `data`, `augmentation`, `preprocessing`, `recipe`, `run`, and `[[phase]]`.
 
     Raises:
-        OfaError: for a file that is not TOML, an unknown key (with the nearest known one), or a value of another type.
+        OfaError: if the file is not TOML, a key is unknown (with the nearest known one), or a value has another type.
     """
     table = read_toml(path)
     try:
@@ -179,14 +179,14 @@ def read_config(path: Path) -> Config:
 
 
 def comparable(config: Config) -> dict[str, Any]:
-    """The settings that decide the result; how often checkpoints are written is free to change."""
+    """Return the settings that change the result: all but the number of workers and the time between checkpoints."""
     fixed = replace(config, run=replace(config.run, checkpoint_s=0.0), data=replace(config.data, workers=0))
     plain: dict[str, Any] = _plain(fixed.to_dict())
     return plain
 
 
 def without_rates(settings: dict[str, Any]) -> dict[str, Any]:
-    """Comparable settings without learning rates and precision, which may change when a run goes on."""
+    """Return comparable settings without learning rates and precision, which may change on resume."""
     recipe = {k: v for k, v in settings["recipe"].items() if k != "lr_scale"}
     run = {k: v for k, v in settings["run"].items() if k != "amp"}
     phases = [{k: v for k, v in phase.items() if k not in ("lr", "warmup_lr")} for phase in settings["phase"]]
@@ -200,7 +200,7 @@ def _plain(value: Any) -> Any:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
-    """The settings that differ, in words; one that is absent equals one that is not set."""
+    """Describe the settings that differ; a missing setting equals None."""
     found = []
     for key in sorted(old.keys() | new.keys(), key=str):
         a, b = old.get(key), new.get(key)

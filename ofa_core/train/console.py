@@ -1,7 +1,8 @@
-"""What `ofa-train` prints."""
+"""Progress bars and accuracy tables of `ofa-train`."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
     from ofa_core.train.distributed import Process
     from ofa_core.train.evaluation import Accuracy
 
-__all__ = ["print_accuracies", "progress", "warn", "warn_of_chance"]
+__all__ = ["print_accuracies", "progress", "warn_of_chance"]
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
 def progress(shown: bool) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, one line per task; nothing where stderr is no terminal but a line per task's end."""
+    """Show a progress bar per task on stderr; on a stderr that is no terminal, one line at the end of each task."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ofa_core.terminal import console as plain_console
@@ -29,24 +32,19 @@ def progress(shown: bool) -> Iterator[Callable[..., None]]:
     bar = Progress(*columns, note_column, console=console, disable=not shown or not console.is_terminal)
     tasks: dict[str, Any] = {}
 
-    def update(name: str, done: int, wanted: int, note: str = "") -> None:
+    def update(name: str, done: int, total: int, note: str = "") -> None:
         if name not in tasks:
-            tasks[name] = bar.add_task(name, total=wanted, note=note)
-        bar.update(tasks[name], completed=done, total=wanted, note=note)
-        if shown and not console.is_terminal and done >= wanted:
-            sys.stderr.write(f"{name}: {done} of {wanted} {note}".rstrip() + "\n")
+            tasks[name] = bar.add_task(name, total=total, note=note)
+        bar.update(tasks[name], completed=done, total=total, note=note)
+        if shown and not console.is_terminal and done >= total:
+            _log.info("%s", f"{name}: {done} of {total} {note}".rstrip())
 
     with bar:
         yield update
 
 
-def warn(line: str) -> None:
-    """Print a line on stderr."""
-    sys.stderr.write(f"ofa-train: {line}\n")
-
-
 def print_accuracies(rows: Sequence[tuple[str, Accuracy]], labels: NDArray[Any], process: Process) -> None:
-    """Print a table on stdout: plain text, one sub-net per line; `labels` are those of the images."""
+    """Print a table on stdout, one sub-net per line; `labels` are those of the images."""
     if not process.is_root:
         return
     width = max(len("sub-net"), *(len(name) for name, _ in rows))
@@ -57,15 +55,17 @@ def print_accuracies(rows: Sequence[tuple[str, Accuracy]], labels: NDArray[Any],
 
 
 def warn_of_chance(accuracies: Sequence[Accuracy], labels: NDArray[Any], process: Process) -> None:
-    """Say in one line on stderr that accuracies are no better than chance, with the usual causes."""
+    """Warn of accuracies that are no better than chance, with the usual causes."""
     from ofa_core.train.evaluation import chance_top1, is_chance
 
     chance = chance_top1(labels)
     n = sum(is_chance(a, chance) for a in accuracies)
     if n and process.is_root:
-        which = "the accuracy is" if len(accuracies) == 1 else f"{n} of {len(accuracies)} accuracies are"
-        warn(
-            f"{which} no better than chance ({chance:.2f} % top-1); usual causes: another --preprocessing or order of "
-            "the classes than in training, weights of another network or activation, batch norm that is not "
-            "calibrated, or no training yet"
+        subject = "the accuracy is" if len(accuracies) == 1 else f"{n} of {len(accuracies)} accuracies are"
+        _log.warning(
+            "%s no better than chance (%.2f %% top-1); usual causes: --preprocessing or the order of the classes "
+            "differs from training, the weights belong to another network or activation, batch norm is not "
+            "calibrated, or the network is not trained",
+            subject,
+            chance,
         )

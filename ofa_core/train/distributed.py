@@ -1,7 +1,8 @@
-"""One process per device, started by torchrun; alone without it."""
+"""Several processes, one per device, started by torchrun; a single process without it."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,16 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 from ofa_core.errors import OfaError
 from ofa_core.lock import only_one
 
-__all__ = ["ALONE", "Process", "alone", "any_rank", "process_group", "sum_over_ranks", "wrapped"]
+__all__ = ["ALONE", "Process", "alone", "any_rank", "process_group", "sum_over_ranks", "wait_for_all", "wrapped"]
 
 
 @dataclass(frozen=True)
 class Process:
-    """This process among all.
+    """One of the processes of a run.
 
     Attributes:
         rank: its number.
-        world: how many there are.
+        world: number of processes.
         device: `cpu` or `cuda:<n>`.
     """
 
@@ -34,7 +35,7 @@ class Process:
 
     @property
     def is_root(self) -> bool:
-        """Whether it writes the files."""
+        """True for the process that writes files and messages."""
         return self.rank == 0
 
 
@@ -45,20 +46,22 @@ ALONE = Process(0, 1, "cpu")
 def process_group(device: str = "auto") -> Iterator[Process]:
     """Join the processes that torchrun started, with nccl on GPUs and gloo on CPUs.
 
+    All but the first process drop warnings, which would appear once per process.
+
     Args:
-        device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
 
     Yields:
-        This process; alone where torchrun did not start it.
+        This process; a single one without torchrun.
 
     Raises:
-        OfaError: for a GPU that is not there.
+        OfaError: for an unknown device, or a GPU that is not there.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise OfaError(f"device {device!r}: one of auto, cpu, cuda")
+        raise OfaError(f"device {device!r}: one of auto, cpu, cuda is expected")
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
-        raise OfaError("device 'cuda': torch sees no GPU here; use cpu")
+        raise OfaError("device 'cuda': torch finds no GPU here; use cpu")
     use_cuda = cuda and device != "cpu"
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -69,21 +72,25 @@ def process_group(device: str = "auto") -> Iterator[Process]:
     if use_cuda:
         torch.cuda.set_device(local)
     distributed.init_process_group("nccl" if use_cuda else "gloo")
+    process = Process(distributed.get_rank(), distributed.get_world_size(), name)
+    if not process.is_root:
+        logging.disable(logging.WARNING)
     try:
-        yield Process(distributed.get_rank(), distributed.get_world_size(), name)
+        yield process
     finally:
+        logging.disable(logging.NOTSET)
         distributed.destroy_process_group()
 
 
 def alone(path: Path, process: Process) -> AbstractContextManager[None]:
-    """The lock of what a command writes while it runs; the first of several processes holds it for all."""
+    """Return the lock of an output; the first process holds it for all."""
     return only_one(path) if process.is_root else nullcontext()
 
 
 def wrapped(net: nn.Module, process: Process) -> nn.Module:
-    """The network as it is called in training: with gradients averaged over processes where there are several.
+    """Return the network to call in training; with several processes it averages their gradients.
 
-    Sub-nets leave parameters unused, other ones in each step, so those are searched for; batch norm statistics are not
+    Each sub-net leaves other parameters unused, so they are searched for in each step. Batch norm statistics are not
     exchanged, since every sub-net is calibrated before use.
     """
     if process.world == 1:
@@ -92,7 +99,7 @@ def wrapped(net: nn.Module, process: Process) -> nn.Module:
 
 
 def sum_over_ranks(values: Tensor, process: Process) -> Tensor:
-    """The sum of a tensor over all processes, on each of them."""
+    """Return the sum of a tensor over all processes, the same on each."""
     if process.world == 1:
         return values
     summed = values.to(process.device)
@@ -101,5 +108,10 @@ def sum_over_ranks(values: Tensor, process: Process) -> Tensor:
 
 
 def any_rank(flag: bool, process: Process) -> bool:
-    """Whether `flag` holds on any process; the same answer on all."""
+    """Return True on all processes if `flag` is True on any of them."""
     return bool(sum_over_ranks(torch.tensor(float(flag)), process))
+
+
+def wait_for_all(process: Process) -> None:
+    """Wait until every process is here."""
+    any_rank(False, process)

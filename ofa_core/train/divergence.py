@@ -1,4 +1,7 @@
-"""Training that went wrong: a loss that is not finite or grows without end stops the run before anything is written."""
+"""Detect diverged training: a loss or weights that are not finite, or a loss that stays far too high.
+
+The run stops before anything is written, so that the last checkpoint stays usable.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,23 @@ from ofa_core.train.phases import Phase
 
 __all__ = ["DivergedError", "LossWatch", "check_finite"]
 
-TIMES_CHANCE = 10.0  # of a network that guesses; the steep start of a healthy run stays below it
-PATIENCE = 10  # steps in a row above it
+TIMES_CHANCE = 10.0  # limit of the loss, in losses of guessing; the start of a healthy run stays below it
+PATIENCE = 10  # steps in a row above the limit
 
 
 class DivergedError(OfaError):
-    """The loss or the weights are no longer numbers, or the loss grows without end."""
+    """The loss or the weights are not finite, or the loss stays far too high."""
 
 
 @dataclass
 class LossWatch:
-    """Checks each loss of one phase.
+    """The check of each loss of a phase.
 
     Attributes:
         phase: the phase.
-        n_classes: of the images; a network that guesses has the loss log(n_classes).
-        n_steps: of the phase.
-        n_high: steps in a row whose loss was high.
+        n_classes: number of classes; guessing has the loss log(n_classes).
+        n_steps: number of steps of the phase.
+        n_high: number of steps in a row with a high loss.
     """
 
     phase: Phase
@@ -39,10 +42,10 @@ class LossWatch:
     n_high: int = 0
 
     def check(self, step: int, loss: float, lr: float) -> None:
-        """Take the mean loss of a step.
+        """Check the mean loss of a step.
 
         Raises:
-            DivergedError: for nan and inf at once, for a loss of ten times that of guessing after ten steps of it.
+            DivergedError: at once for nan or inf; after ten steps for a loss over ten times that of guessing.
         """
         place = f"step {step} of {self.n_steps} in phase {self.phase.name}, learning rate {lr:.4g}"
         if not math.isfinite(loss):
@@ -51,16 +54,16 @@ class LossWatch:
         self.n_high = self.n_high + 1 if loss > TIMES_CHANCE * guessing else 0
         if self.n_high >= PATIENCE:
             raise DivergedError(
-                f"training diverged: the loss is {loss:.4g} at {place}, and was over {TIMES_CHANCE:g} times that of "
-                f"guessing ({guessing:.2f}) for {PATIENCE} steps"
+                f"training diverged: the loss is {loss:.4g} at {place}, over {TIMES_CHANCE:g} times that of "
+                f"guessing ({guessing:.2f}) for {PATIENCE} steps in a row"
             )
 
 
 def check_finite(net: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Refuse weights, or an optimizer's state, that hold nan or inf.
+    """Check that weights, and the state of an optimizer, are finite.
 
     Raises:
-        DivergedError: with the name of the first such tensor.
+        DivergedError: with the name of the first tensor that holds nan or inf.
     """
     name = first_nonfinite(net.state_dict())
     if name is None and optimizer is not None:

@@ -1,4 +1,4 @@
-"""Accuracy of sub-nets: extract, calibrate batch norm, run over images."""
+"""Measure the accuracy of sub-nets: extract each, calibrate its batch norm, and run it on images."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ CALIBRATION_SEED = 937162211  # published (SUB_SEED)
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Result of an evaluation.
+    """The result of an evaluation.
 
     Attributes:
         top1: percent.
-        top5: percent; of `top1` where there are fewer than 6 classes.
+        top5: percent; 100 with up to 5 classes.
         loss: mean cross entropy.
-        n_images: how many were evaluated; undecodable ones are not among them.
+        n_images: number of evaluated images, without those that cannot be decoded.
     """
 
     top1: float
@@ -52,17 +52,17 @@ def evaluate(
     class_index: NDArray[np.int64] | None = None,
     unreadable: Unreadable | None = None,
 ) -> Accuracy:
-    """Accuracy of a plain network over batches, summed over all processes.
+    """Return the accuracy of a plain network on batches, over all processes.
 
     Args:
-        net: in evaluation mode during the call, its mode is as before afterwards.
+        net: evaluated in evaluation mode; its mode is restored.
         batches: this process's share.
         process: this process among all.
-        class_index: (classes of the data,) output of the network for each class; None where they are the same.
-        unreadable: images that were left out, named where there were no others.
+        class_index: (classes of the data,) output of the network for each class; None if they are the same.
+        unreadable: images that were left out, named in the error.
 
     Raises:
-        OfaError: without any image.
+        OfaError: if no image could be read.
     """
     was_training = net.training
     net.eval()
@@ -79,17 +79,19 @@ def evaluate(
     net.train(was_training)
     hits, hits5, loss, n = sum_over_ranks(total, process).tolist()
     if not n:
-        raise OfaError(f"no accuracy: not one image could be read{'' if unreadable is None else _because(unreadable)}")
+        raise OfaError(
+            f"accuracy cannot be measured: no image could be read{'' if unreadable is None else _because(unreadable)}"
+        )
     return Accuracy(100 * hits / n, 100 * hits5 / n, loss / n, int(n))
 
 
 def chance_top1(labels: NDArray[np.integer]) -> float:
-    """Percent of the images that the most frequent class has: the top-1 of a network that always gives one answer."""
+    """Return the top-1 (percent) of always predicting the most frequent class."""
     return 100.0 * float(np.bincount(labels).max()) / len(labels) if len(labels) else 0.0
 
 
 def is_chance(accuracy: Accuracy, chance: float) -> bool:
-    """Whether an accuracy is at chance or below it, or above it by no more than two standard errors."""
+    """Return True if an accuracy is below chance plus two standard errors."""
     error = np.sqrt(chance * (100.0 - chance) / max(accuracy.n_images, 1))
     return accuracy.n_images > 0 and accuracy.top1 <= chance + 2.0 * float(error)
 
@@ -106,7 +108,7 @@ def _sums(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def standard_archs(space: Space, resolutions: Sequence[int] | None = None) -> dict[str, Arch]:
-    """The sub-nets that the public code validates: extremes of depth, expand ratio and kernel at these image sizes."""
+    """Return the sub-nets that the public code validates: extremes of depth, expand ratio, kernel and image size."""
     sizes = (space.resolutions[0], space.resolutions[-1]) if resolutions is None else resolutions
     depths = sorted({space.stages[0].depths[0], space.stages[0].max_depth})
     return {
@@ -120,20 +122,20 @@ def standard_archs(space: Space, resolutions: Sequence[int] | None = None) -> di
 
 @dataclass
 class Evaluator:
-    """Evaluates sub-nets on one set of images, each calibrated on another.
+    """Evaluation of sub-nets on one set of images, after calibration on another.
 
     Attributes:
-        images: evaluated.
-        indices: which of them.
+        images: source of the images to evaluate on.
+        indices: images of `images` to use.
         calibration: source of the calibration images.
-        calibration_indices: training images to draw from.
+        calibration_indices: images of `calibration` to choose from.
         preprocessing: of the network.
-        augmentation: calibration images are augmented as in training (published); None takes them plain.
-        n_calibration: images (published: 2000).
+        augmentation: of calibration images, as in training (published); None uses them as they are.
+        n_calibration: number of calibration images (published: 2000).
         batch_size: of evaluation (published: 100 to 200).
-        workers: processes that decode.
+        workers: number of processes that decode images.
         process: this process among all.
-        unreadable: where undecodable images are noted.
+        unreadable: collects the images that cannot be decoded.
     """
 
     images: Source
@@ -155,13 +157,13 @@ class Evaluator:
         return self.images.labels[self.indices]
 
     def accuracy(self, net: Supernet | SubNet, arch: Arch) -> Accuracy:
-        """Accuracy of a sub-net of a supernet (calibrated first), or of a network as it is."""
+        """Return the accuracy of a supernet's sub-net, calibrated first, or of a network as it is."""
         sub = self.calibrated(net, arch) if isinstance(net, Supernet) else net
         batches = self.batches(arch.resolution_px)
         return evaluate(sub, batches, self.process, unreadable=self.unreadable)
 
     def calibrated(self, net: Supernet | SubNet, arch: Arch) -> SubNet:
-        """A calibrated copy of a sub-net, or the given network calibrated in place."""
+        """Return a calibrated copy of a supernet's sub-net, or calibrate the given sub-net in place."""
         sub = extract(net, arch) if isinstance(net, Supernet) else net
         device = torch.device(self.process.device)
         batches = [b for b in self._calibration_batches(arch.resolution_px) if len(b.labels) > 1]
@@ -171,7 +173,7 @@ class Evaluator:
         return sub.eval()
 
     def batches(self, px: int) -> list[Batch]:
-        """This process's evaluation batches at an image size; kept in memory while the size stays the same."""
+        """Return this process's evaluation batches at an image size, cached while the size stays the same."""
         return self._kept(("images", px), self._loader(self.images, self.indices, px, None))
 
     def _calibration_batches(self, px: int) -> list[Batch]:

@@ -1,10 +1,7 @@
-"""Training of one extracted sub-net (the paper's "#25" and "#75" results)."""
+"""Train one extracted sub-net (the paper's "#25" and "#75" results)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -16,71 +13,50 @@ from ofa_core.formats.checkpoint import write_checkpoint
 from ofa_core.nn.mbconv import Classifier
 from ofa_core.nn.subnet import SubNet
 from ofa_core.space import Space
-from ofa_core.train.config import Config
-from ofa_core.train.distributed import Process, wrapped
+from ofa_core.train.distributed import wrapped
 from ofa_core.train.divergence import check_finite
-from ofa_core.train.loop import Step, make_optimizer, train_phase
+from ofa_core.train.loop import PhaseRun, make_optimizer, n_steps, train_phase
 from ofa_core.train.phases import Phase
-from ofa_core.train.run import Data
+from ofa_core.train.run import TrainingRun
 
 __all__ = ["finetune_subnet"]
 
 
-def finetune_subnet(
-    net: SubNet,
-    space: Space,
-    arch: Arch,
-    config: Config,
-    phase: Phase,
-    data: Data,
-    process: Process,
-    out: Path,
-    *,
-    on_step: Callable[[Step], None] = lambda _: None,
-) -> SubNet:
-    """Train a sub-net at its own image size, and write it.
+def finetune_subnet(run: TrainingRun, net: SubNet, space: Space, arch: Arch, phase: Phase) -> SubNet:
+    """Train a sub-net at its own image size, and write it to `run.out`.
 
     Args:
+        run: settings, images, process and file.
         net: extracted and calibrated; trained in place.
         space: its space.
         arch: its architecture.
-        config: data, augmentation and seed.
         phase: epochs, rates and losses.
-        data: images.
-        process: this process among all.
-        out: checkpoint of the result.
-        on_step: called after each step.
 
     Returns:
-        The network in evaluation mode. Its running statistics are those of training, which fit a network that is
-        always the same.
+        The network in evaluation mode, with the running statistics of training. They need no calibration, since every
+        step trained the same network.
 
     Raises:
-        OfaError: if it shall be compiled and cannot be (on a CPU: no C++ compiler).
-        DivergedError: if loss or weights are no longer finite, or the loss grows without end; nothing is written.
+        OfaError: if `compile` is set and torch cannot compile (on a CPU: no C++ compiler).
+        DivergedError: if loss or weights are not finite, or the loss stays far too high; nothing is written.
     """
-    net.to(process.device)
-    last = net.layers[-1]
-    assert isinstance(last, Classifier)
-    last.dropout = phase.dropout
-    loader = replace(data.loader(config, phase, space, process), resolutions=(arch.resolution_px,))
-    optimizer = make_optimizer(net, phase)
-    # Evaluation, in another mode and with other batch sizes, stays with the network as it is: it would compile anew.
-    model = wrapped(cast(nn.Module, torch.compile(net)) if config.run.compile else net, process)
-    steps = train_phase(
+    net.to(run.process.device)
+    cast(Classifier, net.layers[-1]).dropout = phase.dropout
+    # Evaluation uses the network as it is: another mode and other batch sizes would be compiled anew.
+    model = wrapped(cast(nn.Module, torch.compile(net)) if run.config.run.compile else net, run.process)
+    ready = PhaseRun(
         model,
-        optimizer,
-        loader,
+        make_optimizer(net, phase),
+        run.loader(phase, (arch.resolution_px,)),
         phase,
-        phase_index=0,
-        seed=config.run.seed,
-        process=process,
-        amp=config.run.amp,
-        fixed=True,
+        seed=run.config.run.seed,
+        process=run.process,
+        amp=run.config.run.amp,
     )
+    run.events.start(phase, 0, n_steps(phase, ready.loader)[1])
     try:
-        for step in steps:
-            on_step(step)
+        for step in train_phase(ready):
+            run.events.step(step)
     except RuntimeError as error:
         from torch._dynamo.exc import BackendCompilerFailed
 
@@ -89,6 +65,6 @@ def finetune_subnet(
         raise
     check_finite(net)
     net.eval()
-    if process.is_root:
-        write_checkpoint(out, net, space, config.preprocessing, arch, data.train.classes)
+    if run.process.is_root:
+        write_checkpoint(run.out, net, space, run.config.preprocessing, arch, run.data.train.classes)
     return net

@@ -1,4 +1,4 @@
-"""From a decoded photo to an input of the network: resizing, augmentation, normalisation. PIL and numpy only."""
+"""Turn a decoded photo into an input of the network: resize, augment and normalise it, with PIL and numpy only."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "crop")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images vary; the defaults are the published ones for ImageNet.
+    """Random changes of training images; the defaults are the published ones for ImageNet.
 
     Attributes:
-        scale: range of the cropped share of the area.
-        ratio: range of the crop's width to height.
-        flip: whether half of the images are mirrored.
-        brightness: factor drawn from 1 - b to 1 + b ("tf" colour distortion: 32 / 255).
-        saturation: likewise (0.5).
+        scale: smallest and largest area of the crop, as a fraction of the image.
+        ratio: smallest and largest ratio of the crop's width to its height.
+        flip: mirror half of the images.
+        brightness: b of a factor drawn from 1 - b to 1 + b ("tf" colour distortion: 32 / 255).
+        saturation: the same for saturation (0.5).
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -42,11 +42,11 @@ class Augmentation:
         for name in ("scale", "ratio"):
             low, high = getattr(self, name)
             if low > high:
-                raise OfaError(f"augmentation.{name} is {low:g} to {high:g}; the smaller number comes first")
+                raise OfaError(f"augmentation.{name} is [{low:g}, {high:g}]; the smaller number comes first")
 
 
 def augment(image: Image.Image, px: int, how: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A random crop, scaled to px x px, mirrored and coloured.
+    """Return a random crop, scaled to px x px, mirrored and coloured at random.
 
     Args:
         image: RGB.
@@ -71,7 +71,7 @@ def augment(image: Image.Image, px: int, how: Augmentation, rng: np.random.Gener
 def _random_box(
     width: int, height: int, how: Augmentation, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """The box of a random crop of the wanted area and ratio; after ten misses the largest central one."""
+    """Return the box of a random crop; after ten boxes outside the image, the largest central one."""
     for _ in range(10):
         area = width * height * rng.uniform(*how.scale)
         ratio = math.exp(rng.uniform(math.log(how.ratio[0]), math.log(how.ratio[1])))
@@ -86,12 +86,12 @@ def _random_box(
 
 
 def resize_for_evaluation(image: Image.Image, px: int, how: Preprocessing) -> NDArray[np.uint8]:
-    """Scale an image as its network expects at evaluation.
+    """Resize an image for evaluation.
 
     Args:
         image: RGB.
         px: side of the result.
-        how: `direct` scaling, or shorter side to ceil(px / 0.875) and the central crop.
+        how: `direct` resizing, or `crop`: shorter side to ceil(px / 0.875), then the central crop.
 
     Returns:
         (px, px, 3).
@@ -107,7 +107,7 @@ def resize_for_evaluation(image: Image.Image, px: int, how: Preprocessing) -> ND
 
 
 def normalise(images: NDArray[np.uint8], how: Preprocessing) -> NDArray[np.float32]:
-    """(n, px, px, 3) bytes to (n, 3, px, px) floats, less the mean and over the deviation of each colour."""
+    """Normalise (n, px, px, 3) bytes by the mean and deviation of each colour to (n, 3, px, px) floats."""
     mean, std = np.array(how.mean, dtype=np.float32), np.array(how.std, dtype=np.float32)
     out = images.astype(np.float32)
     np.divide(out, std * np.float32(255), out=out)

@@ -1,4 +1,4 @@
-"""Ranges of settings: a number outside its range, nan included, is named before anything runs."""
+"""Check the ranges of settings before anything runs; nan is outside every range."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["check_limits"]
 
 
 def check_limits(settings: Any, limits: Mapping[str, tuple[float, float]], where: str = "") -> None:
-    """Check attributes of an object; those that are None are left out.
+    """Check the numbers in an object; attributes that are None are skipped.
 
     Args:
         settings: the object.
-        limits: least and greatest value of each attribute; the greatest may be infinite, the attribute may not.
-        where: how errors call the object.
+        limits: smallest and largest value of each attribute; an infinite value is refused even if the largest is inf.
+        where: prefix of the attribute's name in errors.
 
     Raises:
         OfaError: for the first number outside its range.

@@ -1,4 +1,4 @@
-"""What a run writes down: a CSV row per step, TensorBoard scalars, and plots at the end."""
+"""The log of a run: a CSV row per step, TensorBoard scalars, and plots at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ofa_core.train.loop import Step
 __all__ = ["COLUMNS", "Log", "open_log", "plot_log", "read_log", "write_phase"]
 
 PHASE_COLUMNS = ("phase", "which", "arch", "top1", "loss")
-_REMEDY = "move the file away to go on without it"
+_REMEDY = "move the file away to continue without it"
 COLUMNS = ("n_steps", "phase", "step", "px", "lr", "loss", "top1", "n_images")
 
 
@@ -24,8 +24,8 @@ class Log:
     """An open log.
 
     Args:
-        stream: of the CSV, positioned at its end.
-        board: TensorBoard's writer; None without it.
+        stream: the CSV file, positioned at its end.
+        board: writer of TensorBoard; None without TensorBoard.
     """
 
     def __init__(self, stream: Any, board: Any) -> None:
@@ -42,12 +42,12 @@ class Log:
                 self._board.add_scalar(f"train/{name}", value, n_steps)
 
     def scalar(self, name: str, value: float, n_steps: int) -> None:
-        """A number for TensorBoard only."""
+        """Write a number to TensorBoard only."""
         if self._board is not None:
             self._board.add_scalar(name, value, n_steps)
 
     def flush(self) -> None:
-        """Put everything on disk."""
+        """Write buffered rows to the files."""
         with naming(self._path):
             self._stream.flush()
         if self._board is not None:
@@ -56,12 +56,12 @@ class Log:
 
 @contextmanager
 def open_log(folder: Path, n_steps: int, *, tensorboard: bool = True) -> Iterator[Log]:
-    """Open the log of a run that has done `n_steps`; rows of later steps, lost with a crash, are dropped.
+    """Open the log of a run that has trained `n_steps`; drop rows of later steps, which will be trained again.
 
     Args:
-        folder: `log.csv` and `tensorboard/` are in it.
-        n_steps: done so far.
-        tensorboard: also write scalars, where the package is installed.
+        folder: of `log.csv` and `tensorboard/`.
+        n_steps: steps trained so far.
+        tensorboard: also write scalars for TensorBoard, if it is installed.
     """
     path = folder / "log.csv"
     kept = [row for row in read_log(path) if int(row["n_steps"]) <= n_steps] if n_steps else []
@@ -87,7 +87,7 @@ def _board(folder: Path, n_steps: int) -> Any:
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """Complete rows of `log.csv`; a torn last line is dropped.
+    """Read the complete rows of `log.csv`; drop a torn last line.
 
     Raises:
         FormatError: for a file that is no log, with the line.
@@ -99,22 +99,22 @@ def read_log(path: Path) -> list[dict[str, str]]:
         except ValueError:
             numbers = [math.nan]
         if not all(math.isfinite(value) for value in numbers):
-            raise FormatError(f"{path}, line {number}: not a row of numbers; {_REMEDY}")
+            raise FormatError(f"{path}, line {number}: finite numbers are expected; {_REMEDY}")
     return rows
 
 
 def _complete_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file of ours, without a torn last line."""
+    """Read the rows of a CSV file of ours, without a torn last line."""
     if not path.exists():
         return []
     text = path.read_bytes().decode("utf-8", errors="replace")
     reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines(), restkey="", restval=None)
     rows = list(reader)
     if reader.fieldnames is not None and tuple(reader.fieldnames) != tuple(columns):
-        raise FormatError(f"{path}: its first line is not {','.join(columns)}; {_REMEDY}")
+        raise FormatError(f"{path}: its first line should be {','.join(columns)}; {_REMEDY}")
     for number, row in enumerate(rows, start=2):
         if None in row.values() or "" in row:
-            raise FormatError(f"{path}, line {number}: not {len(columns)} fields; {_REMEDY}")
+            raise FormatError(f"{path}, line {number}: {len(columns)} fields are expected; {_REMEDY}")
     return rows
 
 
@@ -122,7 +122,7 @@ def write_phase(path: Path, phase: str, which: str, arch: str, top1: float, loss
     """Add or replace the accuracy of a sub-net after a phase.
 
     Raises:
-        FormatError: if the file is there and is another.
+        FormatError: if the file exists and holds something else.
     """
     rows = [list(row.values()) for row in _complete_rows(path, PHASE_COLUMNS)]
     rows = [row for row in rows if row[:2] != [phase, which]]
@@ -132,7 +132,7 @@ def write_phase(path: Path, phase: str, which: str, arch: str, top1: float, loss
 
 
 def plot_log(folder: Path) -> Path | None:
-    """Draw loss, top-1 and learning rate over steps into `training.png`; None where matplotlib is missing."""
+    """Plot loss, top-1 and learning rate over steps in `training.png`; return None without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Hard loss with label smoothing, soft loss from a teacher."""
+"""Training losses: cross entropy with label smoothing, and distillation from a teacher."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ __all__ = ["soft_cross_entropy", "step_loss"]
 
 
 def soft_cross_entropy(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Cross entropy of (n, classes) logits with the teacher's probabilities, no temperature (public code)."""
+    """Return the cross entropy of (n, classes) logits with the teacher's probabilities, without temperature."""
     return -(functional.softmax(teacher_logits, 1) * functional.log_softmax(logits, 1)).sum(1).mean()
 
 
 def step_loss(
     logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, *, kd_ratio: float, label_smoothing: float
 ) -> Tensor:
-    """The sum hard + kd_ratio * soft (paper, section 3, "progressive shrinking").
+    """Return hard + kd_ratio * soft loss (paper, section 3, "progressive shrinking").
 
     Args:
         logits: (n, classes).
         labels: (n,).
-        teacher_logits: (n, classes); None leaves the soft part out.
-        kd_ratio: its weight.
-        label_smoothing: of the hard part.
+        teacher_logits: (n, classes); None leaves out the soft loss.
+        kd_ratio: weight of the soft loss.
+        label_smoothing: of the hard loss.
 
     Returns:
         A scalar.

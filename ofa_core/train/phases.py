@@ -1,6 +1,6 @@
-"""Recipes as data: one `Phase` per step of training, and the published sequence.
+"""Training recipes as data: one `Phase` per stage of training, and the published sequences.
 
-Figures: public code `train_ofa_net.py`, and the paper's section 4.1 for the full net.
+The numbers come from the public code (`train_ofa_net.py`), and for the full net from section 4.1 of the paper.
 """
 
 from __future__ import annotations
@@ -47,31 +47,37 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Phase:
-    """One step of training.
+    """One stage of training.
 
     Attributes:
-        name: how logs and checkpoints call it.
-        epochs: passes over the training images, warm-up excluded.
+        name: in logs and checkpoints.
+        epochs: passes over the training images, without the warm-up.
         lr: learning rate of one process at `batch_size`; multiplied by the number of processes.
-        warmup_epochs: passes with a linearly growing rate before.
+        warmup_epochs: passes before, with a linearly growing rate.
         warmup_lr: rate at the start of the warm-up; None is `lr` of one process, as published.
-        kernels: kernel sizes that are sampled; None is all that the space has.
-        expands: expand ratios, likewise.
-        n_depths: how many of a stage's depths are sampled, from the deepest; None is all.
+        kernels: kernel sizes to sample from; None samples from all of the space.
+        expands: expand ratios to sample from; None samples from all.
+        n_depths: number of depths of a stage to sample from, starting at the deepest; None samples from all.
         subnets_per_step: sub-nets whose gradients are summed in one step.
-        sampling: `random`; or `sandwich`: the largest, the smallest and random ones between them, the others learning
-            from the largest (Yu & Huang, 2019).
-        kd_ratio: weight of the distillation loss; 0 is none.
-        teacher_mode: `train`: the teacher normalises with batch statistics, as published; `eval`: with its own.
-        sort_kept: before the phase, sort channels; these expand ratios keep theirs. None does not sort.
-        unused: what happens to parameters outside the step's sub-nets: `decay` (published, by its framework's zero
-            gradients): weight decay and momentum still move them; `skip`: they stay.
+        sampling: `random`; or `sandwich`: the largest, the smallest and random sub-nets, all but the largest distilled
+            from it (Yu & Huang, 2019).
+        kd_ratio: weight of the distillation loss; 0 turns it off.
+        teacher_mode: `train`: the teacher normalises with batch statistics, as published; `eval`: with its running
+            statistics.
+        sort_kept: expand ratios whose channels keep their place when channels are sorted before the phase; None does
+            not sort.
+        unused: `decay`: weight decay and momentum also change parameters outside the step's sub-nets, as published;
+            `skip`: those parameters stay.
         batch_size: images per process and step.
         accumulate: steps whose gradients are summed before an update.
-        momentum: of SGD with Nesterov's correction.
+        momentum: of SGD with Nesterov momentum.
         weight_decay: not applied to batch norm and biases.
         label_smoothing: of the hard loss.
         dropout: before the classifier.
+
+    Example:
+        >>> Phase("full", epochs=180, lr=0.08, warmup_epochs=5).batch_size
+        64
     """
 
     name: str
@@ -98,19 +104,23 @@ class Phase:
     def __post_init__(self) -> None:
         check_limits(self, LIMITS, f"phase {self.name}: ")
         if self.sampling == "sandwich" and self.subnets_per_step < 2:
-            raise OfaError(f"phase {self.name}: a sandwich needs 2 sub-nets per step or more")
+            raise OfaError(
+                f"phase {self.name}: subnets_per_step is {self.subnets_per_step}, a sandwich needs at least 2"
+            )
 
 
 def restricted(space: Space, phase: Phase) -> Space:
-    """The part of a space that a phase samples from.
+    """Return the part of a space that a phase samples from.
 
     Raises:
-        OfaError: for choices that the space does not have.
+        OfaError: for choices that the space lacks.
     """
-    for what, chosen, choices in (("kernels", phase.kernels, space.kernels), ("expands", phase.expands, space.expands)):
+    for name, chosen, choices in (("kernels", phase.kernels, space.kernels), ("expands", phase.expands, space.expands)):
         unknown = set(chosen or ()) - set(choices)
         if unknown:
-            raise OfaError(f"phase {phase.name}: {what} {sorted(unknown)} are none of {list(choices)} of {space.name}")
+            raise OfaError(
+                f"phase {phase.name}: {name} {sorted(unknown)} are not in {space.name}, which has {list(choices)}"
+            )
     stages = tuple(
         replace(stage, depths=stage.depths[-min(phase.n_depths or len(stage.depths), len(stage.depths)) :])
         for stage in space.stages
@@ -124,10 +134,10 @@ def restricted(space: Space, phase: Phase) -> Space:
 
 
 def progressive_shrinking(space: Space) -> tuple[Phase, ...]:
-    """The published sequence for a space: full net, kernels, depths one by one, expand ratios one by one.
+    """Return the published sequence for a space: full net, kernels, depths one by one, expand ratios one by one.
 
-    For the published spaces these are the published figures; another number of choices gives as many phases as it
-    needs, the last of depth and expand ratio being the long one.
+    For the published spaces the numbers are as published. A space with more or fewer choices gets more or fewer phases;
+    the last of the depths and the last of the expand ratios are the long ones.
     """
     full = Phase("full", 180, 2.6 / 32, 5, kernels=space.kernels[-1:], expands=space.expands[-1:], n_depths=1)
     shared = replace(full, kd_ratio=1.0, kernels=None)
@@ -154,12 +164,12 @@ def _short_or_long(phase: Phase, name: str, *, long: bool) -> Phase:
 
 
 def joint_random(space: Space) -> tuple[Phase, ...]:  # noqa: ARG001 (recipes have one signature)
-    """One random sub-net per step from the start: what the paper calls training without progressive shrinking."""
+    """Return one phase with one random sub-net per step: the paper's baseline without progressive shrinking."""
     return (Phase("joint", 180, 2.6 / 32, 5),)
 
 
 def sandwich(space: Space) -> tuple[Phase, ...]:  # noqa: ARG001
-    """The sandwich rule with in-place distillation from the start (Yu & Huang, 2019; BigNAS)."""
+    """Return one phase with the sandwich rule and in-place distillation (Yu & Huang, 2019; BigNAS)."""
     return (Phase("sandwich", 180, 2.6 / 32, 5, subnets_per_step=4, sampling="sandwich", kd_ratio=1.0),)
 
 
@@ -167,16 +177,16 @@ RECIPES = {"progressive": progressive_shrinking, "joint": joint_random, "sandwic
 
 
 def finetune(epochs: int = 25) -> Phase:
-    """Training of one extracted sub-net (the paper's "#25" and "#75" epochs)."""
+    """Return the phase that trains one extracted sub-net (the paper's "#25" and "#75" epochs)."""
     return Phase("finetune", epochs, 7.5e-3, kd_ratio=0.0)
 
 
 def scaled(phases: tuple[Phase, ...], epochs: float, **changes: object) -> tuple[Phase, ...]:
-    """The same recipe in `epochs` passes altogether, each phase keeping its share; other fields as given.
+    """Return the recipe with `epochs` passes in all, in the same proportions, and other fields replaced.
 
     Args:
         phases: the recipe.
-        epochs: passes of all phases together, warm-up included.
+        epochs: passes of all phases together, including warm-up.
         **changes: fields of `Phase` to replace in each.
     """
     total = sum(phase.epochs + phase.warmup_epochs for phase in phases)

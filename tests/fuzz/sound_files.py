@@ -224,10 +224,10 @@ def _write_checkpoints(folder: Path) -> None:
 def resume_run(folder: Path) -> None:
     """Train one step of one phase on a few images, or go on with the run that is in the folder."""
     from ofa_core.train.config import Config, DataConfig, RunConfig, SpaceConfig
-    from ofa_core.train.distributed import Process
     from ofa_core.train.phases import Phase
-    from ofa_core.train.run import Data, train_supernet
+    from ofa_core.train.run import Data, TrainingRun
     from ofa_core.train.sources import ArraySource
+    from ofa_core.train.supernet import train_supernet
 
     rng = np.random.default_rng(3)
     images = ArraySource(rng.integers(0, 255, (8, 24, 24, 3)).astype(np.uint8), np.arange(8) % 2, ("a", "b"), "made")
@@ -238,7 +238,7 @@ def resume_run(folder: Path) -> None:
         run=RunConfig(device="cpu", fast_gradients=False),
     )
     data = Data(images, images, np.arange(8), np.arange(0))
-    train_supernet(config, folder / "run", data, Process(0, 1, "cpu"), resume=True)
+    train_supernet(TrainingRun(config, data, folder / "run"), resume=True)
 
 
 def write_images(path: Path) -> None:

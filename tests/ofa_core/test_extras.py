@@ -155,6 +155,15 @@ def test_one_missing_package_among_those_of_an_extra_is_named(folder: Path, modu
     assert err == f"ofa-train: this command needs {distribution}: pip install 'ofa-latency[train]'\n"
 
 
+def test_export_looks_for_litert_before_it_reads_weights(folder: Path) -> None:
+    pytest.importorskip("torch", reason="needs torch")
+    words = [TRAIN, "ofa-train", "export", "weights.pt", "--out", "net.tflite"]
+    ((code, out, err),) = bare(folder, ["ai_edge_litert"], words)  # weights.pt is no checkpoint
+    assert (code, out) == (1, "")
+    assert err == "ofa-train: writing .tflite files needs ai-edge-litert: pip install 'ofa-latency[tflite]'\n"
+    assert not (folder / "net.tflite").exists()
+
+
 def test_a_package_that_is_there_and_broken_says_why() -> None:
     broken = ImportError("libcudart.so.12: cannot open shared object file\nmore", name="torch._C")
     line = missing_package(broken, "training")

@@ -17,7 +17,7 @@ from ofa_core.train.bn_calibration import calibrate
 from ofa_core.train.distributed import Process, process_group, wrapped
 from ofa_core.train.evaluation import evaluate
 from ofa_core.train.images import Augmentation
-from ofa_core.train.loop import archs_of_step, make_optimizer, train_phase, train_step
+from ofa_core.train.loop import PhaseRun, archs_of_step, make_optimizer, train_phase, train_step
 from ofa_core.train.phases import Phase
 from ofa_core.train.sources import open_sources
 
@@ -74,7 +74,7 @@ def main(out: Path) -> None:
         )
         model = wrapped(trained, process)
         optimizer = make_optimizer(trained, phase)
-        steps = list(train_phase(model, optimizer, batches, phase, phase_index=0, seed=0, process=process))
+        steps = list(train_phase(PhaseRun(model, optimizer, batches, phase, process=process)))
         result["steps"] = torch.tensor([[s.px, s.n_images, s.loss] for s in steps])
         result["trained"] = {name: p.detach() for name, p in trained.named_parameters()}
         torch.save(result, out / f"{os.environ.get('RANK', 'single')}.pt")

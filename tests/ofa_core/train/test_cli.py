@@ -157,7 +157,7 @@ def test_the_input_size_of_a_sub_net_may_be_named(capsys, weights, arch, tmp_pat
         code, _, err = run(capsys, *command, tmp_path / "short.json", "--weights", weights)
         assert (code, "names no resolution" in err) == (1, True)
     code, _, err = run(capsys, "export", weights, "--resolution", 24, "--out", tmp_path / "x.onnx")
-    assert (code, "input size of --arch" in err) == (2, True)
+    assert (code, "give --arch too; this is its input size" in err) == (2, True)
 
 
 def test_a_net_config_names_a_sub_net_of_a_supernet(capsys, weights, arch, tmp_path):
@@ -169,7 +169,7 @@ def test_a_net_config_names_a_sub_net_of_a_supernet(capsys, weights, arch, tmp_p
 
 
 def test_an_accuracy_at_chance_is_said_with_the_usual_causes(capsys, weights, arch, tmp_path):
-    said = "the accuracy is no better than chance (14.48 % top-1); usual causes: another --preprocessing or order"
+    said = "the accuracy is no better than chance (14.48 % top-1); usual causes: --preprocessing or the order of"
     code, _, err = run(capsys, "evaluate", weights, "--arch", arch)
     assert (code, said in err, len(err.splitlines())) == (0, True, 1)
     code, _, err = run(capsys, "calibrate", arch, "--weights", weights, "--out", tmp_path / "sub.pt")
@@ -191,11 +191,11 @@ def test_a_published_supernet_needs_its_space_and_preprocessing(capsys, tmp_path
     write_published(tmp_path / "p.pth", Supernet(tiny(), seed=1))
     code, _, err = run(capsys, "evaluate", tmp_path / "p.pth")
     assert code == 1
-    assert "does not say how its images were prepared; give --preprocessing, one of imagenet, half" in err
+    assert "does not hold its preprocessing; give --preprocessing, one of imagenet, half" in err
     code, _, err = run(capsys, "evaluate", tmp_path / "p.pth", "--preprocessing", "half")
-    assert (code, "name its search space with --space" in err) == (1, True)
+    assert (code, "which does not hold its search space; give --space" in err) == (1, True)
     code, _, err = run(capsys, "evaluate", tmp_path / "p.pth", "--preprocessing", "haf", "--space", "tiny")
-    assert (code, "preprocessing 'haf': one of" in err) == (1, True)
+    assert (code, "preprocessing 'haf': one of imagenet, half, half-crop is expected" in err) == (1, True)
 
 
 def test_a_supernet_in_the_wrappers_of_another_trainer(capsys, weights, arch, tmp_path):
@@ -254,4 +254,4 @@ def test_a_subnet_checkpoint_is_no_supernet(capsys, weights, arch, tmp_path):
     code, _, err = run(capsys, "accuracy-table", tmp_path / "sub.pt", "--out", tmp_path / "a.csv")
     assert (code, "needs a supernet" in err) == (1, True)
     code, _, err = run(capsys, "export", weights, "--out", tmp_path / "x.onnx")
-    assert (code, "name the sub-net with an arch.json" in err) == (1, True)
+    assert (code, "give the sub-net as an arch.json" in err) == (1, True)

@@ -85,8 +85,8 @@ def test_ranks_stay_equal_and_in_step(results):
 
 
 def test_a_device_that_is_not_there():
-    with pytest.raises(OfaError, match="one of auto, cpu, cuda"), process_group("tpu"):
+    with pytest.raises(OfaError, match="device 'tpu': one of auto, cpu, cuda is expected"), process_group("tpu"):
         pass
     if not torch.cuda.is_available():
-        with pytest.raises(OfaError, match="torch sees no GPU"), process_group("cuda"):
+        with pytest.raises(OfaError, match="device 'cuda': torch finds no GPU here; use cpu"), process_group("cuda"):
             pass

@@ -20,15 +20,13 @@ from ofa_core.formats.torch_files import write_torch  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
 from ofa_core.train.batches import Loader  # noqa: E402
-from ofa_core.train.checkpoints import newest  # noqa: E402
+from ofa_core.train.checkpoints import RunState, name_last_checkpoint, newest, save  # noqa: E402
 from ofa_core.train.cli import app  # noqa: E402
 from ofa_core.train.config import embedded  # noqa: E402
-from ofa_core.train.distributed import ALONE  # noqa: E402
 from ofa_core.train.divergence import DivergedError, LossWatch, check_finite  # noqa: E402
-from ofa_core.train.identity import identity_of  # noqa: E402
-from ofa_core.train.loop import make_optimizer, train_phase  # noqa: E402
+from ofa_core.train.loop import PhaseRun, make_optimizer, train_phase  # noqa: E402
 from ofa_core.train.phases import Phase  # noqa: E402
-from ofa_core.train.resume import RunFolder, RunState, save  # noqa: E402
+from ofa_core.train.run import Data, TrainingRun  # noqa: E402
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
 _TOML = """
@@ -67,7 +65,10 @@ def test_a_loss_that_stays_high_stops_and_a_spike_does_not():
     watch = LossWatch(Phase("full", 1, 0.1, kd_ratio=1.0), 10, 300)
     for step in range(100):
         watch.check(step, 1e6 if step % 10 else 2.3, 0.1)  # nine high ones in a row
-    with pytest.raises(DivergedError, match=r"the loss is 1e\+06 at step 100 .* 10 times that of guessing \(4\.61\)"):
+    with pytest.raises(
+        DivergedError,
+        match=r"the loss is 1e\+06 at step 100 .*, over 10 times that of guessing \(4\.61\) for 10 steps in a row$",
+    ):
         watch.check(100, 1e6, 0.1)
 
 
@@ -79,7 +80,7 @@ def test_a_step_with_such_a_loss_leaves_the_weights_as_they_were(few_images):
     phase = Phase("x", 1, 0.1, batch_size=8, weight_decay=0.0)
     loader = Loader(few_images, np.arange(40), 8, (24,), HALF)
     with pytest.raises(DivergedError, match="at step 0 of 5 in phase x"):
-        list(train_phase(net, make_optimizer(net, phase), loader, phase, phase_index=0, seed=0))
+        list(train_phase(PhaseRun(net, make_optimizer(net, phase), loader, phase)))
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
 
 
@@ -96,7 +97,9 @@ def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(tmp_path,
     assert captured.out == ""
     assert error.startswith("ofa-train: training diverged: ")
     assert "in phase wild" in error
-    assert f"the last good checkpoint is {good}: go on from it by --resume" in error
+    assert error.endswith(
+        f"; continue from {good} with --resume and a lower learning rate, such as lr_scale = 0.5 in [recipe]"
+    )
     assert not (out / "supernet.pt").exists()
 
     assert run_app(app, [*words, "--resume"], prog="ofa-train") == 1  # the same rates, the same end
@@ -105,12 +108,12 @@ def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(tmp_path,
 
     settings.write_text(_TOML.format(lr="1e-3"))
     assert run_app(app, [*words, "--resume"], prog="ofa-train") == 0
-    assert "goes on with other learning rates" in capsys.readouterr().err
+    assert f"ofa-train: warning: {out} continues with changed settings (phase: " in capsys.readouterr().err
     check_finite(read_checkpoint(out / "supernet.pt").net)
 
     settings.write_text(_TOML.format(lr="1e-3").replace("epochs = 0.2", "epochs = 0.3"))
     assert run_app(app, [*words, "--resume"], prog="ofa-train") == 1
-    assert "resume needs the same configuration" in capsys.readouterr().err
+    assert "--resume needs the same settings" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -147,9 +150,12 @@ def spoilt(where: str):
 @pytest.mark.parametrize("where", ["weight", "statistics", "momentum"])
 def test_a_checkpoint_of_nan_is_never_written(tmp_path, few_images, where):
     net, optimizer = spoilt(where)
-    folder = RunFolder(tmp_path, embedded(), identity_of(few_images, few_images), ALONE)
-    with pytest.raises(DivergedError, match=r"holds nan or inf; no checkpoint was written yet: start again with lower"):
-        save(folder, RunState(net), optimizer, None)
+    run = TrainingRun(embedded(), Data(few_images, few_images, np.arange(40), np.arange(0)), tmp_path)
+    message = (
+        r"holds nan or inf; no checkpoint was written yet: start again with a lower learning rate, such as lr_scale"
+    )
+    with pytest.raises(DivergedError, match=message), name_last_checkpoint(tmp_path):
+        save(run, RunState(net), optimizer)
     assert not list(tmp_path.iterdir())
 
 

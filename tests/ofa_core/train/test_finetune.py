@@ -15,10 +15,9 @@ from ofa_core.formats.checkpoint import read_checkpoint  # noqa: E402
 from ofa_core.nn.subnet import build_subnet  # noqa: E402
 from ofa_core.space import Stage  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
-from ofa_core.train.distributed import ALONE  # noqa: E402
 from ofa_core.train.finetune import finetune_subnet  # noqa: E402
 from ofa_core.train.phases import finetune  # noqa: E402
-from ofa_core.train.run import Data  # noqa: E402
+from ofa_core.train.run import Data, Events, TrainingRun  # noqa: E402
 
 
 @pytest.fixture
@@ -33,17 +32,10 @@ def losses(few_images, small_config, tmp_path):
         found: list[float] = []
         arch = space.smallest(24)
         net = build_subnet(space, arch)
-        finetune_subnet(
-            net,
-            space,
-            arch,
-            replace(small_config, run=replace(small_config.run, compile=compiled)),
-            replace(finetune(2), batch_size=8, lr=0.05, dropout=0.0),
-            data,
-            ALONE,
-            tmp_path / "sub.pt",
-            on_step=lambda step: found.append(step.loss),
-        )
+        config = replace(small_config, run=replace(small_config.run, compile=compiled))
+        events = Events(step=lambda step: found.append(step.loss))
+        phase = replace(finetune(2), batch_size=8, lr=0.05, dropout=0.0)
+        finetune_subnet(TrainingRun(config, data, tmp_path / "sub.pt", events=events), net, space, arch, phase)
         x = torch.randn((3, 3, 24, 24), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():  # another mode and batch size than in training: it must not be compiled anew
             torch.testing.assert_close(read_checkpoint(tmp_path / "sub.pt").net(x), net(x))

@@ -25,8 +25,9 @@ from ofa_core.train.config import Config, DataConfig, RunConfig, SpaceConfig  # 
 from ofa_core.train.distributed import ALONE  # noqa: E402
 from ofa_core.train.identity import class_difference, source_digest  # noqa: E402
 from ofa_core.train.phases import Phase  # noqa: E402
-from ofa_core.train.run import Events, StoppedError, open_data, train_supernet  # noqa: E402
+from ofa_core.train.run import Events, TrainingRun, open_data  # noqa: E402
 from ofa_core.train.sources import open_sources  # noqa: E402
+from ofa_core.train.supernet import StoppedError, train_supernet  # noqa: E402
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
 CLASSES = ("ant", "bee", "cat")
@@ -62,7 +63,7 @@ def config_of(images: Path) -> Config:
 
 def train(images: Path, out: Path, *, resume: bool, stop: bool = False) -> None:
     config = config_of(images)
-    train_supernet(config, out, open_data(config), ALONE, resume=resume, events=Events(stop=lambda: stop))
+    train_supernet(TrainingRun(config, open_data(config), out, events=Events(stop=lambda: stop)), resume=resume)
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_a_folder_that_was_moved_is_the_same(images, stopped):
 
 
 def test_a_checkpoint_of_version_0_1_0_is_compared_by_number(images, stopped):
-    content = load_latest(stopped, pytest.fail)
+    content = load_latest(stopped)
     assert content is not None
     del content["data"]
     del content["net"]["classes"]
@@ -203,7 +204,9 @@ def test_a_checkpoint_without_names_is_compared_by_number(capsys, tmp_path, weig
     content = torch.load(weights, weights_only=True)
     del content["classes"]
     write_torch(weights, content)
-    assert "net.pt has 3 classes, the images of digits have 10" in refused(capsys, "evaluate", weights)
+    assert "net.pt has 3 classes, and digits has 10; give its own images as --data" in refused(
+        capsys, "evaluate", weights
+    )
     rename_class(images)
     assert call(capsys, "evaluate", weights, "--data", f"imagefolder:{images}")[0] == 0
 
@@ -286,7 +289,7 @@ def test_no_accuracy_is_given_of_no_image(images):
         Path(data.train.name(int(index))).write_bytes(b"")
     net = Supernet(tiny().with_classes(3), seed=0)
     with pytest.raises(
-        OfaError, match=r"^no accuracy: not one image could be read; 2 images cannot be decoded \(.*png"
+        OfaError, match=r"^accuracy cannot be measured: no image could be read; 2 images cannot be decoded \(.*png"
     ):
         evaluator.accuracy(net, tiny().uniform(3, 3, 1, 24))
     for index in data.train_indices:
@@ -300,7 +303,7 @@ def test_a_step_without_readable_images_names_them(images, tmp_path):
     data = open_data(config)
     spoil(images / "train")
     with pytest.raises(OfaError, match=r"^step 0 in phase one has 0 readable images of 4: 4 images cannot be decoded"):
-        train_supernet(config, tmp_path / "run", data, ALONE)
+        train_supernet(TrainingRun(config, data, tmp_path / "run"))
 
 
 def test_some_unreadable_images_are_counted_by_evaluate(capsys, weights, images):
@@ -308,4 +311,4 @@ def test_some_unreadable_images_are_counted_by_evaluate(capsys, weights, images)
     code, out, err = call(capsys, "evaluate", weights, "--data", f"imagefolder:{images}")
     assert code == 0
     assert out.splitlines()[1].endswith(" 5")
-    assert "1 images cannot be decoded" in err
+    assert "ofa-train: warning: 1 image cannot be decoded (" in err

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -15,8 +15,15 @@ from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
 from ofa_core.train.batches import Batch, Loader  # noqa: E402
 from ofa_core.train.images import Augmentation  # noqa: E402
-from ofa_core.train.loop import archs_of_step, learning_rate, make_optimizer, n_steps, train_phase, train_step  # noqa: E402
-from ofa_core.train.losses import soft_cross_entropy, step_loss  # noqa: E402
+from ofa_core.train.loop import (  # noqa: E402
+    PhaseRun,
+    archs_of_step,
+    learning_rate,
+    make_optimizer,
+    n_steps,
+    train_phase,
+    train_step,
+)
 from ofa_core.train.phases import Phase, restricted  # noqa: E402
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
@@ -57,16 +64,6 @@ def test_weight_decay_spares_batch_norm_and_biases(space):
     assert {p.ndim for p in decayed["params"]} <= {2, 4}
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
     assert (decayed["weight_decay"], spared["weight_decay"]) == (3e-5, 0.0)
-
-
-def test_soft_loss_is_the_cross_entropy_of_two_distributions():
-    a, b = torch.randn(5, 7), torch.randn(5, 7)
-    expected = torch.nn.functional.cross_entropy(a, torch.softmax(b, 1))
-    torch.testing.assert_close(soft_cross_entropy(a, b), expected)
-    labels = torch.arange(5)
-    hard = torch.nn.functional.cross_entropy(a, labels, label_smoothing=0.1)
-    torch.testing.assert_close(step_loss(a, labels, b, kd_ratio=2.0, label_smoothing=0.1), hard + 2 * expected)
-    torch.testing.assert_close(step_loss(a, labels, None, kd_ratio=2.0, label_smoothing=0.1), hard)
 
 
 def test_gradients_of_the_subnets_of_a_step_are_summed(space):
@@ -122,7 +119,7 @@ def test_unused_parameters_move_or_stay(space, loader, unused, moves):
     net = Supernet(space, dropout=0.0)
     phase = replace(PHASE, epochs=1, unused=unused, kernels=(5,), expands=(6,), n_depths=1)
     optimizer = make_optimizer(net, phase)
-    list(train_phase(net, optimizer, loader, phase, phase_index=0, seed=0))
+    list(train_phase(PhaseRun(net, optimizer, loader, phase)))
     outside, inside = net.layers[3].project.weight, net.layers[2].project.weight
     before = outside.detach().clone(), inside.detach().clone()
     optimizer.zero_grad(set_to_none=unused == "skip")
@@ -135,7 +132,7 @@ def test_unused_parameters_move_or_stay(space, loader, unused, moves):
 def test_a_phase_learns(space, loader):
     net = Supernet(space, dropout=0.0)
     phase = replace(PHASE, epochs=12, subnets_per_step=2)
-    steps = list(train_phase(net, make_optimizer(net, phase), loader, phase, phase_index=0, seed=0))
+    steps = list(train_phase(PhaseRun(net, make_optimizer(net, phase), loader, phase)))
     assert len(steps) == n_steps(phase, loader)[1] == 60
     assert np.mean([s.loss for s in steps[-10:]]) < 0.8 * np.mean([s.loss for s in steps[:10]])
 
@@ -146,22 +143,18 @@ def test_a_phase_that_stops_and_goes_on_is_the_same_phase(space, loader, stop_at
 
     def make():
         net = Supernet(space, dropout=0.3, seed=2)
-        return net, make_optimizer(net, phase)
+        return PhaseRun(net, make_optimizer(net, phase), loader, phase, seed=7)
 
-    whole, optimizer = make()
-    steps = list(train_phase(whole, optimizer, loader, phase, phase_index=0, seed=7))
-    first, optimizer = make()
-    done = train_phase(first, optimizer, loader, phase, phase_index=0, seed=7, after_step=lambda n: n == stop_at)
-    begun = list(done)
-    second, fresh = make()
-    second.load_state_dict(first.state_dict())
-    fresh.load_state_dict(optimizer.state_dict())
+    whole, first, second = make(), make(), make()
+    steps = list(train_phase(whole))
+    begun = list(islice(train_phase(first), stop_at))
+    second.model.load_state_dict(first.model.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
     torch.manual_seed(99)
-    rest = list(train_phase(second, fresh, loader, phase, phase_index=0, seed=7, start=stop_at))
+    rest = list(train_phase(second, stop_at))
     assert begun + rest == steps
-    assert all(
-        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), second.state_dict().values(), strict=True)
-    )
+    tensors = [run.model.state_dict().values() for run in (whole, second)]
+    assert all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
 
 
 def test_accumulated_gradients_are_one_update_of_their_mean(space, loader):
@@ -169,18 +162,14 @@ def test_accumulated_gradients_are_one_update_of_their_mean(space, loader):
     net = Supernet(space, dropout=0.0, seed=2)
     before = {k: v.clone() for k, v in net.named_parameters()}
     changes = []
-
-    def after(done):
+    for _ in islice(train_phase(PhaseRun(net, make_optimizer(net, phase), loader, phase, seed=7)), 2):
         changes.append(all(torch.equal(before[k], v) for k, v in net.named_parameters()))
-        return done == 2
-
-    list(train_phase(net, make_optimizer(net, phase), loader, phase, phase_index=0, seed=7, after_step=after))
     assert changes == [True, False]
 
 
 def test_mixed_precision_on_the_cpu(space, loader):
     net = Supernet(space, dropout=0.0)
-    steps = list(train_phase(net, make_optimizer(net, PHASE), loader, PHASE, phase_index=0, seed=0, amp="bf16"))
+    steps = list(train_phase(PhaseRun(net, make_optimizer(net, PHASE), loader, PHASE, amp="bf16")))
     assert all(math.isfinite(s.loss) for s in steps)
     assert net.layers[0].conv.weight.dtype is torch.float32
 
@@ -188,7 +177,7 @@ def test_mixed_precision_on_the_cpu(space, loader):
 def test_a_plain_network_trains_without_subnets(space, loader):
     net = extract(Supernet(space, dropout=0.0), space.largest(24))
     loader = replace(loader, resolutions=(24,))
-    steps = list(train_phase(net, make_optimizer(net, PHASE), loader, PHASE, phase_index=0, seed=0, fixed=True))
+    steps = list(train_phase(PhaseRun(net, make_optimizer(net, PHASE), loader, PHASE)))
     assert {s.px for s in steps} == {24}
 
 

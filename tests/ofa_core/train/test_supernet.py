@@ -124,7 +124,7 @@ def test_sigterm_writes_a_checkpoint_first(settings, uninterrupted, tmp_path):
     code, _, err = finish(process)
     assert code == 1
     assert err.strip().splitlines()[-1].startswith("ofa-train: stopped in phase")
-    content = load_latest(folder, pytest.fail)
+    content = load_latest(folder)
     assert content["step"] >= 1
     code, _, err = finish(start(patient, folder, "--resume"))
     assert code == 0, err
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(settings, unin
     wait_for_step(process, folder, step + 2)
     process.kill()
     _, _, err = finish(process)
-    assert f"{newest}: damaged checkpoint, the one before it is used" in err
+    assert f"ofa-train: warning: {newest}: skipped a damaged checkpoint (" in err
     ours = (folder / "log.csv").read_text().splitlines()[: step + 1]
     assert ours == (uninterrupted / "log.csv").read_text().splitlines()[: step + 1]
 
@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(settings, unin
 def test_a_folder_with_a_run_is_not_overwritten(settings, uninterrupted):
     code, _, err = finish(start(settings, uninterrupted))
     assert code == 1
-    assert "holds a run already; go on with --resume" in err
+    assert "already holds a run; continue it with --resume, or choose another folder" in err
 
 
 def test_other_settings_are_not_resumed(settings, uninterrupted):
