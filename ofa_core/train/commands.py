@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,12 +28,12 @@ from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
 from ofa_core.space_record import require_space
-from ofa_core.train.accuracy_table import planned_archs, write_table
+from ofa_core.train.accuracy_table import Origin, check_table, planned_archs, shard_path, write_table
 from ofa_core.train.batches import Loader
 from ofa_core.train.config import Config, DataConfig, embedded
 from ofa_core.train.distributed import Process
 from ofa_core.train.evaluation import Accuracy, Evaluator, evaluate, standard_archs
-from ofa_core.train.identity import class_difference
+from ofa_core.train.identity import class_difference, source_digest, weights_digest
 from ofa_core.train.images import IMAGENET
 from ofa_core.train.run import Data, open_data
 from ofa_core.train.sources import Source
@@ -238,6 +239,8 @@ def evaluate_published(
     index: NDArray[np.int64] | None = getattr(images, "imagenet1k_index", None)
     if index is None and len(images.classes) != config.n_classes:
         raise OfaError(f"the network has {config.n_classes} classes, and the images have {len(images.classes)}")
+    if index is not None and index.max(initial=0) >= config.n_classes:
+        raise OfaError(f"imagenet1k_index goes to {index.max()}, and the network has {config.n_classes} classes")
     px = config.resolution_px
     if px is None:
         raise OfaError(f"{net_config} comes without an image size (run.config); give --resolution PX")
@@ -260,6 +263,8 @@ def table_rows(
     net, space, process = opened.checkpoint.net, opened.checkpoint.space, opened.process
     if not isinstance(net, Supernet):
         raise OfaError("an accuracy table needs a supernet, and the checkpoint is a sub-net")
+    origin = table_origin(opened)
+    check_table(out, space, origin)  # with several processes, the table that their files replace
     single = Process(0, 1, process.device)
     evaluator = opened.data.evaluator(opened.config, single, held_out=True)
 
@@ -268,8 +273,21 @@ def table_rows(
         on_result(result)
         return result.top1, result.n_images
 
-    archs = planned_archs(space, n_archs, seed)
-    yield from write_table(out, space, archs, top1_of, rank=process.rank, world=process.world)
+    own = planned_archs(space, n_archs, seed)[process.rank :: process.world]
+    yield from write_table(shard_path(out, process.rank, process.world), space, own, top1_of, origin)
+
+
+def table_origin(opened: Opened) -> Origin:
+    """Return digests of the weights and of the held-out and calibration images of an accuracy table."""
+    data, config = opened.data, opened.config
+    parts = (
+        source_digest(data.train, data.held_out),
+        source_digest(data.train, data.train_indices),
+        config.data.n_calibration,
+        config.augmentation,
+    )
+    images = hashlib.sha256(repr(parts).encode()).hexdigest()
+    return Origin(weights_digest(opened.checkpoint.net, config.preprocessing), images)
 
 
 Writer = Callable[[SubNet, Space, Arch], None]

@@ -1,9 +1,8 @@
-"""Where images come from: folders, CIFAR-10 in its forms, an npz of encoded files, the embedded digits, any dataset."""
+"""Sources of labelled images: folders, CIFAR-10, an npz of encoded files, scikit-learn's digits, any torch dataset."""
 
 from __future__ import annotations
 
 import io
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ofa_core.errors import FormatError, OfaError
+from ofa_core.npz import read_npz
 
 __all__ = [
     "ArraySource",
@@ -26,15 +26,14 @@ __all__ = [
     "open_sources",
 ]
 
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # whatever the name: the decoders of others are not reached
-# What numpy raises for an npz that is damaged, depending on where.
-_DAMAGE = (KeyError, ValueError, TypeError, EOFError, IndexError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no other decoder is tried, whatever the name
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+MIN_NPZ_BYTES, MAX_NPZ_RATIO = 2**26, 8  # encoded images hardly shrink in a zip file
 KINDS = ("imagefolder", "cifar10", "npz", "digits")
 
 
 class UnreadableImageError(OfaError):
-    """An image that cannot be decoded; whoever loads batches counts and names it."""
+    """An image that cannot be decoded."""
 
 
 class Source(Protocol):
@@ -51,7 +50,7 @@ class Source(Protocol):
         ...
 
     def load(self, index: int) -> Image.Image:
-        """The image in RGB.
+        """Return the image in RGB.
 
         Raises:
             UnreadableImageError: when it cannot be decoded.
@@ -59,11 +58,11 @@ class Source(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """What people call the image."""
+        """Return the name of the image in messages."""
         ...
 
     def key(self, index: int) -> str:
-        """What tells the image from others of the source, wherever the source lies."""
+        """Return text that identifies the image within the source, even after the source was moved."""
         ...
 
 
@@ -71,15 +70,15 @@ def _decode(stream: Path | io.BytesIO, name: str) -> Image.Image:
     try:
         with Image.open(stream, formats=FORMATS) as image:
             return image.convert("RGB")
-    except Exception as error:  # decoders of a dozen formats raise whatever the damage leads to
+    except Exception as error:  # decoders raise anything
         raise UnreadableImageError(f"{name}: {str(error) or type(error).__name__}") from error
 
 
 class FolderSource:
-    """One folder per class, as ImageNet is laid out.
+    """Image files in one folder per class, as ImageNet is laid out.
 
     Args:
-        root: the folder that holds the class folders.
+        root: folder of the class folders.
     """
 
     def __init__(self, root: Path) -> None:
@@ -99,11 +98,11 @@ class FolderSource:
         return _decode(self._files[index][0], self.name(index))
 
     def name(self, index: int) -> str:
-        """The path."""
+        """Return the path."""
         return str(self._files[index][0])
 
     def key(self, index: int) -> str:
-        """The path below the folder."""
+        """Return the path below the folder."""
         return self._files[index][0].relative_to(self._root).as_posix()
 
 
@@ -115,24 +114,27 @@ class NpzSource:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                self._data, self._offsets = file["data"], file["offsets"]
-                labels = file["labels"]
-                self.classes = tuple(map(str, file["classes"]))
-                self._names = file["names"] if "names" in file else np.arange(labels.size)
-                self.imagenet1k_index = file.get("imagenet1k_index")
-        except (OSError, *_DAMAGE) as error:
-            raise FormatError(f"{path}: no npz of images with data, offsets, labels, classes ({error})") from error
-        kinds = [array.dtype.kind for array in (self._data, self._offsets, labels)]
-        if kinds[0] != "u" or not set(kinds[1:]) <= set("iu") or self._data.ndim != 1 or labels.ndim != 1:
-            raise FormatError(f"{path}: data must be bytes in a row, offsets and labels whole numbers")
-        self.labels = labels.astype(np.int64)
-        n, ends = len(self.labels), self._offsets.astype(np.int64)
-        if ends.shape != (n + 1,) or len(self._names) != n or (np.diff(ends, prepend=0) < 0).any():
-            raise FormatError(f"{path}: {ends.shape} offsets and {len(self._names)} names of {n} images")
-        if ends[-1] > self._data.nbytes:
-            raise FormatError(f"{path}: images to byte {ends[-1]}, and {self._data.nbytes} bytes of data")
+        size = path.stat().st_size if path.exists() else 0
+        arrays = read_npz(path, str(path), MIN_NPZ_BYTES + MAX_NPZ_RATIO * size)
+        missing = [name for name in ("data", "offsets", "labels", "classes") if name not in arrays]
+        if missing:
+            raise FormatError(f"{path}: no array {', '.join(missing)}; data, offsets, labels, classes are expected")
+        data, offsets, labels, classes = (arrays[name] for name in ("data", "offsets", "labels", "classes"))
+        names, index = arrays.get("names", np.arange(labels.size)), arrays.get("imagenet1k_index")
+        if data.dtype != np.uint8 or not {offsets.dtype.kind, labels.dtype.kind} <= set("iu"):
+            raise FormatError(f"{path}: data must be bytes, offsets and labels whole numbers")
+        if any(array.ndim != 1 for array in (data, offsets, labels, classes, names)):
+            raise FormatError(f"{path}: all arrays must have one dimension")
+        n, ends = len(labels), offsets.astype(np.int64)
+        if len(ends) != n + 1 or len(names) != n or (np.diff(ends, prepend=0) < 0).any():
+            raise FormatError(f"{path}: {len(ends)} offsets and {len(names)} names of {n} images")
+        if ends[-1] > data.nbytes:
+            raise FormatError(f"{path}: images to byte {ends[-1]}, and {data.nbytes} bytes of data")
+        if index is not None and (index.shape != classes.shape or index.dtype.kind not in "iu" or (index < 0).any()):
+            raise FormatError(f"{path}: imagenet1k_index must be {len(classes)} whole numbers >= 0, one for each class")
+        self._data, self._offsets, self._names = data, ends, names
+        self.labels, self.classes = labels.astype(np.int64), tuple(map(str, classes))
+        self.imagenet1k_index = index
         self._path = path
 
     def load(self, index: int) -> Image.Image:
@@ -141,11 +143,11 @@ class NpzSource:
         return _decode(io.BytesIO(self._data[start:stop].tobytes()), self.name(index))
 
     def name(self, index: int) -> str:
-        """The file and the image's name in it."""
+        """Return the file and the image's name in it."""
         return f"{self._path.name}:{self._names[index]}"
 
     def key(self, index: int) -> str:
-        """The image's name and size."""
+        """Return the image's name and number of bytes."""
         return f"{self._names[index]} {self._offsets[index + 1] - self._offsets[index]}"
 
 
@@ -157,7 +159,7 @@ class ArraySource:
         images: (n, height, width, 3) bytes.
         labels: (n,).
         classes: names.
-        title: what names start with.
+        title: start of the images' names.
     """
 
     images: NDArray[np.uint8]
@@ -170,21 +172,21 @@ class ArraySource:
         return Image.fromarray(self.images[index])
 
     def name(self, index: int) -> str:
-        """Title and index."""
+        """Return title and index."""
         return f"{self.title}[{index}]"
 
     def key(self, index: int) -> str:
-        """A checksum of the pixels."""
+        """Return a checksum of the pixels."""
         return f"{zlib.crc32(self.images[index].tobytes()):08x}"
 
 
 class DatasetSource:
-    """Any torch dataset that gives (PIL image or (h, w, 3) bytes, label).
+    """Any torch dataset of (PIL image or (h, w, 3) bytes, label).
 
     Args:
         dataset: with `__len__` and `__getitem__`.
         classes: names of the classes.
-        labels: (n,) where they are known; None reads every item once.
+        labels: (n,) if known; None reads every item once.
     """
 
     def __init__(self, dataset: Any, classes: Sequence[str], labels: Sequence[int] | None = None) -> None:
@@ -208,7 +210,7 @@ class DatasetSource:
 
 
 def digits_sources() -> tuple[ArraySource, ArraySource]:
-    """scikit-learn's digits (8 x 8 greys) as 32 x 32 colour images: every fifth one is for validation."""
+    """Return scikit-learn's digits (8 x 8 greys) as 32 x 32 colour images, every fifth for validation."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -224,12 +226,12 @@ def digits_sources() -> tuple[ArraySource, ArraySource]:
 
 
 def _cifar10_binary(folder: Path, files: Sequence[str]) -> ArraySource:
-    """The canonical binary version: records of one label byte and 3 x 32 x 32 bytes."""
+    """Read the binary version: records of one label byte and 3 x 32 x 32 bytes."""
     rows = []
     for file in files:
         raw = np.fromfile(folder / file, dtype=np.uint8)
         if raw.size == 0 or raw.size % 3073:
-            raise FormatError(f"{folder / file}: {raw.size} bytes, not a number of CIFAR-10 records (3073 each)")
+            raise FormatError(f"{folder / file}: {raw.size} bytes; CIFAR-10 records have 3073 bytes each")
         rows.append(raw.reshape(-1, 3073))
     table = np.concatenate(rows)
     images = np.ascontiguousarray(table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
@@ -246,36 +248,36 @@ def _cifar10(path: Path) -> tuple[Source, Source]:
         return NpzSource(path / "cifar10_train.npz"), NpzSource(path / "cifar10_test.npz")
     if (path / "train").is_dir():
         return _folders(path)
-    raise OfaError(f"{path}: no CIFAR-10; it has data_batch_*.bin, or cifar10_train.npz, or train/ and test/")
+    raise OfaError(f"{path}: no CIFAR-10; data_batch_*.bin, cifar10_train.npz, or train/ and test/ are expected")
 
 
 def _folders(path: Path) -> tuple[Source, Source]:
     held = next((path / n for n in ("val", "validation", "test") if (path / n).is_dir()), None)
     if not (path / "train").is_dir() or held is None:
-        raise OfaError(f"{path}: image folders have train/ and val/ (or test/), each with one folder per class")
+        raise OfaError(f"{path}: train/ and val/ (or test/) are expected, each with one folder per class")
     return FolderSource(path / "train"), FolderSource(held)
 
 
 def open_sources(spec: str) -> tuple[Source, Source]:
-    """Training and validation images of a data set.
+    """Open the training and validation images of a data set.
 
     Args:
         spec: `digits`, `imagefolder:PATH` (train/ and val/), `cifar10:PATH` (binary, folders or npz),
             or `npz:TRAIN,VAL`.
 
     Raises:
-        OfaError: for another kind, files that are not there, a class without images, or images that are all unreadable.
-        FormatError: for files that are something else.
+        OfaError: if the kind is unknown, files are missing, a class has no images, or no image can be read.
+        FormatError: if a file has another format.
     """
     kind, _, where = spec.partition(":")
     if kind == "digits" and not where:
         return digits_sources()
     if kind not in KINDS or not where:
-        raise OfaError(f"data {spec!r}: digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL")
+        raise OfaError(f"data {spec!r}: digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL is expected")
     if kind == "npz":
         train, _, val = where.partition(",")
         if not val:
-            raise OfaError(f"data {spec!r}: two files, npz:TRAIN,VAL")
+            raise OfaError(f"data {spec!r}: two files are expected, npz:TRAIN,VAL")
         sources: tuple[Source, Source] = NpzSource(Path(train)), NpzSource(Path(val))
     else:
         sources = (_folders if kind == "imagefolder" else _cifar10)(Path(where))
@@ -289,7 +291,7 @@ def open_sources(spec: str) -> tuple[Source, Source]:
 
 
 def _check_readable(source: Source, where: str) -> None:
-    """Refuse images of which none can be decoded; the first readable one ends the search."""
+    """Check that at least one image can be decoded."""
     reason = "there are none"
     for index in range(len(source.labels)):
         try:
@@ -302,12 +304,12 @@ def _check_readable(source: Source, where: str) -> None:
 
 
 def _check_labels(source: Source, where: str) -> None:
-    """Refuse labels of no class, and classes of no image."""
+    """Check that each label is a class, and that each class has an image."""
     n_classes = len(source.classes)
     if len(source.labels) and not (source.labels.min() >= 0 and source.labels.max() < n_classes):
         raise FormatError(f"{where}: labels {source.labels.min()} to {source.labels.max()} of {n_classes} classes")
     if isinstance(source, ArraySource):
-        return  # the classes of a known data set, of which a part may be used
+        return  # a part of a known data set may lack classes
     counts = np.bincount(source.labels, minlength=n_classes)
     empty = [name for name, count in zip(source.classes, counts, strict=True) if not count]
     if empty:

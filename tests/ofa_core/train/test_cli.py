@@ -99,6 +99,26 @@ def test_accuracy_table(capsys, weights, tmp_path):
     assert all(0 <= float(r["top1"]) <= 100 and r["n_images"] == "40" for r in rows)
 
 
+def test_an_accuracy_table_of_other_weights_or_images_is_not_continued(capsys, weights, tmp_path):
+    out, other = tmp_path / "acc.csv", tmp_path / "other.pt"
+    words = ["accuracy-table", "--out", out, "--images", 40]
+    assert run(capsys, *words, weights, "--n", 2)[0] == 0
+    assert run(capsys, *words, weights, "--n", 3)[:2] == (0, f"3 sub-nets in {out}\n")
+    before = out.read_bytes()
+    write_checkpoint(other, Supernet(tiny(), seed=2), tiny(), HALF)
+    write_checkpoint(tmp_path / "crop.pt", Supernet(tiny(), seed=1), tiny(), replace(HALF, resize="crop"))
+    for changed, what in (
+        ([other], "weights"),
+        ([tmp_path / "crop.pt"], "weights"),
+        ([weights, "--images", 41], "images"),
+    ):
+        code, text, err = run(capsys, *words, *changed, "--n", 4)
+        assert (code, text, len(err.splitlines())) == (1, "", 1)
+        assert f"{out} was measured with other {what} (digest " in err
+        assert "give another file as --out" in err
+        assert out.read_bytes() == before
+
+
 def test_finetune_then_evaluate(capsys, weights, arch, tmp_path):
     out = tmp_path / "sub.pt"
     code, text, err = run(capsys, "finetune", arch, "--weights", weights, "--epochs", 1, "--lr", 0.05, "--out", out)
@@ -232,7 +252,7 @@ def test_a_supernet_of_fixed_kernels_is_said_to_be_one(capsys, arch, tmp_path):
     [
         (["supernet", "--space", "mbv4"], 1, "unknown space 'mbv4'"),
         (["supernet", "--recipe", "progresive"], 1, "did you mean progressive?"),
-        (["supernet", "--data", "imagefolder:/nowhere"], 1, "have train/ and val/"),
+        (["supernet", "--data", "imagefolder:/nowhere"], 1, "/nowhere: train/ and val/ (or test/) are expected"),
         (["evaluate", "/nowhere.pt"], 1, "/nowhere.pt: No such file"),
         (["--epochs", "x"], 2, "--epochs"),
         (["evaluat"], 2, "evaluat"),

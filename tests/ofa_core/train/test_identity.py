@@ -254,6 +254,11 @@ def test_hidden_folders_are_no_classes(images):
         ({"offsets": [0, 9, 5]}, "offsets"),
         ({"offsets": [0, 5, 10**9]}, "images to byte 1000000000"),
         ({"names": ["only"]}, "1 names of 2 images"),
+        ({"names": "only"}, "all arrays must have one dimension"),
+        ({"classes": "ab"}, "all arrays must have one dimension"),
+        ({"data": np.zeros(9, np.float32)}, "data must be bytes"),
+        ({"imagenet1k_index": [[1, 2]]}, "imagenet1k_index must be 2 whole numbers >= 0"),
+        ({"imagenet1k_index": [1, -2]}, "imagenet1k_index must be 2 whole numbers >= 0"),
     ],
 )
 def test_arrays_that_do_not_fit_each_other(tmp_path, change, said):

@@ -69,7 +69,7 @@ def test_cifar10_binary(tmp_path):
 
 def test_cifar10_binary_of_another_size_is_refused(tmp_path):
     (tmp_path / "data_batch_1.bin").write_bytes(bytes(3074))
-    with pytest.raises(FormatError, match="3074 bytes, not a number of CIFAR-10 records"):
+    with pytest.raises(FormatError, match="3074 bytes; CIFAR-10 records have 3073 bytes each"):
         open_sources(f"cifar10:{tmp_path}")
 
 
@@ -90,11 +90,17 @@ def test_npz_of_files(tmp_path):
     assert train.load(1).getpixel((0, 0)) == (200, 0, 0)
     assert train.name(1) == "x.npz:1"
     np.savez(tmp_path / "y.npz", **{k: v for k, v in arrays.items() if k != "offsets"})
-    with pytest.raises(FormatError, match="no npz of images"):
+    with pytest.raises(FormatError, match=r"y\.npz: no array offsets; data, offsets, labels, classes are expected"):
         open_sources(f"npz:{tmp_path / 'y.npz'},{tmp_path / 'y.npz'}")
 
 
 @pytest.mark.reference
+def test_an_npz_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", data=np.zeros(2**27, np.uint8))
+    with pytest.raises(FormatError, match=r"bomb\.npz: unpacks to more than"):
+        open_sources(f"npz:{tmp_path / 'bomb.npz'},{tmp_path / 'bomb.npz'}")
+
+
 def test_the_stored_cifar10(reference_data):
     train, test = open_sources(f"cifar10:{reference_data}")
     assert np.bincount(train.labels).tolist() == [5000] * 10
@@ -123,9 +129,9 @@ def test_any_dataset():
     [
         ("digit", "data 'digit': digits, imagefolder:PATH"),
         ("imagefolder:", "digits, imagefolder:PATH"),
-        ("npz:one", "two files"),
-        ("imagefolder:/nowhere", "have train/ and val/"),
-        ("cifar10:/nowhere", "no CIFAR-10"),
+        ("npz:one", "two files are expected, npz:TRAIN,VAL"),
+        ("imagefolder:/nowhere", "train/ and val/ \\(or test/\\) are expected"),
+        ("cifar10:/nowhere", "no CIFAR-10; data_batch"),
     ],
 )
 def test_specifications_that_are_none(spec, message):
