@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import gc
 import io
 import json
 import shutil
@@ -19,7 +18,6 @@ from hypothesis import strategies as st
 import profiler.agent
 from profiler.agent.backends import open_backend
 from profiler.agent.protocol import PROTOCOL, Agent, serve
-from profiler.agent.timing import timed_loop
 from profiler.agent_zip import build_pyz
 
 SOURCES = sorted(Path(profiler.agent.__path__[0]).rglob("*.py"))
@@ -98,12 +96,6 @@ def test_it_runs_under_an_old_python(tmp_path: Path) -> None:
     assert bye == {"id": 2, "ok": True}
 
 
-def test_the_packed_agent_depends_on_its_sources_only(tmp_path: Path) -> None:
-    first, second = build_pyz(tmp_path / "a.pyz"), build_pyz(tmp_path / "deep" / "b.pyz")
-    assert first.read_bytes() == second.read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pyz", "deep"]
-
-
 def test_hello_tells_protocol_versions_cores_and_clocks() -> None:
     (hello,) = talk({"id": 7, "op": "hello"})
     assert (hello["id"], hello["ok"], hello["protocol"]) == (7, True, PROTOCOL)
@@ -165,24 +157,6 @@ def test_load_run_unload(tmp_path: Path) -> None:
     assert run["n_involuntary_switches"] == sum(run["switches"])
     assert unload == {"id": 3, "ok": True}
     assert gone["ok"] is False
-
-
-def test_the_timed_loop_warms_up_then_times_with_the_collector_off() -> None:
-    seen: list[bool] = []
-    assert gc.isenabled()
-    numbers = timed_loop(lambda: seen.append(gc.isenabled()), warmup=3, repeats=5, threads=2)
-    assert gc.isenabled()
-    assert seen == [False] * 8
-    assert len(numbers["wall_ns"]) == 5
-
-
-def test_the_collector_is_on_again_after_a_failure() -> None:
-    def fail() -> None:
-        raise RuntimeError("no")
-
-    with pytest.raises(RuntimeError):
-        timed_loop(fail, warmup=0, repeats=1, threads=1)
-    assert gc.isenabled()
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:
