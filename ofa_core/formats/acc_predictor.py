@@ -1,12 +1,12 @@
-"""The accuracy predictors of the Once-for-All authors, from their files, in numpy.
+"""Read the accuracy predictors of the Once-for-All authors, and evaluate them in numpy.
 
 Two forms are published. The tutorial's `acc_predictor.pth` (keys `0`, `2`, `4`, `6`) takes 128 inputs: a one-hot of
 the kernel size of each of 20 slots, then of the expand ratio, then of the resolution 112, 128, ..., 224. The form of
-`ofa/nas` (keys `layers.0.0`, ... and `base_acc`) takes the resolution first, of a list that is not in the file. Slots
-that are not active are all zero in both. The networks are perceptrons with ReLU whose output is the top-1 fraction.
+`ofa/nas` (keys `layers.0.0`, ... and `base_acc`) takes the resolution first, as one of a list that is not in the file.
+Inactive slots are zero in both. The networks are perceptrons with ReLU whose output is the top-1 fraction.
 
-The authors' code gives other resolutions to a wrong input (216 to that of 208, 96 to that of 224); here they are
-refused. torch is needed once, to convert the `.pth` file to `.npz`.
+The authors' code maps other resolutions to a wrong input (216 to that of 208, 96 to that of 224); here they are an
+error. Only the `.pth` file needs torch; a predictor can be saved as `.npz`.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class PublishedAccuracyPredictor:
     """A perceptron from architecture to top-1 in percent.
 
     Attributes:
-        space: the space whose genomes it takes; the published file was fitted to `mbv3-w1.2`.
-        resolutions: the input sizes in pixels that it knows, ascending; no others are answered.
-        weights: one (inputs, outputs) float32 matrix per layer. The rows of the first one are ordered by slot, each
-            with its kernel sizes and then its expand ratios, and the resolutions last.
+        space: space of the genomes; the published file was fitted to `mbv3-w1.2`.
+        resolutions: supported input sizes in pixels, ascending.
+        weights: one (inputs, outputs) float32 matrix per layer. The rows of the first one are the kernel
+            sizes and expand ratios of each slot, then the resolutions.
         biases: one (outputs,) float32 vector per layer.
-        label: its name, for people.
+        label: name for people.
     """
 
     space: Space
@@ -73,7 +73,7 @@ class PublishedAccuracyPredictor:
 
     @property
     def note(self) -> str:
-        """What to keep in mind about its level, in one sentence."""
+        """Known bias of the predictions, in one sentence."""
         if self.space.name == "mbv3-w1.0":
             return f"known bias of +{KNOWN_BIAS_W10} points on mbv3-w1.0: the ranking holds, the level does not"
         return (
@@ -83,7 +83,7 @@ class PublishedAccuracyPredictor:
 
     @cached_property
     def _one_hot(self) -> NDArray[np.float32]:
-        """(1 + n_codes, n_kernels + n_expands): the inputs of one slot by its genome code."""
+        """(1 + n_codes, n_kernels + n_expands) inputs of a slot by genome code."""
         space = self.space
         n_kernels = len(space.kernels)
         table = np.zeros((1 + space.n_codes, n_kernels + len(space.expands)), dtype=np.float32)
@@ -94,9 +94,9 @@ class PublishedAccuracyPredictor:
 
     @cached_property
     def _shifts(self) -> list[NDArray[np.float32]]:
-        """What has to be added to each layer's products, so that one pass does bias and ReLU.
+        """Shift of each layer's products that combines bias and ReLU in one pass.
 
-        With z = x + s, relu(z) = max(x, -s) + s, and the last s goes through the next layer as a constant.
+        With z = x + s, relu(z) = max(x, -s) + s; the last s is carried into the next layer as a constant.
         """
         shifts: list[NDArray[np.float64]] = []
         for weight, bias in zip(self.weights, self.biases, strict=True):
@@ -105,7 +105,7 @@ class PublishedAccuracyPredictor:
         return [shift.astype(np.float32) for shift in shifts]
 
     def predict(self, archs: Sequence[Arch | Mapping[str, Any]] | NDArray[np.integer]) -> NDArray[np.float64]:
-        """Top-1 of architectures.
+        """Predict the top-1 of architectures.
 
         Args:
             archs: n architectures, OFA dicts, or genomes (n, 1 + n_slots).
@@ -114,8 +114,8 @@ class PublishedAccuracyPredictor:
             (n,) percent.
 
         Raises:
-            PredictorError: for a resolution that it does not know, or genomes of another space.
-            ArchError: for no member of the space.
+            PredictorError: for an unsupported resolution, or genomes of another space.
+            ArchError: for an architecture that is not a member of the space.
         """
         genomes = genomes_of(self.space, archs)
         columns = self._resolution_columns(genomes[:, 0])
@@ -156,7 +156,7 @@ class PublishedAccuracyPredictor:
         return columns
 
     def write(self, path: Path) -> None:
-        """Write it as `.npz`, to be read without torch; the file appears whole or not at all."""
+        """Write the predictor as `.npz`, which needs no torch; the file appears whole or not at all."""
         arrays: dict[str, Any] = {
             "schema": SCHEMA,
             **space_columns(self.space),
@@ -175,13 +175,13 @@ def read_acc_predictor(
     """Read an accuracy predictor: the authors' `.pth` (with torch) or our `.npz` (without).
 
     Args:
-        path: the file; its content decides, not its name.
-        space: the space it is for. Default: what an `.npz` names, else `mbv3-w1.2`.
-        resolutions: the list of an `ofa/nas` predictor, which its file does not hold. Default: 112, 128, ..., 224
+        path: the file; the format is recognised by content.
+        space: the space of the predictor. Default: the one in the `.npz`, else `mbv3-w1.2`.
+        resolutions: the list of an `ofa/nas` predictor, which its file lacks. Default: 112, 128, ..., 224
             for 8 of them, 128, 160, 192, 224 for 4, and 224 for one.
 
     Raises:
-        FormatError: for a file that is none, or where torch is needed and missing.
+        FormatError: for another file, or if torch is needed and missing.
         PredictorError: for a predictor of another kind of space.
     """
     try:
@@ -298,7 +298,7 @@ def _from_state(
 
 
 def _check_published_space(space: Space, label: str, path: Path) -> None:
-    """Refuse the authors' predictor for a space that is not theirs: it would give ImageNet accuracies for it."""
+    """Check that the space is one of the authors', because their predictor gives ImageNet accuracies."""
     theirs = find_builtin(space.name)
     if label == AUTHORS_LABEL and (theirs is None or theirs != space):
         how = "" if theirs is None else f" ({described_differences(space, theirs)})"
@@ -309,7 +309,7 @@ def _check_published_space(space: Space, label: str, path: Path) -> None:
 
 
 def _input_order(space: Space, n_resolutions: int, resolutions_first: bool) -> NDArray[np.int64]:
-    """Where each of our inputs (slot by slot, then resolutions) stands in a published form."""
+    """Return the index in a published form of each of our inputs (slots, then resolutions)."""
     n_k, n_e, n = len(space.kernels), len(space.expands), space.n_slots
     start = n_resolutions if resolutions_first else 0
     kernels = start + np.arange(n * n_k).reshape(n, n_k)

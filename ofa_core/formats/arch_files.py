@@ -1,4 +1,4 @@
-"""The architectures of a file of any kind that the commands take: our own and public dialects, or a `net.config`."""
+"""Read architectures from all files that the commands accept: our own and public dialects, and `net.config`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def read_archs(
     Args:
         path: the file, the folder of a `net.config`, or `-` for standard input.
         named: the space that the user named, if any.
-        otherwise: gives the space where neither the user nor the file names one.
-        resolution_px: the input size, in place of the file's own.
+        otherwise: returns the space if neither the user nor the file names one.
+        resolution_px: input size that replaces those of the file.
 
     Raises:
-        FormatError: for a file without architectures, of two spaces, or with one that is no member of its space.
-        ArchError: for a `net.config` that is no member of a space.
+        FormatError: for a file without architectures, with two spaces, or with a non-member of its space.
+        ArchError: for a `net.config` that is not a member of a space.
     """
     text = "" if path.is_dir() else read_text(path)
     if path.is_dir() or is_net_config(text):
@@ -48,11 +48,11 @@ def read_archs(
 
 
 def read_arch(path: Path, space: Space, resolution_px: int | None = None) -> Arch:
-    """The one architecture of a file, as a member of `space` with any number of classes.
+    """Read the only architecture of a file as a member of `space`; the number of classes may differ.
 
     Raises:
-        FormatError: for a file that holds none.
-        ArchError: for one that is no member of the space.
+        FormatError: for a file without an architecture.
+        ArchError: for an architecture that is not a member of the space.
     """
     if path.is_dir() or is_net_config(read_text(path)):
         return read_member(path, space, resolution_px)[1]

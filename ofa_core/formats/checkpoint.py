@@ -36,14 +36,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network as read from this project's file.
+    """The content of a checkpoint of this project.
 
     Attributes:
-        net: in evaluation mode.
+        net: the network, in evaluation mode.
         space: its search space.
         arch: the architecture of a sub-net; None for a supernet.
-        preprocessing: what its images need.
-        classes: names of the outputs, in order; None where the file does not hold them.
+        preprocessing: preprocessing of its images.
+        classes: names of the outputs, in order; None if the file lacks them.
     """
 
     net: Supernet | SubNet
@@ -61,15 +61,15 @@ def write_checkpoint(
     arch: Arch | None = None,
     classes: Sequence[str] | None = None,
 ) -> None:
-    """Write a network with all that is needed to use it.
+    """Write a network with everything that is needed to use it.
 
     Args:
         path: the file; written to a temporary name and renamed.
-        net: the supernet, or a sub-net (then `arch` is needed).
+        net: the supernet or sub-net.
         space: its search space.
-        preprocessing: what its images need.
-        arch: the sub-net's architecture.
-        classes: names of the outputs, in order; None where they are unknown.
+        preprocessing: preprocessing of its images.
+        arch: architecture of a sub-net.
+        classes: names of the outputs, in order, if known.
 
     Raises:
         FormatError: for weights that hold nan or inf.
@@ -84,7 +84,7 @@ def checkpoint_dict(
     arch: Arch | None = None,
     classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The content of a checkpoint: plain values, and tensors under published names; see `write_checkpoint`."""
+    """Return the content of a checkpoint: plain values, and tensors by published name; see `write_checkpoint`."""
     if isinstance(net, SubNet) and arch is None:
         raise FormatError("a sub-net's checkpoint needs its architecture")
     named = {} if classes is None else {"classes": list(classes)}
@@ -101,16 +101,16 @@ def checkpoint_dict(
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read what `write_checkpoint` wrote.
+    """Read a checkpoint.
 
     Raises:
-        FormatError: for another file; a published one is named as such, since its space and preprocessing are unknown.
+        FormatError: for another file. The message says so for published files, which lack space and preprocessing.
     """
     return checkpoint_from_dict(read_torch(key_of(path)[0]), str(path))
 
 
 def read_space_of(path: Path) -> Space:
-    """The space of what `write_checkpoint` wrote, supernet or sub-net.
+    """Read the space of a checkpoint.
 
     Raises:
         FormatError: for another file, as `read_checkpoint`.
@@ -161,7 +161,7 @@ class _Content:
 
 
 def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
-    """The inverse of `checkpoint_dict`."""
+    """Build a checkpoint from the content of a file: the inverse of `checkpoint_dict`."""
     space = _space_in(content, source)
     checked = structured(content, _Content, source)
     preprocessing = Preprocessing.from_dict(structured(checked.preprocessing, _Preprocessing, source).__dict__)
@@ -181,7 +181,7 @@ def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
 
 
 def _classes_in(content: Mapping[str, Any], space: Space, source: str) -> tuple[str, ...] | None:
-    """The names of the outputs; files of version 0.1.0 have none."""
+    """Return the names of the outputs; None in files of version 0.1.0."""
     names = content.get("classes")
     if names is None:
         return None

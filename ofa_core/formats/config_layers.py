@@ -1,7 +1,7 @@
-"""The layers of a `net.config`, one by one, as blocks of one pixel whose sizes are still to be set.
+"""Read the layers of a `net.config` as blocks of one pixel, whose sizes are set later.
 
-A field that is absent means the default of the public code's constructor, a field that is null means null: older files
-leave out what newer versions write. `DEFAULTS` holds these defaults; a field that no constructor takes is refused.
+An absent field means the default of the public code's constructor (`DEFAULTS`), because older files lack fields that
+newer versions write. A null field means null. A field that no constructor has is an error.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ REQUIRED = {
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A layer's arguments.
+    """The arguments of a layer.
 
     Attributes:
-        where: its place in the file, for errors.
-        given: the fields of the file.
-        values: the same, and the defaults of those that are absent.
+        where: place in the file, for errors.
+        given: fields in the file.
+        values: these fields, and the defaults of absent ones.
     """
 
     where: str
@@ -76,7 +76,7 @@ class _Layer:
         return _ACTS[value]
 
     def must_be(self, **expected: object) -> None:
-        """Refuse a layer that this project cannot express, naming the field."""
+        """Check a field of a layer; this project supports no other value."""
         for field, only in expected.items():
             value = self.values[field]
             if value != only:
@@ -85,13 +85,13 @@ class _Layer:
 
 
 def _layer(value: object, where: str, kind: str, names: tuple[str, ...] = ()) -> _Layer:
-    """The layer at a place of the file, which must be of this kind.
+    """Return the layer at a place of the file, and check its kind.
 
     Args:
-        value: what the file has there.
-        where: the place.
-        kind: of `DEFAULTS`.
-        names: names that the kind has in files; by default its own.
+        value: value in the file.
+        where: place in the file.
+        kind: key of `DEFAULTS`.
+        names: names of the kind in files (default: `kind`).
     """
     names = names or (kind,)
     if not isinstance(value, Mapping):
@@ -108,7 +108,7 @@ def _layer(value: object, where: str, kind: str, names: tuple[str, ...] = ()) ->
 
 
 def parse_head(data: Mapping[str, Any], family: str, in_c: int) -> list[BlockSpec]:
-    """Read the layers after the residual blocks, the pooling included; `in_c` are the channels that reach it."""
+    """Read the layers after the residual blocks, with the pooling; `in_c` is the number of input channels."""
     head = []
     expand_field = "final_expand_layer" if family == "MobileNetV3" else "feature_mix_layer"
     if family == "MobileNetV3" or _given(data, expand_field) is not None:
@@ -126,7 +126,7 @@ def parse_head(data: Mapping[str, Any], family: str, in_c: int) -> list[BlockSpe
 
 
 def parse_conv(data: Mapping[str, Any], name: str, use_bn: bool = True) -> BlockSpec:
-    """A `ConvLayer` as a block of 1 px; the stem's kernel is 3, that of the others 1."""
+    """Read a `ConvLayer` as a block of 1 px; the kernel size is 3 in the stem and 1 elsewhere."""
     layer = _layer(_given(data, name), name, "ConvLayer")
     kernel, stride = layer.whole("kernel_size", 15), layer.whole("stride", 4)
     layer.must_be(groups=1, dilation=1, bias=False, use_se=False, use_bn=use_bn, ops_order="weight_bn_act")
@@ -138,7 +138,7 @@ def parse_conv(data: Mapping[str, Any], name: str, use_bn: bool = True) -> Block
 
 
 def parse_residual_block(item: object, where: str) -> BlockSpec | None:
-    """A residual block, by old or new names; None if it does nothing (`ZeroLayer` beside a shortcut)."""
+    """Read a residual block, by old or new names; None for a block without effect (`ZeroLayer` with a shortcut)."""
     if not isinstance(item, Mapping) or item.get("name", _BLOCK_NAMES[0]) not in _BLOCK_NAMES:
         name = item.get("name") if isinstance(item, Mapping) else item
         raise FormatError(f"{where} is {shown(name)}; {' or '.join(_BLOCK_NAMES)} is expected")
@@ -184,9 +184,9 @@ def _inverted_residual(layer: _Layer, shortcut: bool) -> BlockSpec:
 
 
 def _mid_channels(layer: _Layer, in_c: int) -> int:
-    """Channels of the depth-wise convolution: `mid_channels`, else round(in * `expand_ratio`).
+    """Return the channels of the depth-wise convolution: `mid_channels`, else round(in * `expand_ratio`).
 
-    By the public code the block starts with a 1x1 convolution unless the ratio is 1, whatever the channels are.
+    In the public code the block starts with a 1x1 convolution unless the ratio is 1; the channels do not matter.
     """
     ratio, mid = layer.values["expand_ratio"], layer.values["mid_channels"]
     is_number = isinstance(ratio, int | float) and not isinstance(ratio, bool) and 1 <= ratio <= 100
@@ -204,28 +204,28 @@ def _mid_channels(layer: _Layer, in_c: int) -> int:
 
 
 def _given(data: Mapping[str, Any], name: str, where: str = "") -> Any:
-    """The value of a key that the public code needs; an absent one is not a null one."""
+    """Return the value of a key that the public code requires; an absent key is an error, null is a value."""
     if name not in data:
         raise FormatError(f"{where or 'the file'} has no {name}; the public code writes it always")
     return data[name]
 
 
 def whole(value: object, where: str, top: int = 10**5) -> int:
-    """A whole number from 1 to `top`."""
+    """Return a field as a whole number from 1 to `top`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= top:
         raise FormatError(f"{where} is {shown(value)}; a whole number from 1 to {top} is expected")
     return value
 
 
 def fraction(value: object, where: str) -> float:
-    """A number from 0 to 1."""
+    """Return a field as a number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise FormatError(f"{where} is {shown(value)}; a number from 0 to 1 is expected")
     return float(value)
 
 
 def shown(value: object) -> str:
-    """A value in an error: long or deeply nested ones by their type alone."""
+    """Return a value for an error message; the type only if it is long or deeply nested."""
     if isinstance(value, str):
         return repr(value[:60])
     return repr(value) if isinstance(value, bool | float | None) else _shown_number(value)

@@ -1,12 +1,12 @@
-"""The keys of published latency tables, and the blocks that they name.
+"""Convert between blocks and the keys of published latency tables.
 
     OFA             expanded_conv-input:96x96x24-output:96x96x24-expand:24-kernel:3-stride:1-idskip:1-se:0-hs:0
     ProxylessNAS    expanded_conv-input:56x56x24-output:28x28x40-expand:3-kernel:7-stride:2-idskip:0
     nsganetv2       MBConv-input:100x100x16-output:50x50x24-expand:3-kernel:3-stride:2-idskip:0-se:0
     kairos03        56x56x24-28x28x40-expand:3-kernel:7-stride:2
 
-`expand` is the number of channels in OFA's tables and the ratio in the others; which one is meant shows in its size,
-as a block never has fewer inner channels than it has inputs. Where a table does not name the activation it follows
+`expand` is the number of channels in OFA's tables and the ratio in the others. Its size shows the difference, because a
+block never has fewer inner channels than inputs. If a table lacks the activation, it follows
 from the family: ReLU6 in ProxylessNAS, and in nsganetv2 that of the block of `mbv3-w1.0` or `mbv3-w1.2` which has
 these channels. Pooling is part of `Logits` in ProxylessNAS and of `final_expand_layer` in nsganetv2: there it is read
 as 0 ms.
@@ -65,10 +65,10 @@ _OPS: dict[Dialect, dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class LutKey:
-    """A key taken apart; `None` where it has no such field.
+    """The fields of a key; None for absent ones.
 
     Attributes:
-        op: the layer's name in the file, empty where there is none.
+        op: name of the layer in the file; empty if it has none.
         in_px: input size in pixels, 1 if the key has none.
         in_c: input channels.
         out_px: output size in pixels, 1 if the key has none.
@@ -76,9 +76,9 @@ class LutKey:
         expand: inner channels or ratio of an inverted residual block.
         kernel_px: kernel size.
         stride: stride.
-        idskip: whether there is a shortcut.
-        se: whether there is squeeze-and-excite.
-        hs: whether the activation is h-swish.
+        idskip: True for a shortcut.
+        se: True for squeeze-and-excite.
+        hs: True for the activation h-swish.
     """
 
     op: str
@@ -95,7 +95,7 @@ class LutKey:
 
 
 def parse_key(text: str) -> LutKey | None:
-    """Take a key apart; None if it is none of any dialect."""
+    """Parse a key; None if it is of no known dialect."""
     match = _KEY.fullmatch(text.strip())
     if match is None:
         return None
@@ -120,28 +120,28 @@ def _fits(key: LutKey, dialect: Dialect) -> bool:
 
 
 def sniff_dialect(keys: list[LutKey]) -> Dialect | None:
-    """The dialect that most keys fit, the first of `DIALECTS` where several do equally; None if none fits any."""
+    """Return the dialect that fits most keys (the first of `DIALECTS` in a tie); None if no key fits."""
     counts = {dialect: sum(_fits(key, dialect) for key in keys) for dialect in DIALECTS}
     best = max(DIALECTS, key=lambda dialect: counts[dialect])
     return best if counts[best] else None
 
 
 def has_channels(keys: list[LutKey]) -> bool:
-    """Whether `expand` of most keys can be a number of channels, that is, is not below the input channels."""
+    """Return True if `expand` of most keys can be a number of channels: at least the input channels."""
     votes = [1 if key.expand >= key.in_c else -1 for key in keys if key.expand is not None]
     return sum(votes) > 0
 
 
 def block_of(key: LutKey, dialect: Dialect, channels: bool) -> BlockSpec | None:
-    """The block that a key names.
+    """Return the block of a key.
 
     Args:
         key: the key.
-        dialect: of its file.
-        channels: whether `expand` holds channels.
+        dialect: dialect of the file.
+        channels: True if `expand` is a number of channels.
 
     Returns:
-        The block, None if the key does not fit the dialect or names an impossible layer.
+        The block; None if the key does not fit the dialect or describes an impossible layer.
     """
     if not _fits(key, dialect):
         return None
@@ -235,14 +235,14 @@ def _known_acts() -> dict[tuple[int, int, int, bool, bool], Act]:
 
 
 def format_keys(block: BlockSpec, dialect: Dialect) -> str | None:
-    """The key under which the authors' reader of that dialect looks for a block.
+    """Return the key under which the authors' reader of a dialect looks for a block.
 
     Args:
-        block: any block but the pooling and classifier of ProxylessNAS, whose key is made of both.
+        block: any block except pooling and classifier of ProxylessNAS, which share a key.
         dialect: `ofa` or `proxyless`.
 
     Returns:
-        The key, None if the dialect cannot express the block.
+        The key; None if the dialect cannot express the block.
     """
     names = {op: name for name, op in _OPS[dialect].items() if name}
     name = names.get(block.op)

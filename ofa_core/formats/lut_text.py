@@ -1,7 +1,7 @@
-"""Text of a published latency table to plain numbers: YAML, JSON (a subset of it), or `key,ms` or `key,mean,std` lines.
+"""Read the numbers of a published latency table: YAML, JSON (a subset of it), or `key,ms` or `key,mean,std` lines.
 
-The YAML is read from parser events: nothing is constructed, so that tags, anchors and aliases cannot do anything, and
-a key that stands twice is seen.
+YAML is read from parser events: no objects are constructed, tags, anchors and aliases have no effect, and repeated keys
+are found.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def read_text(path: Path, what: str) -> str:
     """Read a UTF-8 file of limited size.
 
     Raises:
-        FormatError: if it cannot be read, is too large or is no text.
+        FormatError: if it cannot be read, is too large or is not text.
     """
     try:
         size = path.stat().st_size
@@ -41,11 +41,11 @@ def read_records(path: Path) -> dict[str, dict[str, float]]:
     """Read a file of `key: {mean, ...}`, `key: mean`, `key,mean` or `key,mean,std` entries.
 
     Returns:
-        key -> the numbers among `count`, `mean`, `std`, `var`; `mean` is always there.
+        key -> numbers of `count`, `mean`, `std`, `var`; `mean` is always present.
 
     Raises:
-        FormatError: for a file that is none, with line, key or value.
-        TableError: for a negative or non-finite number, or a key that stands twice.
+        FormatError: for another format, with line, key or value.
+        TableError: for a negative or non-finite number, or a repeated key.
     """
     text = read_text(path, "a latency table")
     pairs = _csv_pairs(text, path) if is_key_csv(text) else _yaml_pairs(text, path)
@@ -81,7 +81,7 @@ def _number(text: str, what: str) -> float:
 
 
 def is_key_csv(text: str) -> bool:
-    """True for a text (or its beginning) of `key,ms` or `key,mean,std` lines, with or without a header."""
+    """Return True for text (or its beginning) of `key,ms` or `key,mean,std` lines, with or without a header."""
     return _key_separator(text) is not None
 
 
@@ -117,7 +117,7 @@ def _csv_pairs(text: str, path: Path) -> Iterator[tuple[str, str | Mapping[str, 
 
 
 def _value_columns(header: list[str], path: Path, *, headed: bool) -> dict[str, tuple[int, float]]:
-    """Where `mean`, `std`, `var` and `count` stand, with the factors that make them milliseconds."""
+    """Return the columns of `mean`, `std`, `var` and `count`, with their factors to milliseconds."""
     if not headed and len(header) > 2:
         raise FormatError(f"{path}: {len(header)} columns without a header; key,mean,std is expected as its first line")
     found: dict[str, tuple[int, float]] = {}

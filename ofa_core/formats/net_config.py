@@ -1,10 +1,9 @@
-"""`net.config` and `run.config`: how the OFA and ProxylessNAS authors publish a specialised network.
+"""`net.config` and `run.config`: the form in which the OFA and ProxylessNAS authors publish specialised networks.
 
-`net.config` is JSON that spells out every layer, with old names (`MobileInvertedResidualBlock`,
+`net.config` is JSON that describes every layer, with old names (`MobileInvertedResidualBlock`,
 `mobile_inverted_conv`, `MBInvertedConvLayer`) or new ones (`ResidualBlock`, `conv`, `MBConvLayer`); `run.config`
-beside it holds the image size. Both name one size together, or the caller names it. Such a network need not be a
-member of any space here: `NetConfig` is its list of layers. What is written has the old names, which the authors' old
-and new code reads.
+beside it holds the input size, unless the caller gives one. Such a network need not be a member of a space: `NetConfig`
+is its list of layers. Files are written with the old names, which the authors' old and new code reads.
 """
 
 from __future__ import annotations
@@ -49,16 +48,16 @@ class NetConfig:
     """A published network.
 
     Attributes:
-        family: the authors' class.
-        blocks: its layers in walk order, as `Space.blocks` gives them, stem to classifier. Blocks that do nothing
-            (`ZeroLayer` with a shortcut) are left out.
-        block_indices: for each `mbconv` the number of its block in the file, which counts those too; checkpoints
-            name weights by it.
-        resolution_px: the image size, None where no file says it; sizes in `blocks` are then those at 224.
+        family: class in the authors' code.
+        blocks: layers in the order of `Space.blocks`, stem to classifier, without blocks that have no effect
+            (`ZeroLayer` with a shortcut).
+        block_indices: number of each `mbconv` in the file, where blocks without effect count; checkpoints use it in
+            the names of weights.
+        resolution_px: input size; None if the files lack it, and `blocks` then have the sizes at 224 px.
         n_classes: outputs of the classifier.
         bn_momentum: momentum of batch normalisation.
-        bn_eps: its epsilon.
-        space: the space that the file names; published files name none.
+        bn_eps: epsilon of batch normalisation.
+        space: space that the file names; None in published files.
     """
 
     family: Family
@@ -71,29 +70,29 @@ class NetConfig:
     space: Space | None = None
 
     def at(self, resolution_px: int) -> NetConfig:
-        """The same network fed with another image size."""
+        """Return the same network at another input size."""
         check_resolution(resolution_px)
         return replace(self, blocks=_resized(self.blocks, resolution_px), resolution_px=resolution_px)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image."""
+        """Return the multiply-accumulates of one image."""
         return sum(block.macs for block in self.blocks)
 
     @property
     def params(self) -> int:
-        """Learnt parameters."""
+        """Return the number of learnt parameters."""
         return sum(block.params for block in self.blocks)
 
     def arch(self, space: Space, resolution_px: int | None = None) -> Arch:
-        """This network as a member of `space` (with this network's number of classes).
+        """Return this network as a member of `space`, with this network's number of classes.
 
         Args:
             space: the space.
-            resolution_px: the image size, where the files do not say it.
+            resolution_px: input size, if the files lack it.
 
         Raises:
-            ArchError: naming the first layer that no member of the space has.
+            ArchError: if it is not a member; names the first layer that does not fit.
         """
         px = self.resolution_px if resolution_px is None else resolution_px
         if px is None:
@@ -127,7 +126,7 @@ def _choices(block: BlockSpec, space: Space) -> tuple[int, int] | None:
 
 
 def find_space(config: NetConfig) -> Space | None:
-    """The named space that the network is a member of, with its number of classes; None if there is none."""
+    """Return the built-in space of the network, with its number of classes; None if there is none."""
     for name in SPACE_NAMES:
         space = get_space(name)
         try:
@@ -142,16 +141,16 @@ def read_member(path: Path, space: Space | None = None, resolution_px: int | Non
     """Read a published network as a member of a space.
 
     Args:
-        path: a `net.config`, or the folder of one; `run.config` beside it says the image size.
-        space: the space; None is the one that the file names, else the first built-in one that has it.
-        resolution_px: the image size, in place of the files' own.
+        path: a `net.config`, or the folder of one; `run.config` beside it holds the input size.
+        space: the space (default: the one that the file names, else the first built-in one that has the network).
+        resolution_px: input size that replaces those of the files.
 
     Returns:
         The space, with the network's number of classes, and the architecture.
 
     Raises:
         FormatError: for a damaged file.
-        ArchError: if no space has such a network, or `space` has not, naming the layer; or nothing says the image size.
+        ArchError: if no space, or not `space`, has such a network (names the layer), or the input size is unknown.
     """
     config = read_net_config(path, resolution_px=resolution_px)
     named = config.space if space is None else space
@@ -182,7 +181,7 @@ def _resized(blocks: tuple[BlockSpec, ...], resolution_px: int) -> tuple[BlockSp
 
 
 def is_net_config(text: str) -> bool:
-    """True for the text of one dictionary with the stem of MobileNetV3 and ProxylessNAS, or of ResNets."""
+    """Return True for the text of a dictionary with the stem of MobileNetV3, ProxylessNAS or ResNets."""
     return text.lstrip().startswith("{") and ("first_conv" in text or "input_stem" in text)
 
 
@@ -191,11 +190,11 @@ def read_net_config(path: Path, run_config: Path | None = None, *, resolution_px
 
     Args:
         path: the file, or the folder of `net.config` and `run.config`.
-        run_config: the `run.config`; default is the one beside the file, if there is one.
-        resolution_px: the image size, in place of the files' own.
+        run_config: the `run.config` (default: the one beside the file, if it exists).
+        resolution_px: input size that replaces those of the files.
 
     Raises:
-        FormatError: for a file that is none, naming the field, its value and what would be right; for several sizes.
+        FormatError: for another format (names field, value and valid ones), or several sizes.
     """
     if path.is_dir():
         path = path / "net.config"
@@ -213,15 +212,15 @@ def read_net_config(path: Path, run_config: Path | None = None, *, resolution_px
 def parse_net_config(data: Mapping[str, Any], resolution_px: int | None = None) -> NetConfig:
     """Read the dictionary of a `net.config`.
 
-    `mid_channels` wins over `expand_ratio`, which counts as round(in * ratio).
+    `mid_channels` has priority over `expand_ratio`, which means round(in * ratio) channels.
 
     Args:
         data: the dictionary.
-        resolution_px: the image size; None takes the dictionary's own, if any.
+        resolution_px: input size (default: that of the dictionary, if any).
 
     Raises:
-        FormatError: naming the field, its value and what would be right.
-        ArchError: for an image size that is none.
+        FormatError: for a wrong value; names field, value and valid ones.
+        ArchError: for an invalid input size.
     """
     family = _family(data.get("name"))
     if resolution_px is None:
@@ -270,7 +269,7 @@ def _family(name: object) -> Family:
 
 
 def _batch_norm(data: Mapping[str, Any], family: Family) -> tuple[float, float]:
-    """Momentum and epsilon of batch normalisation; where the key is absent those that the public code then takes."""
+    """Return momentum and epsilon of batch normalisation; the defaults are those of the public code."""
     bn = data.get("bn", {"momentum": 0.1, "eps": DEFAULT_BN_EPS[family]})
     if not isinstance(bn, Mapping) or not {"momentum", "eps"} <= bn.keys():
         raise FormatError(f"bn is {shown(bn)}; momentum and eps are expected")
@@ -284,10 +283,10 @@ def _batch_norm(data: Mapping[str, Any], family: Family) -> tuple[float, float]:
 
 
 def net_config_of(space: Space, arch: Arch) -> dict[str, Any]:
-    """The `net.config` of a member of `space`, with the authors' field names.
+    """Return the `net.config` of a member of `space`, with the authors' field names.
 
     Raises:
-        ArchError: if `arch` is no member.
+        ArchError: if `arch` is not a member.
     """
     space.validate(arch)
     ratios = iter((None, *arch.expands))
@@ -363,7 +362,7 @@ def _block_record(block: BlockSpec, ratio: int) -> dict[str, Any]:
 
 
 def write_net_config(folder: Path, space: Space, arch: Arch) -> None:
-    """Write `net.config`, with its space, and `run.config` of a member into a folder, made if it is not there."""
+    """Write `net.config` (with its space) and `run.config` of a member into a folder, created if needed."""
     record = {**net_config_of(space, arch), **space_fields(space)}
     write_text(folder / "net.config", json.dumps(record, indent=4) + "\n")
     write_text(folder / "run.config", json.dumps({"image_size": arch.resolution_px}) + "\n")

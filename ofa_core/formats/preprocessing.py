@@ -1,4 +1,4 @@
-"""How images become inputs of a network."""
+"""Preprocessing: the conversion of images to inputs of a network."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["Preprocessing"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images become inputs of a network; a checkpoint is worth nothing without it.
+    """The conversion of images to inputs of a network.
 
-    A real ImageNet checkpoint loses 23 points of top-1 under another normalisation, without any error. So it is stored
-    with the weights, and asked for where it is unknown.
+    A published ImageNet checkpoint loses 23 points of top-1 with another normalisation, without any error. It is
+    therefore stored with the weights, and must be given where it is unknown.
 
     Attributes:
-        mean: per colour, of pixels scaled to 0..1.
-        std: per colour.
+        mean: mean per colour, of pixels scaled to 0..1.
+        std: standard deviation per colour.
         resize: `direct` scales the image to the input size; `crop` scales its shorter side to ceil(size / 0.875) and
-            takes the centre, as the public code validates.
+            takes the centre, as in validation by the public code.
     """
 
     mean: tuple[float, float, float]
@@ -31,15 +31,15 @@ class Preprocessing:
     resize: Literal["direct", "crop"] = "crop"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the fields as plain values."""
         return {"mean": list(self.mean), "std": list(self.std), "resize": self.resize}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of `to_dict`.
+        """Build from plain values: the inverse of `to_dict`.
 
         Raises:
-            FormatError: for values that are none.
+            FormatError: for invalid values.
         """
         try:
             mean, std, resize = tuple(map(float, values["mean"])), tuple(map(float, values["std"])), values["resize"]

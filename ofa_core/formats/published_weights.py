@@ -53,11 +53,11 @@ _INNER = {
 
 
 def published_names(net: Supernet | SubNet, spelling: Spelling = "current") -> dict[str, str]:
-    """The published name of every tensor of a network.
+    """Return the published name of every tensor of a network.
 
     Args:
-        net: a supernet (elastic blocks are spelled with their wrappers) or a sub-net (plain).
-        spelling: of the block's inner layer.
+        net: a supernet (names of elastic blocks include their wrappers) or a sub-net (plain names).
+        spelling: spelling of the block's inner layer.
 
     Returns:
         Our name -> published name, in the published order.
@@ -93,7 +93,7 @@ _HEAD = {
 
 
 def _matrices_first(key: str) -> tuple[int, int, int]:
-    """Order inside the file: layers, their parts, and a kernel's matrices (ascending) before its weight."""
+    """Return the sort key of a tensor in the file: layer, part, and a kernel's matrices before its weight."""
     _, index, part, *rest = key.split(".")
     matrix = rest[-1] if rest and rest[0] == "matrices" else ""
     parts = list(_INNER)
@@ -109,12 +109,12 @@ def load_published(net: Supernet | SubNet, state: Mapping[str, Tensor], source: 
     """Fill a network from a published state dict, in any spelling.
 
     Args:
-        net: whose tensors are overwritten.
+        net: the network; its tensors are overwritten.
         state: published name -> tensor.
-        source: how errors call it.
+        source: name of the state dict, for errors.
 
     Raises:
-        FormatError: naming the keys that are missing, left over or doubled, or the first one of another shape.
+        FormatError: for missing, left over or repeated keys, or another shape; names the keys.
     """
     given: dict[str, Tensor] = {}
     for name, tensor in without_prefix(state, source).items():
@@ -142,7 +142,11 @@ def load_published(net: Supernet | SubNet, state: Mapping[str, Tensor], source: 
 
 
 def _check_names(net: Supernet | SubNet, wanted: Mapping[str, str], given: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights of another network, naming what is missing and what is left over."""
+    """Check that the weights are of this network.
+
+    Raises:
+        FormatError: for missing or left over names.
+    """
     missing = sorted(name for name in wanted.keys() - given.keys() if not is_counter(name))
     left_over = sorted(given.keys() - wanted.keys())
     without_matrices = missing and not left_over and all(map(_is_matrix, missing)) and not any(map(_is_matrix, given))
@@ -162,7 +166,7 @@ def _is_matrix(name: str) -> bool:
 
 
 def _fixed_kernels(space: Space, given: Mapping[str, Tensor]) -> str:
-    """What to do with a supernet whose kernels were never transformed, by the kernels that it has."""
+    """Return the remedy for a supernet without kernel transforms, from the kernel sizes that it has."""
     kernels: dict[int, set[int]] = {}
     for slot, stage in enumerate(space.slot_stages):
         weight = given.get(f"blocks.{slot + 1}.conv.depth_conv.conv.weight")
@@ -201,31 +205,31 @@ def write_published(path: Path, net: Supernet | SubNet, spelling: Spelling = "cu
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a file of weights: the bare dictionary, or one inside whatever a trainer wraps it in.
+    """Read a file of weights: a dictionary of tensors, or a trainer's file that contains one.
 
     Args:
-        path: the file, or `FILE#KEY` where it holds several sets of weights.
+        path: the file, or `FILE#KEY` if it has several sets of weights.
 
     Raises:
-        FormatError: for a file that has none, or several.
+        FormatError: for a file without weights, or with several sets.
     """
     file, key = key_of(path)
     return state_in(read_torch(file), str(file), key)
 
 
 def read_specialised(net_config: Path, weights: Path, resolution_px: int | None = None) -> tuple[SubNet, NetConfig]:
-    """Read a network as the authors publish it: its `net.config` and its weights.
+    """Read a network in the authors' published form: `net.config` and weights.
 
     Args:
         net_config: the file, or the folder that holds it.
-        weights: its state dict.
-        resolution_px: the image size, in place of the files' own.
+        weights: the state dict.
+        resolution_px: input size that replaces those of the files.
 
     Returns:
-        The network in evaluation mode, and what the `net.config` says. Its preprocessing is in neither file.
+        The network in evaluation mode, and its `net.config`. Neither file holds the preprocessing.
 
     Raises:
-        FormatError: for files that are not readable or do not belong together.
+        FormatError: for files that cannot be read or do not match.
     """
     config = read_net_config(net_config, resolution_px=resolution_px)
     net = SubNet(

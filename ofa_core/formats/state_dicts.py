@@ -1,8 +1,8 @@
-"""State dicts as other trainers write them: inside wrappers, with prefixes, without counters.
+"""Find the weights in files of other trainers: inside wrappers, with prefixes, without counters.
 
 A trainer puts the weights under a key of its own (`model`, `state_dict_ema`) beside an optimizer, and wrappers such as
-DistributedDataParallel put a prefix (`module.`) before each name. The weights are found wherever they are; where there
-are several sets of them, which one is meant is the caller's choice: `FILE#KEY` names it.
+DistributedDataParallel put a prefix (`module.`) before each name. All of these are found. If a file
+has several sets of weights, the caller chooses one with `FILE#KEY`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _STEM = "first_conv.conv.weight"  # every network of the family has it
 
 
 def key_of(path: Path) -> tuple[Path, str | None]:
-    """The file and the key of `FILE#KEY`; a file of the whole name wins."""
+    """Return the file and the key of `FILE#KEY`; an existing file of the whole name has priority."""
     name, mark, key = path.name.rpartition("#")
     return (path.with_name(name), key) if mark and name and key and not path.exists() else (path, None)
 
 
 def find_states(content: object, depth: int = MAX_DEPTH, where: str = "") -> dict[str, Mapping[str, Any]]:
-    """The sets of weights in a file's content, by the dotted key of each; the key is empty for a bare one."""
+    """Return the sets of weights in a file's content by dotted key; the key of an unwrapped set is empty."""
     if not isinstance(content, Mapping):
         return {}
     found: dict[str, Mapping[str, Any]] = {}
@@ -42,15 +42,15 @@ def find_states(content: object, depth: int = MAX_DEPTH, where: str = "") -> dic
 
 
 def state_in(content: object, source: str, key: str | None = None) -> dict[str, Tensor]:
-    """The one set of weights in a file's content.
+    """Return the set of weights in a file's content.
 
     Args:
-        content: of the file.
-        source: how errors call it.
-        key: of the set, where there are several.
+        content: content of the file.
+        source: name of the file, for errors.
+        key: key of the set, if there are several.
 
     Raises:
-        FormatError: if there is none, or several that differ and no key; or the set holds more than tensors.
+        FormatError: for no set, several different ones without a key, or a set with other values than tensors.
     """
     states = find_states(content)
     if key is not None:
@@ -80,7 +80,7 @@ def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def without_prefix(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The same weights without what a wrapper put before each name, such as `module.`.
+    """Return the weights without a prefix that a wrapper added to all names, such as `module.`.
 
     Raises:
         FormatError: for two networks in one state dict.
@@ -96,12 +96,12 @@ def without_prefix(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor
 
 
 def is_counter(name: str) -> bool:
-    """Whether a tensor only counts the batches of a batch norm, which old versions of torch did not do."""
+    """Return True for the batch counter of a batch norm, which old versions of torch lack."""
     return name.endswith(_COUNTER)
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
-    """Names for an error: the first ones, without anything that a terminal would obey."""
+    """Return the first names for an error message, without control characters."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(_shown, names[:most])) + more

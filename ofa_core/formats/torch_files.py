@@ -1,7 +1,7 @@
-"""Files of torch: plain values and tensors, read without running anything, written whole or not at all.
+"""Read and write files of torch: plain values and tensors, without running code.
 
 Trainers store figures beside the weights, often as numpy scalars (`best_acc`), or their options (argparse). These types
-are harmless and allowed; every other one is refused by torch, and named.
+are harmless and allowed; torch refuses all others, and the error names them.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def read_torch(path: Path) -> Any:
 
 
 def require_safe_torch(version: str) -> None:
-    """Check that a release of torch cannot run code out of a file.
+    """Check that a release of torch does not run code from a file.
 
     Raises:
-        OfaError: it can.
+        OfaError: if it does.
     """
     release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if release < _SAFE_FROM:
@@ -67,7 +67,7 @@ def require_safe_torch(version: str) -> None:
 
 
 def _harmless() -> list[Any]:
-    """What a file may hold besides: numpy scalars, as numpy 1 and 2 write them, and the options of argparse."""
+    """Return further types that a file may hold: numpy scalars of numpy 1 and 2, and the options of argparse."""
     scalar = np.float64(0).__reduce__()[0]
     names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     return [*names, np.dtype, *{type(np.dtype(code)) for code in _SCALAR_TYPES}, argparse.Namespace]

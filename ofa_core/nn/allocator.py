@@ -1,7 +1,7 @@
 """Keep freed memory in the process while training on a CPU.
 
-glibc gives every freed block of more than a few MB back to the kernel, and each training step asks for the same ones
-again: the page faults were a fifth of the CPU time of a step at width 1.0 and 128 px. One call stops that.
+glibc returns every freed block of more than a few MB to the kernel, and each training step allocates the same blocks
+again. The page faults took a fifth of the CPU time of a step at width 1.0 and 128 px.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def keep_freed_memory(threshold_bytes: int = 1 << 30) -> bool:
     It holds for the whole process and cannot be undone; the process then keeps its peak memory.
 
     Returns:
-        Whether the C library has this setting (glibc has; others go on as before).
+        True if the C library has this setting, as glibc has. Otherwise nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,8 +1,8 @@
-"""Layers that are used at a part of their size.
+"""Layers that can run at a part of their size.
 
 Each holds the weights of its largest form. A smaller form uses leading channels (paper, section 3: the most important
-ones after sorting) and, for depth-wise kernels, the transformed centre. How much is used is an argument of `forward`,
-never a state of the module. `slice_*` gives the same part as tensors, for extraction.
+ones after sorting) and, for depth-wise kernels, the transformed centre. The size is an argument of `forward`,
+never a state of the module. `slice_*` returns the same part as tensors, for extraction.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["ElasticBatchNorm", "ElasticConv", "ElasticDepthwise", "ElasticSE", "
 
 
 def activate(x: Tensor, act: Act) -> Tensor:
-    """The activation of a layer."""
+    """Return the activation of a layer."""
     if act == "relu":
         return functional.relu(x, inplace=True)
     if act == "relu6":
@@ -32,7 +32,7 @@ def activate(x: Tensor, act: Act) -> Tensor:
 
 
 def conv_of_one_position(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A 1x1 convolution of a one-pixel map as the matrix product that it is, which costs a third on a CPU.
+    """Apply a 1x1 convolution to a one-pixel map as a matrix product, which takes a third of the time on a CPU.
 
     Args:
         x: (n, in, 1, 1).
@@ -46,12 +46,12 @@ def conv_of_one_position(x: Tensor, weight: Tensor, bias: Tensor | None = None) 
 
 
 def transform_name(larger_px: int, smaller_px: int) -> str:
-    """How the matrix from one kernel size to the next smaller one is called, such as `7to5`."""
+    """Return the name of the matrix from one kernel size to the next smaller one, such as `7to5`."""
     return f"{larger_px}to{smaller_px}"
 
 
 class ElasticConv(nn.Module):
-    """A convolution without bias that may use its leading output and input channels.
+    """A convolution without bias that can run with its leading output and input channels.
 
     Args:
         in_c: input channels of the largest form.
@@ -78,10 +78,10 @@ class ElasticConv(nn.Module):
 
 
 class ElasticDepthwise(nn.Module):
-    """A depth-wise convolution that may use its leading channels and a smaller kernel.
+    """A depth-wise convolution that can run with its leading channels and a smaller kernel.
 
-    A smaller kernel is made step by step: take the centre of the next larger one, flatten it, and multiply it with a
-    learnt matrix that all channels share and that starts as the identity (paper, section 3, "elastic kernel size").
+    A smaller kernel is computed in steps: take the centre of the next larger one, flatten it, and multiply it with a
+    learnt matrix. All channels share it, and it is initially the identity (paper, section 3, "elastic kernel size").
 
     Args:
         channels: channels of the largest form.
@@ -131,7 +131,7 @@ class ElasticBatchNorm(nn.BatchNorm2d):
         return functional.batch_norm(x, mean, var, weight, bias, self.training, self.momentum or 0.0, self.eps)
 
     def slice_parts(self, channels: int) -> dict[str, Tensor]:
-        """The leading `channels` of statistics, weight and bias, and the batch counter, by their names."""
+        """Return the leading `channels` of statistics, weight and bias, and the batch counter, by name."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -158,7 +158,7 @@ class ElasticSE(nn.Module):
         self.expand = nn.Conv2d(squeezed, channels, 1)
 
     def slice_parts(self, channels: int) -> dict[str, Tensor]:
-        """Weights and biases for `channels`, by their names."""
+        """Return weights and biases for `channels`, by name."""
         squeezed = make_divisible(channels // 4)
         assert self.reduce.bias is not None
         assert self.expand.bias is not None

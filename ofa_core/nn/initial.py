@@ -1,4 +1,4 @@
-"""How new networks start: the published initialisation and batch norm settings (public code, `init_models`)."""
+"""Initialise new networks: the published initialisation and batch norm settings (public code, `init_models`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BN_MOMENTUM = 0.1
 
 
 def bn_eps(space: Space) -> float:
-    """Epsilon of batch normalisation: 1e-5 for MobileNetV3-like spaces, 1e-3 for ProxylessNAS-like ones."""
+    """Return the epsilon of batch normalisation: 1e-5 for MobileNetV3-like spaces, 1e-3 for ProxylessNAS-like ones."""
     return 1e-5 if space.feature_c else 1e-3
 
 
@@ -24,11 +24,11 @@ def initialise(net: nn.Module, seed: int) -> None:
     """Fill a network in place.
 
     Convolutions are normal with variance 2 / (k^2 * output channels) ("he_fout", depth-wise ones too), the linear
-    layer is uniform within 1 / sqrt(inputs), biases are 0, batch norm and kernel transform matrices stay as they are.
+    layer is uniform within 1 / sqrt(inputs), biases are 0, batch norm and kernel transform matrices are unchanged.
 
     Args:
-        net: elastic or plain.
-        seed: of a private generator; the global one is not touched.
+        net: an elastic or plain network.
+        seed: seed of a private generator; the global one is not used.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

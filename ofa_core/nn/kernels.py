@@ -1,8 +1,8 @@
 """Depth-wise convolution with a fast weight gradient.
 
 On a CPU the built-in weight gradient of a depth-wise 5x5 or 7x7 convolution costs many times its forward pass. There
-are two cheaper forms; which one a map size takes, if any, says a `KernelPlan`. It is measured once, before training,
-and is stored with the run, because the forms differ in the last bits.
+are two faster forms. A `KernelPlan` selects the form for each map size. It is measured once, before training, and
+stored with the run, because the results differ in the last bits.
 
 "split": torch's library (oneDNN) has a fast gradient for kernels of at most three columns. Each tap of a larger kernel
 is a tap of a narrow one on shifted columns. At stride s the taps t, t + s, t + 2 s, ... read only every s-th input
@@ -58,24 +58,24 @@ TIMED_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """Which depth-wise convolutions take another form of the weight gradient than the built-in one.
+    """The depth-wise convolutions that do not use the built-in form of the weight gradient.
 
     Attributes:
-        forms: by shape.
+        forms: form by shape.
     """
 
     forms: Mapping[Shape, Form] = field(default_factory=dict)
 
     def to_list(self) -> list[list[int | str]]:
-        """The plan as plain lists, for a checkpoint."""
+        """Return the plan as plain lists, for a checkpoint."""
         return [[*shape, form] for shape, form in sorted(self.forms.items())]
 
     @classmethod
     def from_list(cls, rows: Iterable[Iterable[Any]]) -> KernelPlan:
-        """The inverse of `to_list`; a row without a form is from when "gemm" was the only one.
+        """Build a plan: the inverse of `to_list`; in old files a row without a form means "gemm".
 
         Raises:
-            FormatError: for a row that is none.
+            FormatError: for an invalid row.
         """
         forms = {}
         for row in rows:
@@ -93,7 +93,7 @@ BUILTIN = KernelPlan()
 
 @lru_cache(maxsize=256)
 def _tap_matrix(kernel_px: int, stride: int, in_h: int, in_w: int) -> Tensor:
-    """The 0/1 matrix (in positions * out positions, taps) that sums the products belonging to each tap."""
+    """Return the 0/1 matrix (in positions * out positions, taps) that sums the products of each tap."""
     pad = kernel_px // 2
     rows = _tap_rows(kernel_px, stride, in_h, pad)
     columns = _tap_rows(kernel_px, stride, in_w, pad)
@@ -102,7 +102,7 @@ def _tap_matrix(kernel_px: int, stride: int, in_h: int, in_w: int) -> Tensor:
 
 
 def _tap_rows(kernel_px: int, stride: int, size: int, pad: int) -> Tensor:
-    """(in, out, tap) along one axis: 1 where output `o` reads input `i` through tap `t`."""
+    """Return (in, out, tap) along one axis: 1 where output `o` reads input `i` through tap `t`."""
     inputs = torch.arange(size).view(-1, 1, 1)
     outputs = torch.arange(-(-size // stride)).view(1, -1, 1)
     taps = torch.arange(kernel_px).view(1, 1, -1)
@@ -116,7 +116,7 @@ def _by_channel(x: Tensor) -> Tensor:
 
 
 def gemm_weight_gradient(x: Tensor, grad: Tensor, kernel_px: int, stride: int) -> Tensor:
-    """The weight gradient of a depth-wise convolution with padding `kernel_px // 2`, as matrix products.
+    """Return the weight gradient of a depth-wise convolution with padding `kernel_px // 2`, by matrix products.
 
     Args:
         x: (n, c, h, w) input.
@@ -134,7 +134,7 @@ def gemm_weight_gradient(x: Tensor, grad: Tensor, kernel_px: int, stride: int) -
 
 
 def split_weight_gradient(x: Tensor, grad: Tensor, kernel_px: int, stride: int) -> Tensor:
-    """The weight gradient of a depth-wise convolution with padding `kernel_px // 2`, from kernels of few columns.
+    """Return the weight gradient of a depth-wise convolution with padding `kernel_px // 2`, by narrow kernels.
 
     Args:
         x: (n, c, h, w) input.
@@ -162,7 +162,7 @@ def split_weight_gradient(x: Tensor, grad: Tensor, kernel_px: int, stride: int) 
 
 
 def _tap_groups(kernel_px: int, stride: int, at_most: int) -> list[slice]:
-    """The taps along one axis in groups of at most so many, each group at distances of `stride`."""
+    """Return the taps along one axis in groups of limited size, with distances of `stride` in each group."""
     groups = []
     for first in range(stride):
         taps = range(first, kernel_px, stride)
@@ -173,9 +173,9 @@ def _tap_groups(kernel_px: int, stride: int, at_most: int) -> list[slice]:
 
 
 def _read_by(x: Tensor, dim: int, taps: slice, kernel_px: int, n_out: int) -> tuple[Tensor, int, tuple[int, int]]:
-    """What a group of taps reads of `x` along `dim`: a view, and the zeros around it.
+    """Return the part of `x` that a group of taps reads along `dim`: a view, and the zeros around it.
 
-    Zeros are given as the padding of a convolution where both ends have as many, else as margins (before, after).
+    Equal numbers of zeros are returned as the padding of a convolution, others as margins (before, after).
     """
     stride = taps.step
     n_positions = n_out + len(range(taps.start, taps.stop, stride)) - 1
@@ -226,7 +226,7 @@ def _builtin_backward(
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, stride: int, pads: tuple[int, int]) -> Tensor:
-    """The built-in weight gradient; of `weight` only the shape and type matter."""
+    """Return the built-in weight gradient; only the shape and type of `weight` are used."""
     return _builtin_backward(grad, x, weight, stride, pads, (False, True))[1]
 
 
@@ -237,7 +237,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int, plan: KernelPlan = 
         x: (n, c, h, w).
         weight: (c, 1, k, k), k odd.
         stride: stride.
-        plan: which form of the weight gradient the shape takes; the output is the same either way.
+        plan: form of the weight gradient by shape; the output does not depend on it.
 
     Returns:
         (n, c, ceil(h / stride), ceil(w / stride)).
@@ -251,7 +251,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int, plan: KernelPlan = 
 
 
 def shape_of(block: BlockSpec) -> Shape | None:
-    """The key of a block's depth-wise convolution in a plan; None where it has none, or only the built-in form."""
+    """Return the key of a block's depth-wise convolution in a plan; None if only the built-in form exists."""
     if block.op != "mbconv" or not _candidates(block):
         return None
     return block.kernel_px, block.stride, block.in_px
@@ -276,9 +276,9 @@ def measure_plan(
         blocks: layers that will be trained, such as `space.all_blocks(...)`. Shapes that differ in channels only are
             measured once, at the most channels.
         batch_size: images per step; large maps are measured with fewer.
-        repeats: timed runs of each form; the fastest counts, since a neighbour can only slow them down.
-        clock: seconds; process time by default, which neighbours on the machine disturb least.
-        margin: another form is taken when it needs less than this share of the built-in time.
+        repeats: timed runs of each form; the fastest counts, because other processes can only slow them down.
+        clock: returns seconds (default: process time, which other processes disturb least).
+        margin: another form is used if it takes less than this share of the built-in time.
 
     Returns:
         The plan for this machine and thread count.

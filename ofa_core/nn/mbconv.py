@@ -1,8 +1,8 @@
 """The layers of the family, each in two forms with the same parameter names: elastic, and plain.
 
-The elastic form, here, is built from the largest `BlockSpec` of its place and called with the spec to be; the plain
-form (`subnet.py`) is built from one spec and consists of torch's own modules. `slice_state` gives the weights of the
-plain form out of the elastic one.
+The elastic form in this module is built from the largest `BlockSpec` of its place and called with the actual spec. The
+plain form (`subnet.py`) is built from one spec and consists of torch's own modules. `slice_state` returns the weights
+of the plain form.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ElasticConvLayer(nn.Module):
     """Stem, final expansion and feature mix: a convolution, batch norm unless it is the feature mix, an activation.
 
     Args:
-        largest: the layer at its largest.
+        largest: the largest form of the layer.
     """
 
     def __init__(self, largest: BlockSpec) -> None:
@@ -43,7 +43,7 @@ class ElasticConvLayer(nn.Module):
         return activate(x if self.bn is None else self.bn(x), spec.act)
 
     def slice_state(self, spec: BlockSpec) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and statistics of the plain form, by name."""
+        """Return parameters and statistics of the plain form, by name."""
         yield "conv.weight", self.conv.slice_weight(spec.out_c, spec.in_c)
         if self.bn is not None:
             yield from _named("bn", self.bn.slice_parts(spec.out_c))
@@ -53,7 +53,7 @@ class ElasticMBConv(nn.Module):
     """An inverted residual block: expand 1x1, depth-wise k x k, squeeze-and-excite, project 1x1, shortcut.
 
     Args:
-        largest: the block at its largest.
+        largest: the largest form of the block.
         kernels: choices of kernel size, ascending; one for a fixed block.
     """
 
@@ -80,7 +80,7 @@ class ElasticMBConv(nn.Module):
         return x + y if spec.shortcut else y
 
     def slice_state(self, spec: BlockSpec) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and statistics of the plain form, by name."""
+        """Return parameters and statistics of the plain form, by name."""
         if self.expand is not None and self.expand_bn is not None:
             yield "expand.weight", self.expand.slice_weight(spec.mid_c, spec.in_c)
             yield from _named("expand_bn", self.expand_bn.slice_parts(spec.mid_c))
@@ -93,7 +93,7 @@ class ElasticMBConv(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Dropout and the linear layer; it has one size, so both forms are this.
+    """Dropout and the linear layer; its size is fixed, so both forms are equal.
 
     Args:
         spec: the layer.
@@ -111,7 +111,7 @@ class Classifier(nn.Module):
         return functional.linear(x, self.linear.weight, self.linear.bias)
 
     def slice_state(self, spec: BlockSpec) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
-        """Parameters, by name."""
+        """Return the parameters by name."""
         yield "linear.weight", self.linear.weight
         yield "linear.bias", self.linear.bias
 
@@ -124,7 +124,7 @@ class ElasticPool(nn.Module):
         return global_pool(x)
 
     def slice_state(self, spec: BlockSpec) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
-        """Nothing."""
+        """Return no tensors."""
         return iter(())
 
 
@@ -132,10 +132,10 @@ ElasticLayer = ElasticConvLayer | ElasticMBConv | ElasticPool | Classifier
 
 
 def elastic_layer(largest: BlockSpec, kernels: tuple[int, ...], dropout: float = 0.0) -> ElasticLayer:
-    """The elastic layer whose largest form is `largest`.
+    """Return the elastic layer whose largest form is `largest`.
 
     Args:
-        largest: the layer at its largest.
+        largest: the largest form of the layer.
         kernels: choices of kernel size of an `mbconv`.
         dropout: probability before the classifier.
     """

@@ -1,8 +1,8 @@
-"""Channel sorting: the most important channels of every expansion first (paper, section 3, "elastic width").
+"""Sort the channels of every expansion by importance (paper, section 3, "elastic width").
 
 A smaller expand ratio keeps leading channels, so before training them the channels are sorted by the L1 norm of the
-weights that read them. Everything along the expanded axis moves together, and the state of the optimiser with it, in
-place: the largest sub-net computes the same function, and training goes on as if nothing had happened.
+weights that read them. All tensors along the expanded axis are sorted together, with the state of the optimiser, in
+place. The largest sub-net computes the same function, and training continues unchanged.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def sort_channels(
 
     Args:
         net: the supernet.
-        optimizer: its state (momentum and the like) is permuted along.
-        kept: expand ratios below the largest that were trained already: a channel stays within the ratio that it
-            belongs to, so that their sub-nets keep their channels. Published: none before the first expand phase, the
+        optimizer: optimiser whose state (such as momentum) is permuted too.
+        kept: expand ratios below the largest that are already trained: a channel stays within its ratio, so that
+            their sub-nets keep their channels. Published: none before the first expand phase, the
             middle ratio before the second.
-        keep_squeezed: hold the squeeze-and-excite bottleneck to the same rule. The published code does not: it sorts
-            the bottleneck as a whole every time, which changes sub-nets of the kept ratios.
+        keep_squeezed: apply this rule to the squeeze-and-excite bottleneck too. The published code sorts the whole
+            bottleneck every time, which changes sub-nets of the kept ratios.
 
     Raises:
         ArchError: for a ratio in `kept` that the space does not have.
@@ -77,7 +77,7 @@ def _sort_block(
 
 
 def _order(importance: Tensor, bounds: list[int]) -> Tensor:
-    """Indices by descending importance within each group; ties keep their order, so that all ranks agree."""
+    """Return indices by descending importance within each group; ties keep their order, so that all ranks agree."""
     edges = [0, *bounds, len(importance)]
     groups = [
         start + torch.sort(importance[start:stop], descending=True, stable=True).indices
@@ -87,7 +87,7 @@ def _order(importance: Tensor, bounds: list[int]) -> Tensor:
 
 
 def _permute(tensor: Tensor | None, dim: int, order: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
-    """Reorder a parameter or buffer in place, and whatever the optimiser holds of its shape."""
+    """Reorder a parameter or buffer in place, and the optimiser's tensors of its shape."""
     assert tensor is not None
     tensor.copy_(tensor.index_select(dim, order))
     if optimizer is None or tensor not in optimizer.state:

@@ -1,4 +1,4 @@
-"""One sub-net as a plain network: torch's own modules, no elasticity."""
+"""A sub-net as a plain network of torch's own modules."""
 
 # ruff: noqa: SLF001 (cloning goes around setattr, which would check each name again)
 
@@ -31,7 +31,7 @@ class ConvLayer(nn.Module):
 
     Args:
         spec: the layer.
-        batch_norm: makes a batch norm of that many channels.
+        batch_norm: returns a batch norm for a number of channels.
     """
 
     def __init__(self, spec: BlockSpec, batch_norm: Callable[[int], nn.BatchNorm2d]) -> None:
@@ -66,7 +66,7 @@ class MBConv(nn.Module):
 
     Args:
         spec: the block.
-        batch_norm: makes a batch norm of that many channels.
+        batch_norm: returns a batch norm for a number of channels.
     """
 
     def __init__(self, spec: BlockSpec, batch_norm: Callable[[int], nn.BatchNorm2d]) -> None:
@@ -85,8 +85,8 @@ class MBConv(nn.Module):
     def forward(self, x: Tensor, expanded: Tensor | None = None) -> Tensor:
         """(n, in_c, in_px, in_px) -> (n, out_c, out_px, out_px).
 
-        `expanded` (n, mid_c, in_px, in_px) stands for the normalised output of the first convolution, before the
-        activation, where the caller has it.
+        `expanded` (n, mid_c, in_px, in_px) is the normalised output of the first convolution, before the
+        activation, if the caller has computed it.
         """
         y: Tensor = x
         if expanded is not None:
@@ -112,11 +112,11 @@ class SubNet(nn.Module):
     """A plain network of the given layers.
 
     Args:
-        blocks: the layers, stem to classifier: `space.blocks(arch)`, or what a published `net.config` says.
+        blocks: the layers, stem to classifier: `space.blocks(arch)`, or those of a published `net.config`.
         bn_eps: epsilon of batch normalisation.
         bn_momentum: weight of a batch in the running statistics.
         dropout: probability before the classifier.
-        block_indices: numbers of the `mbconv` blocks in published files, where they are not 0, 1, 2, ...
+        block_indices: numbers of the `mbconv` blocks in published files, if they are not 0, 1, 2, ...
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class SubNet(nn.Module):
         self.layers = nn.ModuleList(_layer(spec, batch_norm, dropout) for spec in self.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, 3, px, px) -> (n, classes); other image sizes than the one it was made for work too."""
+        """(n, 3, px, px) -> (n, classes); other input sizes than that of its blocks are possible."""
         x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = layer(x)
@@ -147,13 +147,13 @@ class SubNet(nn.Module):
 
 
 def build_subnet(space: Space, arch: Arch, *, dropout: float = 0.0, seed: int = 0) -> SubNet:
-    """A freshly initialised sub-net.
+    """Return a new sub-net with initial weights.
 
     Args:
         space: the search space.
-        arch: its member.
+        arch: a member of the space.
         dropout: probability before the classifier.
-        seed: of the initial weights.
+        seed: seed of the initial weights.
     """
     space.validate(arch)
     net = SubNet(space.blocks(arch), bn_eps=bn_eps(space), dropout=dropout)
@@ -162,17 +162,17 @@ def build_subnet(space: Space, arch: Arch, *, dropout: float = 0.0, seed: int = 
 
 
 def assemble(blocks: Sequence[BlockSpec], states: Iterable[dict[str, Tensor]], *, bn_eps: float) -> SubNet:
-    """A sub-net that owns copies of the given weights.
+    """Return a sub-net with copies of the given weights.
 
-    Building torch modules costs more than copying weights, so this clones empty ones, built once per layer shape.
+    Building torch modules takes longer than copying weights, so empty modules are built once per layer and cloned.
 
     Args:
         blocks: the layers.
-        states: for each layer its complete state by name, as in `layer.state_dict()`.
+        states: complete state of each layer by name, as in `layer.state_dict()`.
         bn_eps: epsilon of batch normalisation.
 
     Returns:
-        The network, in training mode like any new module.
+        The network, in training mode.
     """
     net = _clone(_empty_net(bn_eps))
     net.blocks = tuple(blocks)
@@ -207,7 +207,7 @@ def _empty_layer(spec: BlockSpec, bn_eps: float) -> nn.Module:
 
 
 def _clone(module: M) -> M:
-    """A copy of a module tree that shares tensors, and no container, with the original."""
+    """Return a copy of a module tree that shares the tensors with the original, but no containers."""
     copied = type(module).__new__(type(module))
     copied.__dict__ = {k: v.copy() if isinstance(v, dict | set) else v for k, v in module.__dict__.items()}
     for name, child in module._modules.items():
@@ -216,7 +216,7 @@ def _clone(module: M) -> M:
 
 
 def _fill(layer: nn.Module, state: dict[str, Tensor]) -> None:
-    """Give each parameter and buffer of `layer` a copy of its value."""
+    """Set each parameter and buffer of `layer` to a copy of its value."""
     for name, value in state.items():
         *path, leaf = name.split(".")
         module = layer

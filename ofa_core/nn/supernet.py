@@ -1,7 +1,7 @@
-"""The supernet: every sub-net of a space in one set of weights.
+"""The supernet: all sub-nets of a space in one set of weights.
 
-An architecture is a value: `net(x, arch)` runs it and `extract(net, arch)` copies it out. Nothing about an architecture
-is kept in the module, so two threads may run two sub-nets of one supernet.
+An architecture is a value: `net(x, arch)` runs it and `extract(net, arch)` returns a copy of it. The module keeps no
+state of an architecture, so two threads may run two sub-nets of one supernet.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Supernet(nn.Module):
     Args:
         space: the search space; it is the only source of shapes.
         dropout: probability before the classifier (published: 0.1).
-        seed: of the initial weights.
-        plan: which depth-wise shapes take the fast weight gradient (`measure_plan`).
+        seed: seed of the initial weights.
+        plan: form of the weight gradient by depth-wise shape (`measure_plan`).
 
     Attributes:
         layers: one elastic layer per entry of `space.blocks(space.largest())`.
@@ -74,7 +74,7 @@ class Supernet(nn.Module):
             (n, classes) logits.
 
         Raises:
-            ArchError: for an architecture that is no member, or images of another size than it says.
+            ArchError: for an architecture that is not a member, or images of another size than its resolution.
         """
         self.space.validate(arch)
         if x.shape[-2:] != (arch.resolution_px, arch.resolution_px):
@@ -90,15 +90,15 @@ class Supernet(nn.Module):
 
 @torch.no_grad()
 def extract(net: Supernet, arch: Arch) -> SubNet:
-    """Copy one sub-net out of a supernet as plain modules.
+    """Return a sub-net of a supernet as plain modules.
 
     Args:
-        net: the supernet, left as it is.
+        net: the supernet; not changed.
         arch: a member of its space.
 
     Returns:
         A network that shares no memory with `net`, in its mode (training or evaluation). Its batch norm statistics are
-        the supernet's leading ones and rarely fit: calibrate before use (`ofa_core.train.bn_calibration`).
+        those of the supernet, which rarely fit: calibrate before use (`ofa_core.train.bn_calibration`).
     """
     net.space.validate(arch)
     blocks = net.space.blocks(arch)
