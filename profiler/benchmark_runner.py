@@ -84,7 +84,7 @@ class BenchmarkRunner(Runner):
         )
 
     def load(self, model: Path, *, threads: int, cpus: tuple[int, ...] | None) -> int:
-        """Put a model on the device; see `Runner.load`. Whether it can be run shows at its first visit."""
+        """Put a model on the device; see `Runner.load`. The first visit shows if the model runs."""
         try:
             digest = hashlib.blake2b(model.read_bytes(), digest_size=12).hexdigest()
         except OSError as error:

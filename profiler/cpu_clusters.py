@@ -45,16 +45,16 @@ def cluster(facts: DeviceFacts, which: str) -> tuple[int, ...] | None:
 def choose_cpus(
     text: str | None, of_target: tuple[int, ...] | None, facts: DeviceFacts, *, is_phone: bool
 ) -> tuple[int, ...] | None:
-    """The cores to pin to; None for no pinning.
+    """Return the cores to pin to; None for no pinning.
 
     Args:
-        text: of the command line: cores, `big`, `little`, `all`, or None.
-        of_target: the target's default.
-        facts: of the device.
+        text: value of `--cpus`: cores, `big`, `little`, `all`, or None.
+        of_target: default of the target.
+        facts: facts of the device.
         is_phone: True to pin to the big cores by default.
 
     Raises:
-        OfaError: the text is none of these, or the device does not tell.
+        OfaError: the text has another form, or the device does not report its clocks.
     """
     if text in ("big", "little"):
         return cluster(facts, text)

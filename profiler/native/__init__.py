@@ -1,1 +1,1 @@
-"""The agent in C, for devices without Python: `agent.c`, and how it is built and started."""
+"""The agent in C for devices without Python: `agent.c`, and the code that builds and starts it."""

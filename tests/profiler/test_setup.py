@@ -94,6 +94,25 @@ def test_a_dry_run_does_nothing(
     assert not (tmp_path / ".local").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "line"),
+    [
+        (["--backend", "tflite", "--delegate", "none"], 0, "/venv-tflite-no-xnnpack"),
+        (["--backend", "tflite-no-xnnpack"], 0, "/venv-tflite-no-xnnpack"),
+        (["--backend", "tflite", "--dtype", "int8"], 1, "backend tflite has no dtype 'int8'; it has fp32, fp16"),
+        (["--backend", "torch-cuda-fp16", "--dtype", "fp32"], 1, "means dtype fp16, not fp32: give --backend torch"),
+        (["--delegate", "npu"], 1, "backend onnxruntime has no delegate 'npu'; it has cpu, cuda"),
+    ],
+)
+def test_backend_dtype_and_delegate_on_the_command_line(
+    options: list[str], code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ofa-profile", "setup", "--target", "local", "--dry-run", *options])
+    assert main() == code
+    done = capsys.readouterr()
+    assert line in (done.err if code else done.out)
+
+
 @pytest.mark.slow
 def test_a_private_environment_is_made_and_can_run_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from profiler.agent_runner import AgentRunner

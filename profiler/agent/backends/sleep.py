@@ -65,7 +65,7 @@ class SleepBackend:
         return {"sleep": "1"}
 
     def load(self, path: str, threads: int) -> SleepModel:
-        """Read the JSON file; `threads` only shows up in the settings."""
+        """Read the JSON file at `path`; `threads` is only reported in the settings."""
         with open(path, encoding="utf-8") as file:  # noqa: PTH123  the agent spares the import of pathlib
             spec = json.load(file)
         fault = spec.get("fail")
