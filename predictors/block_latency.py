@@ -1,9 +1,9 @@
-"""`BlockPredictor`: the latency of a block that was not measured, from those that were.
+"""`BlockPredictor`: latency of blocks that were not measured, from measured blocks.
 
-A Gaussian process on log latency. Its kernel says what blocks have in common: cost that follows work and memory
-(smooth in MACs, feature maps and weights), shape (smooth in pixels, channels, kernel), roughness between neighbours,
-and what all blocks of one feature map size share, as runtimes treat some sizes differently and some were measured on a
-slower afternoon. Outliers get less weight. The strengths are chosen by leave-one-out error.
+A Gaussian process on log latency. Its kernel is a sum of four terms: cost (smooth in MACs, feature maps and weights),
+shape (smooth in pixels, channels, kernel), roughness between neighbours, and an effect shared by all blocks of one
+feature map size, because runtimes treat some sizes differently and some were measured while the machine was slower.
+Outliers get less weight. The amplitudes are selected by leave-one-out error.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from predictors.estimator import Floats
 __all__ = ["BlockKernel", "BlockPredictor", "block_features", "relative_level"]
 
 MIN_BLOCKS = 10
-SELECTION_ROWS = 700  # rows on which the strengths are chosen
-MOST_ROWS = 2000  # rows that the process keeps
+SELECTION_ROWS = 700  # rows for the selection of the amplitudes
+MAX_ROWS = 2000  # rows of the fitted process
 NU = 2.0  # degrees of freedom of the errors: outliers are frequent
 ITERATIONS = 3
 CHUNK = 4096
 
 
 def block_features(specs: Sequence[BlockSpec]) -> Floats:
-    """(n, 5 + f) features of blocks: five logarithms of cost, then the fields that make up the shape."""
+    """Return (n, 5 + f) features of blocks: five logarithms of costs, then the fields that describe the shape."""
     rows = []
     for b in specs:
         cost = (b.macs + 1e3, b.pointwise_macs + 1e3, b.kernel_macs + 1e3, b.activation_elements, b.params + 1e2)
@@ -49,12 +49,12 @@ class BlockKernel:
     """Covariance of log latencies.
 
     Attributes:
-        work: amplitude of what is smooth in the costs.
-        shape: amplitude of what is smooth in the fields.
-        rough: amplitude of what differs between neighbours.
-        size: amplitude of what blocks of one feature map size share.
-        noise: standard deviation of one entry, relative.
-        shape_length: distance over which shapes resemble each other.
+        work: amplitude of the term that is smooth in the costs.
+        shape: amplitude of the term that is smooth in the shape.
+        rough: amplitude of the differences between neighbours.
+        size: amplitude of the effect shared by blocks of one feature map size.
+        noise: relative standard deviation of one entry.
+        shape_length: correlation length of the shape.
     """
 
     work: float = 1.0
@@ -65,7 +65,7 @@ class BlockKernel:
     shape_length: float = 2.5
 
     def __call__(self, a: Floats, b: Floats) -> Floats:
-        """(n, m) covariance of centred features."""
+        """Return the (n, m) covariance of centred features."""
         shapes = _squares(a[:, 5:], b[:, 5:])
         out = 0.1 * a @ b.T + self.work**2 * np.exp(-_squares(a[:, :5], b[:, :5]) / 18.0)
         out += self.shape**2 * np.exp(-shapes / (2.0 * self.shape_length**2))
@@ -76,19 +76,19 @@ class BlockKernel:
         return np.asarray(out)
 
     def variance(self, a: Floats) -> Floats:
-        """(n,) the diagonal of the covariance."""
+        """Return the (n,) diagonal of the covariance."""
         amplitudes = self.work**2 + self.shape**2 + self.rough**2 + self.size**2
         return np.asarray(0.1 * (a**2).sum(axis=1) + amplitudes)
 
 
 def relative_level(errors: Floats) -> float:
-    """What to add to predicted logarithms for the least mean absolute relative error.
+    """Return the shift of predicted logarithms that gives the least mean absolute relative error.
 
-    Slow entries are more frequent than fast ones, which pulls the mean of a process up. The weighted median of the
-    errors says by how much; as far as it is within its own standard error it is taken for chance.
+    Slow outliers are more frequent than fast ones and raise the mean of the process. The weighted median of the errors
+    corrects this; it is reduced by its standard error, to zero if it is not significant.
 
     Args:
-        errors: (n,) log(measured / predicted) of rows left out.
+        errors: (n,) leave-one-out errors, log(measured / predicted).
     """
     order = np.argsort(errors)
     share = np.cumsum(np.exp(-errors[order]))
@@ -114,7 +114,10 @@ CANDIDATES = (
 
 
 class BlockPredictor:
-    """Latency of single blocks, with an interval for each.
+    """Latency of single blocks, with intervals.
+
+        model = BlockPredictor().fit(table)
+        y, low, high = model.predict_with_interval(blocks)
 
     Attributes:
         kernel_: amplitudes that were selected.
@@ -125,13 +128,13 @@ class BlockPredictor:
     mape_: float
 
     def fit(self, table: LatencyTable) -> Self:
-        """Learn from the measured entries of a table; a block that was measured more than once counts once."""
+        """Fit to the measured entries of a table; repeated measurements of a block are averaged."""
         known = [(block, entry) for (_, block), entry in table.entries.items() if entry.measured and entry.latency_ms]
         known = [(block, entry) for block, entry in known if entry.status != "filled"]
         return self.fit_blocks([block for block, _ in known], [entry.latency_ms or 0.0 for _, entry in known])
 
     def fit_blocks(self, blocks: Sequence[BlockSpec], latency_ms: Sequence[float]) -> Self:
-        """Learn from blocks and their milliseconds; repeated blocks are averaged, and show how well they repeat.
+        """Fit to blocks and their latencies in ms; repeated blocks are averaged, and widen the intervals.
 
         Raises:
             PredictorError: for fewer than ten different blocks, or numbers that are all equal or implausible.
@@ -146,7 +149,7 @@ class BlockPredictor:
         if len(index) < MIN_BLOCKS or len(y) != len(blocks):
             raise PredictorError(f"{len(index)} measured blocks; at least {MIN_BLOCKS} are needed to estimate others")
         if is_constant(y):
-            raise PredictorError(f"all {len(y)} measured blocks take {y[0]:g} ms: others cannot be estimated from them")
+            raise PredictorError(f"all {len(y)} measured blocks take {y[0]:g} ms: no model can be fitted to them")
         which = np.array([index[block] for block in blocks])
         counts = np.bincount(which)
         mean = np.bincount(which, np.log(y)) / counts
@@ -159,7 +162,7 @@ class BlockPredictor:
         some = rng.permutation(len(y))[:SELECTION_ROWS]
         losses = [np.mean(np.abs(self._learn(X[some], y[some], kernel))) for kernel in CANDIDATES]
         self.kernel_ = CANDIDATES[int(np.argmin(losses))]
-        keep = rng.permutation(len(y))[:MOST_ROWS] if len(y) > MOST_ROWS else np.arange(len(y))
+        keep = rng.permutation(len(y))[:MAX_ROWS] if len(y) > MAX_ROWS else np.arange(len(y))
         errors = self._learn(X[keep], y[keep], self.kernel_)
         self.level_ = relative_level(errors)
         errors = errors - self.level_
@@ -167,7 +170,7 @@ class BlockPredictor:
         self.mape_ = float(np.mean(np.abs(np.expm1(errors))))
 
     def _learn(self, X: Floats, y: Floats, kernel: BlockKernel) -> Floats:
-        """Condition on rows; returns their leave-one-out errors."""
+        """Condition on rows, and return their leave-one-out errors."""
         self.centre_, self.offset_ = X.mean(axis=0), float(np.median(y))
         self.rows_ = X - self.centre_
         covariance = kernel(self.rows_, self.rows_)
@@ -180,12 +183,12 @@ class BlockPredictor:
             if iteration < ITERATIONS - 1:
                 scale = 1.4826 * float(np.median(np.abs(errors))) + 1e-4
                 noise = kernel.noise**2 * (NU + (errors / scale) ** 2) / (NU + 1.0)
-        # As of a new block: an outlier's own extra noise must not make its error look small.
+        # Deviation of a new block: the extra noise of an outlier must not make its error look small.
         self._deviation_ = np.sqrt(np.maximum(variance - noise, 0.0) + kernel.noise**2)
         return errors
 
     def _mean(self, X: Floats) -> tuple[Floats, Floats]:
-        """(n,) means and (n,) standard deviations of log latency."""
+        """Return (n,) means and (n,) standard deviations of log latency."""
         mean, deviation = np.empty(len(X)), np.empty(len(X))
         for start in range(0, len(X), CHUNK):
             part = X[start : start + CHUNK] - self.centre_
@@ -199,20 +202,20 @@ class BlockPredictor:
         return self.repeat_ * NormalDist().inv_cdf((1.0 + confidence) / 2.0)
 
     def predict(self, blocks: Sequence[Key | BlockSpec]) -> Floats:
-        """(n,) milliseconds per batch of n blocks, each alone or as (resolution, block)."""
+        """Return (n,) milliseconds per batch of n blocks, each alone or as (resolution, block)."""
         return self.predict_with_interval(blocks)[0]
 
     def predict_interval(self, blocks: Sequence[Key | BlockSpec], confidence: float = 0.9) -> tuple[Floats, Floats]:
-        """(low, high), each (n,), that hold the truth with this probability."""
+        """Return (n,) lower and (n,) upper bounds that contain the true value with this probability."""
         return self.predict_with_interval(blocks, confidence)[1:]
 
     def predict_with_interval(
         self, blocks: Sequence[Key | BlockSpec], confidence: float = 0.9
     ) -> tuple[Floats, Floats, Floats]:
-        """(point, low, high), each (n,) milliseconds per batch.
+        """Return (n,) predictions, lower and upper bounds, in milliseconds per batch.
 
         Raises:
-            PredictorError: if nothing was fitted.
+            PredictorError: if the model is not fitted.
         """
         if not hasattr(self, "kernel_"):
             raise PredictorError("this BlockPredictor is not fitted; call fit first")

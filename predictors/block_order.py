@@ -1,9 +1,8 @@
-"""The order in which to measure blocks, so that the first part of them tells most about the rest.
+"""Order in which to measure blocks, so that the first ones are the most informative about the others.
 
-Before anything was measured, `BlockKernel` already says how blocks will resemble each other. The next block is the one
-whose latency is most uncertain given those before it, in milliseconds: uncertainty in the logarithm times how long such
-a block is expected to take (a pivoted Cholesky factorisation, weighted). Stem and head, which every network has, come
-first.
+Even before any measurement, `BlockKernel` gives the correlation of the blocks' latencies. The next block is the one
+whose latency is most uncertain given the blocks before it, in milliseconds: the uncertainty of the logarithm times the
+expected latency (a weighted, pivoted Cholesky factorisation). Stem and head, which every network has, come first.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ __all__ = ["active_order"]
 
 
 def expected_cost(specs: Sequence[BlockSpec]) -> Floats:
-    """(n,) rough cost of blocks in any unit: work, memory traffic, and a call, of a device without a character."""
+    """Return (n,) approximate costs of blocks on a typical device, without a unit: work, memory traffic and a call."""
     return np.array([b.macs + 4.0 * b.kernel_macs + 6.0 * b.activation_elements + 3e5 for b in specs])
 
 
 def active_order(specs: Sequence[BlockSpec]) -> list[BlockSpec]:
-    """Which blocks to measure first.
+    """Sort blocks by information.
 
     Args:
         specs: n different blocks.

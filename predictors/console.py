@@ -1,4 +1,4 @@
-"""What `ofa-predict` prints."""
+"""Output of `ofa-predict`: tables, JSON lines and CSV."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ROW_TITLES", "row_texts", "show_answer", "show_list", "show_rows", "write_csv", "write_json_lines"]
 
-MAX_DRAWN = 200  # networks of a drawn table
+MAX_DRAWN = 200  # networks in a drawn table
 ROW_TITLES = ("device", "model", "N", "Spearman", "Kendall", "MAPE %", "RMSPE %", "in 5 %", "in 10 %", "coverage %")
 
 
 def row_texts(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The rows of an evaluation (`EvaluationRow.record`) as text, one field for each of `ROW_TITLES`."""
+    """Return the rows of an evaluation (`EvaluationRow.record`) as text, with one field per title of `ROW_TITLES`."""
     names = ("spearman", "kendall", "mape", "rmspe", "within_5", "within_10", "coverage")
     rows = []
     for record in records:
@@ -40,7 +40,7 @@ def show_rows(records: list[dict[str, Any]]) -> None:
 
 
 def show_answer(answer: dict[str, Any], *, blocks: bool) -> None:
-    """Print a prediction, in the form of `--json`; with `blocks`, also each table's layers."""
+    """Print an answer (`Answers.records`); with `blocks`, also the layers of each table."""
     from rich.table import Table
 
     from ofa_core.terminal import console as plain_console
@@ -64,7 +64,7 @@ def show_answer(answer: dict[str, Any], *, blocks: bool) -> None:
         for row in answer["predictions"]:
             if not row["blocks"]:
                 continue
-            typer.echo(f"\n{row['lut']}: blocks, before calibration")
+            typer.echo(f"\n{row['lut']}: layers, before calibration")
             parts = [
                 (b["block"], f"{b['mmacs']:.3f}", f"{b['latency_ms']:.4f}{' (estimate)' if b['filled'] else ''}")
                 for b in row["blocks"]
@@ -73,7 +73,7 @@ def show_answer(answer: dict[str, Any], *, blocks: bool) -> None:
 
 
 def show_list(answers: Answers) -> None:
-    """Print a line for each network and table; on a terminal a short list is a drawn table."""
+    """Print a line per network and table; draw a table for a short list on a terminal."""
     from rich.table import Table
 
     from ofa_core.terminal import console as plain_console
@@ -104,12 +104,12 @@ def _list_rows(answers: Answers, *, energy: bool) -> Iterator[tuple[str, ...]]:
 
 
 def write_json_lines(answers: Answers) -> None:
-    """Print a JSON object for each network, in the form of `--json`."""
+    """Print a JSON object per network."""
     sys.stdout.writelines(json.dumps(record) + "\n" for record in answers.records())
 
 
 def write_csv(answers: Answers) -> None:
-    """Print a CSV row for each network and table."""
+    """Print a CSV row per network and table."""
     from ofa_core.csv_fields import safe_cells
     from predictors.answers import CSV_COLUMNS
 
@@ -134,7 +134,7 @@ def _energy_text(row: dict[str, Any]) -> str:
 
 
 def _table(console: Any, table: Any, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """A drawn table on a terminal, tab-separated lines elsewhere."""
+    """Draw a table on a terminal; print tab-separated lines elsewhere."""
     if not rows:
         return
     if not console.is_terminal:

@@ -1,4 +1,4 @@
-"""Choices that all measured networks share: a model fitted to them extrapolates to the others."""
+"""Find choices that all measured networks share: a model fitted to these networks extrapolates to other choices."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["extrapolation_note", "shared_choices"]
 
 
 def shared_choices(space: Space, genomes: Genomes) -> tuple[str, ...]:
-    """Name the kernel size, expand ratio and depths that are the same in all networks, where the space has others.
+    """Return the kernel size, expand ratio and depths that are equal in all networks, if the space has others.
 
     Args:
-        space: the space.
+        space: space of the networks.
         genomes: (n, 1 + n_slots) measured networks.
     """
     codes = genomes[:, 1:]
@@ -32,5 +32,5 @@ def shared_choices(space: Space, genomes: Genomes) -> tuple[str, ...]:
 
 
 def extrapolation_note(shared: tuple[str, ...]) -> str:
-    """Say which choices all networks share, to be appended to a predictor's note; empty where there are none."""
+    """Return the shared choices as the end of a predictor's note; empty if there are none."""
     return f"; all networks have {', '.join(shared)}: other choices are extrapolated" if shared else ""

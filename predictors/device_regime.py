@@ -1,4 +1,4 @@
-"""Which regime a device is in: does time follow work, or the number of kernels that are launched?"""
+"""Classify a device: does its latency follow the work, or the number of kernel launches?"""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from predictors.features import feature_names, physical
 
 __all__ = ["Regime", "follows_work", "regime_of"]
 
-LEAST_RANK = 0.6  # what is known of real devices has .95 and more, what was learnt from chance up to .58
+LEAST_RANK = 0.6  # real devices reach .95 and more; models fitted to shuffled latencies up to .58
 
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """The verdict and its evidence.
+    """Regime of a device, with the rank correlations that show it.
 
     Attributes:
-        name: `additive` (time follows multiply-accumulates), `launch-bound` (it follows the number of blocks), or
-            `mixed`.
+        name: `additive` (latency follows MACs), `launch-bound` (latency follows the number of blocks), or `mixed`.
         spearman_macs: rank correlation of measured latency and MACs.
         spearman_blocks: rank correlation of measured latency and number of blocks.
-        n_networks: whole networks that say so.
+        n_networks: number of measured networks.
     """
 
     name: str
@@ -36,18 +35,18 @@ class Regime:
 
     def __str__(self) -> str:
         return (
-            f"{self.name}: over {self.n_networks} networks latency ranks with MACs at {self.spearman_macs:.2f}, "
-            f"with the number of blocks at {self.spearman_blocks:.2f}"
+            f"{self.name} (rank correlation of {self.n_networks} latencies: with MACs {self.spearman_macs:.2f}, "
+            f"with the number of blocks {self.spearman_blocks:.2f})"
         )
 
 
 def regime_of(space: Space, genomes: Genomes, latency_ms: Floats) -> Regime:
-    """Judge from measured networks.
+    """Classify a device by measured networks.
 
     Args:
-        space: their space.
-        genomes: (n, 1 + n_slots).
-        latency_ms: (n,).
+        space: space of the networks.
+        genomes: (n, 1 + n_slots) measured networks.
+        latency_ms: (n,) measured latencies.
     """
     totals = physical(space, genomes).sum(axis=1)
     n_kernels = len(space.kernels)
@@ -63,12 +62,12 @@ def regime_of(space: Space, genomes: Genomes, latency_ms: Floats) -> Regime:
 
 
 def follows_work(space: Space, genomes: Genomes, latency_ms: Floats) -> bool:
-    """Whether numbers can be a device's latencies: larger or deeper networks tend to take longer on every one.
+    """Return True if latencies increase with MACs or with the number of blocks, as on every real device.
 
     Args:
-        space: the space.
-        genomes: (n, 1 + n_slots), some hundred different ones.
-        latency_ms: (n,) what is said of them.
+        space: space of the networks.
+        genomes: (n, 1 + n_slots) networks, a few hundred different ones.
+        latency_ms: (n,) their latencies, measured or predicted.
     """
     regime = regime_of(space, genomes, latency_ms)
     return max(regime.spearman_macs, regime.spearman_blocks) >= LEAST_RANK

@@ -1,9 +1,9 @@
-"""What an architecture physically is, as numbers: the features that carry latency prediction.
+"""Physical quantities of architectures, as features for latency models.
 
-Per stage: the number of blocks (each is a fixed number of kernel launches), point-wise MACs, depth-wise MACs apart for
-each kernel size, elements of feature maps, and weights. Stem and head are one stage more, as they change with the
-input size alone. All are sums over blocks, so they come from one small table per resolution and thousands of
-architectures are described at once.
+Per stage: number of blocks (each is a fixed number of kernel launches), point-wise MACs, depth-wise MACs for each
+kernel size, elements of feature maps, and weights. Stem and head form one more stage, because they change with the
+resolution only. All are sums over blocks, so one small table per resolution describes thousands of architectures at
+once.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ CHUNK = 8192
 
 
 def feature_names(space: Space) -> tuple[str, ...]:
-    """The quantities that are summed in each stage."""
+    """Return the names of the quantities that are summed in each stage."""
     return ("blocks", "pointwise", *(f"depthwise_k{k}" for k in space.kernels), "activations", "weights")
 
 
 def block_quantities(space: Space, block: BlockSpec) -> list[float]:
-    """(F,) quantities of one block, in the order of `feature_names`.
+    """Return the (F,) quantities of one block, in the order of `feature_names`.
 
-    The counts are unscaled: blocks, MACs, elements, parameters. Squeeze-and-excite MACs count as point-wise.
+    The counts are not scaled. Squeeze-and-excite MACs count as point-wise.
     """
     pointwise = block.pointwise_macs + 2 * block.mid_c * block.se_c
     depthwise = [float(block.kernel_macs) if block.kernel_px == k else 0.0 for k in space.kernels]
@@ -43,8 +43,8 @@ class PhysicalTable:
     """Quantities of each choice at one resolution.
 
     Attributes:
-        fixed: (F,) of the layers that every sub-net has.
-        slots: (n_slots, n_codes + 1, F) of each slot's code, zeros where it is inactive.
+        fixed: (F,) sums over the layers that every sub-net has.
+        slots: (n_slots, n_codes + 1, F) quantities of each code of each slot; zero for an inactive slot.
     """
 
     fixed: Floats
@@ -53,7 +53,7 @@ class PhysicalTable:
 
 @lru_cache(maxsize=256)
 def physical_table(space: Space, resolution_px: int) -> PhysicalTable:
-    """The quantities of every choice of `space` at this resolution."""
+    """Return the quantities of every choice of `space` at this resolution."""
     n_features = len(feature_names(space))
     slots = np.zeros((space.n_slots, space.n_codes + 1, n_features))
     for code, layout in enumerate(space.choice_layouts(resolution_px), 1):
@@ -63,14 +63,14 @@ def physical_table(space: Space, resolution_px: int) -> PhysicalTable:
 
 
 def physical(space: Space, genomes: Genomes) -> Floats:
-    """Describe architectures.
+    """Return the physical quantities of architectures.
 
     Args:
-        space: their space.
-        genomes: (n, 1 + n_slots).
+        space: space of the architectures.
+        genomes: (n, 1 + n_slots) architectures.
 
     Returns:
-        (n, S + 1, F): quantities per stage, stem and head last.
+        (n, S + 1, F) quantities per stage; stem and head last.
     """
     n_stages = len(space.stages)
     out = np.empty((len(genomes), n_stages + 1, len(feature_names(space))))

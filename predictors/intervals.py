@@ -1,7 +1,8 @@
-"""Conformal intervals on relative errors.
+"""Conformal intervals from relative errors.
 
-Each row was predicted by a model that had not seen it; log(measured / predicted) of these rows is the error that a new
-one will have. Lower and upper bounds take their own quantile, as devices are late far more often than early.
+Each row was predicted by a model that was not fitted to it; log(measured / predicted) of these rows estimates the error
+of a new row. Lower and upper bound have their own quantiles, because measurements are too slow far more often than too
+fast.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ WIDE_BELOW = 30
 
 @dataclass(frozen=True)
 class ConformalErrors:
-    """Errors of predictions that had not seen their row.
+    """Leave-one-out or cross-validation errors.
 
     Attributes:
         log_errors: (n,) log(measured / predicted).
@@ -34,10 +35,10 @@ class ConformalErrors:
         return float(np.mean(np.abs(np.exp(-self.log_errors) - 1.0)))
 
     def bounds(self, point: Floats, confidence: float) -> Bounds:
-        """(n,) lower and (n,) upper bounds that hold a measurement with this probability, split evenly.
+        """Return (n,) lower and (n,) upper bounds that contain a measurement with this probability, split evenly.
 
-        Below 30 errors the interval is wider by sqrt(1 + 10 / n): the model that few rows chose among many looks
-        better on them than it is.
+        With fewer than 30 errors the interval is wider by sqrt(1 + 10 / n), because a model selected by few rows fits
+        these rows better than new ones.
         """
         side = (1.0 + confidence) / 2.0
         n = len(self.log_errors)

@@ -1,4 +1,4 @@
-"""Figures of merit of predictions, all of relative errors or ranks, so that devices can be averaged."""
+"""Metrics of predictions: relative errors and rank correlations, which can be averaged over devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Metrics", "kendall", "mean_metrics", "metrics_of"]
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """How good predictions are; NaN where a figure does not exist.
+    """Metrics of n predictions; NaN if a metric does not exist.
 
     Attributes:
         spearman: rank correlation.
@@ -25,8 +25,8 @@ class Metrics:
         rmspe: root mean squared relative error, %.
         within_5: share of predictions within 5 % of the measured value, %.
         within_10: the same for 10 %.
-        coverage: share of measured values inside their interval, %.
-        n: predictions judged.
+        coverage: share of measured values inside their intervals, %.
+        n: number of predictions.
     """
 
     spearman: float
@@ -40,7 +40,7 @@ class Metrics:
 
 
 def kendall(a: Floats, b: Floats) -> float:
-    """Kendall's tau-b; 0 where one side is constant."""
+    """Return Kendall's tau-b; 0 if one side is constant."""
     from scipy.stats import kendalltau
 
     value = float(kendalltau(a, b).statistic)
@@ -48,7 +48,7 @@ def kendall(a: Floats, b: Floats) -> float:
 
 
 def metrics_of(truth: Floats, predicted: Floats, bounds: Bounds | None = None) -> Metrics:
-    """Judge (n,) predictions against (n,) measured values, and their intervals where given."""
+    """Compare (n,) predictions, and their intervals if given, with (n,) measured values."""
     error = predicted / truth - 1.0
     coverage = float("nan")
     if bounds is not None and np.isfinite(bounds[0]).all():
@@ -66,7 +66,7 @@ def metrics_of(truth: Floats, predicted: Floats, bounds: Bounds | None = None) -
 
 
 def mean_metrics(many: Mapping[str, Metrics] | list[Metrics]) -> Metrics:
-    """The mean of each figure over devices, splits or seeds."""
+    """Return the mean of each metric over devices, splits or seeds."""
     rows = list(many.values()) if isinstance(many, Mapping) else many
     values: dict[str, Any] = {name: float(np.mean([asdict(row)[name] for row in rows])) for name in asdict(rows[0])}
     return Metrics(**{**values, "n": round(values["n"])})

@@ -304,7 +304,13 @@ def as_source(source: Source, space: Space) -> Estimator:
 
 
 def table_prior(table: LatencyTable, space: Space) -> LutPredictor:
-    """Return the uncalibrated sum of a table, missing blocks estimated, as a prior."""
+    """Return the uncalibrated sum of a table, missing blocks estimated, as a prior.
+
+    Raises:
+        PredictorError: if `table` is not a table.
+    """
+    if not isinstance(table, LatencyTable):
+        raise PredictorError(f"table is a {type(table).__name__}; a LatencyTable is expected (LatencyTable.read)")
     return LutPredictor(space, fill=True).fit(table)
 
 

@@ -1,9 +1,9 @@
-"""The columns that whole-network latency is regressed on, and how coefficients become a table again.
+"""Columns for the regression of whole-network latency, and the conversion of coefficients to a table.
 
-Columns come in levels, each held back more than the one before: a constant; the totals of the physical quantities
-(`predictors.features`); their parts in each stage; those of stem and head. All are divided by the mean total, so that a
-coefficient is a share of the latency and one penalty fits all devices. As every column but the constant is a sum over
-blocks, a fitted model is a `DenseTable`, and as fast.
+The columns have levels with increasing penalties: a constant; the totals of the physical quantities
+(`predictors.features`); their parts in each stage; and those of stem and head. All are divided by the mean total, so
+that a coefficient is a share of the latency and one penalty fits all devices. Every column except the constant is a
+sum over blocks, so a fitted model is a `DenseTable`, and as fast.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Basis:
     """Columns for one space.
 
     Attributes:
-        space: the space.
-        totals: (F,) mean total of each quantity over the rows that the basis was made for.
+        space: space of the networks.
+        totals: (F,) mean total of each quantity, by which the columns are divided.
     """
 
     space: Space
@@ -35,23 +35,23 @@ class Basis:
 
     @classmethod
     def of(cls, space: Space, genomes: Genomes) -> Basis:
-        """The basis whose unit is the mean of these rows."""
+        """Return the basis whose units are the means of these networks."""
         return cls(space, physical(space, genomes).sum(axis=1).mean(axis=0))
 
     @property
     def n_totals(self) -> int:
-        """Columns of the first two levels: the constant and the totals."""
+        """Number of columns in the first two levels: the constant and the totals."""
         return 1 + len(self.totals)
 
     def columns(self, genomes: Genomes) -> Floats:
-        """(n, p) of (n, 1 + n_slots) genomes."""
+        """Return the (n, p) columns of (n, 1 + n_slots) genomes."""
         parts = physical(self.space, genomes) / self.totals
         n, n_stages = len(genomes), len(self.space.stages)
         stages = parts[:, :n_stages].reshape(n, -1)
         return np.column_stack([np.ones(n), parts.sum(axis=1), stages, parts[:, n_stages][:, self._fixed()]])
 
     def precision(self, total: float, blocks: float, rest: float) -> Floats:
-        """(p,) penalties: of constant and totals, of the stages' block counts, and of their other quantities."""
+        """Return (p,) penalties from three numbers: constant and totals, block counts per stage, other columns."""
         n_features, n_stages = len(self.totals), len(self.space.stages)
         stages = np.full((n_stages, n_features), float(rest))
         stages[:, 0] = blocks
@@ -62,7 +62,7 @@ class Basis:
         return [names.index("pointwise"), names.index("activations")]
 
     def additive(self, coef: Floats) -> AdditiveModel:
-        """Coefficients of the columns as costs per quantity."""
+        """Convert coefficients of the columns to costs per quantity."""
         n_features, n_stages = len(self.totals), len(self.space.stages)
         totals = coef[1 : 1 + n_features]
         split = 1 + n_features + n_stages * n_features
@@ -74,13 +74,13 @@ class Basis:
 
 @dataclass(frozen=True)
 class AdditiveModel:
-    """A number that is a sum over blocks.
+    """A latency that is a sum over blocks.
 
     Attributes:
-        space: the space.
-        constant: added once.
-        stages: (S, F) cost of each physical quantity in each stage.
-        fixed: (F,) the same in stem and head.
+        space: space of the networks.
+        constant: ms per network.
+        stages: (S, F) ms per unit of each physical quantity in each stage.
+        fixed: (F,) ms per unit of each physical quantity in stem and head.
     """
 
     space: Space
@@ -89,7 +89,7 @@ class AdditiveModel:
     fixed: Floats
 
     def dense(self, pixels: tuple[int, ...]) -> DenseTable:
-        """The model as a table for these resolutions, ascending."""
+        """Return the model as a table for these resolutions, ascending."""
         cost = self.stages[list(self.space.slot_stages)]
         tables = [physical_table(self.space, px) for px in pixels]
         fixed = np.array([self.constant + float(table.fixed @ self.fixed) for table in tables])

@@ -1,8 +1,8 @@
-"""Which networks to measure: D-optimal designs over physical quantities.
+"""Select networks to measure: D-optimal designs over physical quantities.
 
-Each next network is the one whose latency the ones before it leave most uncertain. It is taken from a few random
-candidates, not from all: the very extremes of a space are also its noisiest networks, and a design of nothing else
-depends on them.
+The next network is the one whose latency is most uncertain given the networks before it. It is selected from a few
+random candidates, not from all: the extremes of a space are also its noisiest networks, and a design should not
+consist of them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ PRECISION = (0.01, 1.0, 1.0)
 
 
 def d_optimal_rows(X: Floats, n: int, precision: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Choose rows of a pool.
+    """Select rows of a pool.
 
     Args:
         X: (m, p) columns, each row divided by its expected latency.
-        n: how many to choose, at most m.
-        precision: (p,) of the prior on the coefficients, in units of one row's noise.
-        rng: source of randomness.
+        n: number of rows to select, at most m.
+        precision: (p,) prior precision of the coefficients, in units of one row's noise.
+        rng: random generator.
 
     Returns:
-        (n,) row numbers, the most informative first; any first part of them is a design too.
+        (n,) row numbers, the most informative first; the first k of them are a design too.
     """
     covariance = np.diag(1.0 / precision)
     free = np.ones(len(X), dtype=bool)
@@ -52,7 +52,7 @@ def d_optimal_rows(X: Floats, n: int, precision: Floats, rng: np.random.Generato
 
 
 def design_columns(space: Space, genomes: Genomes) -> tuple[Floats, Floats]:
-    """(m, p) columns for `d_optimal_rows` and (p,) precision: each network relative to its mean physical size."""
+    """Return (m, p) columns, each row divided by its mean physical size, and (p,) precision for `d_optimal_rows`."""
     basis = Basis.of(space, genomes)
     columns = basis.columns(genomes)
     size = columns[:, : basis.n_totals].mean(axis=1)
@@ -62,14 +62,14 @@ def design_columns(space: Space, genomes: Genomes) -> tuple[Floats, Floats]:
 def select_d_optimal(
     space: Space, n: int, rng: np.random.Generator, resolutions: Sequence[int] | None = None, *, pool: int = 3000
 ) -> list[Arch]:
-    """Choose n different networks to measure.
+    """Select n different networks to measure.
 
     Args:
-        space: the space.
-        n: how many; about 30 make a good `NetworkPredictor`.
-        rng: source of randomness.
-        resolutions: input sizes to choose from (default: all of the space).
-        pool: random candidates to choose among.
+        space: space of the networks.
+        n: number of networks; about 30 are enough for a `NetworkPredictor`.
+        rng: random generator.
+        resolutions: resolutions to select from (default: all of the space).
+        pool: number of random candidates.
 
     Returns:
         n architectures, the most informative first.

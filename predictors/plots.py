@@ -1,4 +1,4 @@
-"""Pictures of predictions against measured networks: as PNG (matplotlib), or in one HTML page (plotly)."""
+"""Plots of predictions and measurements: PNG (matplotlib), or one HTML page (plotly)."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 INK, BAR = "#1f4e79", "#c55a11"
 TITLE = "Predicted against measured latency"
 ERRORS = (
-    "Each model was judged by networks that it had not seen; N is how many it learnt from here. No predictor can be "
-    "better than the device itself is when it is measured again."
+    "Each model was evaluated on networks that it was not fitted to; N is the number of networks it was fitted to. "
+    "No predictor can exceed the repeatability of the device."
 )
-SCATTER = "On the line the prediction was right; bars are the 90 % intervals. Hover for the network."
+SCATTER = "On the line, the prediction equals the measurement; bars are 90 % intervals. Hover for the network."
 RESIDUALS = (
-    "Measured over predicted, of the networks with each depth of each stage. Boxes that lie off zero name the part of "
-    "the network that the predictor misjudges."
+    "Measured over predicted, for the networks with each depth of each stage. A box away from zero shows a part of "
+    "the network that is predicted with a bias."
 )
 COVERAGE = (
-    "How many measurements lie inside the interval, for each confidence. Above the line the intervals are wider than "
-    "they need be, below it narrower than they claim."
+    "Share of measurements inside the interval, for each confidence. Above the line, the intervals are wider than "
+    "needed; below it, they are too narrow."
 )
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A predictor on networks that it has not seen.
+    """Predictions and measurements of networks that the predictor was not fitted to.
 
     Attributes:
-        device: whose networks.
-        label: the predictor's.
-        note: what it says of itself.
-        networks: (n,) in short.
-        truth: (n,) measured, ms.
-        predicted: (n,) ms.
-        low: (n,) lower end of the 90 % interval, ms; NaN where it is unknown.
-        high: (n,) upper end.
-        residuals: measured over predicted, %, of the networks with each depth of each stage, by `stage.depth`.
+        device: name of the device.
+        label: label of the predictor.
+        note: note of the predictor.
+        networks: (n,) networks, as short text.
+        truth: (n,) measured latencies, ms.
+        predicted: (n,) predicted latencies, ms.
+        low: (n,) lower end of the 90 % interval, ms; NaN if unknown.
+        high: (n,) upper end, ms.
+        residuals: measured over predicted, %, of the networks with each depth of each stage; the key is `stage.depth`.
         covered: share of networks inside the interval, %, for each of `LEVELS`.
     """
 
@@ -67,19 +67,19 @@ class Judged:
 
     @property
     def has_interval(self) -> bool:
-        """Whether the predictor knows its error."""
+        """True if the predictor gives an interval."""
         return bool(np.isfinite(self.low).all())
 
 
 def judge(device: str, predictor: Estimator, space: Space, genomes: Genomes, latency_ms: Floats) -> Judged:
-    """Predict networks and set them against their measurements.
+    """Predict networks, and compare the predictions with measurements.
 
     Args:
-        device: its name.
-        predictor: what predicts.
-        space: the space.
-        genomes: (n, 1 + n_slots) networks that the predictor has not seen.
-        latency_ms: (n,) measured.
+        device: name of the device.
+        predictor: fitted predictor.
+        space: space of the networks.
+        genomes: (n, 1 + n_slots) networks that the predictor was not fitted to.
+        latency_ms: (n,) measured latencies.
     """
     y, low, high = predictor.predict(genomes, return_interval=True)
     error = 100 * np.log(latency_ms / y)
@@ -104,11 +104,11 @@ def judge(device: str, predictor: Estimator, space: Space, genomes: Genomes, lat
 
 
 def draw_png(path: Path, judged: Judged) -> None:
-    """Draw predicted against measured, residuals by the depth of each stage, and coverage against confidence.
+    """Draw predicted against measured latency, residuals by depth, and coverage by confidence.
 
     Args:
-        path: the PNG; it appears whole or not at all.
-        judged: what to draw.
+        path: the PNG file; it appears whole or not at all.
+        judged: data to draw.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -151,16 +151,16 @@ def _ends(judged: Judged) -> list[float]:
 
 
 def write_page(path: Path, titles: Sequence[str], rows: Sequence[Sequence[str]], judged: Iterable[Judged]) -> None:
-    """Write the table of an evaluation and the pictures of each device, as one HTML file that needs nothing else.
+    """Write the table of an evaluation and the plots of each device as one self-contained HTML file.
 
     Args:
         path: the file; it appears whole or not at all.
-        titles: of the table's columns.
-        rows: its fields as text.
-        judged: one a device.
+        titles: column titles of the table.
+        rows: fields of the table as text.
+        judged: data to draw, one per device.
 
     Raises:
-        OfaError: where plotly is not installed.
+        OfaError: if plotly is not installed.
     """
     script = plotly_script()
     head = "".join(f"<td>{escape(title)}</td>" for title in titles)
@@ -168,7 +168,7 @@ def write_page(path: Path, titles: Sequence[str], rows: Sequence[Sequence[str]],
     parts = [f"<h1>{TITLE}</h1>", section("Errors", ERRORS, f'<table><tr class="head">{head}</tr>{body}</table>')]
     for i, one in enumerate(judged):
         parts += [f"<h1>{escape(one.device)}</h1><p>{escape(one.note[:1].upper() + one.note[1:])}.</p>"]
-        scatter = f"{len(one.truth)} networks that it had not seen. {SCATTER}"
+        scatter = f"{len(one.truth)} networks that the predictor was not fitted to. {SCATTER}"
         parts.append(section("Predicted against measured", scatter, figure_html(_scatter_figure(one), f"scatter{i}")))
         residuals = figure_html(_residuals_figure(one), f"residuals{i}", zoom=False)
         parts.append(section("Residuals by stage", RESIDUALS, residuals))
@@ -224,7 +224,7 @@ def _coverage_figure(judged: Judged) -> Any:
 
     levels = [100 * level for level in LEVELS]
     right = go.Scatter(
-        x=levels, y=levels, mode="lines", name="as claimed", line={"color": GREY, "width": 1}, hoverinfo="skip"
+        x=levels, y=levels, mode="lines", name="nominal", line={"color": GREY, "width": 1}, hoverinfo="skip"
     )
     covered = go.Scatter(
         x=levels, y=list(judged.covered), mode="lines+markers", name="measured inside",

@@ -1,4 +1,4 @@
-"""Boosted trees on what an additive model leaves over, when there are enough networks to learn it from."""
+"""Boosted trees on the residuals of an additive model, if there are enough networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["MIN_ROWS", "ResidualTrees", "fit_residual_trees"]
 
 MIN_ROWS = 700
 FOLDS = 3
-GAIN = 0.98  # trees stay only if they bring the error at least down to this part of it
+GAIN = 0.98  # trees are used only if they reduce the error to this share or less
 SETTINGS: dict[str, Any] = {
     "max_depth": 3,
     "eta": 0.06,
@@ -39,7 +39,7 @@ class ResidualTrees:
 
     Attributes:
         model_json: the booster in xgboost's own JSON format.
-        booster: the same, loaded.
+        booster: the loaded booster.
     """
 
     model_json: bytes
@@ -51,10 +51,10 @@ class ResidualTrees:
 
         Args:
             model_json: the booster in xgboost's own JSON format.
-            space: of the networks that it is for.
+            space: space of the networks.
 
         Raises:
-            FormatError: for anything else, or a booster of other columns.
+            FormatError: if the data is not a booster for this space.
             MissingPackageError: xgboost is not installed.
         """
         with needed_for("this predictor has boosted trees and"):
@@ -68,11 +68,11 @@ class ResidualTrees:
         except (ValueError, TypeError) as error:  # XGBoostError is a ValueError
             raise FormatError(f"not boosted trees for {space.name}: {str(error).splitlines()[0][:160]}") from error
         if not np.isfinite(factor).all():
-            raise FormatError("the boosted trees give no finite numbers")
+            raise FormatError("the boosted trees predict values that are not finite")
         return trees
 
     def factor(self, space: Space, genomes: Genomes) -> Floats:
-        """(n,) factors on the additive prediction."""
+        """Return (n,) factors on the additive prediction."""
         return np.exp(_predict(self.booster, _columns(space, genomes)))
 
 
@@ -88,17 +88,17 @@ def _predict(booster: Any, X: Floats) -> Floats:
 def fit_residual_trees(
     space: Space, genomes: Genomes, held_out: Floats, y: Floats
 ) -> tuple[ResidualTrees, ConformalErrors] | None:
-    """Fit the correction, if it pays.
+    """Fit the correction, if cross-validation shows a gain.
 
     Args:
-        space: the space.
+        space: space of the networks.
         genomes: (n, 1 + n_slots) measured networks.
-        held_out: (n,) what the additive model says of each without having seen it.
-        y: (n,) measured.
+        held_out: (n,) leave-one-out predictions of the additive model.
+        y: (n,) measured latencies.
 
     Returns:
-        The trees and the errors of rows that they had not seen; None with fewer than 700 rows, without xgboost, or
-        where three-fold cross-validation finds no gain.
+        The trees and their cross-validation errors; None for fewer than 700 rows, without xgboost, or if three-fold
+        cross-validation shows no gain.
     """
     if len(y) < MIN_ROWS or not is_installed("xgboost"):
         return None

@@ -1,8 +1,8 @@
-"""Penalised regression for relative errors, and averages of several of them.
+"""Penalised regression for relative errors, and weights to average several models.
 
-What people feel is |prediction / measured - 1|, and what devices add to it is skewed: a measurement is now and then
-far too slow, never far too fast. So the sum of absolute relative errors is minimised (iteratively re-weighted least
-squares, smoothed at the scale of the errors), not that of squares, with a Gaussian prior on each coefficient.
+The relevant error is |prediction / measured - 1|, and measurement noise is skewed: a measurement is sometimes far too
+slow, never far too fast. So the sum of absolute relative errors is minimised, not that of squares (iteratively
+re-weighted least squares, smoothed at the scale of the errors), with a Gaussian prior on each coefficient.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["RelativeFit", "average_weights", "fit_relative"]
 
 ITERATIONS = 8
 SMOOTHING = 0.3  # of the absolute value, in units of the error's squared scale
-SCALE_FLOOR = 3e-3  # no device repeats better than this
+SCALE_FLOOR = 3e-3  # lower limit of the repeatability of devices
 TEMPER = 0.5  # of the pseudo-likelihood: leave-one-out errors of one data set are not independent
 
 
@@ -27,9 +27,9 @@ class RelativeFit:
     """Fitted coefficients.
 
     Attributes:
-        coef: (p,).
-        held_out: (n,) leave-one-out predictions (to first order), in the unit of y.
-        score: their mean absolute relative error.
+        coef: (p,) coefficients.
+        held_out: (n,) leave-one-out predictions (first order), in the unit of y.
+        score: mean absolute relative error of `held_out`.
     """
 
     coef: Floats
@@ -44,7 +44,7 @@ def fit_relative(X: Floats, y: Floats, precision: Floats, nonnegative: NDArray[n
         X: (n, p) columns.
         y: (n,) positive targets, around 1.
         precision: (p,) penalty on each squared coefficient, in units of one row's squared relative error.
-        nonnegative: (p,) coefficients that must not be below 0.
+        nonnegative: (p,) True for coefficients that must not be negative.
 
     Returns:
         The fit with its leave-one-out predictions.
@@ -73,7 +73,7 @@ def _solve(
     free: NDArray[np.bool_],
     weight: Floats,
 ) -> tuple[Floats, NDArray[np.bool_], Floats]:
-    """Weighted ridge; columns that turn negative against the rule leave, for good."""
+    """Solve weighted ridge regression; remove columns whose coefficient would violate `nonnegative`."""
     while True:
         A = X[:, free] * weight[:, None]
         inverse = np.linalg.inv(A.T @ A + np.diag(precision[free]))
@@ -86,15 +86,15 @@ def _solve(
 
 
 def average_weights(scores: Floats, n: int, prior: Floats) -> Floats:
-    """How much to trust each of several models of the same n rows.
+    """Return the weights of several models of the same n rows in their average.
 
-    Weights are pseudo-likelihoods of Laplace errors, score^(-n / 2): with few rows models of similar score share, with
-    many the best one takes all.
+    Weights are pseudo-likelihoods of Laplace errors, score^(-n / 2): with few rows, models with similar scores share
+    the weight; with many rows, the best model gets all of it.
 
     Args:
         scores: (m,) leave-one-out errors.
-        n: rows.
-        prior: (m,) how much each is trusted before any row was seen.
+        n: number of rows.
+        prior: (m,) prior weights.
 
     Returns:
         (m,) weights that add up to 1.

@@ -89,14 +89,14 @@ def test_what_does_not_go_together_is_refused(tiny_space: Any, context: Context)
     low, mid, high = tables(tiny_space, context)
     with pytest.raises(ContextMismatchError, match="threads 1 != 2"):
         table_at_batch([low, LatencyTable(replace(high.context, threads=2), high.entries)], 8)
-    with pytest.raises(PredictorError, match="batch size 4 was measured"):
+    with pytest.raises(PredictorError, match="batch size 4 was measured already"):
         table_at_batch([low, mid], 4)
     with pytest.raises(TableError, match="'median' names no reference speed"):
         table_at_batch([low, LatencyTable(replace(high.context, statistic="median"), high.entries)], 8)
     for given in ([low], [low, low]):
-        with pytest.raises(PredictorError, match="two or more different ones are needed"):
+        with pytest.raises(PredictorError, match="at least two different ones are needed"):
             table_at_batch(given, 4)
-    with pytest.raises(PredictorError, match="no block is in all tables"):
+    with pytest.raises(PredictorError, match="the tables have no block in common"):
         table_at_batch([low, LatencyTable(high.context, {})], 4)
 
 
@@ -112,11 +112,11 @@ def test_the_command(tiny_space: Any, context: Context, tmp_path: Path, capsys: 
     out = tmp_path / "b8.csv"
     code, text, err = call("batch", 8, *paths, "--out", out)
     assert code == 0
-    assert f"{out}: {len(LatencyTable.read(out))} blocks estimated at batch size 8; of batch sizes left out" in text
+    assert f"{out}: {len(LatencyTable.read(out))} blocks estimated at batch size 8; leave-one-out error" in text
     assert "--nets 12 --batch-size 8" in err
     assert LatencyTable.read(out).context.batch_size == 8
     code, text, _ = call("batch", 8, paths[0], paths[2], "--out", out)
-    assert "their error is not known" in text
+    assert "error unknown (it needs three batch sizes)" in text
     out.unlink()
     code, _, err = call("batch", 4, *paths, "--out", out)
     assert code == 1

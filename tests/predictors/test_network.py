@@ -144,6 +144,8 @@ def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
     assert "sources used" in model.note
     with pytest.raises(PredictorError, match="tiny"):
         as_source(NetworkPredictor(tiny_space).fit(sample_genomes(tiny_space, 20, rng), 1 + rng.random(20)), space)
+    with pytest.raises(PredictorError, match="table is a PosixPath; a LatencyTable is expected"):
+        NetworkPredictor(space, table=tmp_path / "other.csv").fit(genomes, y)
     for wrong in (3, tmp_path / "other.csv", (genomes, y, 1)):
         with pytest.raises(PredictorError, match=r"not (int|PosixPath|tuple); read files with predictors\.loading\."):
             as_source(wrong, space)  # type: ignore[arg-type]

@@ -170,7 +170,7 @@ def test_a_predictor_that_stands_on_a_table_still_shows_layers(
     lut: Path, tmp_path: Path, small: Space, call: Any
 ) -> None:
     networks = read_networks(networks_path(lut))
-    model = NetworkPredictor(small, table=lut, context=LatencyTable.read(lut).context)
+    model = NetworkPredictor(small, table=LatencyTable.read(lut), context=LatencyTable.read(lut).context)
     path = tmp_path / "both.predictor"
     save_predictor(path, model.fit([n.arch for n in networks], [n.latency_ms for n in networks]))
     argv = ("--lut", path, "--max-latency-ms", 0.05, "-a", "proxy:macs", "--no-report", "--json", "-o", tmp_path / "o")
