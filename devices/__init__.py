@@ -1,4 +1,4 @@
-"""Devices: run programs and move files on the machine to measure, whether this one, an ssh host or a phone.
+"""Devices: run programs and move files on the machine to measure: this one, an ssh host or a phone.
 
 Nothing here depends on neural networks.
 """

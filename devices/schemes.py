@@ -22,7 +22,6 @@ from devices.errors import DeviceConfigError, UnknownTargetError
 
 if TYPE_CHECKING:
     from devices.device import Device, DeviceKind
-    from devices.target import Target
 
 __all__ = ["ENTRY_POINTS", "SCHEMES", "FoundDevice", "Scheme", "find_scheme", "known_schemes"]
 
@@ -46,11 +45,13 @@ class FoundDevice:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """One way to reach a device. Functions are given as `module:function`, or as the function itself.
+    """One way to reach a device. Each function is given as `module:function` or as the function itself.
+
+    `Target` is `devices.target.Target`, which reads this table and thus cannot be imported here.
 
     Attributes:
         opener: opens the device of a target, `Target -> Device`.
-        kind: what the devices are.
+        kind: kind of the devices.
         address: `none`, `optional` or `required` after the scheme's name.
         allows_blanks: True if an address may contain blanks.
         runs_here: True if the device's processes share this machine's cores.
@@ -58,26 +59,26 @@ class Scheme:
         identifier: `Target -> Hashable`, equal for two targets of one device; None if the target identifies it.
     """
 
-    opener: str | Callable[[Target], Device]
+    opener: str | Callable[[Any], Device]
     kind: DeviceKind = "computer"
     address: Literal["none", "optional", "required"] = "required"
     allows_blanks: bool = False
     runs_here: bool = False
     finder: str | Callable[[], list[FoundDevice]] | None = None
-    identifier: str | Callable[[Target], Hashable] | None = None
+    identifier: str | Callable[[Any], Hashable] | None = None
 
-    def open(self, target: Target) -> Device:
-        """Open the device; raises what the opener raises."""
-        opener: Callable[[Target], Device] = _load(self.opener)
-        return opener(target)
+    def open(self, target: object) -> Device:
+        """Open the device of a `Target`; raises the opener's errors."""
+        device: Device = _load(self.opener)(target)
+        return device
 
     def find(self) -> list[FoundDevice]:
         """List the connected devices; an empty list if the scheme cannot list them."""
         found: list[FoundDevice] = _load(self.finder)() if self.finder is not None else []
         return found
 
-    def identify(self, target: Target) -> Hashable:
-        """Return a value that is equal for two targets of one device."""
+    def identify(self, target: Hashable) -> Hashable:
+        """Return a value that is equal for two `Target`s of one device."""
         identity: Hashable = _load(self.identifier)(target) if self.identifier is not None else target
         return identity
 

@@ -208,7 +208,7 @@ class SshDevice(ClosedAtExit):
         lines = done.text.splitlines()
         if done.rc != 0 or not lines:
             raise DeviceStorageError(f"{self.name}: cannot make a work directory: {done.reason}")
-        if not _WORK_DIR.fullmatch(lines[-1]):  # it is removed at the end, so it must be one that we made
+        if not _WORK_DIR.fullmatch(lines[-1]):  # it is removed at the end, so its form is checked
             raise DeviceStorageError(f"{self.name}: answers {lines[-1][:200]!r} when asked for a new work directory")
         return lines[-1]
 
