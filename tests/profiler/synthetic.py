@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from devices.fake import FakeDevice, FakeRun, FakeTiming, Fault
 from ofa_core.blocks import BlockSpec
 from ofa_core.spaces import tiny
-from profiler.campaign import ProfileSpec
+from profiler.agent_runner import AgentRunner
+from profiler.campaign import ProfileResult, ProfileSpec, profile
+from profiler.model_files import ModelStore
+from profiler.plan import BlockItem
 from profiler.settings import Settings
 
 OVERHEAD_MS = 0.002
@@ -60,3 +64,13 @@ def make_device(noisy: bool = False, faults: Sequence[Fault] = ()) -> FakeDevice
     if noisy:
         device.latency = unsteady(lambda: device)
     return device
+
+
+def run(device: FakeDevice, out: Path, **changes: object) -> ProfileResult:
+    """Profile a device with `make_spec(**changes)`."""
+    return profile(make_spec(**changes), AgentRunner(device, "sleep", timeout_s=5), out)
+
+
+def model_of(tmp_path: Path, block: BlockSpec) -> bytes:
+    """Return the model file of a block for the `sleep` backend."""
+    return ModelStore(tmp_path / "m", "sleep", fake_ms=true_ms).path(BlockItem(block)).read_bytes()
