@@ -95,7 +95,8 @@ def _store(archive: zipfile.ZipFile, prefix: str, predictor: Estimator) -> None:
     }
     _add(archive, f"{prefix}manifest.json", json.dumps(manifest, indent=1).encode())
     arrays = io.BytesIO()
-    np.savez_compressed(arrays, allow_pickle=False, **parts.arrays)
+    named: dict[str, Any] = dict(parts.arrays)
+    np.savez_compressed(arrays, **named)
     _add(archive, f"{prefix}arrays.npz", arrays.getvalue())
     for name, data in parts.files.items():
         _add(archive, f"{prefix}{name}", data)

@@ -76,7 +76,7 @@ def written(path: Path, parts: dict[str, bytes]) -> Path:
 
 def npz(arrays: dict[str, NDArray[Any]]) -> bytes:
     out = io.BytesIO()
-    np.savez_compressed(out, allow_pickle=True, **arrays)
+    np.savez_compressed(out, **arrays)
     return out.getvalue()
 
 
