@@ -11,29 +11,27 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ofa_core.train.export import folded_layers
-
 from ofa_core.export.onnx import arch_model, write_onnx
-from ofa_core.export.weights import from_folded
+from ofa_core.export.trained_weights import trained_weights
 from ofa_core.train.config import RecipeConfig, embedded
 from ofa_core.train.distributed import ALONE
-from ofa_core.train.run import open_data, train_supernet
+from ofa_core.train.run import TrainingRun, open_data
+from ofa_core.train.supernet import train_supernet
 
 
 def main(folder: Path) -> None:
     config = embedded()
-    run = replace(config.run, fast_gradients=False)
-    config = replace(config, recipe=RecipeConfig("joint", epochs=2, batch_size=48), run=run)
+    settings = replace(config.run, fast_gradients=False)
+    config = replace(config, recipe=RecipeConfig("joint", epochs=2, batch_size=48), run=settings)
     data = open_data(config)
-    supernet = train_supernet(config, folder, data, ALONE)
+    supernet = train_supernet(TrainingRun(config, data, folder))
 
     arch = supernet.space.smallest(32)
     evaluator = data.evaluator(config, ALONE)
     subnet = evaluator.calibrated(supernet, arch)
     print(f"smallest sub-net: top-1 {evaluator.accuracy(subnet, arch).top1:.1f} %")
 
-    weights = from_folded(folded_layers(subnet))
-    write_onnx(arch_model(supernet.space, arch, weights=weights), folder / "subnet.onnx")
+    write_onnx(arch_model(supernet.space, arch, weights=trained_weights(subnet)), folder / "subnet.onnx")
     print(folder / "subnet.onnx")
 
 
