@@ -44,13 +44,14 @@ $(TEST_VENV)/.installed: pyproject.toml requirements-test.txt
 
 install: $(VENV)/.installed  ## install the commands into .venv
 
-check: $(TEST_VENV)/.installed  ## check lint, format, types, import rules and security
+check: $(TEST_VENV)/.installed  ## check lint, format, types, import rules, security and sizes
 	$(TEST_VENV)/bin/ruff check .
 	$(TEST_VENV)/bin/ruff format --check .
 	$(TEST_VENV)/bin/mypy
 	$(TEST_VENV)/bin/lint-imports
 	$(TEST_VENV)/bin/bandit --quiet --recursive --configfile pyproject.toml devices ofa_core predictors profiler tools benchmarks examples experiments
 	$(TEST_VENV)/bin/python tools/check_versions.py
+	$(TEST_VENV)/bin/python tools/check_code.py
 
 # This asks an advisory service, so it needs the network. `check` compares with the list in tools/ instead.
 # --strict: an unknown package, or a service that does not answer, is an error.
