@@ -1,4 +1,4 @@
-"""Measurements from which nothing can be learnt: every fit answers them in one line."""
+"""Measurements that no model can be fitted to: every fit refuses them in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ofa_core.genomes import Genomes, sample_genomes
 from ofa_core.space import Space
 from predictors.accuracy import AccuracyPredictor
 from predictors.block_latency import BlockPredictor
-from predictors.coverage import shared_choices
 from predictors.evaluation import MeasuredDevice, learning_curves
 from predictors.network import NetworkPredictor
 
@@ -79,21 +78,6 @@ def test_networks_that_differ_in_their_resolution_alone(space: Space) -> None:
             match="differ only in their resolution: no model of the other choices of mbv3",
         ):
             model.fit(genomes, 50 + np.arange(25))
-
-
-def test_choices_that_all_networks_share_are_named(tiny_space: Space) -> None:
-    rng = np.random.default_rng(3)
-    genomes = np.unique(sample_genomes(tiny_space, 200, rng), axis=0)
-    assert shared_choices(tiny_space, genomes) == ()
-    kernels, _ = divmod(genomes[:, 1:] - 1, len(tiny_space.expands))
-    only_5 = genomes[((genomes[:, 1:] == 0) | (kernels == 1)).all(axis=1)]
-    assert shared_choices(tiny_space, only_5) == ("kernel 5",)
-    values = 50 + rng.random(len(only_5))
-    for model in (AccuracyPredictor(tiny_space), NetworkPredictor(tiny_space)):
-        assert model.fit(only_5, values).note.endswith("; all networks have kernel 5: other choices are extrapolated")
-    of_two_stages = np.asarray(tiny_space.slot_stages) == 0
-    shallow = genomes[(genomes[:, 1:][:, of_two_stages] > 0).sum(axis=1) == 1]
-    assert shared_choices(tiny_space, shallow) == ("depth 1 in stage 1",)
 
 
 def test_blocks_from_which_nothing_can_be_learnt(tiny_space: Space) -> None:

@@ -6,12 +6,10 @@ import pytest
 from ofa_core.errors import PredictorError
 from ofa_core.genomes import decode, encode, sample_genomes
 from predictors.device_regime import follows_work
-from predictors.features import feature_names, physical
+from predictors.features import physical
 from predictors.loading import load_latency
 from predictors.network import NetworkPredictor, as_source
-from predictors.network_basis import Basis
-from predictors.network_design import d_optimal_rows, design_columns, select_d_optimal
-from predictors.residual_trees import fit_residual_trees
+from predictors.network_design import select_d_optimal
 
 
 def device_ms(space, genomes, launch=0.02, pointwise=2e-8, depthwise=8e-8, base=1.0):
@@ -24,29 +22,6 @@ def device_ms(space, genomes, launch=0.02, pointwise=2e-8, depthwise=8e-8, base=
 def noisy(values, rng, sd=0.01, late=0.05):
     factor = np.exp(sd * rng.standard_normal(len(values)))
     return values * np.where(rng.random(len(values)) < late, 1.25, factor)
-
-
-def test_physical_quantities_are_the_walks(space, tiny_space):
-    for here in (space, tiny_space):
-        genomes = sample_genomes(here, 20, np.random.default_rng(0))
-        totals = physical(here, genomes).sum(axis=1)
-        names = feature_names(here)
-        for row, arch in zip(totals, decode(here, genomes), strict=True):
-            blocks = here.blocks(arch)
-            assert row[names.index("blocks")] == len(blocks)
-            depthwise = sum(row[names.index(f"depthwise_k{k}")] for k in here.kernels)
-            stem = blocks[0].kernel_macs if 3 in here.kernels else 0
-            assert row[names.index("pointwise")] + depthwise == sum(b.macs for b in blocks)
-            assert stem <= depthwise
-            assert row[names.index("weights")] == here.params(arch)
-
-
-def test_an_additive_model_is_its_table(space):
-    genomes = sample_genomes(space, 50, np.random.default_rng(1))
-    basis = Basis.of(space, genomes)
-    coef = np.random.default_rng(2).standard_normal(basis.columns(genomes).shape[1])
-    dense = basis.additive(coef).dense(space.resolutions)
-    assert dense.sum(genomes) == pytest.approx(basis.columns(genomes) @ coef, rel=1e-9, abs=1e-9)
 
 
 def test_a_network_that_was_measured_twice_counts_once(space):
@@ -149,41 +124,6 @@ def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
     for wrong in (3, tmp_path / "other.csv", (genomes, y, 1)):
         with pytest.raises(PredictorError, match=r"not (int|PosixPath|tuple); read files with predictors\.loading\."):
             as_source(wrong, space)  # type: ignore[arg-type]
-
-
-def test_d_optimal_beats_random_in_determinant(space):
-    rng = np.random.default_rng(7)
-    genomes = sample_genomes(space, 800, rng)
-    columns, precision = design_columns(space, genomes)
-
-    def information(rows):
-        X = columns[rows]
-        return np.linalg.slogdet(X.T @ X + np.diag(precision))[1]
-
-    chosen = d_optimal_rows(columns, 40, precision, rng)
-    assert len(set(chosen.tolist())) == 40
-    assert information(chosen) > max(information(rng.permutation(800)[:40]) for _ in range(20))
-    archs = select_d_optimal(space, 25, np.random.default_rng(1), [160, 192])
-    assert len(set(archs)) == 25
-    assert {a.resolution_px for a in archs} <= {160, 192}
-    assert archs == select_d_optimal(space, 25, np.random.default_rng(1), [160, 192])
-
-
-def test_boosted_trees_only_where_they_pay(space):
-    pytest.importorskip("xgboost")
-    rng = np.random.default_rng(8)
-    genomes = sample_genomes(space, 900, rng)
-    held_out = device_ms(space, genomes)
-    assert fit_residual_trees(space, genomes, held_out, noisy(held_out, rng)) is None
-    assert fit_residual_trees(space, genomes[:600], held_out[:600], held_out[:600] * 1.1) is None
-    step = np.where(genomes[:, 0] % 32 == 0, 1.0, 1.15)
-    found = fit_residual_trees(space, genomes, held_out, noisy(held_out * step, rng, late=0))
-    assert found is not None
-    trees, errors = found
-    assert errors.mape < 0.04
-    assert type(trees).from_json(trees.model_json, space).factor(space, genomes[:5]) == pytest.approx(
-        trees.factor(space, genomes[:5])
-    )
 
 
 def test_refusals(space):
