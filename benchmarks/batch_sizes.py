@@ -1,11 +1,11 @@
-"""How well other batch sizes tell the latency at one, beside the nearest batch size scaled by images.
+"""Error of latencies predicted from other batch sizes, beside the nearest batch size scaled by images.
 
     ofa-profile -r 160 --batch-size N --out bN.csv     for each N of 1, 2, 4, 8
     python benchmarks/batch_sizes.py b1.csv b2.csv b4.csv b8.csv
 
-Each table between the smallest and the largest batch size is predicted from the others, each alone from its two
-neighbours, and set against what was measured. Whole networks on GPUs (batch 32 from 1 and 64) come from
-`ofa_gpu_latency.csv` where OFA_REFERENCE_DATA names a folder that has it.
+Each table between the smallest and the largest batch size is predicted from all others and from its two neighbours, and
+compared with the measurement. Whole networks on GPUs (batch 32 from 1 and 64) are in `ofa_gpu_latency.csv`, in the
+folder of OFA_REFERENCE_DATA if it has that file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from predictors.batch_size import EXPONENTS, at_batch, table_at_batch
 
 
 def mape(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute error in percent."""
+    """Return the mean absolute error in percent."""
     return 100 * float(np.mean(np.abs(predicted / truth - 1)))
 
 

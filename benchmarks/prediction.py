@@ -1,11 +1,11 @@
-"""Predictors on published measurements: each goal, what is reached, and the baselines beside it.
+"""Evaluate predictors on published measurements: goals, results and baselines.
 
     python benchmarks/prediction.py DATA_FOLDER [--only networks,transfer,gate,blocks,accuracy,active,speed]
 
-DATA_FOLDER holds the published files. Whole networks: the test rows are drawn once with a fixed seed, and no constant
-of `predictors` was chosen on them (a split of the training part, rows 1,000 to 2,000 of the same permutation, served).
-Blocks and accuracy: constants were chosen by leave-one-out errors and on random splits with other seeds than the ones
-below, of the same files.
+DATA_FOLDER has the published files. Whole networks: the test rows are selected once with a fixed seed, and no constant
+of `predictors` was tuned on them (constants were tuned on rows 1,000 to 2,000 of the same permutation, of the training
+part). Blocks and accuracy: constants were tuned by leave-one-out errors and on random splits of the same files with
+other seeds than below.
 """
 
 from __future__ import annotations
@@ -157,11 +157,11 @@ def transfer(
 
 
 def gate(folder: Path, seeds: int) -> None:
-    """Sources that help, and two kinds that cannot.
+    """Evaluate the selection of sources, with useful and two kinds of useless sources.
 
-    Useless is a source that gives each network another one's latency, or that learnt from latencies dealt out at
-    random. `with` trusts all sources unseen, `without` has none. The better of the two is known in hindsight only: what
-    `without` itself loses to it is printed beside.
+    A useless source predicts the latency of another network, or was fitted to shuffled latencies. `with` uses all
+    sources without selection, `without` uses none. The better of the two is known in hindsight only, so the difference
+    between `without` and the better one is printed too.
     """
     space = mobilenet_v3(1.2)
     names, genomes, y = gpu_data(folder)
@@ -174,7 +174,7 @@ def gate(folder: Path, seeds: int) -> None:
     kinds = {
         "other GPUs": predicted,
         "useless: shuffled predictions": shuffled,
-        "useless: learnt from shuffled latencies": np.column_stack([model.predict(genomes) for model in dealt]),
+        "useless: fitted to shuffled latencies": np.column_stack([model.predict(genomes) for model in dealt]),
     }
     for n, (kind, said) in product((10, 30), kinds.items()):
         found = []
@@ -377,7 +377,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", default="networks,transfer,gate,blocks,accuracy,active,speed")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--lut", type=Path, help="this machine's own table, with its networks beside it")
+    parser.add_argument("--lut", type=Path, help="table of this machine, with networks beside it")
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)

@@ -67,7 +67,7 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class MeasuredDevice:
-    """Measured networks of a device, and what is known of it and of others.
+    """Measured networks of a device, its table, and predictors of other devices.
 
     Attributes:
         name: name of the device.
@@ -182,10 +182,10 @@ def learning_curves(
 
 def fitted_to_half(device: MeasuredDevice) -> tuple[NetworkPredictor, MeasuredDevice]:
     """Fit a predictor to half of the different networks, for plots; return it with the other half."""
-    learnt = np.unique(device.genomes, axis=0, return_inverse=True)[1].reshape(-1) % 2 == 0
+    half = np.unique(device.genomes, axis=0, return_inverse=True)[1].reshape(-1) % 2 == 0
     model = NetworkPredictor(device.space, device=device.name)
-    model.fit(device.genomes[learnt], device.latency_ms[learnt], sources=priors_of(device))
-    return model, device.part(~learnt)
+    model.fit(device.genomes[half], device.latency_ms[half], sources=priors_of(device))
+    return model, device.part(~half)
 
 
 def unseen_by(model: Estimator, device: MeasuredDevice, path: Path) -> MeasuredDevice:

@@ -1,6 +1,6 @@
 """Open predictors: the files that a user names with `--lut`, `--source` or `--accuracy`.
 
-A file is read once, by `LatencyFile.read`, and can then be asked for its spaces and for a predictor.
+`LatencyFile.read` reads a file once; its methods return the spaces and a predictor.
 """
 
 from __future__ import annotations
