@@ -215,7 +215,7 @@ def profile(
     if energy is not None and not _has_meter(campaign, energy):
         energy = None
     before = device.conditions()
-    heat = Cooling(device, before, _LOG.warning, is_phone=device.kind == "phone")
+    heat = Cooling(device, before, is_phone=device.kind == "phone")
     measured, context, failures = measure_plan(campaign, heat if heat.can_tell else None)
     table, networks = _write(out, campaign.plan, measured, context)
     if energy is not None:

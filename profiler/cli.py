@@ -352,7 +352,7 @@ def verify(
     role = "reference" if candidates is not None else "verify"
     spec = VerifySpec(the_space, archs, settings, role, filled_table if fill else None)
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
-    the_target = target_of(table.context.device, target, _LOG.warning)
+    the_target = target_of(table.context.device, target)
     files = TableFiles(lut, remeasure_path(lut, "verify"), fresh)
     start = partial(launch, the_target, choice_of(table.context), options)
     with opened_for(files, table.context.device, start) as runner, console.progress_bar("verify") as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from devices.facts import Conditions
 
 __all__ = ["Cooling"]
 
+_LOG = logging.getLogger(__name__)
 MARGIN_C = 25.0  # rise of a phone's CPU since the start; before Android 10 phones do not report throttling
 WARM_C = 60.0  # a phone below this is never hot
 MAX_WAIT_S = 300.0
@@ -25,7 +27,6 @@ class Cooling:
     Attributes:
         device: an open device.
         start: conditions at the start, when the device was cool.
-        say: receives one line when there is a reason to wait.
         is_phone: True if a rise in temperature means throttling. A laptop's processor gets as hot without it.
         max_wait_s: longest single wait; measuring continues afterwards.
         clock: monotonic clock, in seconds.
@@ -35,7 +36,6 @@ class Cooling:
 
     device: Device
     start: Conditions
-    say: Callable[[str], None] = lambda _: None
     is_phone: bool = False
     max_wait_s: float = MAX_WAIT_S
     clock: Callable[[], float] = time.monotonic
@@ -68,9 +68,11 @@ class Cooling:
         while (conditions := self._look()) is not None and (hot := self._why_hot(conditions)) is not None:
             if why is None:
                 why = hot
-                self.say(f"{self.device.name}: {hot}: waiting for it to cool, at most {self.max_wait_s:.0f} s")
+                _LOG.warning("%s: %s: waiting for it to cool, at most %.0f s", self.device.name, hot, self.max_wait_s)
             if self.clock() - started >= self.max_wait_s:
-                self.say(f"{self.device.name}: still hot after {self.max_wait_s:.0f} s ({hot}): measuring anyway")
+                _LOG.warning(
+                    "%s: still hot after %.0f s (%s): measuring anyway", self.device.name, self.max_wait_s, hot
+                )
                 break
             self.sleep(LOOK_EVERY_S)
         waited = self.clock() - started if why is not None else 0.0

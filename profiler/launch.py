@@ -7,7 +7,8 @@ benchmark_model      if the user gives one (`--benchmark-binary`): backend `benc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from profiler.runner import Runner
 
 __all__ = ["Launch", "backend_for", "expand_targets", "launch", "target_of"]
+
+_LOG = logging.getLogger(__name__)
 
 _EVERY = ":*"  # after a scheme: all connected devices of that scheme
 
@@ -106,13 +109,12 @@ def launch(target: Target, choice: Choice, options: Launch) -> tuple[Device, Run
     return device, AgentRunner(device, choice.backend, program=program)
 
 
-def target_of(device: str, named: str | None, say: Callable[[str], None]) -> Target:
+def target_of(device: str, named: str | None) -> Target:
     """Return the target to measure on again.
 
     Args:
         device: device name in the context of the earlier measurement.
         named: target that the user names; None takes the device.
-        say: receives a warning if the target has another name than the device.
 
     Raises:
         OfaError: the user names no target, and the device's name is not a target.
@@ -123,7 +125,7 @@ def target_of(device: str, named: str | None, say: Callable[[str], None]) -> Tar
     if named is not None:
         target = Target.parse(named)
         if (target.name or str(target)) != device:
-            say(f"the earlier measurements were made on {device!r}, not on {named}")
+            _LOG.warning("the earlier measurements were made on %r, not on %s", device, named)
         return target
     try:
         return Target.parse(device)

@@ -134,7 +134,7 @@ def loop_on_device(
         stack.enter_context(only_one(how.lut))
         rounds = _rounds(how, problem.space, about)
         table = _Table.read(how.lut, problem.space, how.fill) if is_table(latency) else None
-        device, runner = launch(target_of(context.device, how.target, _log.warning), choice_of(context), how.options)
+        device, runner = launch(target_of(context.device, how.target), choice_of(context), how.options)
         stack.enter_context(device)
         use = "corrects the prediction"
         if table is not None:

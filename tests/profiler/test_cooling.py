@@ -39,55 +39,54 @@ class Scripted:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def cooling(self, start: Conditions = COOL, **options: object) -> tuple[Cooling, list[str]]:
-        said: list[str] = []
-        return Cooling(self, start, said.append, clock=lambda: self.now, sleep=self.sleep, **options), said  # type: ignore[arg-type]
+    def cooling(self, start: Conditions = COOL, **options: object) -> Cooling:
+        return Cooling(self, start, clock=lambda: self.now, sleep=self.sleep, **options)  # type: ignore[arg-type]
 
 
-def test_a_cool_device_waits_for_nothing() -> None:
-    cooling, said = Scripted(COOL).cooling()
+def test_a_cool_device_waits_for_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    cooling = Scripted(COOL).cooling()
     assert cooling.stayed_cool()
     assert cooling.cool_down() == 0
-    assert said == []
+    assert caplog.messages == []
 
 
-def test_a_throttled_device_is_waited_for() -> None:
-    cooling, said = Scripted(HOT, HOT, HOT, COOL).cooling()
+def test_a_throttled_device_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    cooling = Scripted(HOT, HOT, HOT, COOL).cooling()
     assert not cooling.stayed_cool()
     assert cooling.cool_down() == 10
     assert cooling.waited_s == 10
-    assert said == ["phone: throttled by heat (status 2): waiting for it to cool, at most 300 s"]
+    assert caplog.messages == ["phone: throttled by heat (status 2): waiting for it to cool, at most 300 s"]
 
 
-def test_waiting_has_an_end() -> None:
-    cooling, said = Scripted(HOT).cooling(max_wait_s=30)
+def test_waiting_has_an_end(caplog: pytest.LogCaptureFixture) -> None:
+    cooling = Scripted(HOT).cooling(max_wait_s=30)
     assert cooling.cool_down() == 30
-    assert said[-1] == "phone: still hot after 30 s (throttled by heat (status 2)): measuring anyway"
+    assert caplog.messages[-1] == "phone: still hot after 30 s (throttled by heat (status 2)): measuring anyway"
 
 
-def test_an_old_phone_is_judged_by_its_temperature() -> None:
+def test_an_old_phone_is_judged_by_its_temperature(caplog: pytest.LogCaptureFixture) -> None:
     start = Conditions(battery_percent=80, temperatures_c=(("cpu", 38.0), ("skin", 30.0)))
     warm = replace(start, temperatures_c=(("cpu", 62.0),))
     hot = replace(start, temperatures_c=(("cpu", 64.0),))
-    assert Scripted(warm).cooling(start, is_phone=True)[0].stayed_cool()
-    cooling, said = Scripted(hot, hot, start).cooling(start, is_phone=True)
+    assert Scripted(warm).cooling(start, is_phone=True).stayed_cool()
+    cooling = Scripted(hot, hot, start).cooling(start, is_phone=True)
     assert not cooling.stayed_cool()
     assert cooling.cool_down() == 5
-    assert said == ["phone: at 64 C, 26 more than at the start: waiting for it to cool, at most 300 s"]
-    assert Scripted(hot).cooling(start)[0].stayed_cool()  # a laptop may well be that warm
+    assert caplog.messages == ["phone: at 64 C, 26 more than at the start: waiting for it to cool, at most 300 s"]
+    assert Scripted(hot).cooling(start).stayed_cool()  # a laptop may well be that warm
     cold = replace(start, temperatures_c=(("cpu", 20.0),))
-    assert Scripted(replace(start, temperatures_c=(("cpu", 55.0),))).cooling(cold, is_phone=True)[0].stayed_cool()
+    assert Scripted(replace(start, temperatures_c=(("cpu", 55.0),))).cooling(cold, is_phone=True).stayed_cool()
 
 
 def test_a_processor_that_counts_its_throttling() -> None:
     device = Scripted(Conditions(throttle_count=5), Conditions(throttle_count=7))
-    cooling, _ = device.cooling(Conditions(throttle_count=5))
+    cooling = device.cooling(Conditions(throttle_count=5))
     assert [cooling.stayed_cool() for _ in range(3)] == [True, False, True]
 
 
 def test_whether_a_device_can_tell() -> None:
     for start, can_tell in [(COOL, True), (Conditions(throttle_count=0), True), (Conditions(load_1min=1.0), False)]:
-        assert Scripted(start).cooling(start)[0].can_tell == can_tell
+        assert Scripted(start).cooling(start).can_tell == can_tell
 
 
 def test_a_lost_connection_is_no_heat() -> None:
@@ -95,7 +94,7 @@ def test_a_lost_connection_is_no_heat() -> None:
         def conditions(self) -> Conditions:
             raise DeviceUnreachableError("gone")
 
-    cooling, _ = Gone(COOL).cooling()
+    cooling = Gone(COOL).cooling()
     assert cooling.stayed_cool()
     assert cooling.cool_down() == 0
 

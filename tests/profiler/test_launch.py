@@ -13,28 +13,28 @@ from profiler.backends import choose
 from profiler.launch import Launch, backend_for, launch, target_of
 
 
-def test_a_table_is_measured_again_on_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    assert target_of("ssh:me@board", None, said.append) == Target.parse("ssh:me@board")
-    assert target_of("local", "local", said.append) == Target.parse("local")
+def test_a_table_is_measured_again_on_its_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert target_of("ssh:me@board", None) == Target.parse("ssh:me@board")
+    assert target_of("local", "local") == Target.parse("local")
     monkeypatch.chdir(tmp_path)
     Path("devices.toml").write_text('[board]\ntarget = "ssh:me@board"\n')
-    assert target_of("board", None, said.append).address == "me@board"
-    assert target_of("board", "ssh:me@board", said.append).name == "board"
-    assert said == []
+    assert target_of("board", None).address == "me@board"
+    assert target_of("board", "ssh:me@board").name == "board"
+    assert caplog.messages == []
 
 
-def test_another_device_is_remarked_upon() -> None:
-    said: list[str] = []
-    assert target_of("adb:pixel2", "local", said.append) == Target.parse("local")
-    assert said == ["the earlier measurements were made on 'adb:pixel2', not on local"]
+def test_another_device_is_remarked_upon(caplog: pytest.LogCaptureFixture) -> None:
+    assert target_of("adb:pixel2", "local") == Target.parse("local")
+    assert caplog.messages == ["the earlier measurements were made on 'adb:pixel2', not on local"]
 
 
 def test_a_device_that_is_no_target_has_to_be_replaced() -> None:
     with pytest.raises(OfaError, match="device 'rig' is not a target; name one with --target"):
-        target_of("rig", None, print)
+        target_of("rig", None)
     with pytest.raises(UnknownTargetError, match="known are"):
-        target_of("rig", "toaster", print)
+        target_of("rig", "toaster")
 
 
 SECTION = """
