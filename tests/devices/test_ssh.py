@@ -214,7 +214,11 @@ def test_more_threads_than_cores_over_ssh(sshd, tmp_path: Path) -> None:
     command = [*profile_command(tmp_path / "t.csv", "sleep"), "--threads", "2000", "--budget-s", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    assert re.search(r"^ssh:box: 2000 threads share \d+ cores? and wait for each other", done.stderr, re.MULTILINE)
+    assert re.search(
+        r"^ofa-profile: warning: ssh:box: 2000 threads share \d+ cores? and wait for each other",
+        done.stderr,
+        re.MULTILINE,
+    )
     assert done.stderr.splitlines()[-1].endswith("beyond --budget-s 1")
 
 
