@@ -72,8 +72,8 @@ def test_energy_from_the_meter_to_the_files(tmp_path: Path, caplog: pytest.LogCa
     for entry in table.entries.values():
         assert entry.energy_mj == pytest.approx(3.0 * (entry.latency_ms or 0), rel=1e-2)
     text = "\n".join(show_profile(result, 1.0))
-    assert "energy by rapl: 12 networks take " in text
-    assert "energy of blocks is attributed, not measured: 3 W while it runs; leave-one-out error 0." in text
+    assert "energy from rapl: 12 networks take " in text
+    assert "energy of blocks is derived, not measured: 3 W while running; leave-one-out error 0." in text
 
 
 def test_a_second_run_measures_no_energy_again_and_keeps_it(tmp_path: Path) -> None:
