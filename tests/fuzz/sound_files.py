@@ -167,7 +167,7 @@ def _write_predictors(folder: Path) -> None:
     lut, context = load_latency(folder / "table.csv", space), file.context()
     save_predictor(folder / "table.predictor", lut)
     save_predictor(folder / "network.predictor", NetworkPredictor(space, context=context).fit(archs, values))
-    transfer = NetworkPredictor(space, table=folder / "table.csv", context=context)
+    transfer = NetworkPredictor(space, table=LatencyTable.read(folder / "table.csv"), context=context)
     sources = [load_latency(folder / "other.csv", space)]
     save_predictor(folder / "transfer.predictor", transfer.fit(archs[:12], values[:12], sources=sources))
     accuracy = AccuracyPredictor(space).fit(accuracies.genomes, accuracies.values)
