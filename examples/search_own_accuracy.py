@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ofa_core.genomes import genomes_of
-from ofa_core.search.problem import Archs
+from ofa_core.search.protocols import Archs
 from ofa_core.search.quantity import MMACS, Description, block_sum
 from ofa_core.search.run import most_accurate, search
 from ofa_core.space import Space

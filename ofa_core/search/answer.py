@@ -12,7 +12,7 @@ from ofa_core.errors import OfaError
 from ofa_core.lock import only_one
 from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.search.closed_loop import LoopResult
-from ofa_core.search.problem import AccuracyPredictor
+from ofa_core.search.protocols import AccuracyPredictor
 from ofa_core.search.quantity import accuracy_quantity
 from ofa_core.search.result_folder import write_folder
 from ofa_core.search.result_schema import AccuracyRecord, CalibrationRecord, LatencyRecord, SearchRecord

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 from ofa_core.blocks import BlockSpec
 from ofa_core.dense import DenseTable
 from ofa_core.genomes import Genomes
+from ofa_core.search.protocols import AccuracyPredictor, LatencyPredictor
 from ofa_core.space import Space
-
-if TYPE_CHECKING:
-    from ofa_core.search.problem import AccuracyPredictor, LatencyPredictor
 
 __all__ = [
     "ENERGY_MJ",

@@ -19,14 +19,8 @@ from ofa_core.genomes import Genomes, encode
 from ofa_core.search.evolution import EvolutionSettings
 from ofa_core.search.exact import cheapest
 from ofa_core.search.pareto import ParetoArchive
-from ofa_core.search.problem import (
-    AccuracyPredictor,
-    Candidate,
-    Constraint,
-    LatencyPredictor,
-    Problem,
-    make_candidates,
-)
+from ofa_core.search.problem import Candidate, Constraint, Problem, make_candidates
+from ofa_core.search.protocols import AccuracyPredictor, LatencyPredictor
 from ofa_core.search.quantity import accuracy_quantity, latency_quantity
 from ofa_core.search.solver import Evaluator, SolveSettings, solve
 from ofa_core.space import Space

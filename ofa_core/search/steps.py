@@ -18,7 +18,8 @@ from ofa_core.errors import OfaError
 from ofa_core.measured_networks import Network
 from ofa_core.search.console import progress
 from ofa_core.search.exact import loosest_value
-from ofa_core.search.problem import AccuracyPredictor, Archs, Constraint, LatencyPredictor, Problem
+from ofa_core.search.problem import Constraint, Problem
+from ofa_core.search.protocols import AccuracyPredictor, Archs, LatencyPredictor
 from ofa_core.search.quantity import (
     ENERGY_MJ,
     MMACS,
