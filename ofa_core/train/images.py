@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance
 
 from ofa_core.errors import OfaError
 from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.train.limits import check_limits
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["IMAGENET", "Augmentation", "augment", "normalise", "resize_for_evaluation"]
 
@@ -57,6 +60,8 @@ def augment(image: Image.Image, px: int, how: Augmentation, rng: np.random.Gener
     Returns:
         (px, px, 3).
     """
+    from PIL import Image, ImageEnhance
+
     box = _random_box(image.width, image.height, how, rng)
     image = image.resize((px, px), Image.Resampling.BILINEAR, box)
     if how.flip and rng.random() < 0.5:
@@ -96,6 +101,8 @@ def resize_for_evaluation(image: Image.Image, px: int, how: Preprocessing) -> ND
     Returns:
         (px, px, 3).
     """
+    from PIL import Image
+
     if how.resize == "direct":
         return np.asarray(image.resize((px, px), Image.Resampling.BILINEAR))
     shorter = math.ceil(px / 0.875)
