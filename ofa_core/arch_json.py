@@ -99,7 +99,7 @@ def arch_from_dict(data: Mapping[str, Any], space: Space, *, resolution_px: int 
         resolution_px = resolution_of(outer) if outer is data else resolution_of(data, outer)
     if resolution_px is None:
         fields = f"{', '.join(RESOLUTION_FIELDS[:-1])} or {RESOLUTION_FIELDS[-1]}"
-        raise ArchError(f"the architecture names no resolution ({fields}); give one, as by --resolution PX")
+        raise ArchError(f"the architecture has no resolution ({fields}); give one, for example with --resolution PX")
     arch = Arch(
         tuple(depths),
         _active(_ints(data["ks"], "ks"), "ks", depths, max_depths),
@@ -130,7 +130,7 @@ def resolution_of(*records: Mapping[str, Any]) -> int | None:
     distinct = {size for _, sizes in named for size in sizes}
     if len(distinct) > 1:
         shown = "; ".join(f"{field} {', '.join(map(str, list(sizes)[:8]))}" for field, sizes in named)
-        raise ArchError(f"{len(distinct)} input sizes where one is expected ({shown}); choose one by --resolution PX")
+        raise ArchError(f"{len(distinct)} input sizes where one is expected ({shown}); choose one with --resolution PX")
     return distinct.pop() if distinct else None
 
 
@@ -224,7 +224,7 @@ def _check_width(data: Mapping[str, Any], space: Space) -> None:
         return
     channels = [stage.width for stage in space.stages]
     if len(channels) not in FAMILIES:
-        raise ArchError(f"w is {width:g}, but {space.name} is of no width; leave w out")
+        raise ArchError(f"w is {width:g}, but {space.name} has no width; remove w")
     meant = get_space(f"{FAMILIES[len(channels)]}-w{width:g}")
     if [stage.width for stage in meant.stages] != channels:
         raise ArchError(f"w is {width:g}, the width of {meant.name}; the space is {space.name}")

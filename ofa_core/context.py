@@ -104,7 +104,7 @@ def reference_ns_of(statistic: str) -> float:
     match = re.fullmatch(r"mean@(\d+\.\d+)us", statistic)
     if not match or not 0 < float(match[1]) <= MAX_NUMBER:
         raise TableError(
-            f"statistic {statistic!r} names no reference speed; only what ofa-profile measured can be measured again"
+            f"statistic {statistic!r} has no reference speed; only tables of ofa-profile can be measured again"
         )
     return float(match[1]) * 1e3
 

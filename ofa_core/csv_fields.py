@@ -81,7 +81,7 @@ def csv_rows(text: str, name: str, required: Sequence[str] = ()) -> tuple[list[s
     if lacking:
         raise FormatError(f"{name}: no column {', '.join(lacking[:4])}; has {', '.join(header[:40])[:200]!r}")
     if len(set(header)) != len(header):
-        raise FormatError(f"{name}: a column name stands twice in the header")
+        raise FormatError(f"{name}: a column name is repeated in the header")
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         try:

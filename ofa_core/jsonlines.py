@@ -62,9 +62,7 @@ class LinesFile:
             if differences and "done" in lines[-1][1]:
                 good_bytes = 0
             elif differences:
-                raise ContextMismatchError(
-                    f"{path} holds measurements of something else ({'; '.join(differences[:3])}); {REMEDY}"
-                )
+                raise ContextMismatchError(f"{path} holds other measurements ({'; '.join(differences[:3])}); {REMEDY}")
             elif lines:
                 self.resumed, self.events = True, lines[1:]
             with naming(path), path.open("r+b") as file:

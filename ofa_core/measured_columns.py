@@ -118,7 +118,7 @@ def _asked(header: Sequence[str], wanted: str, name: str) -> ValueColumn | None:
         raise FormatError(f"--column {wanted[:60]!r}: unknown unit {unit[:20]!r}; {_UNIT_NAMES} is expected")
     said = {_UNITS[word] for word in _words(title) if word in _UNITS}
     if said - {_UNITS[unit.lower()]}:
-        raise FormatError(f"--column {wanted[:60]!r}: the column's name says another unit than {unit[:20]!r}")
+        raise FormatError(f"--column {wanted[:60]!r}: the column's name has another unit than {unit[:20]!r}")
     return ValueColumn(title, *_UNITS[unit.lower()])
 
 

@@ -169,7 +169,7 @@ class MeasuredFile:
         if column.quantity == TOP1 and column.factor == 1 and max(values) <= 1:
             raise FormatError(
                 f"{self.path}: {column.name} is at most {max(values):g} as percent; "
-                f"if these are fractions, say --column '{column.name}=fraction'"
+                f"if these are fractions, give --column '{column.name}=fraction'"
             )
         return MeasuredRows(encode_records(records, space), np.array(values), tuple(roles), tuple(indices))
 
@@ -184,7 +184,7 @@ class MeasuredFile:
             sizes = list(dict.fromkeys(row.get("batch_size", "") for _, row in rows))
             if len(sizes) > 1:
                 listed = ", ".join(sizes)[:60]
-                raise ContextMismatchError(f"{self.path}: batch sizes {listed}; one file is of one batch size")
+                raise ContextMismatchError(f"{self.path}: batch sizes {listed}; a file must have one batch size")
             return None
         contexts = list(dict.fromkeys(parse_context(row, where) for where, row in rows))
         if len(contexts) > 1:
@@ -246,7 +246,7 @@ def _check_trained(record: Mapping[str, Any], space: Space) -> None:
     px = resolution_of(record)
     if px is not None and px not in space.resolutions:
         raise FormatError(
-            f"{space.name} is not trained at {px} px, and the file does not say what its space is (no space_digest); "
+            f"{space.name} is not trained at {px} px, and the file does not define its space (no space_digest); "
             "write it again with ofa-train accuracy-table"
         )
 

@@ -182,8 +182,8 @@ def _n_classes(table: Mapping[str, Any]) -> int | None:
     source = data.get("source") if isinstance(data, Mapping) else None
     kind = str(source).partition(":")[0]
     if kind not in KNOWN_CLASSES:
-        images = "its images have" if source is None else f"{str(source)[:80]!r} has"
-        raise SpaceError(f"nothing says how many classes {images}; give n_classes in [space]")
+        images = "its images" if source is None else repr(str(source)[:80])
+        raise SpaceError(f"the number of classes of {images} is unknown; give n_classes in [space]")
     return KNOWN_CLASSES[kind]
 
 

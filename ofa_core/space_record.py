@@ -124,7 +124,7 @@ def _resolved(name: str, digest: str, definition: str) -> Space:
             raise FormatError("space_definition is not an object")
         space = space_from_dict(described)
         if not digest:
-            raise FormatError("space_definition stands without space_digest")
+            raise FormatError("space_definition is given without space_digest")
     else:
         space = get_space(name)
     if digest and space.digest != digest:
@@ -185,7 +185,7 @@ def check_space(space: Space) -> Space:
         raise SpaceError(f"kernels is {list(space.kernels)}; odd sizes are expected")
     _choices("expands", space.expands, 1, 32)
     if space.expands[0] == 1 and len(space.expands) > 1:
-        raise SpaceError(f"expands is {list(space.expands)}; 1, a block without expansion, cannot stand beside others")
+        raise SpaceError(f"expands is {list(space.expands)}; 1 (no expansion) cannot be combined with others")
     _choices("resolutions", space.resolutions, 1, 4096)
     for px in space.resolutions:
         check_resolution(px)

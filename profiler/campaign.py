@@ -240,7 +240,7 @@ def measure_plan(campaign: Campaign, heat: HeatGuard | None = None) -> tuple[Mea
     Raises:
         ContextMismatchError: if the device's context is not the spec's reference, or the journal belongs to another
             plan.
-        TableError: if the reference context names no reference speed, or no visit has a clean run.
+        TableError: if the reference context has no reference speed, or no visit has a clean run.
     """
     spec, plan, reference = campaign.spec, campaign.plan, campaign.spec.reference
     clock: Clock | None = None

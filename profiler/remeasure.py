@@ -88,7 +88,7 @@ def remeasure(
         progress: called after every visit.
 
     Raises:
-        TableError: if the context names no reference speed, or no visit has a clean run.
+        TableError: if the context has no reference speed, or no visit has a clean run.
         ContextMismatchError: if the device's context differs from the earlier session's.
     """
     spec = replace(spec, resolutions=tuple(sorted({item.arch.resolution_px for item in networks})))

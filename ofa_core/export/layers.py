@@ -180,7 +180,7 @@ def emit_block(graph: Graph[Value], block: BlockSpec, weights: BlockWeights, x: 
             x = graph.multiply(gated, x)
         px = layer.out_px(px)
     if px != block.out_px:
-        raise OfaError(f"{block.label()} says it makes {block.out_px} px, its kernel and stride make {px} px")
+        raise OfaError(f"{block.label()} has out_px {block.out_px}, but its kernel and stride give {px} px")
     return graph.add(entry, x) if block.shortcut else x
 
 

@@ -150,7 +150,7 @@ class PublishedAccuracyPredictor:
         wrong = known[columns] != pixels
         if wrong.any():
             raise PredictorError(
-                f"the {self.label} knows the resolutions {', '.join(map(str, self.resolutions))}, "
+                f"the {self.label} supports the resolutions {', '.join(map(str, self.resolutions))}, "
                 f"not {pixels[int(np.argmax(wrong))]}"
             )
         return columns
@@ -234,7 +234,7 @@ def _read_npz(path: Path, space: Space | None) -> PublishedAccuracyPredictor:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise FormatError(f"{path}: no accuracy predictor of ours: {str(error)[:200]!r}") from error
+        raise FormatError(f"{path}: not an accuracy predictor of this project: {str(error)[:200]!r}") from error
     _check_layers(weights, biases, path)
     if space is not None:
         if label != AUTHORS_LABEL:

@@ -134,7 +134,7 @@ def _space_in(content: Any, source: str) -> Space:
         raise FormatError(f"{source}: {error}") from error
     digest = content.get("space_digest", space.digest)  # absent in files of version 0.1.0
     if digest != space.digest:
-        raise FormatError(f"{source}: its space has the digest {space.digest}, and not {str(digest)[:40]} as it says")
+        raise FormatError(f"{source}: space_digest is {str(digest)[:40]}, but its space has the digest {space.digest}")
     return space
 
 
@@ -169,7 +169,7 @@ def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
     arch = None if given is None else Arch(**given.__dict__)
     odd = [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]
     if odd:
-        raise FormatError(f"{source}: {listed(odd)} in state_dict is no tensor")
+        raise FormatError(f"{source}: {listed(odd)} in state_dict is not a tensor")
     net: Supernet | SubNet
     if arch is None:
         net = Supernet(space)
@@ -186,5 +186,5 @@ def _classes_in(content: Mapping[str, Any], space: Space, source: str) -> tuple[
     if names is None:
         return None
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(names) != space.n_classes:
-        raise FormatError(f"{source}: classes are no list of {space.n_classes} names")
+        raise FormatError(f"{source}: classes is not a list of {space.n_classes} names")
     return tuple(names)

@@ -52,7 +52,7 @@ def read_records(path: Path) -> dict[str, dict[str, float]]:
     records: dict[str, dict[str, float]] = {}
     for key, value in pairs:
         if key in records:
-            raise TableError(f"{path}: the key {_short(key)} stands twice")
+            raise TableError(f"{path}: the key {_short(key)} is repeated")
         record = {"mean": value} if isinstance(value, str) else value
         if "mean" not in record:
             raise FormatError(f"{path}: {_short(key)} has no mean; count, mean and std (or var) are expected")
@@ -111,7 +111,7 @@ def _csv_pairs(text: str, path: Path) -> Iterator[tuple[str, str | Mapping[str, 
             if headed:
                 continue
         if len(fields) != n_fields or n_fields < 2:
-            raise FormatError(f"{path}, line {number}: {line[:60]!r} is no `key,ms` or `key,mean,std` line")
+            raise FormatError(f"{path}, line {number}: {line[:60]!r} is not a `key,ms` or `key,mean,std` line")
         where = f"{path}, line {number}"
         yield fields[0], {name: _scaled(fields[i], factor, where) for name, (i, factor) in names.items()}
 
@@ -188,9 +188,9 @@ def _refuse_surprises(event: Any, path: Path) -> None:
     from yaml import events as kinds
 
     if isinstance(event, kinds.AliasEvent) or getattr(event, "anchor", None) is not None:
-        raise FormatError(f"{_where(event, path)}: anchors and aliases have no place in a latency table")
+        raise FormatError(f"{_where(event, path)}: anchors and aliases are not allowed in a latency table")
     if getattr(event, "tag", None) is not None:
-        raise FormatError(f"{_where(event, path)}: the tag {event.tag[:60]!r} has no place in a latency table")
+        raise FormatError(f"{_where(event, path)}: the tag {event.tag[:60]!r} is not allowed in a latency table")
 
 
 def _misplaced(event: Any, path: Path) -> FormatError:

@@ -96,7 +96,7 @@ class NetConfig:
         """
         px = self.resolution_px if resolution_px is None else resolution_px
         if px is None:
-            raise ArchError("the net.config comes without an image size (run.config); give one, as by --resolution PX")
+            raise ArchError("the net.config has no image size (run.config); give one, for example with --resolution PX")
         check_resolution(px)
         blocks = _resized(self.blocks, px)
         space = space.with_classes(self.n_classes)

@@ -119,7 +119,7 @@ def load_published(net: Supernet | SubNet, state: Mapping[str, Tensor], source: 
     given: dict[str, Tensor] = {}
     for name, tensor in without_prefix(state, source).items():
         if _canonical(name) in given:
-            raise FormatError(f"{source}: {listed([name])} is there twice, in two spellings")
+            raise FormatError(f"{source}: {listed([name])} occurs twice, in two spellings")
         given[_canonical(name)] = tensor
     wanted = {_canonical(name): key for key, name in published_names(net).items()}
     _check_names(net, wanted, given, source)

@@ -91,7 +91,7 @@ def without_prefix(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor
     prefix = prefixes[0] if prefixes else ""
     stripped = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     if len(stripped) < len(state):
-        raise FormatError(f"{source}: names stand there twice, with {_shown(prefix)} and without")
+        raise FormatError(f"{source}: names occur twice, with {_shown(prefix)} and without")
     return stripped
 
 

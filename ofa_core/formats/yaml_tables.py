@@ -82,7 +82,7 @@ def read_yaml_table(path: Path, unread_keys: list[str] | None = None) -> Latency
     for file in files:
         for key, entry in _read_file(file, unread).items():
             if key in entries:
-                raise TableError(f"{file}: {key[1].label()} at {key[0]} px stands in another file of the folder too")
+                raise TableError(f"{file}: {key[1].label()} at {key[0]} px is in another file of the folder too")
             entries[key] = entry
     return LatencyTable(Context(device=_device_name(path), graph_form="unknown"), entries)
 
@@ -103,7 +103,7 @@ def _read_file(path: Path, unread: list[str]) -> dict[Key, Entry]:
     if dialect is None:
         first = next(iter(records))[:100]
         raise FormatError(
-            f"{path}: {first!r} is no key of a latency table; understood are "
+            f"{path}: {first!r} is not a key of a latency table; accepted are "
             "`expanded_conv-input:HxWxC-output:HxWxC-expand:E-kernel:K-stride:S-idskip:B[-se:B-hs:B]`, "
             "`MBConv-...-se:B` and the layers around them"
         )

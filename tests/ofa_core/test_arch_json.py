@@ -110,12 +110,12 @@ def test_the_dictionary_may_sit_in_an_arch_field() -> None:
         ({"d": [1]}, None),
         ({"d": [1, 1, 1]}, "d has 3 stages; tiny has 2"),
         ({"d": [1, 5]}, r"d\[1\] is 5; tiny takes 1, 2 there"),
-        ({"r": [24, 28]}, r"2 input sizes where one is expected \(r 24, 28\); choose one by --resolution PX"),
+        ({"r": [24, 28]}, r"2 input sizes where one is expected \(r 24, 28\); choose one with --resolution PX"),
         ({"image_size": 28}, r"2 input sizes where one is expected \(r 24; image_size 28\)"),
         ({"r": None, "img_size": [24], "resolution": 28}, r"\(img_size 24; resolution 28\)"),
         ({"r": []}, "r is an empty list; an input size"),
         ({"r": "24"}, "r holds '24'; whole numbers"),
-        ({"r": None}, "names no resolution"),
+        ({"r": None}, "the architecture has no resolution"),
         ({"r": 25}, "resolution 25 px: a multiple of 4"),
     ],
 )
@@ -141,7 +141,7 @@ def test_missing_fields_and_other_widths() -> None:
         arch_from_dict({**record, "w": "1.0"}, mobilenet_v3(1.0))
     with pytest.raises(ArchError, match=r"w is 1, wid is 1\.2; one width is expected"):
         arch_from_dict({**record, "w": 1.0, "wid": 1.2}, mobilenet_v3(1.0))
-    with pytest.raises(ArchError, match="w is 1, but tiny is of no width"):
+    with pytest.raises(ArchError, match="w is 1, but tiny has no width; remove w"):
         arch_from_dict({"ks": 3, "e": 3, "d": 1, "r": 24, "w": 1}, tiny())
 
 

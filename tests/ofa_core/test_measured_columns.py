@@ -43,7 +43,7 @@ def test_a_name_with_a_unit_is_recognised(title: str, quantity: str, factor: flo
         (["a", "fps"], None, None, "no column of measured values; the file has 'a, fps'; expected is latency_ms or"),
         (["latency_ms"], None, TOP1, "no column of measured values of accuracy; the file has 'latency_ms'"),
         (["latency_ms"], "other", None, "no column 'other'; the file has 'latency_ms'"),
-        (["latency_ms"], "latency_ms=us", None, "the column's name says another unit than 'us'"),
+        (["latency_ms"], "latency_ms=us", None, "the column's name has another unit than 'us'"),
         (["time"], "time=minutes", None, "unknown unit 'minutes'"),
         (["time"], "speed=ms", None, "no column 'speed'"),
         (["Latency (ms)"], "Latency (ms)", TOP1, "holds latency; accuracy is expected"),

@@ -78,7 +78,7 @@ def test_values_that_cannot_be_meant(tmp_path: Path) -> None:
     assert "line 2: Latency (ms) is '22,2'; a number" in message(good.replace(",22.2,", ',"22,2",'))
     fractions = dictionary_csv(some_archs(), points=0.01)
     assert "is at most 0.77025 as percent" in message(fractions, "top1")
-    assert "if these are fractions, say --column 'acc=fraction'" in message(
+    assert "if these are fractions, give --column 'acc=fraction'" in message(
         dictionary_csv(some_archs(), "arch,x,acc", points=0.01), "acc=%"
     )
     percent = dictionary_csv(some_archs(), "arch,latency_ms,top1_fraction")
@@ -99,7 +99,7 @@ def test_a_file_without_architectures_says_what_is_expected(tmp_path: Path) -> N
         MeasuredFile.read(path)
     path.write_text("ks,e,d,latency_ms\n3,3,2,1.5\n")
     file = MeasuredFile.read(path)
-    with pytest.raises(FormatError, match="line 2: the architecture names no resolution"):
+    with pytest.raises(FormatError, match="line 2: the architecture has no resolution"):
         file.select(SPACE, file.column())
 
 

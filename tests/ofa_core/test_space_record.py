@@ -59,7 +59,7 @@ def test_a_space_that_takes_a_built_in_name_is_renamed():
     [
         ({"space": "tiny", "space_digest": CIFAR.digest}, "tiny has the digest .* the built-in tiny has"),
         ({**space_columns(CIFAR), "space_digest": tiny().digest}, "and its definition has"),
-        ({**space_columns(CIFAR), "space_digest": ""}, "stands without space_digest"),
+        ({**space_columns(CIFAR), "space_digest": ""}, "space_definition is given without space_digest"),
         ({**space_columns(CIFAR), "space_definition": "{"}, "not JSON"),
         ({**space_columns(CIFAR), "space_definition": "[1]"}, "not an object"),
         ({**space_columns(CIFAR), "space_definition": '{"name": "a"}'}, "not a search space"),
@@ -80,7 +80,7 @@ def test_fields_that_contradict_each_other_are_refused(fields, message):
         ({"kernels": [5, 3]}, "ascending"),
         ({"kernels": []}, "one number or more"),
         ({"expands": [0, 3]}, "from 1 to 32"),
-        ({"expands": [1, 3]}, "cannot stand beside"),
+        ({"expands": [1, 3]}, "cannot be combined with others"),
         ({"resolutions": [30]}, "multiple of 4"),
         ({"n_classes": 0}, "n_classes is 0"),
         ({"first_stride": 3}, "first_stride is 3"),

@@ -124,7 +124,7 @@ def test_files_that_are_none(table: LatencyTable, tmp_path: Path) -> None:
         (HEADER + "\n", "no rows"),
         ("a,b\n1,2\n", "no column schema, device, backend, backend_version; has 'a, b'"),
         ("\n".join([lines[0], lines[1] + ",1"]), "line 2: 33 fields where the header has 32"),
-        ("\n".join([lines[0] + ",op", lines[1] + ",x"]), "a column name stands twice"),
+        ("\n".join([lines[0] + ",op", lines[1] + ",x"]), "a column name is repeated"),
         ("\n".join([lines[0], lines[1], lines[1]]), "line 3: a second row for first_conv"),
     ):
         path.write_text(text)

@@ -128,7 +128,7 @@ def test_nothing_is_printed_for_a_list_with_one_bad_network(archs, space, capsys
     for changes, message in (
         ({"d": [2, 2, 2, 2, 5]}, "nets.json, item 5: d[4] is 5"),
         ({"w": 1.2, "wid": None}, "nets.json, item 5: an architecture of mbv3-w1.2"),
-        ({"r": None}, "nets.json, item 5: the architecture names no resolution"),
+        ({"r": None}, "nets.json, item 5: the architecture has no resolution"),
     ):
         Path("nets.json").write_text(json.dumps([{**r, **changes} if i == 4 else r for i, r in enumerate(records)]))
         assert ofa_predict("nets.json", "--json") == 1

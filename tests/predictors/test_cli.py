@@ -179,7 +179,10 @@ def test_a_published_net_config_is_an_architecture(bench, space, capsys):
 def test_the_input_size_may_be_named_on_the_command_line(bench, space, capsys):
     Path("short.json").write_text('{"ks":7,"e":6,"d":4}')
     assert ofa_predict("short.json") == 1
-    assert "names no resolution (r, image_size, img_size or resolution); give one" in capsys.readouterr().err
+    assert (
+        "the architecture has no resolution (r, image_size, img_size or resolution); give one"
+        in capsys.readouterr().err
+    )
     assert ofa_predict("short.json", "--resolution", "160", "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["arch"]["r"] == [160]

@@ -223,7 +223,7 @@ def test_an_architecture_without_an_input_size_is_measured_at_the_one_that_is_na
     verify = ["verify", "--lut", "t.csv", "--arch", "short.json", "--arch", "two.json", "--budget-s", "1"]
     capsys.readouterr()
     assert call(*verify, monkeypatch=monkeypatch) == 1
-    assert "names no resolution" in capsys.readouterr().err
+    assert "the architecture has no resolution" in capsys.readouterr().err
     assert call("verify", "--lut", "t.csv", "--arch", "two.json", monkeypatch=monkeypatch) == 1
     assert "2 input sizes where one is expected (r 28; image_size 32)" in capsys.readouterr().err
     assert call(*verify, "--resolution", "32", monkeypatch=monkeypatch) == 0

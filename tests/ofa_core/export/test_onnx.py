@@ -230,7 +230,7 @@ def test_refusals_say_what_would_be_right(block_grid):
         block_model(block, batch_size=0)
     with pytest.raises(OfaError, match="unknown graph form 'fast'; one of fused, literal"):
         block_model(block, graph_form="fast")  # type: ignore[arg-type]
-    with pytest.raises(OfaError, match="says it makes 5 px, its kernel and stride make 9 px"):
+    with pytest.raises(OfaError, match="has out_px 5, but its kernel and stride give 9 px"):
         block_model(replace(block, out_px=5))
     space = get_space("tiny")
     with pytest.raises(ArchError):

@@ -196,7 +196,7 @@ def test_refusals_say_what_would_be_right(block_grid):
     block = block_grid(3, 1, "relu")[0]
     with pytest.raises(OfaError, match="batch size 0"):
         block_tflite(block, batch_size=0)
-    with pytest.raises(OfaError, match="says it makes 5 px"):
+    with pytest.raises(OfaError, match="has out_px 5, but its kernel and stride give 9 px"):
         block_tflite(replace(block, out_px=5))
     with pytest.raises(OfaError, match="has 2 weighted layers, got tensors of 1"):
         block_tflite(block, weights=BlockWeights(random_weights(block).layers[:1]))

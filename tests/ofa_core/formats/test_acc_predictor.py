@@ -244,7 +244,7 @@ def test_what_stands_in_unused_slots_means_nothing() -> None:
 @pytest.mark.parametrize("px", [96, 108, 116, 216, 240, 260])
 def test_a_resolution_that_it_does_not_know_is_refused(px: int) -> None:
     predictor = random_predictor(mobilenet_v3(1.2), tuple(range(112, 225, 16)))
-    with pytest.raises(PredictorError, match=rf"knows the resolutions 112, 128, .*224, not {px}$"):
+    with pytest.raises(PredictorError, match=rf"supports the resolutions 112, 128, .*224, not {px}$"):
         predictor.predict([predictor.space.largest(224), predictor.space.largest(px)])
 
 
@@ -274,10 +274,10 @@ def test_npz_round_trip_and_damage(tmp_path: Path) -> None:
     assert (read_acc_predictor(tmp_path / "q.bin").predict(genomes) == predictor.predict(genomes)).all()
 
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    with pytest.raises(FormatError, match="no accuracy predictor of ours"):
+    with pytest.raises(FormatError, match="not an accuracy predictor of this project"):
         read_acc_predictor(tmp_path / "other.npz")
     np.savez(tmp_path / "pickled.npz", schema=np.array([{}], dtype=object))
-    with pytest.raises(FormatError, match="no accuracy predictor of ours"):
+    with pytest.raises(FormatError, match="not an accuracy predictor of this project"):
         read_acc_predictor(tmp_path / "pickled.npz")
     with pytest.raises(FormatError, match="No such file"):
         read_acc_predictor(tmp_path / "nothing.npz")

@@ -130,7 +130,7 @@ def test_a_real_imagenet_checkpoint_has_its_accuracy(reference_data):
         ("arch", [1, 2], "an object is expected"),
         ("arch", {"depths": [1], "kernels": "3", "expands": [3], "resolution_px": 24}, "a list is expected"),
         ("state_dict", None, "an object is expected"),
-        ("state_dict", {"first_conv.conv.weight": [1.0]}, "first_conv.conv.weight in state_dict is no tensor"),
+        ("state_dict", {"first_conv.conv.weight": [1.0]}, "first_conv.conv.weight in state_dict is not a tensor"),
     ],
 )
 def test_a_field_of_another_type_is_named(field, value, message):

@@ -82,7 +82,7 @@ def test_a_written_folder_reads_back(tmp_path: Path) -> None:
     assert bare.blocks == space.blocks(arch.at(224))
     assert bare.at(220).blocks == space.blocks(arch)
     assert read_net_config(tmp_path / "note10", tmp_path / "elsewhere.config").arch(space) == arch
-    with pytest.raises(ArchError, match="without an image size"):
+    with pytest.raises(ArchError, match=r"the net\.config has no image size"):
         bare.arch(space)
 
 
@@ -283,7 +283,7 @@ def test_several_input_sizes_are_refused_and_one_can_be_chosen(tmp_path: Path) -
     write_net_config(tmp_path, space, space.largest(32))
     run = tmp_path / "run.config"
     for image_size, message in (
-        ([24, 28, 32], r"3 input sizes .*\(image_size 24, 28, 32\); choose one by --resolution PX"),
+        ([24, 28, 32], r"3 input sizes .*\(image_size 24, 28, 32\); choose one with --resolution PX"),
         ("32", "image_size holds '32'; whole numbers"),
         (30, "resolution 30 px: a multiple of 4"),
     ):

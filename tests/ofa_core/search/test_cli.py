@@ -83,7 +83,7 @@ def test_accuracies_of_another_tool(lut: Path, tmp_path: Path, small: Space, cal
     assert 50 < best[0]["top1"] < 60
     code, _, err = call(*argv)
     assert code == 1
-    assert "as percent; if these are fractions, say --column 'top1=fraction'" in err
+    assert "as percent; if these are fractions, give --column 'top1=fraction'" in err
     path.write_text("\n".join(["Sub-network;measured", *rows]))
     code, _, err = call(*argv)
     assert code == 1
@@ -163,7 +163,7 @@ def test_measured_networks_serve_as_a_table_and_know_how_they_were_measured(
     assert latency["label"] == "made-up (onnxruntime, 1 thread), fitted to 24 networks"
     assert latency["context"]["device"] == "made-up"
     code, _, err = call(*argv, "-o", tmp_path / "o", "--measure", "fake")
-    assert (code, "names no reference speed" in err) == (1, True)
+    assert (code, "has no reference speed; only tables of ofa-profile can be measured again" in err) == (1, True)
 
 
 def test_a_predictor_that_stands_on_a_table_still_shows_layers(

@@ -175,7 +175,7 @@ def test_the_input_size_of_a_sub_net_may_be_named(capsys, weights, arch, tmp_pat
     assert {row.split("-")[0] for row in out.splitlines()[1:]} == {"R28"}
     for command in (["finetune"], ["calibrate"]):
         code, _, err = run(capsys, *command, tmp_path / "short.json", "--weights", weights)
-        assert (code, "names no resolution" in err) == (1, True)
+        assert (code, "the architecture has no resolution" in err) == (1, True)
     code, _, err = run(capsys, "export", weights, "--resolution", 24, "--out", tmp_path / "x.onnx")
     assert (code, "give --arch too; this is its input size" in err) == (2, True)
 

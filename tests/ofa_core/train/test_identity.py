@@ -223,7 +223,7 @@ def test_a_sub_net_is_exported_as_it_is_whatever_the_images(capsys, tmp_path):
 @pytest.mark.parametrize("names", [["a", "b"], "abc", [1, 2, 3], {"a": 1}])
 def test_names_that_do_not_fit_the_network_are_refused(weights, names):
     write_torch(weights, {**torch.load(weights, weights_only=True), "classes": names})
-    with pytest.raises(FormatError, match="classes are no list of 3 names"):
+    with pytest.raises(FormatError, match="classes is not a list of 3 names"):
         read_checkpoint(weights)
 
 
