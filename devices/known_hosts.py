@@ -82,7 +82,8 @@ def _entries(file: Path) -> Iterator[tuple[str, HostKeyEntry]]:
             continue
         try:
             entry = HostKeyEntry.from_line(" ".join(words[:3]), number)
-        except Exception:  # noqa: S112  paramiko and its key library raise many types
+        except Exception:  # noqa: S112  # nosec B112
+            # paramiko and its key library raise many types.
             continue
         if entry is not None:
             yield marker, entry
