@@ -171,7 +171,8 @@ def test_a_published_net_config_is_an_architecture(bench, space, capsys):
     assert "classifier" in err
     Path("net/run.config").unlink()
     assert ofa_predict("net") == 1
-    assert "without an image size (run.config)" in capsys.readouterr().err
+    expected = "the net.config has no image size (run.config); give one, for example with --resolution PX"
+    assert expected in capsys.readouterr().err
     assert ofa_predict("luts") == 1
     assert "luts/net.config: No such file" in capsys.readouterr().err
 
