@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ofa_core.calibration import Calibration
 from ofa_core.errors import OfaError
@@ -18,7 +18,9 @@ from ofa_core.search.result_folder import write_folder
 from ofa_core.search.result_schema import AccuracyRecord, CalibrationRecord, LatencyRecord, SearchRecord
 from ofa_core.search.run import SearchResult
 from ofa_core.search.steps import LatencySource, is_table
-from ofa_core.search.trained import Trained
+
+if TYPE_CHECKING:
+    from ofa_core.search.trained import Trained
 
 __all__ = ["Answer", "accuracy_record", "latency_record", "write_answer"]
 

@@ -143,7 +143,7 @@ def test_the_base_install_predicts_and_searches(folder: Path) -> None:
     assert predicted[0] == 0
     assert json.loads(predicted[1])["predictions"][0]["latency_ms"] > 0
     assert searched[0] == 0
-    assert "ofa-search: the report needs plotly: pip install 'ofa-latency[report]'" in searched[2].splitlines()
+    assert "ofa-search: warning: the report needs plotly: pip install 'ofa-latency[report]'" in searched[2].splitlines()
     assert (folder / "answer" / "subnet.onnx").is_file()
 
 

@@ -15,7 +15,7 @@ from ofa_core.cli_app import run_app  # noqa: E402
 from ofa_core.errors import FormatError, OfaError  # noqa: E402
 from ofa_core.formats.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from ofa_core.formats.preprocessing import Preprocessing  # noqa: E402
-from ofa_core.formats.published_weights import to_published, write_published  # noqa: E402
+from ofa_core.formats.published_weights import published_names, write_published  # noqa: E402
 from ofa_core.formats.torch_files import write_torch  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
@@ -168,7 +168,8 @@ def test_no_file_of_nan_is_written_or_read(tmp_path, where):
     assert not list(tmp_path.iterdir())
     write_checkpoint(tmp_path / "good.pt", Supernet(tiny(), seed=0), tiny(), HALF)
     content = torch.load(tmp_path / "good.pt", weights_only=True)
-    write_torch(tmp_path / "bad.pt", {**content, "state_dict": to_published(net)})
+    state = {name: net.state_dict()[key] for key, name in published_names(net).items()}
+    write_torch(tmp_path / "bad.pt", {**content, "state_dict": state})
     with pytest.raises(OfaError, match=r"bad\.pt: .* holds nan or inf; training went wrong"):
         read_checkpoint(tmp_path / "bad.pt")
 
