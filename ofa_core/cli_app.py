@@ -64,7 +64,7 @@ EXIT_INTERRUPTED = 130
 
 ResolutionOption = Annotated[
     int | None,
-    typer.Option("--resolution", metavar="PX", help="Input size in pixels, in place of the one that the file names."),
+    typer.Option("--resolution", metavar="PX", help="Use this input size in pixels instead of the one in the file."),
 ]
 
 Errors = tuple[type[Exception], ...]
@@ -229,7 +229,9 @@ def parse_pixels(text: str, option: str = "--resolutions") -> tuple[int, ...]:
         match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4})(?::(\d{1,3}))?)?\s*", part)
         first, last, step = (int(g) if g else None for g in match.groups()) if match else (None, None, None)
         if first is None or (last is not None and last < first) or step == 0:
-            raise typer.BadParameter(f"{part[:40]!r}; such as 160,192,224 or 128-224:16", param_hint=option)
+            raise typer.BadParameter(
+                f"{part[:40]!r} is not an input size; give sizes such as 160,192,224 or 128-224:16", param_hint=option
+            )
         pixels.update(range(first, (first if last is None else last) + 1, step or 4))
     return tuple(sorted(pixels))
 
@@ -241,7 +243,7 @@ def out_file(text: str | Path) -> Path:
         typer.BadParameter: if no file can be written there, before anything else is done.
     """
     if not text or str(text).endswith("/"):
-        raise typer.BadParameter(f"{text!r} names no file")
+        raise typer.BadParameter(f"give the name of a file, not {text!r}")
     try:
         check_file(Path(text))
     except OutputError as error:
@@ -256,7 +258,7 @@ def out_folder(text: str | Path) -> Path:
         typer.BadParameter: if it can be no folder, before anything else is done.
     """
     if not text:
-        raise typer.BadParameter("'' names no folder; . is this one")
+        raise typer.BadParameter("give the name of a folder; . is the current folder")
     try:
         check_folder(Path(text))
     except OutputError as error:

@@ -15,9 +15,13 @@ SpaceOption = Annotated[
 ]
 
 COLUMN_HELP = (
-    "Column of measured values, as NAME, or NAME=UNIT where its name has no unit; UNIT is s, ms, us, ns, % or fraction."
+    "Read the measured values from this column: NAME, or NAME=UNIT if the name has no unit. UNIT is s, ms, us, ns, % "
+    "or fraction."
 )
 
 ColumnOption = Annotated[
-    str | None, typer.Option("--column", help=f"{COLUMN_HELP}  [default: the column that its name shows]")
+    str | None,
+    typer.Option(
+        "--column", help=f"{COLUMN_HELP}  [default: the column with a known name, such as latency_ms or top1]"
+    ),
 ]

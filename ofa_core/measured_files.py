@@ -138,8 +138,8 @@ class MeasuredFile:
         found = self.spaces()
         if len(found) != 1:
             names = ", ".join(space.name for space in found)
-            said = f"networks of {names}" if names else "no column space, and no architecture names one"
-            raise FormatError(f"{self.path}: {said}; name one with --space")
+            said = f"contains networks of {names}" if names else "does not contain a space"
+            raise FormatError(f"{self.path} {said}; give one with --space")
         return found[0]
 
     def select(self, space: Space, column: ValueColumn) -> MeasuredRows:

@@ -88,8 +88,9 @@ class BuiltinAccuracy(Estimator):
         """Data and error of the model."""
         facts = _shipped()[2]
         return (
-            f"fitted to {facts['n_nets']} sub-nets measured at 224 px (error {facts['mae_by_net']:.2f} points, "
-            f"{facts['mae_by_run']:.2f} on another search's sub-nets); a proxy at other resolutions"
+            f"fitted to {facts['n_nets']} sub-nets measured at 224 px. Error {facts['mae_by_net']:.2f} points, or "
+            f"{facts['mae_by_run']:.2f} points on sub-nets of another search. At other resolutions, use it for "
+            "comparison only"
         )
 
     def _genomes(self, archs: Archs) -> Genomes:

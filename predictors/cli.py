@@ -123,7 +123,9 @@ def _covered_space(paths: list[Path], read: Callable[[Path], LatencyFile], *, st
         return next(iter(covered))
     names = ", ".join(space.name for space in covered) or ", ".join(SPACE_NAMES)
     which = f"the tables cover {names}" if covered else f"known spaces are {names}"
-    raise typer.BadParameter(f"the architecture names no space; {which}", param_hint="--space")
+    raise typer.BadParameter(
+        f"the architecture does not contain a space; give one with --space: {which}", param_hint="--space"
+    )
 
 
 def _blocks(answer: TableAnswer, nets: ArchList) -> list[dict[str, Any]]:
@@ -231,7 +233,7 @@ def batch(
     ],
     out: Annotated[Path, to_file("--out", help="The table to write.")],
 ) -> None:
-    """Estimate a device's table at another batch size from its tables at measured ones."""
+    """Estimate the table of a device at a new batch size, from its tables at two or more measured batch sizes."""
     from ofa_core.formats.yaml_tables import read_table
     from predictors.batch_size import table_at_batch
 
@@ -274,7 +276,10 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Evaluate predictors on measured networks, beside MACs alone, the table and repeatability."""
+    """Evaluate predictors on measured networks.
+
+    Print the errors of MACs alone and of the table, and the repeatability, for comparison.
+    """
     from predictors.evaluation import evaluate_predictor, fitted_to_half, learning_curves, unseen_by
     from predictors.loading import load_latency
     from predictors.plots import draw_png, judge, write_page
@@ -352,7 +357,7 @@ def _measured_space(file: MeasuredFile, name: str | None) -> Space:
     if name is not None:
         return space_from(name)
     if not file.spaces():
-        raise typer.BadParameter(f"{file.path} names no space; choose one", param_hint="--space")
+        raise typer.BadParameter(f"{file.path} does not contain a space; give one with --space", param_hint="--space")
     return file.only_space()
 
 

@@ -35,8 +35,8 @@ class Regime:
 
     def __str__(self) -> str:
         return (
-            f"{self.name} (rank correlation of {self.n_networks} latencies: with MACs {self.spearman_macs:.2f}, "
-            f"with the number of blocks {self.spearman_blocks:.2f})"
+            f"latency pattern: {self.name} (rank correlation of {self.n_networks} latencies with MACs "
+            f"{self.spearman_macs:.2f}, with the number of blocks {self.spearman_blocks:.2f})"
         )
 
 

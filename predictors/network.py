@@ -178,11 +178,12 @@ class NetworkPredictor(LatencyEstimator):
             return text
         used = self.mixture_.weights > 0
         n_tables = int(self.lut_ is not None)
-        parts = [f"its table{'' if used[0] else ' not'}"] if n_tables else []
+        parts = [f"the table is {'' if used[0] else 'not '}used"] if n_tables else []
         if len(used) > n_tables:
-            parts.append(f"{int(used[n_tables:].sum())} of {len(used) - n_tables} sources")
+            parts.append(f"{int(used[n_tables:].sum())} of {len(used) - n_tables} sources are used")
         share = 100 - 100 * self.mixture_.share
-        return f"{text}; {' and '.join(parts)} used, with {share:.0f} % of the weight"
+        have = "they have" if len(used) > n_tables else "it has"
+        return f"{text}; {'; '.join(parts)}; {have} {share:.0f} % of the weight"
 
     def _point(self, genomes: Genomes) -> Floats:
         if not len(genomes):

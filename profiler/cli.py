@@ -162,7 +162,7 @@ def profile(
     for name in targets:
         check_name(name)
     if out is not None and len(targets) > 1:
-        raise typer.BadParameter("one file cannot hold the tables of several targets", param_hint="--out")
+        raise typer.BadParameter("leave out --out: one file cannot hold several tables", param_hint="--out")
     how = RunOptions(options, out, fresh, cpus, tune, energy)
     with _printed_at_end() as paths, progress_rows() as row:
 
@@ -218,7 +218,8 @@ def _networks(
     archs = tuple(select_d_optimal(space, nets, rng, pixels))
     if len(archs) < nets:
         raise OfaError(
-            f"only {len(archs)} distinct sub-nets of {space.name} exist at these resolutions ({nets} requested)"
+            f"ask for fewer sub-nets: only {len(archs)} distinct sub-nets of {space.name} exist at these resolutions "
+            f"({nets} requested)"
         )
     return archs
 

@@ -87,7 +87,7 @@ def compare(old: LatencyTable, new: LatencyTable) -> Comparison:
     theirs = {key: entry for key, entry in new.entries.items() if entry.measured}
     common = [key for key in mine if key in theirs and mine[key].latency_ms and theirs[key].latency_ms]
     if not common:
-        raise TableError("no block is measured in both tables")
+        raise TableError("no block is measured in both tables; give tables of the same space and resolutions")
     ratios = np.array([math.log(_ms(theirs[key]) / _ms(mine[key])) for key in common])
     centre = float(np.median(ratios))
     spread = 1.4826 * float(np.median(np.abs(ratios - centre)))

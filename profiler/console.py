@@ -248,9 +248,9 @@ def _state_lines(v: Verification) -> list[str]:
         return []
     lines = [
         (
-            f"device state: {v.state.n_networks} networks of the table's session now take {v.state.scale:.3f} x their "
-            f"time then {1e3 * v.state.per_mparam_ms:+.0f} us per million parameters; corrected (MAPE without the "
-            f"correction: {100 * v.mape_now:.2f} %)"
+            f"device state: {v.state.n_networks} networks of the table's session were measured again. Latency is now "
+            f"{v.state.scale:.3f} x the earlier latency {1e3 * v.state.per_mparam_ms:+.0f} us per million parameters. "
+            f"Corrected (MAPE without the correction: {100 * v.mape_now:.2f} %)"
         )
     ]
     if abs(v.slower_now - 1) > CHANGED_STATE:

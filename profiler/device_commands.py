@@ -34,7 +34,7 @@ def setup(
     dtype: DtypeOption = None,
     delegate: DelegateOption = None,
     python: PythonOption = None,
-    index_url: Annotated[str | None, typer.Option(help="Package index with the wheels for an older GPU.")] = None,
+    index_url: Annotated[str | None, typer.Option(help="Install from this package index, for an older GPU.")] = None,
     sha256: Annotated[
         str | None, typer.Option(help="Checksum of the official benchmark_model, for phones; none is built in.")
     ] = None,

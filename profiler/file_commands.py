@@ -60,7 +60,7 @@ def convert(
         typer.Argument(
             parser=out_file_or_folder,
             metavar="DST",
-            help="A .csv file, or a folder for OFA's <resolution>_lookup_table.yaml.",
+            help="Write to this .csv file, or to this folder as R_lookup_table.yaml for each resolution R.",
         ),
     ],
     space: SpaceOption = None,
@@ -76,7 +76,7 @@ def convert(
         _convert_networks(file, dst, space, column)
         return
     if column is not None:
-        raise typer.BadParameter(f"{src} lists no networks; --column needs some", param_hint="--column")
+        raise typer.BadParameter(f"leave out --column: {src} contains no networks", param_hint="--column")
     unread: list[str] = []
     table = read_table(src, unread)
     if unread:
@@ -88,7 +88,7 @@ def convert(
     the_space = only_space(table) if space is None else space_from(space)
     pixels = table.resolutions(the_space)
     if not pixels:
-        raise OfaError(f"{src} has all blocks of {the_space.name} at no resolution; nothing written")
+        raise OfaError(f"{src} lacks blocks of {the_space.name} at every resolution; nothing is written")
     write_ofa_yaml(table, dst, the_space, pixels)
     sys.stdout.write(f"{dst}: {', '.join(map(str, pixels))} px\n")
 
@@ -101,7 +101,7 @@ def _convert_networks(file: MeasuredFile, dst: Path, space: str | None, column: 
         raise typer.BadParameter(f"{file.path} lists networks; a .csv file is expected, not {dst}", param_hint="DST")
     columns = file.columns(column)
     if space is None and not file.spaces():
-        raise typer.BadParameter(f"{file.path} names no space", param_hint="--space")
+        raise typer.BadParameter(f"{file.path} does not contain a space; give one with --space", param_hint="--space")
     the_space = file.only_space() if space is None else space_from(space)
     n_rows, left_out = write_measured(dst, file, the_space, columns)
     for one in columns:

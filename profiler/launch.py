@@ -90,8 +90,10 @@ def launch(target: Target, choice: Choice, options: Launch) -> tuple[Device, Run
     """
     from profiler.agent_runner import AgentRunner
 
-    if (choice.backend == BENCHMARK_MODEL) != (options.benchmark_binary is not None):
-        raise OfaError(f"backend {choice.label!r}: --benchmark-binary and backend {BENCHMARK_MODEL!r} need each other")
+    if choice.backend == BENCHMARK_MODEL and options.benchmark_binary is None:
+        raise OfaError(f"backend {choice.label} needs --benchmark-binary FILE")
+    if choice.backend != BENCHMARK_MODEL and options.benchmark_binary is not None:
+        raise OfaError(f"--benchmark-binary works only with --backend {BENCHMARK_MODEL}, not with {choice.label}")
     is_native = _wants_native(target, options) and options.benchmark_binary is None
     if is_native and not info(choice).native:
         raise OfaError(f"backend {choice.label!r} needs Python on {target}: name an interpreter with --python")

@@ -62,8 +62,8 @@ DtypeOption = Annotated[str | None, typer.Option(help="Type of weights and activ
 DelegateOption = Annotated[
     str | None,
     typer.Option(
-        help="Part of the runtime that computes: cpu or cuda for onnxruntime and torch (cuda-nhwc and cuda-eager for "
-        "torch, too), xnnpack or none for tflite. cuda:1 is the second GPU. [default: cpu or xnnpack]"
+        help="Select the part of the runtime that computes. onnxruntime: cpu or cuda. torch: cpu, cuda, cuda-nhwc or "
+        "cuda-eager. tflite: xnnpack or none. cuda:1 is the second GPU. [default: cpu or xnnpack]"
     ),
 ]
 PythonOption = Annotated[str | None, typer.Option(help="Python interpreter on the device.")]
@@ -106,7 +106,7 @@ def check_cpus(cpus: str | None) -> None:
 def part_of_blocks(plan: str, share: float | None, nets: int | None) -> float:
     """Return the share of the blocks to measure."""
     if nets is not None and plan != "all":
-        raise typer.BadParameter("--nets measures no blocks", param_hint="--plan")
+        raise typer.BadParameter("leave out --plan: --nets measures no blocks", param_hint="--plan")
     if share is not None and plan == "all":
         raise typer.BadParameter("--share needs --plan active", param_hint="--share")
     return 1.0 if plan == "all" else share or ACTIVE_SHARE

@@ -51,5 +51,6 @@ def covered_resolutions(path: Path, table: LatencyTable, space: Space, *, fill: 
     """
     pixels = table.input_sizes() if fill else table.resolutions(space)
     if not pixels:
-        raise OfaError(f"{path} has all blocks of {space.name} at no resolution; --fill estimates missing blocks")
+        advice = "" if fill else "; add --fill to estimate them"
+        raise OfaError(f"{path} lacks blocks of {space.name} at every resolution{advice}")
     return tuple(pixels)

@@ -97,17 +97,25 @@ def search(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Images for batch norm calibration with --weights; as in ofa-train."),
+        typer.Option(
+            "--data",
+            help="Images: digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL. Needed with --weights, to calibrate "
+            "batch norm.",
+        ),
     ] = None,
     preprocessing: Annotated[
         str | None,
-        typer.Option("--preprocessing", help="As in ofa-train, for published --weights."),
+        typer.Option(
+            "--preprocessing",
+            help="Set the preprocessing of published weights, whose file does not contain it: imagenet, half or "
+            "half-crop.",
+        ),
     ] = None,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed; equal seeds give equal answers.")] = 0,
     out: Annotated[Path, to_folder("--out", "-o", help="Folder for the results.")] = Path("search"),
     no_report: Annotated[
-        bool, typer.Option("--no-report", help="Skip the report and the searches for its front.")
+        bool, typer.Option("--no-report", help="Write no report, and do not search for its Pareto front.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -182,7 +190,8 @@ def _latency(lut: Path, space: str | None, fill: bool) -> tuple[LatencySource, S
     latency = load_latency(lut, None if space is None else space_from(space), fill=fill)
     found = as_space(latency.space)
     if not latency.resolutions:
-        raise OfaError(f"{lut} covers {found.name} completely at no resolution; --fill estimates missing blocks")
+        advice = "" if fill else "; add --fill to estimate them"
+        raise OfaError(f"{lut} lacks blocks of {found.name} at every resolution{advice}")
     if not latency.calibrated:
         _log.warning("%s has no whole networks beside it: latencies are plain sums, and their error is unknown", lut)
     return latency, found

@@ -41,7 +41,7 @@ How = Annotated[
     str | None,
     typer.Option(
         "--preprocessing",
-        help="Preprocessing of a published file, which does not hold it: imagenet, half or half-crop.",
+        help="Set the preprocessing of published weights, whose file does not contain it: imagenet, half or half-crop.",
     ),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Number of processes that decode images.")]
@@ -73,7 +73,12 @@ def train_embedded(
 @app.command()
 def supernet(
     data: Annotated[
-        str | None, typer.Option("--data", help="Images, see evaluate.  [default: those of --config, else digits]")
+        str | None,
+        typer.Option(
+            "--data",
+            help="Images: digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL.  [default: those of --config, else "
+            "digits]",
+        ),
     ] = None,
     config: ConfigFile = None,
     out: OutFolder = Path("runs/supernet"),

@@ -41,7 +41,7 @@ def test_a_column_of_dictionaries_with_two_measured_values(tmp_path: Path) -> No
             rows = file.select(SPACE, file.column(quantity=quantity))
             assert decode(SPACE, rows.genomes) == archs
             assert rows.values == pytest.approx(values)
-    with pytest.raises(FormatError, match="no architecture names one; name one with --space"):
+    with pytest.raises(FormatError, match="does not contain a space; give one with --space"):
         file.only_space()
 
 
@@ -139,7 +139,7 @@ def test_rows_of_several_spaces_are_selected_by_name(tmp_path: Path) -> None:
     rows = file.select(tiny(), file.column())
     assert rows.values.tolist() == [50, 55]
     assert rows.indices == (0, 2)
-    with pytest.raises(FormatError, match=r"networks of mbv3-w1.0, tiny; name one with --space"):
+    with pytest.raises(FormatError, match=r"networks of mbv3-w1.0, tiny; give one with --space"):
         file.only_space()
     with pytest.raises(FormatError, match=r"no row of space mbv3-w1.2; its rows are of mbv3-w1.0, tiny"):
         file.select(mobilenet_v3(1.2), file.column())

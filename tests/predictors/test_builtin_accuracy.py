@@ -21,7 +21,7 @@ def test_builtin_is_for_one_space():
     assert 70 < small < 72.5
     by_size = predictor.predict([space.largest(px) for px in space.resolutions])
     assert (np.diff(by_size) > 0).all()
-    assert "proxy at other resolutions" in predictor.note
+    assert "At other resolutions, use it for comparison only" in predictor.note
     with pytest.raises(PredictorError, match="proxy:macs"):
         load_accuracy(None, mobilenet_v3(1.2))
     with pytest.raises(PredictorError, match="no data at 240 px"):

@@ -322,7 +322,7 @@ def test_a_table_is_fitted_with_all_its_networks_which_are_no_test_then(verified
     out, err = capsys.readouterr()
     assert "16 verify networks were used for fitting; do not evaluate x.predictor on them" in err
     assert "fitted to 40 whole networks" in out
-    assert "its table used" in out
+    assert "the table is used" in out
     model = load_predictor(Path("x.predictor"))
     assert model.lut is not None
     assert not model.lut.calibrated  # the plain sum: what the networks say is said once

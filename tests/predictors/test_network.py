@@ -98,7 +98,7 @@ def test_what_is_no_latency_is_no_source(space):
     near = NetworkPredictor(space).fit(other, device_ms(space, other, launch=0.03))
     model = NetworkPredictor(space).fit(mine, measured, sources=[dealt, near])
     assert model.mixture_.weights[0] == 0 < model.mixture_.weights[1]
-    assert "1 of 2 sources used" in model.note
+    assert "1 of 2 sources are used" in model.note
     test = sample_genomes(space, 100, rng)
     alone = NetworkPredictor(space).fit(mine, measured).predict(test)
     assert NetworkPredictor(space).fit(mine, measured, sources=[dealt]).predict(test) == pytest.approx(alone)
@@ -116,7 +116,7 @@ def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
     read = load_latency(tmp_path / "other.csv", space)
     model = NetworkPredictor(space).fit(genomes, y, sources=[table, read, (genomes, y)])
     assert len(model.priors_) == 3
-    assert "sources used" in model.note
+    assert "sources are used" in model.note
     with pytest.raises(PredictorError, match="tiny"):
         as_source(NetworkPredictor(tiny_space).fit(sample_genomes(tiny_space, 20, rng), 1 + rng.random(20)), space)
     with pytest.raises(PredictorError, match="table is a PosixPath; a LatencyTable is expected"):

@@ -150,7 +150,7 @@ def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(
     # The device adds up exactly, so what the sums are off by is what the estimates are.
     verify = ["verify", "--lut", str(out), "--nets", "6", "--budget-s", "1"]
     assert call(*verify, monkeypatch=monkeypatch) == 1
-    assert "has all blocks of tiny at no resolution; --fill estimates missing blocks" in capsys.readouterr().err
+    assert "lacks blocks of tiny at every resolution; add --fill to estimate them" in capsys.readouterr().err
     assert call(*verify, "--fill", "--json", monkeypatch=monkeypatch) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["n_filled"] > 0

@@ -84,8 +84,10 @@ def test_a_benchmark_program_is_a_backend_of_its_own() -> None:
     assert backend_for(Target.parse("adb:B"), options) == ("benchmark-model", "fp32", "")
     with pytest.raises(OfaError, match="backend benchmark-model has no dtype 'fp16'; it has fp32"):
         backend_for(Target.parse("adb:B"), options, dtype="fp16")
-    with pytest.raises(OfaError, match="'tflite': --benchmark-binary and backend 'benchmark-model' need each other"):
+    with pytest.raises(OfaError, match="works only with --backend benchmark-model, not with tflite"):
         launch(Target.parse("adb:B"), choose("tflite"), options)
+    with pytest.raises(OfaError, match="backend benchmark-model needs --benchmark-binary FILE"):
+        launch(Target.parse("adb:B"), choose("benchmark-model"), Launch())
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "tflite-no-xnnpack", "torch-cuda-fp16:1", "tflite-runtime"])

@@ -77,6 +77,8 @@ def test_random_sub_nets_have_the_input_sizes_that_the_table_covers() -> None:
     path = Path("t.csv")
     assert covered_resolutions(path, TABLE, SPACE, fill=False) == SPACE.resolutions
     part = LatencyTable(Context(), {(28, block): Entry(0.1) for block in SPACE.all_blocks((28,))[:-1]})
-    with pytest.raises(OfaError, match=r"t\.csv has all blocks of tiny at no resolution; --fill estimates missing"):
+    with pytest.raises(OfaError, match=r"t\.csv lacks blocks of tiny at every resolution; add --fill"):
         covered_resolutions(path, part, SPACE, fill=False)
     assert covered_resolutions(path, part, SPACE, fill=True) == (28,)
+    with pytest.raises(OfaError, match=r"t\.csv lacks blocks of tiny at every resolution$"):
+        covered_resolutions(path, LatencyTable(Context(), {}), SPACE, fill=True)

@@ -428,7 +428,7 @@ def test_a_table_with_gaps_is_searched_with_fill(lut: Path, tmp_path: Path, smal
     write_networks(networks_path(lut), table.context, [replace(net, sum_ms=None) for net in networks])
     argv = ("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "--json", "-o", tmp_path / "o")
     code, _, err = call(*argv)
-    assert (code, "covers tiny completely at no resolution; --fill estimates missing blocks" in err) == (1, True)
+    assert (code, "lacks blocks of tiny at every resolution; add --fill to estimate them" in err) == (1, True)
     code, text, _ = call(*argv, "--fill")
     assert code == 0
     record = json.loads(text)
