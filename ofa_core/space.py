@@ -203,14 +203,14 @@ class Space:
             raise ArchError(f"{self.name} has {len(self.stages)} stages, the architecture has {len(arch.depths)}")
         for s, (depth, stage) in enumerate(zip(arch.depths, self.stages, strict=True)):
             if depth not in stage.depths:
-                raise ArchError(f"depth {depth} in stage {s + 1} of {self.name}: {_one_of(stage.depths)}")
+                raise ArchError(f"depth {depth} in stage {s + 1} of {self.name} {_not_one_of(stage.depths)}")
         for what, values, choices in (
             ("kernel size", arch.kernels, self.kernels),
             ("expand ratio", arch.expands, self.expands),
         ):
             for i, value in enumerate(values):
                 if value not in choices:
-                    raise ArchError(f"{what} {value} in active block {i + 1} of {self.name}: {_one_of(choices)}")
+                    raise ArchError(f"{what} {value} in active block {i + 1} of {self.name} {_not_one_of(choices)}")
         check_resolution(arch.resolution_px)
 
     # ---- the walk --------------------------------------------------------------------------------------------------
@@ -329,9 +329,10 @@ def check_resolution(resolution_px: int) -> None:
     """
     if not is_resolution(resolution_px):
         raise ArchError(
-            f"resolution {resolution_px} px: a multiple of 4 from {MIN_RESOLUTION_PX} to {MAX_RESOLUTION_PX}"
+            f"resolution {resolution_px} px is not allowed; choose a multiple of 4 from {MIN_RESOLUTION_PX} to "
+            f"{MAX_RESOLUTION_PX}"
         )
 
 
-def _one_of(choices: Sequence[int]) -> str:
-    return f"one of {', '.join(map(str, choices))}"
+def _not_one_of(choices: Sequence[int]) -> str:
+    return f"is not allowed; choose one of {', '.join(map(str, choices))}"

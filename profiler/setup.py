@@ -213,8 +213,8 @@ def benchmark_address(machine: str, system: str = "android", version: str = LITE
 def digest_advice(address: str) -> str:
     """Return advice on a program without a known checksum."""
     return (
-        f"no checksum is known for this file; verify it (curl -fL {address} | sha256sum) and pass --sha256, or "
-        f"download it yourself and pass {_OWN}"
+        f"no checksum is known for this file; compute it (curl -fL {address} | sha256sum) on a connection that you "
+        f"trust and give it with --sha256, or download the file yourself and give {_OWN}"
     )
 
 

@@ -61,8 +61,8 @@ def require_safe_torch(version: str) -> None:
     release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if release < _SAFE_FROM:
         raise OfaError(
-            f"torch {version} can run code out of a weights file (CVE-2026-24747): install torch 2.10 or later to read "
-            "weights; profiling and training from nothing work with older ones"
+            f"torch {version} can run code from a weights file (CVE-2026-24747); install torch 2.10 or later to read "
+            "weights. Profiling, and training without weights, work with this version"
         )
 
 
@@ -79,7 +79,7 @@ def _reason(error: Exception) -> str:
     refused = re.search(r"GLOBAL (\S{1,100})", text)
     if refused and "not an allowed global" in text:
         return (
-            f"it holds a {shown(refused[1])}, which might run code and is not read; save the weights alone, by "
+            f"it contains a {shown(refused[1])}, which can run code and is not read; save only the weights, with "
             "torch.save(net.state_dict(), FILE)"
         )
     text = text.rpartition("WeightsUnpickler error: ")[2].splitlines()[0]

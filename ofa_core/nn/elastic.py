@@ -110,7 +110,9 @@ class ElasticDepthwise(nn.Module):
                 channels, 1, small, small
             )
         if weight.shape[-1] != kernel_px:
-            raise ArchError(f"kernel size {kernel_px}: one of {', '.join(map(str, self.kernels))}")
+            raise ArchError(
+                f"kernel size {kernel_px} is not allowed; choose one of {', '.join(map(str, self.kernels))}"
+            )
         return weight
 
     def forward(self, x: Tensor, kernel_px: int, plan: KernelPlan = BUILTIN) -> Tensor:

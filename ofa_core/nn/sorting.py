@@ -45,7 +45,8 @@ def sort_channels(
     """
     for ratio in kept:
         if ratio not in net.space.expands[:-1]:
-            raise ArchError(f"expand ratio {ratio} to keep: one of {', '.join(map(str, net.space.expands[:-1]))}")
+            smaller = ", ".join(map(str, net.space.expands[:-1]))
+            raise ArchError(f"expand ratio {ratio} to keep is not allowed; choose one of {smaller}")
     for layer in net.layers:
         if isinstance(layer, ElasticMBConv) and layer.expand is not None:
             in_c = layer.expand.weight.shape[1]

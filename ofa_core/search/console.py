@@ -78,7 +78,7 @@ def answer_lines(record: SearchRecord, network: str) -> list[str]:
         )
     lines.append(f"predicted  {record.latency_ms:.4g} ms{_interval(record.low_ms, record.high_ms)}, {latency.note}")
     score = f"{record.top1:.2f} %" if accuracy.percent else f"{record.top1:.2f}"
-    lines.append(f"{'top-1' if accuracy.percent else 'score':<11}{score}, {accuracy.label}: {accuracy.note}")
+    lines.append(f"{'top-1' if accuracy.percent else 'score':<11}{score}, {accuracy.text}")
     if record.objective != "top1":
         objective = next(q for q in record.quantities if q.name == record.objective)
         lines.append(f"{'objective':<11}{objective.label} {objective.value:.4g} {objective.unit}".rstrip())

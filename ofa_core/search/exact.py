@@ -88,7 +88,7 @@ def _unreachable(problem: Problem, constraint: Constraint, found: Genomes) -> In
     at = int(np.argmin(constraint.loads(found)))
     nearest = float(values[at])
     far = nearest > OTHER_UNIT * limit if constraint.is_cap else nearest < limit / OTHER_UNIT
-    hint = "; is the limit, or the file it is compared with, in another unit?" if far else ""
+    hint = "; check the unit of the limit and of the file" if far else ""
     return InfeasibleConstraintError(
         f"no sub-net of {problem.space.name} has {constraint}; the {'smallest' if constraint.is_cap else 'largest'} "
         f"is {nearest:.4g}, at {problem.resolutions[at]} px{hint}",

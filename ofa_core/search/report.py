@@ -167,9 +167,9 @@ def _notes(data: SearchFolder) -> Iterable[str]:
         yield "<b>Latency is predicted.</b> The winner was not measured; it may exceed the limit on the device."
     yield f"Latency prediction: {escape(record.latency.note)}."
     if accuracy.percent:
-        yield f"<b>Accuracy is predicted</b> ({escape(accuracy.label)}): {escape(accuracy.note)}."
+        yield f"<b>Accuracy is predicted.</b> {escape(accuracy.text)}."
     else:
-        yield f"<b>The score is not an accuracy</b> ({escape(accuracy.label)}): {escape(accuracy.note)}."
+        yield f"<b>The score is not an accuracy.</b> {escape(accuracy.text)}."
     if record.weights:
         yield f"The exported network has weights of {escape(record.weights)}, not fine-tuned."
     else:

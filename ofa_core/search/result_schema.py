@@ -74,6 +74,11 @@ class AccuracyRecord:
     note: str
     percent: bool
 
+    @property
+    def text(self) -> str:
+        """Label and note; the label once, if the note begins with it."""
+        return self.note if self.note.startswith(self.label) else f"{self.label}: {self.note}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRecord:

@@ -179,10 +179,10 @@ def warn_of_idle_limits(problem: Problem) -> None:
             continue
         if plain.name == "latency_ms":
             limit, worst = f"{plain.limit:g} ms", f"the slowest sub-net takes {value:.4g} ms"
-            hint = "is the table in milliseconds?"
+            hint = "check the unit of the limit and of the table"
         else:
             limit, worst = str(plain), f"the {'largest' if plain.is_cap else 'smallest'} value is {value:.4g}"
-            hint = "is the limit in the right unit?"
+            hint = "check the unit of the limit"
         _log.warning("limit %s excludes no sub-net: %s; %s", limit, worst, hint)
 
 

@@ -103,7 +103,7 @@ def test_the_dictionary_may_sit_in_an_arch_field() -> None:
         ({"ks": None}, "ks holds a NoneType; whole numbers"),
         ({"ks": "3"}, "ks holds '3'; whole numbers"),
         ({"ks": [3] * 7}, r"ks has 7 values; expected 4 \(every slot\), 2 \(the active blocks\) or one number"),
-        ({"e": [3, 4]}, "expand ratio 4 in active block 2 of tiny: one of 3, 6"),
+        ({"e": [3, 4]}, "expand ratio 4 in active block 2 of tiny is not allowed; choose one of 3, 6"),
         ({"e": [3, float("nan")]}, "e holds nan; whole numbers"),
         ({"e": [True, 3]}, "e holds True; whole numbers"),
         ({"e": [3, 10**30]}, "e holds a int of 20 digits or more"),
@@ -116,7 +116,7 @@ def test_the_dictionary_may_sit_in_an_arch_field() -> None:
         ({"r": []}, "r is an empty list; an input size"),
         ({"r": "24"}, "r holds '24'; whole numbers"),
         ({"r": None}, "the architecture has no resolution"),
-        ({"r": 25}, "resolution 25 px: a multiple of 4"),
+        ({"r": 25}, "resolution 25 px is not allowed; choose a multiple of 4"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, Any], message: str | None) -> None:

@@ -106,10 +106,16 @@ def test_macs_of_both_widths_at_many_resolutions(reference_data: Path) -> None:
     ("arch", "message"),
     [
         (Arch((1,), (3,), (3,), 24), "tiny has 2 stages, the architecture has 1"),
-        (Arch((3, 1), (3,) * 4, (3,) * 4, 24), "depth 3 in stage 1 of tiny: one of 1, 2"),
-        (Arch((1, 1), (3, 7), (3, 3), 24), "kernel size 7 in active block 2 of tiny: one of 3, 5"),
-        (Arch((1, 1), (3, 3), (4, 3), 24), "expand ratio 4 in active block 1 of tiny: one of 3, 6"),
-        (Arch((1, 1), (3, 3), (3, 3), 26), "resolution 26 px: a multiple of 4 from 16 to 1024"),
+        (Arch((3, 1), (3,) * 4, (3,) * 4, 24), "depth 3 in stage 1 of tiny is not allowed; choose one of 1, 2"),
+        (
+            Arch((1, 1), (3, 7), (3, 3), 24),
+            "kernel size 7 in active block 2 of tiny is not allowed; choose one of 3, 5",
+        ),
+        (
+            Arch((1, 1), (3, 3), (4, 3), 24),
+            "expand ratio 4 in active block 1 of tiny is not allowed; choose one of 3, 6",
+        ),
+        (Arch((1, 1), (3, 3), (3, 3), 26), "resolution 26 px is not allowed; choose a multiple of 4 from 16 to 1024"),
         (Arch((1, 1), (3, 3), (3, 3), 2048), "resolution 2048 px"),
     ],
 )

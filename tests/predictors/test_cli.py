@@ -196,7 +196,7 @@ def test_the_input_size_may_be_named_on_the_command_line(bench, space, capsys):
     assert ofa_predict("two.json", "--resolution", "160", "--json") == 0
     assert json.loads(capsys.readouterr().out) == answer
     assert ofa_predict("two.json", "--resolution", "161") == 1
-    assert "resolution 161 px: a multiple of 4" in capsys.readouterr().err
+    assert "resolution 161 px is not allowed; choose a multiple of 4" in capsys.readouterr().err
 
 
 def test_the_input_size_of_a_net_config_may_be_named_too(bench, space, capsys):

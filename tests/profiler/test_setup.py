@@ -137,7 +137,7 @@ def test_a_program_is_fetched_once_and_checked(tmp_path: Path, monkeypatch: pyte
     url = source.as_uri()
     with pytest.raises(
         OfaError,
-        match=r"https://.*android_arm64/benchmark_model: no checksum is known for this file; verify .* pass --sha256",
+        match=r"https://.*android_arm64/benchmark_model: no checksum is known for this file; compute .* with --sha256",
     ):
         fetch_benchmark_model("aarch64", sha256=None)
     with pytest.raises(OfaError, match=r"'abc' is not a SHA-256 checksum: 64 hexadecimal digits"):

@@ -285,7 +285,7 @@ def test_several_input_sizes_are_refused_and_one_can_be_chosen(tmp_path: Path) -
     for image_size, message in (
         ([24, 28, 32], r"3 input sizes .*\(image_size 24, 28, 32\); choose one with --resolution PX"),
         ("32", "image_size holds '32'; whole numbers"),
-        (30, "resolution 30 px: a multiple of 4"),
+        (30, "resolution 30 px is not allowed; choose a multiple of 4"),
     ):
         run.write_text(json.dumps({"image_size": image_size}))
         with pytest.raises(FormatError, match=message):
@@ -400,7 +400,7 @@ def test_the_first_layer_that_does_not_fit_is_named() -> None:
         (("blocks", 2, "shortcut", "act_func"), "relu", r"blocks\[2\].shortcut.act_func is 'relu'; None"),
         (("blocks", 0, "mobile_inverted_conv", "expand_ratio"), 3, "such a block is not supported"),
         (("blocks", 1, "mobile_inverted_conv", "expand_ratio"), 1, "mid_channels is 48 at expand_ratio 1; 8 is"),
-        (("resolution",), 222, "resolution 222 px: a multiple of 4"),
+        (("resolution",), 222, "resolution 222 px is not allowed; choose a multiple of 4"),
     ],
 )
 def test_what_is_wrong_is_named(where: tuple[Any, ...], value: Any, message: str) -> None:

@@ -182,7 +182,7 @@ def test_anything_else_is_refused_in_one_whole_line_and_not_run(state, tmp_path,
     ran = Touch(tmp_path / "ran")
     beside = {"beside": ran, "options": argparse.Namespace(x=ran), "scalar": [np.float64(1), ran]}[where]
     torch.save({"state_dict": state, "extra": beside}, tmp_path / "w.pth")
-    with pytest.raises(FormatError, match=r"not a readable checkpoint: it holds a .*open, which might run") as caught:
+    with pytest.raises(FormatError, match=r"not a readable checkpoint: it contains a .*open, which can run") as caught:
         read_state_dict(tmp_path / "w.pth")
     assert str(caught.value).isprintable()
     assert str(caught.value).endswith("torch.save(net.state_dict(), FILE)")
@@ -191,7 +191,7 @@ def test_anything_else_is_refused_in_one_whole_line_and_not_run(state, tmp_path,
 
 def test_a_whole_module_is_named(tmp_path):
     torch.save(torch.nn.Linear(1, 1), tmp_path / "w.pth")
-    with pytest.raises(FormatError, match=r"holds a torch\.nn\.modules\.linear\.Linear, which might run code"):
+    with pytest.raises(FormatError, match=r"contains a torch\.nn\.modules\.linear\.Linear, which can run code"):
         read_state_dict(tmp_path / "w.pth")
 
 

@@ -32,7 +32,7 @@ def test_largest_kernel_bypasses_the_matrices(depthwise):
 
 
 def test_a_kernel_between_the_choices_is_refused(depthwise):
-    with pytest.raises(ArchError, match="kernel size 1: one of 3, 5, 7"):
+    with pytest.raises(ArchError, match="kernel size 1 is not allowed; choose one of 3, 5, 7"):
         depthwise.slice_weight(6, 1)
 
 

@@ -119,7 +119,7 @@ def test_sorting_twice_changes_nothing(make_net):
 
 
 def test_a_ratio_that_the_space_does_not_have_cannot_be_kept(make_net):
-    with pytest.raises(ArchError, match="expand ratio 5 to keep: one of 3"):
+    with pytest.raises(ArchError, match="expand ratio 5 to keep is not allowed; choose one of 3"):
         sort_channels(make_net(tiny()), kept=(5,))
 
 

@@ -64,6 +64,17 @@ SOURCES = Sources(
 )
 
 
+@pytest.mark.parametrize(
+    ("note", "text"),
+    [
+        ("quadratic fitted to 30 sub-nets, error 1", "quadratic fitted to 30 sub-nets, error 1"),
+        ("more", "quadratic fitted to 30 sub-nets: more"),
+    ],
+)
+def test_the_accuracy_model_is_named_once(note: str, text: str) -> None:
+    assert AccuracyRecord(source="a.csv", label="quadratic fitted to 30 sub-nets", note=note, percent=True).text == text
+
+
 def changed(record: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     first, _, rest = path.partition(".")
     return {**record, first: changed(record[first], rest, value) if rest else value}
