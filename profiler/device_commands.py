@@ -51,10 +51,10 @@ def setup(
             machine = device.facts().arch or "aarch64"
             if dry_run:
                 address = provision.benchmark_address(machine)
-                why = (
-                    f"if its SHA-256 checksum is {sha256}" if sha256 else f"not yet: {provision.digest_advice(address)}"
-                )
-                sys.stdout.write(f"fetch {address}, {why}\n")
+                if sha256:
+                    sys.stdout.write(f"download {address} if its SHA-256 checksum is {sha256}\n")
+                else:
+                    sys.stdout.write(f"do not download {address}: {provision.digest_advice(address)}\n")
                 return
             sys.stdout.write(f"{provision.fetch_benchmark_model(machine, sha256=sha256)}\n")
             return

@@ -169,8 +169,8 @@ def test_a_dry_run_for_a_phone_says_what_it_would_take(
     monkeypatch.setattr(sys, "argv", argv)
     assert main() == 0
     line = capsys.readouterr().out
-    assert line.startswith("fetch https://")
-    assert (f"if its SHA-256 checksum is {digest}" if digest else "not yet: no checksum is known for this file") in line
+    assert line.startswith("download https://" if digest else "do not download https://")
+    assert (f"if its SHA-256 checksum is {digest}" if digest else ": no checksum is known for this file") in line
 
 
 @pytest.mark.parametrize(
