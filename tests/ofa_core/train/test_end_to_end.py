@@ -21,9 +21,8 @@ from ofa_core.spaces import tiny  # noqa: E402
 from ofa_core.train import cli as train  # noqa: E402
 from ofa_core.train.images import normalise, resize_for_evaluation  # noqa: E402
 from ofa_core.train.sources import open_sources  # noqa: E402
-from profiler import campaign as profiling  # noqa: E402
 from profiler import cli as profile  # noqa: E402
-from profiler.model_files import ModelStore  # noqa: E402
+from profiler.model_files import WRITERS, ModelStore  # noqa: E402
 from profiler.plan import Item, NetworkItem  # noqa: E402
 
 SPACE = tiny()
@@ -100,17 +99,17 @@ def test_from_training_to_a_deployed_net_within_its_measured_limit(call, verify,
         np.testing.assert_allclose(deployed, logits, atol=1e-4 * np.abs(logits).max())
         assert abs(100 * float((deployed.argmax(1) == labels).mean()) - top1) <= 0.1, suffix
 
-    class Deployed(ModelStore):
-        """Measures the trained file where the profiler would write one with random weights."""
-
-        def _model(self, item: Item, suffix: str) -> bytes:
-            if item == NetworkItem(SPACE, read.arch):
-                measured.append(files["onnx"].read_bytes())
-                return measured[-1]
-            return super()._model(item, suffix)
-
     measured: list[bytes] = []
-    monkeypatch.setattr(profiling, "ModelStore", Deployed)
+    random_weights = WRITERS[".onnx"]
+
+    def trained_or_random(store: ModelStore, item: Item) -> bytes:
+        """Return the trained file of the deployed network, and a model with random weights for all else."""
+        if item != NetworkItem(SPACE, read.arch):
+            return random_weights(store, item)
+        measured.append(files["onnx"].read_bytes())
+        return measured[-1]
+
+    monkeypatch.setitem(WRITERS, ".onnx", trained_or_random)
     again = verify(lut, read.arch, largest)
     assert measured
     # The loop promises the limit with the upper ends of two intervals. This is a third session, with an error of its
