@@ -12,7 +12,6 @@ import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, run_app, to_file, to_folder
 from ofa_core.cli_options import ColumnOption, SpaceOption
-from ofa_core.genomes import decode
 from predictors.console import ROW_TITLES, row_texts, show_rows
 
 if TYPE_CHECKING:
@@ -132,6 +131,7 @@ def _blocks(answer: TableAnswer, nets: ArchList) -> list[dict[str, Any]]:
     if answer.table is None:
         logger.warning("%s predicts whole networks only; per-layer latencies are not available", answer.lut)
         return []
+    from ofa_core.genomes import decode
 
     (arch,) = decode(nets.space, nets.genomes)
     return [

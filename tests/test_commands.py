@@ -14,7 +14,19 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-HEAVY = ("pandas", "torch", "xgboost", "plotly", "sklearn", "scipy", "onnx", "onnxruntime", "paramiko", "matplotlib")
+HEAVY = (
+    "numpy",
+    "pandas",
+    "torch",
+    "xgboost",
+    "plotly",
+    "sklearn",
+    "scipy",
+    "onnx",
+    "onnxruntime",
+    "paramiko",
+    "matplotlib",
+)
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
