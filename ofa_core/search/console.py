@@ -49,7 +49,7 @@ def round_line(number: int, result: SearchResult, trials: Sequence[Trial]) -> st
     return (
         f"round {number}: {len(new)} networks measured, {_n_within(new, limit_ms)} within {limit_ms:g} ms; measured "
         f"against predicted latency {100 * bias:+.1f} %; {len(again)} measured again, {_n_within(again, limit_ms)} "
-        f"within the limit; best predicted {objective.label} {result.best.values[objective.name]:.2f}"
+        f"within the limit; best {objective.label} {result.best.values[objective.name]:.2f}"
     )
 
 
