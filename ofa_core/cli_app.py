@@ -1,4 +1,4 @@
-"""What the four command lines share: a default action beside sub-commands, and errors that end in one line.
+"""Common parts of the four command lines: a default action beside sub-commands, and errors that end in one line.
 
 A command line here does its main job without naming it (`ofa-search --lut ...`), and has a few sub-commands
 (`ofa-search report DIR`). Its main job is the app's callback:

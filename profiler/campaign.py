@@ -57,7 +57,7 @@ UNSTABLE_MEDIAN = 0.05  # of the half widths of the 90 % intervals
 
 @dataclass(frozen=True, slots=True)
 class ProfileSpec:
-    """What to measure and how. Two tables with equal specs are comparable.
+    """Choice of what to measure, and the settings. Two tables with equal specs are comparable.
 
     Attributes:
         space: space of the blocks.

@@ -9,7 +9,7 @@ __all__ = ["Progress", "Settings"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to measure.
+    """Settings of a measuring session.
 
     Attributes:
         n_processes: number of fresh processes, at least 3.

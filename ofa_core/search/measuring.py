@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Measuring:
-    """How the loop measures.
+    """Settings of the measurements in the closed loop.
 
     Attributes:
         lut: file of the prediction.

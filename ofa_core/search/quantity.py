@@ -110,7 +110,7 @@ class Quantity:
 
     @property
     def description(self) -> Description:
-        """What files hold of it."""
+        """Return the record of the quantity for files."""
         return Description(self.name, self.label or self.name, self.unit, self.direction)
 
     @property

@@ -34,7 +34,7 @@ BACKENDS: dict[tuple[str, str, str], str] = {
 
 
 class Choice(NamedTuple):
-    """What a backend is made from.
+    """The name, dtype and delegate that a backend is made from.
 
     Attributes:
         backend: name of the runtime.
