@@ -5,7 +5,7 @@ TEST_VENV ?= .venv-test
 # The tests need torch 2.10 or later, which reads weights safely. Without a GPU, the CPU build is much smaller.
 TORCH ?= torch==2.13.0
 # Two processes, each with whole files of tests: a file shares its devices and fitted models.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 DEMO_DIR ?= demo
 NEWER_PYTHON ?= $(shell tools/newer_python.sh)
 PIP_INSTALL = bin/pip install --quiet --disable-pip-version-check
