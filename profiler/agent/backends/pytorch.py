@@ -9,6 +9,8 @@ graph.
 from __future__ import annotations
 
 import json
+import math
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +24,7 @@ from profiler.agent.cuda_timing import n_buffers, plan_inner, timed_replays
 
 __all__ = [
     "CudaBackend",
+    "CudaMemory",
     "CudaModel",
     "Net",
     "TorchBackend",
@@ -174,26 +177,55 @@ class _TorchCuda:
         torch.cuda.synchronize()
 
 
+class CudaMemory:
+    """The GPU memory that all models of a process share: input values, and what graphs write.
+
+    One model runs at a time and nobody reads its result, so 120 models need hardly more memory than the largest.
+
+    Args:
+        device: torch's name of the device.
+        pool: torch's number of a graph memory pool.
+    """
+
+    def __init__(self, device: str, pool: Any = None) -> None:
+        self.pool = pool
+        self._device = device
+        self._values = torch.empty(0)
+
+    def inputs(self, shape: list[int], dtype: torch.dtype, layout: torch.memory_format, n: int) -> list[torch.Tensor]:
+        """Return `n` inputs of one shape (batch, channels, height, width), one after the other in memory."""
+        size = math.prod(shape)
+        if self._values.numel() < n * size or self._values.dtype != dtype:
+            generator = torch.Generator(device=self._device).manual_seed(_SEED)
+            length = max(n * size, 2 * self._values.numel())
+            values = torch.rand(length, generator=generator, device=self._device)
+            self._values = (values * 2 - 1).to(dtype)
+        flat = [self._values[i * size : (i + 1) * size] for i in range(n)]
+        if layout == torch.channels_last:
+            batch, channels, height, width = shape
+            return [part.view(batch, height, width, channels).permute(0, 3, 1, 2) for part in flat]
+        return [part.view(shape) for part in flat]
+
+
 class CudaModel:
     """A net on a GPU. Its inferences are captured in a graph, or called one by one if `eager`.
 
     Raises:
-        RuntimeError: the graph cannot be captured; an eager delegate can still time the net, in another table.
+        RuntimeError: the graph cannot be captured (an eager delegate can still time the net, in another table), or the
+            GPU's memory is too small.
     """
 
-    def __init__(self, path: str, *, half: bool, nhwc: bool, eager: bool, state: dict[str, Any]) -> None:
+    def __init__(
+        self, path: str, memory: CudaMemory, *, half: bool, nhwc: bool, eager: bool, state: dict[str, Any]
+    ) -> None:
         dtype = torch.float16 if half else torch.float32
         layout = torch.channels_last if nhwc else torch.contiguous_format
         net = _read(path).to(device="cuda", dtype=dtype).to(memory_format=layout)  # type: ignore[call-overload]
-        generator = torch.Generator(device="cuda").manual_seed(_SEED)
         shape = net.input_shape
-        first = torch.rand(shape, generator=generator, device="cuda") * 2 - 1
-        first = first.to(dtype).contiguous(memory_format=layout)
         gpu = torch.cuda.current_device()
-        l2_bytes = int(getattr(torch.cuda.get_device_properties(gpu), "L2_cache_size", 0)) or 6 * 2**20
-        buffers = [first] + [
-            first.clone() for _ in range(n_buffers(first.numel() * first.element_size(), l2_bytes) - 1)
-        ]
+        self._l2_bytes = int(getattr(torch.cuda.get_device_properties(gpu), "L2_cache_size", 0)) or 6 * 2**20
+        count = n_buffers(math.prod(shape) * dtype.itemsize, self._l2_bytes)
+        buffers = memory.inputs(shape, dtype, layout, count)
         self._cuda = _TorchCuda()
         self._keep: list[Any] = [net, buffers]
         with torch.inference_mode():
@@ -203,8 +235,9 @@ class CudaModel:
                 for i in range(_WARMUPS):
                     net(buffers[i % len(buffers)])
             torch.cuda.current_stream().wait_stream(side)
-            self._inner = plan_inner(self._cuda, lambda: net(first), len(buffers))
-            self._launch = self._eager(net, buffers) if eager else self._captured(net, buffers)
+            self._inner = plan_inner(self._cuda, lambda: net(buffers[0]), len(buffers))
+            torch.cuda.empty_cache()
+            self._launch = self._eager(net, buffers) if eager else self._captured(net, buffers, memory.pool)
         self.settings: dict[str, Any] = {
             "gpu": torch.cuda.get_device_name(gpu),
             "mode": "eager" if eager else "graph",
@@ -217,11 +250,17 @@ class CudaModel:
             "state": state,
         }
 
-    def _captured(self, net: Net, buffers: Any) -> Callable[[], None]:
+    def _captured(self, net: Net, buffers: Any, pool: Any) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
+        output = net(buffers[0])
+        results: deque[Any] = deque(maxlen=n_buffers(output.numel() * output.element_size(), self._l2_bytes))
+        del output
         try:
-            with torch.cuda.graph(graph):
-                self._keep.append([net(buffers[i % len(buffers)]) for i in range(self._inner)])
+            with torch.cuda.graph(graph, pool=pool):
+                for i in range(self._inner):
+                    results.append(net(buffers[i % len(buffers)]))
+        except torch.cuda.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise RuntimeError(
                 f"no CUDA graph of this model ({error}); the delegates ending in -eager need none"
@@ -266,6 +305,7 @@ class CudaBackend:
 
     def __init__(self, choice: Choice) -> None:
         self._choice, self._gpu = choice, choice.gpu
+        self._memory: CudaMemory | None = None
         if not torch.cuda.is_available():
             raise RuntimeError(f"torch {torch.__version__} sees no NVIDIA GPU (CUDA build: {torch.version.cuda})")
         n_gpus = torch.cuda.device_count()
@@ -299,16 +339,25 @@ class CudaBackend:
 
         Raises:
             ValueError: the file is not a list of operations.
-            RuntimeError: the graph cannot be captured.
+            RuntimeError: the graph cannot be captured, or the GPU's memory is too small.
         """
         modes = self._choice.delegate.split("-")
-        return CudaModel(
-            path,
-            half=self._choice.dtype == "fp16",
-            nhwc="nhwc" in modes,
-            eager="eager" in modes,
-            state=gpu_state(open_nvml(), self._gpu),
-        )
+        if self._memory is None:
+            self._memory = CudaMemory("cuda", torch.cuda.graph_pool_handle())
+        try:
+            return CudaModel(
+                path,
+                self._memory,
+                half=self._choice.dtype == "fp16",
+                nhwc="nhwc" in modes,
+                eager="eager" in modes,
+                state=gpu_state(open_nvml(), self._gpu),
+            )
+        except torch.cuda.OutOfMemoryError as error:
+            total_gib = torch.cuda.get_device_properties(self._gpu).total_memory / 2**30
+            raise RuntimeError(
+                f"the GPU's {total_gib:.0f} GiB are too small for this model: use a smaller --batch-size"
+            ) from error
 
 
 def _cudnn() -> Any:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from profiler.agent.backends import Choice, open_backend, ort_cuda, pytorch  # noqa: E402  # noqa: E402
-from profiler.agent.backends.pytorch import CudaBackend, Net, check_kernels  # noqa: E402
+from profiler.agent.backends.pytorch import CudaBackend, CudaMemory, Net, check_kernels  # noqa: E402
 
 SE_BLOCK = BlockSpec("mbconv", 14, 7, 16, 64, 24, 3, 2, "h_swish", se=True, shortcut=False)
 RELU_BLOCK = BlockSpec("mbconv", 8, 8, 16, 16, 16, 5, 1, "relu6", se=True, shortcut=True)
@@ -294,6 +294,39 @@ def test_onnxruntime_keeps_everything_on_the_numbered_gpu(
     assert backend.versions()["onnxruntime"] == "1.0"
     backend.load("m.onnx", 1)
     assert places == [("session", 1), ("cuda", 1), ("cuda", 1)]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_models_share_their_input_values(layout: torch.memory_format) -> None:
+    memory = CudaMemory("cpu")
+    one, two = memory.inputs([2, 3, 4, 5], torch.float16, layout, 2)
+    assert one.shape == two.shape == (2, 3, 4, 5)
+    assert one.is_contiguous(memory_format=layout)
+    assert not torch.equal(one, two)
+    assert two.data_ptr() - one.data_ptr() == 2 * 120
+    (smaller,) = memory.inputs([1, 3, 4, 5], torch.float16, layout, 1)
+    assert smaller.data_ptr() == one.data_ptr()
+    (larger,) = memory.inputs([8, 3, 4, 5], torch.float16, layout, 1)
+    assert larger.data_ptr() != one.data_ptr()
+    assert float(larger.abs().max()) <= 1
+    assert one.unique().numel() > 60, "earlier inputs stay as they are"
+
+
+@pytest.mark.gpu
+def test_many_models_need_hardly_more_memory_than_one(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no NVIDIA GPU")
+    path = tmp_path / "m.ops.json"
+    path.write_bytes(block_ops(PROBE, batch_size=256))
+    backend = CudaBackend(Choice("torch", "fp32", "cuda"))
+    reserved, models = [], []
+    for _ in range(8):
+        models.append(backend.load(str(path), 1))
+        torch.cuda.empty_cache()
+        reserved.append(torch.cuda.memory_reserved() / 2**20)
+    print("MiB reserved:", reserved, file=sys.stderr)
+    assert reserved[-1] < 1.5 * reserved[0]
+    assert all(ns > 0 for model in models for ns in model.timed(1, 2)["wall_ns"])
 
 
 @pytest.mark.gpu
