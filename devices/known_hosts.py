@@ -1,7 +1,7 @@
 """Read host keys from known_hosts files (sshd(8)); a line that cannot be read is skipped.
 
-A key marked `@revoked` is refused for every host. Lines marked `@cert-authority` are skipped: hosts are identified by
-their keys only.
+A key marked `@revoked`, or revoked by a file of `RevokedHostKeys`, is refused for every host. Lines marked
+`@cert-authority` are skipped: hosts are identified by their keys only.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import paramiko
 from paramiko.hostkeys import HostKeyEntry
+
+from devices.revoked_keys import revoking_file
 
 __all__ = ["PARAMIKO_ERRORS", "KnownHosts", "error_text", "read_known_hosts"]
 
@@ -49,23 +51,37 @@ class KnownHosts:
     Attributes:
         entries: lines with a key and no marker, in order.
         revoked: keys that are marked `@revoked`, as bytes.
+        revoked_files: files of `RevokedHostKeys`.
     """
 
     entries: tuple[HostKeyEntry, ...]
     revoked: frozenset[bytes]
+    revoked_files: tuple[Path, ...] = ()
+
+    def revocation(self, key: paramiko.PKey) -> str | None:
+        """Return where a key is revoked, for messages; None if it is not.
+
+        Raises:
+            HostKeyError: a file of `RevokedHostKeys` cannot be read.
+        """
+        if key.asbytes() in self.revoked:
+            return "is marked @revoked in known_hosts"
+        file = revoking_file(key, self.revoked_files)
+        return None if file is None else f"is in {file} (RevokedHostKeys)"
 
     def keys_of(self, name: str) -> list[paramiko.PKey]:
         """Return the keys that a host is known by and that are not revoked; the name is `host` or `[host]:port`."""
         keys = [entry.key for entry in self.entries if any(_is_name(text, name) for text in entry.hostnames)]
-        return [key for key in keys if key.asbytes() not in self.revoked]
+        return [key for key in keys if self.revocation(key) is None]
 
 
-def read_known_hosts(files: Iterable[Path]) -> KnownHosts:
+def read_known_hosts(files: Iterable[Path], revoked_files: Iterable[Path] = ()) -> KnownHosts:
     """Read known_hosts files in the order of their importance; those that cannot be read are skipped."""
     lines = [line for file in files for line in _entries(file)]
     return KnownHosts(
         tuple(entry for marker, entry in lines if not marker),
         frozenset(entry.key.asbytes() for marker, entry in lines if marker == "@revoked"),
+        tuple(revoked_files),
     )
 
 

@@ -51,6 +51,7 @@ class Host:
         only_keys: True if other keys of the agent must not be offered (`IdentitiesOnly`).
         proxy: command whose stdin and stdout are the connection; None for TCP.
         known_hosts: files with host keys.
+        revoked_keys: files with keys that no host may have (`RevokedHostKeys`).
         key_alias: name in known_hosts files instead of the host's own (`HostKeyAlias`); None if not set.
         command: equivalent ssh command.
         agent: socket of the agent (`IdentityAgent`): `SSH_AUTH_SOCK`, `none`, or a path.
@@ -67,6 +68,7 @@ class Host:
     key_alias: str | None = None
     command: str = "ssh"
     agent: str = "SSH_AUTH_SOCK"
+    revoked_keys: tuple[Path, ...] = ()
 
     @property
     def key_name(self) -> str:
@@ -142,6 +144,9 @@ def resolve(address: str) -> Host:
         known_hosts=tuple(Path(_expand(file, tokens, home)) for file in known if file != "none"),
         key_alias=key_alias,
         agent=_expand(_first(settings, "identityagent") or "SSH_AUTH_SOCK", tokens, home),
+        revoked_keys=tuple(
+            Path(_expand(file, tokens, home)) for file in settings.get("revokedhostkeys", ()) if file != "none"
+        ),
         command=shlex.join(["ssh", *port_option, f"{user}@{alias}" if user else alias]),
     )
 
@@ -168,9 +173,13 @@ def _from_ssh(alias: str, user: str | None, port: int | None) -> _Settings | Non
     settings: dict[str, tuple[str, ...]] = {}
     for line in done.stdout.decode("utf-8", "surrogateescape").splitlines():
         key, _, value = line.partition(" ")
-        values = _split_files(value) if key.endswith("knownhostsfile") else (value,)
+        values = _split_files(value) if _holds_files(key) else (value,)
         settings[key] = (*settings.get(key, ()), *values)
     return settings
+
+
+def _holds_files(key: str) -> bool:
+    return key.endswith("knownhostsfile") or key == "revokedhostkeys"
 
 
 def _split_files(text: str) -> tuple[str, ...]:
@@ -194,7 +203,7 @@ def _from_file(file: Path, alias: str) -> _Settings:
         entry = paramiko.SSHConfig.from_text(text).lookup(alias)
         if entry.get("proxyjump", "none") != "none":
             raise DeviceUnreachableError(f"{file}: ProxyJump {entry['proxyjump']} needs ssh: {need}")
-        files = {key: tuple(shlex.split(entry[key])) for key in entry if key.endswith("knownhostsfile")}
+        files = {key: tuple(shlex.split(entry[key])) for key in entry if _holds_files(key)}
     except (OSError, ValueError, paramiko.SSHException) as error:
         raise DeviceUnreachableError(f"cannot read {file}: {error}") from error
     usual = [str(file.with_name(f"id_{kind}")) for kind in ("rsa", "ecdsa", "ed25519")]

@@ -43,7 +43,7 @@ def connect(host: Host) -> paramiko.SSHClient:
     if not logger.hasHandlers():  # otherwise it prints tracebacks; errors are raised here
         logger.addHandler(logging.NullHandler())
     client = paramiko.SSHClient()
-    known = read_known_hosts(host.known_hosts)
+    known = read_known_hosts(host.known_hosts, host.revoked_keys)
     for key in reversed(known.keys_of(host.key_name)):  # the first key of each type counts
         client.get_host_keys().add(host.key_name, key.get_name(), key)
     client.set_missing_host_key_policy(_Refuse(host, known))
@@ -98,8 +98,7 @@ class _Refuse(paramiko.MissingHostKeyPolicy):
         self._known = known
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-        if key.asbytes() in self._known.revoked:
-            raise _revoked_error(self._host, key)
+        _check_revocation(self._host, key, self._known)
         if self._host.key_alias is None and key in self._known.keys_of(self._host.name):
             return  # known without the port, which ssh accepts too
         raise HostKeyError(
@@ -108,11 +107,11 @@ class _Refuse(paramiko.MissingHostKeyPolicy):
         )
 
 
-def _revoked_error(host: Host, key: paramiko.PKey) -> HostKeyError:
-    return HostKeyError(
-        f"the key of {host.key_name} is REVOKED: {key.get_name()} {_fingerprint(key)} is marked @revoked in "
-        "known_hosts; refused"
-    )
+def _check_revocation(host: Host, key: paramiko.PKey, known: KnownHosts) -> None:
+    if where := known.revocation(key):
+        raise HostKeyError(
+            f"the key of {host.key_name} is REVOKED: {key.get_name()} {_fingerprint(key)} {where}; refused"
+        )
 
 
 def _explain(host: Host, error: Exception, sock: socket.socket | None, known: KnownHosts) -> NoReturn:
@@ -120,8 +119,7 @@ def _explain(host: Host, error: Exception, sock: socket.socket | None, known: Kn
     if isinstance(error, HostKeyError):
         raise error
     if isinstance(error, paramiko.BadHostKeyException):
-        if error.key.asbytes() in known.revoked:
-            raise _revoked_error(host, error.key) from error
+        _check_revocation(host, error.key, known)
         raise HostKeyError(
             f"the key of {host.key_name} HAS CHANGED: it is now {error.key.get_name()} {_fingerprint(error.key)}, in "
             f"known_hosts {error.expected_key.get_name()} {_fingerprint(error.expected_key)}; refused. If the "

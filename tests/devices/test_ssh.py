@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ssh_setups import box_device, wait_for
 
 from devices import remote_files
 from devices.errors import (
@@ -29,19 +30,8 @@ from devices.target import Target, open_device
 
 @pytest.fixture
 def device(sshd, tmp_path: Path) -> Iterator[SshDevice]:
-    (tmp_path / "there").mkdir()
-    with SshDevice(
-        resolve("box"),
-        RemoteOptions(parent_dir=str(tmp_path / "there"), python=sys.executable, pauses_s=(0, 0.1)),
-    ) as opened:
+    with box_device(tmp_path) as opened:
         yield opened
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # ---- programs and files --------------------------------------------------------------------------------------------

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ssh_setups import box_device, wait_for
 
 from devices.errors import (
     ChannelClosedError,
     DeviceTimeoutError,
 )
-from devices.remote_options import RemoteOptions
 from devices.ssh import SshDevice
-from devices.ssh_config import resolve
 
 
 @pytest.fixture
 def device(sshd, tmp_path: Path) -> Iterator[SshDevice]:
-    (tmp_path / "there").mkdir()
-    with SshDevice(
-        resolve("box"),
-        RemoteOptions(parent_dir=str(tmp_path / "there"), python=sys.executable, pauses_s=(0, 0.1)),
-    ) as opened:
+    with box_device(tmp_path) as opened:
         yield opened
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_ended_process_tells_exit_code_and_stderr(device: SshDevice) -> None:

@@ -7,30 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ssh_setups import answer, configure, gates, move_known_hosts
 
 from devices.errors import (
     DeviceUnreachableError,
     HostKeyError,
     UnknownTargetError,
 )
-from devices.ssh_config import Host, parse_address, resolve
+from devices.ssh_config import parse_address, resolve
 from devices.ssh_connect import connect
 from devices.target import open_device
 from profiler.launch import expand_targets
-
-
-def configure(sshd, text: str) -> None:
-    """Put lines before those of the fixture: the first value of a setting counts."""
-    file = sshd.home / ".ssh" / "config"
-    file.write_text(f"{text}\n{file.read_text()}")
-
-
-def answer(host: Host) -> str:
-    """What a host says, over a connection."""
-    with connect(host) as client:
-        _, stdout, _ = client.exec_command("echo here")
-        return str(stdout.read().decode())
-
 
 # ---- the answer of ssh ---------------------------------------------------------------------------------------------
 
@@ -100,12 +87,6 @@ def test_names_that_a_shell_would_read_are_refused(address: str) -> None:
 # ---- which known_hosts files count, and under which name -----------------------------------------------------------
 
 
-def move_known_hosts(sshd, file: Path, name: str) -> None:
-    words = sshd.known_hosts.read_text().split()
-    sshd.known_hosts.write_text("")
-    file.write_text(f"{name} {words[1]} {words[2]}\n")
-
-
 def test_a_host_key_alias(sshd) -> None:
     move_known_hosts(sshd, sshd.known_hosts, "the-farm")
     with pytest.raises(HostKeyError, match=r"key of \[127\.0\.0\.1\]"):
@@ -143,12 +124,6 @@ def test_no_user_file_at_all(sshd) -> None:
 
 
 # ---- two names of one host -----------------------------------------------------------------------------------------
-
-
-def gates(sshd) -> str:
-    """Two hosts to jump over; the box is reached under a name that only they could resolve."""
-    host = f"  HostName 127.0.0.1\n  Port {sshd.port}\n  IdentityFile {sshd.folder / 'user'}\n"
-    return f"Host gate\n{host}Host second\n{host}  User root\n"
 
 
 def test_two_names_of_one_host_are_refused(sshd) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ssh_setups import answer, configure, move_known_hosts
 
 from devices.errors import (
     DeviceUnreachableError,
@@ -48,25 +49,6 @@ def test_nobody_there(sshd) -> None:
     sshd.process.wait()
     with pytest.raises(DeviceUnreachableError, match=r"root@\[127\.0\.0\.1\]"):
         connect(resolve("box"))
-
-
-def configure(sshd, text: str) -> None:
-    """Put lines before those of the fixture: the first value of a setting counts."""
-    file = sshd.home / ".ssh" / "config"
-    file.write_text(f"{text}\n{file.read_text()}")
-
-
-def answer(host: Host) -> str:
-    """What a host says, over a connection."""
-    with connect(host) as client:
-        _, stdout, _ = client.exec_command("echo here")
-        return str(stdout.read().decode())
-
-
-def move_known_hosts(sshd, file: Path, name: str) -> None:
-    words = sshd.known_hosts.read_text().split()
-    sshd.known_hosts.write_text("")
-    file.write_text(f"{name} {words[1]} {words[2]}\n")
 
 
 def test_a_key_known_without_the_port(sshd) -> None:

@@ -6,32 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from ssh_setups import answer, configure, gates
 
 from devices.errors import (
     DeviceUnreachableError,
 )
-from devices.ssh_config import Host, resolve
-from devices.ssh_connect import connect
+from devices.ssh_config import resolve
 from devices.target import open_device
-
-
-def configure(sshd, text: str) -> None:
-    """Put lines before those of the fixture: the first value of a setting counts."""
-    file = sshd.home / ".ssh" / "config"
-    file.write_text(f"{text}\n{file.read_text()}")
-
-
-def answer(host: Host) -> str:
-    """What a host says, over a connection."""
-    with connect(host) as client:
-        _, stdout, _ = client.exec_command("echo here")
-        return str(stdout.read().decode())
-
-
-def gates(sshd) -> str:
-    """Two hosts to jump over; the box is reached under a name that only they could resolve."""
-    host = f"  HostName 127.0.0.1\n  Port {sshd.port}\n  IdentityFile {sshd.folder / 'user'}\n"
-    return f"Host gate\n{host}Host second\n{host}  User root\n"
 
 
 @pytest.mark.parametrize("jump", ["root@gate", "root@gate,second", "ssh://root@gate:{port},root@second:{port}"])
