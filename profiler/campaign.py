@@ -283,10 +283,23 @@ def _plan(spec: ProfileSpec, memory_bytes: int | None) -> Plan:
     if spec.networks is None:
         blocks = spec.space.all_blocks(spec.resolutions)
         blocks = blocks if spec.order is None else spec.order(blocks)
-        archs = reference_archs(spec.space, spec.resolutions, spec.n_reference, rng) if spec.n_reference else []
+        archs = _reference(spec, rng)
     memory = min(MODEL_MEMORY_SHARE * memory_bytes, MAX_MODEL_MEMORY_BYTES) if memory_bytes else None
     items = [NetworkItem(spec.space, arch) for arch in archs]
     return make_plan(blocks, items, rng, memory_bytes=int(memory or DEFAULT_MODEL_MEMORY_BYTES))
+
+
+def _reference(spec: ProfileSpec, rng: np.random.Generator) -> list[Arch]:
+    """Draw the networks to measure with the blocks; those of a space with few sub-nets have several resolutions."""
+    archs = reference_archs(spec.space, spec.resolutions, min(spec.n_reference, spec.space.n_subnets), rng)
+    others = [arch.at(px) for px in spec.resolutions for arch in archs if px != arch.resolution_px]
+    archs += others[: spec.n_reference - len(archs)]
+    if len(archs) < spec.n_reference:
+        _LOG.warning(
+            "%s: only %d distinct networks of %s exist at these resolutions (%d requested); all of them are measured",
+            spec.device, len(archs), spec.space.name, spec.n_reference,
+        )  # fmt: skip
+    return archs
 
 
 def _write(out: Path, plan: Plan, measured: Measured, context: Context) -> tuple[LatencyTable, list[Network]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -157,20 +158,34 @@ def reference_archs(
         OfaError: if the space has fewer sub-nets.
     """
     taken = {arch.at(0) for arch in avoid}
-    different = space.n_subnets - len(taken)
-    if n > different:
-        raise OfaError(f"{space.name} has too few sub-nets to draw {n} different ones: {different} are left")
+    n_left = space.n_subnets - len(taken)
+    if n > n_left:
+        remedy = f"ask for at most {n_left} with --nets" if n_left else "all are in the table's networks file"
+        raise OfaError(f"only {n_left} distinct sub-nets of {space.name} are left ({n} requested): {remedy}")
     out: list[Arch] = []
-    for _ in range(100 * n):
-        if len(out) == n:
-            break
-        arch = sample_arch(space, rng, [resolutions[len(out) % len(resolutions)]])
+
+    def add(arch: Arch) -> None:
         if arch.at(0) not in taken:
             taken.add(arch.at(0))
             out.append(arch)
-    if len(out) < n:
-        raise OfaError(f"{space.name} has too few sub-nets to draw {n} different ones")
+
+    for _ in range(100 * n):
+        if len(out) == n:
+            break
+        add(sample_arch(space, rng, [resolutions[len(out) % len(resolutions)]]))
+    if len(out) < n:  # the space is small, or the draws would have found enough
+        every = list(_all_archs(space))
+        for i in rng.permutation(len(every)):
+            if len(out) < n:
+                add(every[i].at(resolutions[len(out) % len(resolutions)]))
     return out
+
+
+def _all_archs(space: Space) -> Iterator[Arch]:
+    """Yield each sub-net of a small space once, at its smallest resolution."""
+    for depths in product(*(stage.depths for stage in space.stages)):
+        for pairs in product(space.choices, repeat=sum(depths)):
+            yield Arch(depths, tuple(k for k, _ in pairs), tuple(e for _, e in pairs), space.resolutions[0])
 
 
 def _memory_bytes(blocks: Sequence[BlockSpec]) -> int:

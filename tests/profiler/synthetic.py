@@ -54,8 +54,8 @@ def unsteady(
 def make_spec(**changes: object) -> ProfileSpec:
     """A small spec on the tiny space with the `sleep` backend."""
     settings = Settings(n_processes=3, min_rounds=5, max_rounds=5)  # not what the time of day allows
-    fields = {"settings": settings, "n_reference": 8, **changes}
-    return ProfileSpec(tiny(), (28, 32), "fake", backend="sleep", fake_ms=true_ms, **fields)  # type: ignore[arg-type]
+    fields = {"space": tiny(), "settings": settings, "n_reference": 8, **changes}
+    return ProfileSpec(resolutions=(28, 32), device="fake", backend="sleep", fake_ms=true_ms, **fields)  # type: ignore[arg-type]
 
 
 def make_device(noisy: bool = False, faults: Sequence[Fault] = ()) -> FakeDevice:

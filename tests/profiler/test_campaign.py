@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,21 @@ def test_a_steady_device_is_measured_exactly(tmp_path: Path) -> None:
     for net in result.networks:
         assert net.latency_ms == pytest.approx(net.sum_ms, rel=1e-4)
         assert net.role == "reference"
+
+
+def test_a_space_with_few_sub_nets_is_measured_with_all_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stages = tuple(replace(stage, depths=(1,)) for stage in tiny().stages)
+    space = replace(tiny(), name="few", stages=stages, kernels=(3,), expands=(3, 6))
+    two_sizes = run(make_device(), tmp_path / "t.csv", space=space, n_reference=8)
+    assert len({net.arch for net in two_sizes.networks}) == 8  # 4 sub-nets at 2 resolutions
+    assert not caplog.records
+    all_of_them = run(make_device(), tmp_path / "u.csv", space=space, n_reference=24)
+    assert {net.arch for net in all_of_them.networks} == {net.arch for net in two_sizes.networks}
+    assert [record.getMessage() for record in caplog.records] == [
+        "fake: only 8 distinct networks of few exist at these resolutions (24 requested); all of them are measured"
+    ]
 
 
 def test_two_speeds_and_preemptions_leave_the_table_right_to_a_percent(tmp_path: Path) -> None:

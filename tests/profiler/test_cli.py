@@ -346,5 +346,5 @@ def test_more_networks_than_the_space_has_are_refused_at_once(
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "ofa-profile: choosing 20000 sub-nets",
-        "ofa-profile: tiny has too few sub-nets to draw 20000 different ones: 400 are left",
+        "ofa-profile: only 400 distinct sub-nets of tiny are left (20000 requested): ask for at most 400 with --nets",
     ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,5 +54,23 @@ def test_references_are_different_nets_at_resolutions_in_turn() -> None:
     assert [a.resolution_px for a in first] == [160, 224] * 5
     more = reference_archs(SPACE, (160, 224), 10, np.random.default_rng(0), avoid=first)
     assert not {a.at(0) for a in first} & {a.at(0) for a in more}
-    with pytest.raises(OfaError, match="too few"):
+    with pytest.raises(OfaError) as raised:
         reference_archs(tiny(), (32,), 401, np.random.default_rng(0))
+    assert str(raised.value) == (
+        "only 400 distinct sub-nets of tiny are left (401 requested): ask for at most 400 with --nets"
+    )
+
+
+def test_all_sub_nets_of_a_small_space_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    assert len({a.at(0) for a in reference_archs(tiny(), (24, 28), 400, rng)}) == 400
+    stages = tuple(replace(stage, depths=(1, 2, 3)) for stage in tiny().stages[:1])
+    space = replace(tiny(), name="lopsided", stages=stages, kernels=(3,), expands=(3, 4, 5, 6, 7, 8))
+    archs = reference_archs(space, (24,), 6 + 36 + 216, rng)  # a network of depth 1 is drawn 36 times as often
+    assert len(set(archs)) == space.n_subnets == 258
+    assert reference_archs(space, (24,), 0, rng) == []
+    with pytest.raises(OfaError) as raised:
+        reference_archs(space, (24,), 1, rng, avoid=archs)
+    assert str(raised.value) == (
+        "only 0 distinct sub-nets of lopsided are left (1 requested): all are in the table's networks file"
+    )
