@@ -5,7 +5,7 @@ Top-1 is in percent. `predictors.loading.load_accuracy` reads what `--accuracy` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -125,8 +125,7 @@ class AccuracyPredictor(Estimator):
     @property
     def note(self) -> str:
         """Label and leave-one-out error."""
-        extrapolated = extrapolation_note(getattr(self, "shared_", ()))  # not in a .predictor
-        return f"{self.label}, leave-one-out error {self.mae_:.3f} points{extrapolated}"
+        return f"{self.label}, leave-one-out error {self.mae_:.3f} points{extrapolation_note(self.shared_)}"
 
     def _point(self, genomes: Genomes) -> Floats:
         check_resolutions(genomes, self.resolutions)
@@ -138,7 +137,13 @@ class AccuracyPredictor(Estimator):
 
     def to_parts(self) -> Parts:
         """Return the fitted predictor as parts of a file."""
-        facts = {"model": self.model, "chosen": self.model_, "n_rows": self.n_rows_, "seen": self.seen_}
+        facts = {
+            "model": self.model,
+            "chosen": self.model_,
+            "n_rows": self.n_rows_,
+            "seen": self.seen_,
+            "shared": self.shared_,
+        }
         return Parts(as_space(self.space), facts, {"errors": self.errors_, **self.mean_.arrays()})
 
     @classmethod
@@ -151,6 +156,7 @@ class AccuracyPredictor(Estimator):
         predictor.errors_ = take.floats("errors", None)
         predictor.mae_ = float(np.mean(np.abs(predictor.errors_)))
         predictor.model_, predictor.n_rows_, predictor.seen_ = facts.chosen, facts.n_rows, tuple(facts.seen)
+        predictor.shared_ = tuple(facts.shared)
         mean = KernelMean if facts.chosen == "rbf" else QuadraticForm
         predictor.mean_ = mean.from_arrays(take, parts.space)
         return predictor
@@ -162,6 +168,7 @@ class _Facts:
     chosen: Literal["quadratic", "rbf", "ridge"]
     n_rows: Count
     seen: list[Annotated[int, Range(1, MAX_RESOLUTION_PX)]]
+    shared: list[str] = field(default_factory=list)  # not in files of version 0.1.0
 
 
 class MacsProxy(Estimator):

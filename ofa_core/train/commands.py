@@ -172,7 +172,7 @@ def named_preprocessing(name: str | None, weights: Path) -> Preprocessing:
     if name is None:
         raise OfaError(f"{weights} does not hold its preprocessing; give --preprocessing, one of {known}")
     if name not in NAMED_PREPROCESSING:
-        raise OfaError(f"preprocessing {name!r}: one of {known} is expected")
+        raise OfaError(f"unknown preprocessing {name!r}; choose one of {known}")
     return NAMED_PREPROCESSING[name]
 
 

@@ -58,7 +58,7 @@ def process_group(device: str = "auto") -> Iterator[Process]:
         OfaError: for an unknown device, or a GPU that is not there.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise OfaError(f"device {device!r}: one of auto, cpu, cuda is expected")
+        raise OfaError(f"unknown device {device!r}; choose one of auto, cpu, cuda")
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise OfaError("device 'cuda': torch finds no GPU here; use cpu")

@@ -215,7 +215,7 @@ def test_a_published_supernet_needs_its_space_and_preprocessing(capsys, tmp_path
     code, _, err = run(capsys, "evaluate", tmp_path / "p.pth", "--preprocessing", "half")
     assert (code, "which does not hold its search space; give --space" in err) == (1, True)
     code, _, err = run(capsys, "evaluate", tmp_path / "p.pth", "--preprocessing", "haf", "--space", "tiny")
-    assert (code, "preprocessing 'haf': one of imagenet, half, half-crop is expected" in err) == (1, True)
+    assert (code, "unknown preprocessing 'haf'; choose one of imagenet, half, half-crop" in err) == (1, True)
 
 
 def test_a_supernet_in_the_wrappers_of_another_trainer(capsys, weights, arch, tmp_path):
