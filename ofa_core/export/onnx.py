@@ -34,6 +34,7 @@ __all__ = [
     "GraphForm",
     "arch_model",
     "block_model",
+    "blocks_model",
     "write_onnx",
 ]
 
@@ -69,7 +70,7 @@ def block_model(
     """
     tensors = random_weights(block, seed) if weights is None else weights
     metadata = block_metadata(block, graph_form, trained=weights is not None)
-    return _model([block], [tensors], batch_size, graph_form, metadata)
+    return blocks_model([block], [tensors], batch_size, graph_form, metadata)
 
 
 def arch_model(
@@ -102,7 +103,7 @@ def arch_model(
     blocks = space.blocks(arch)
     tensors = random_net_weights(blocks, seed) if weights is None else weights
     metadata = arch_metadata(space, arch, graph_form, trained=weights is not None)
-    return _model(blocks, tensors, batch_size, graph_form, metadata)
+    return blocks_model(blocks, tensors, batch_size, graph_form, metadata)
 
 
 def write_onnx(model: onnx.ModelProto, path: Path) -> None:
@@ -110,13 +111,18 @@ def write_onnx(model: onnx.ModelProto, path: Path) -> None:
     write_bytes(path, model.SerializeToString(deterministic=True))
 
 
-def _model(
+def blocks_model(
     blocks: Sequence[BlockSpec],
     weights: Sequence[BlockWeights],
-    batch_size: int,
-    graph_form: GraphForm,
-    metadata: Mapping[str, str],
+    batch_size: int = 1,
+    graph_form: GraphForm = "fused",
+    metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
+    """Return a chain of blocks as a model; `block_model` and `arch_model` add the metadata.
+
+    Raises:
+        OfaError: for invalid sizes, weights or graph form.
+    """
     check_batch_size(batch_size)
     if graph_form not in GRAPH_FORMS:
         raise OfaError(f"unknown graph form {graph_form!r}; one of {', '.join(GRAPH_FORMS)}")
@@ -134,7 +140,7 @@ def _model(
     one_pixel = (last.out_px,) * 2 if last.op != "classifier" else ()
     model.graph.input.append(_float_info("input", (batch_size, first.in_c, first.in_px, first.in_px)))
     model.graph.output.append(_float_info("output", (batch_size, last.out_c, *one_pixel)))
-    helper.set_model_props(model, dict(metadata))
+    helper.set_model_props(model, dict(metadata or {}))
     return model
 
 
