@@ -1,6 +1,7 @@
 #!/bin/sh
-# Install the programs for the tests: adb, sshd, qemu, strace, cross compilers, a real adbd (unpacked, not installed), and
-# an aarch64 C library with the LiteRT runtime. Run it as root on Debian. It asks nothing, and is quick if all is installed.
+# Install the programs for the tests: adb, sshd, qemu, strace, cross compilers, a GPU in software (the Vulkan driver in
+# chromium), a real adbd (unpacked, not installed), and an aarch64 C library with the LiteRT runtime. Run it as root on
+# Debian. It asks nothing, and is quick if all is installed.
 #
 #   tools/install_test_devices.sh [PYTHON]      PYTHON has pip; python3 by default
 #
@@ -14,7 +15,7 @@ set -eu
 python=${1:-python3}
 cache=${OFA_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ofa-latency/test-devices}
 packages="adb openssh-server openssh-client qemu-user-static gcc g++-aarch64-linux-gnu gcc-arm-linux-gnueabi \
-gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross iproute2 procps strace"
+gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross iproute2 procps strace chromium libvulkan1"
 adbd="adbd android-libbase android-liblog android-libcutils android-libboringssl libc6 libstdc++6 libgcc-s1 \
 libprotobuf32t64 libbrotli1 liblz4-1 libzstd1 zlib1g libsystemd0 libcap2 libbsd0 libmd0 libxxhash0"
 aarch64="libc6 libstdc++6 libgcc-s1 zlib1g"

@@ -1,10 +1,10 @@
 // The agent for devices without Python: it times .tflite models through the LiteRT C API and speaks the same JSON lines
 // as profiler/agent (docs/formats.md, "Agent protocol"). One process holds many models.
 //
-//   ofa-agent --backend tflite|tflite-fp16 --lib PATH/libLiteRt.so [--runtime TEXT]
+//   ofa-agent --backend tflite|tflite-fp16|litert-gpu|litert-gpu-fp16 --lib PATH/libLiteRt.so [--runtime TEXT]
 //
-// libLiteRt.so is opened at run time, so building needs no LiteRT: cc -O2 -o ofa-agent agent.c -ldl. The declarations
-// below follow the C headers of LiteRT 2.x (litert/c/litert_*.h).
+// libLiteRt.so is opened at run time, so building needs no LiteRT: cc -O2 -o ofa-agent agent.c -ldl. For litert-gpu, the
+// GPU accelerator (libLiteRt*Accelerator.so) lies beside it.
 
 #ifdef OFA_BIONIC
 #include "bionic/libc.h"
@@ -25,58 +25,7 @@
 #include <unistd.h>
 #endif
 
-// ---- LiteRT --------------------------------------------------------------------------------------------------------
-
-typedef void *Object;
-
-typedef struct {
-  unsigned rank : 7, has_strides : 1;
-  int32_t dims[8];
-  uint32_t strides[8];
-} Layout;
-
-typedef struct {
-  int element;
-  Layout layout;
-} TensorType;
-
-enum { FLOAT32 = 1, HOST_MEMORY = 1, CPU = 1, READ = 0, WRITE = 1 };
-
-#define FUNCTIONS(X)                                                                                        \
-  X(int, CreateEnvironment, (int, const void *, Object *))                                                  \
-  X(int, CreateModelFromFile, (Object, const char *, Object *))                                             \
-  X(void, DestroyModel, (Object))                                                                           \
-  X(int, GetModelSignature, (Object, size_t, Object *))                                                     \
-  X(int, GetNumSignatureInputs, (Object, size_t *))                                                         \
-  X(int, GetNumSignatureOutputs, (Object, size_t *))                                                        \
-  X(int, GetSignatureInputTensorByIndex, (Object, size_t, Object *))                                        \
-  X(int, GetSignatureOutputTensorByIndex, (Object, size_t, Object *))                                       \
-  X(int, GetRankedTensorType, (Object, TensorType *))                                                       \
-  X(int, CreateOptions, (Object *))                                                                         \
-  X(void, DestroyOptions, (Object))                                                                         \
-  X(int, SetOptionsHardwareAccelerators, (Object, int))                                                     \
-  X(int, CreateOpaqueOptions, (const char *, void *, void (*)(void *), Object *))                           \
-  X(int, AddOpaqueOptions, (Object, Object))                                                                \
-  X(int, CreateCompiledModel, (Object, Object, Object, Object *))                                           \
-  X(void, DestroyCompiledModel, (Object))                                                                   \
-  X(int, CreateManagedTensorBuffer, (Object, int, const TensorType *, size_t, Object *))                    \
-  X(void, DestroyTensorBuffer, (Object))                                                                    \
-  X(int, LockTensorBuffer, (Object, void **, int))                                                          \
-  X(int, UnlockTensorBuffer, (Object))                                                                      \
-  X(int, RunCompiledModel, (Object, size_t, size_t, Object *, size_t, Object *))
-
-#define DECLARE(ret, name, args) static ret(*name) args;
-FUNCTIONS(DECLARE)
-
-static const char *open_runtime(const char *path) {
-  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (!library) return dlerror();
-#define FIND(ret, name, args)                         \
-  *(void **)&name = dlsym(library, "LiteRt" #name);   \
-  if (!name) return "it has no function LiteRt" #name;
-  FUNCTIONS(FIND)
-  return NULL;
-}
+#include "litert.h"
 
 // ---- replies -------------------------------------------------------------------------------------------------------
 
@@ -258,7 +207,9 @@ static Object environment;
 static Loaded **models;  // by handle, from 1; NULL where unloaded
 static long long n_models;
 static const char *backend = "tflite";
-static bool is_half;  // XNNPACK computes in fp16, whatever the file says
+static bool is_half;                   // compute in fp16, whatever the file says
+static bool is_gpu;                    // compute on the GPU, and nothing on the CPU
+static const char *accelerator = "";  // name of LiteRT's GPU accelerator
 
 #define TRY(call)                                                                                   \
   do {                                                                                              \
@@ -276,7 +227,36 @@ static void unload(Loaded *m) {
   free(m);
 }
 
-static bool make_buffer(Object tensor, bool is_input, Object *buffer, size_t *size) {
+// Find the GPU accelerator that the environment has loaded.
+static bool find_gpu(void) {
+  size_t n;
+  TRY(GetNumAccelerators(environment, &n));
+  for (size_t i = 0; i < n; i++) {
+    Object found;
+    int units;
+    TRY(GetAccelerator(environment, i, &found));
+    TRY(GetAcceleratorHardwareSupport(found, &units));
+    if (!(units & GPU)) continue;
+    TRY(GetAcceleratorName(found, &accelerator));
+    return true;
+  }
+  return fail("RuntimeError", "no GPU accelerator of LiteRT loads here");
+}
+
+// Make a buffer in the memory that the GPU computes from, or in this program's memory for the CPU.
+static bool place_buffer(Loaded *m, size_t i, bool is_input, const TensorType *type, size_t bytes) {
+  Object requirements, *buffer = is_input ? &m->inputs[i] : &m->outputs[i];
+  if (!is_gpu) {
+    TRY(CreateManagedTensorBuffer(environment, HOST_MEMORY, type, bytes, buffer));
+    return true;
+  }
+  if (is_input) TRY(GetCompiledModelInputBufferRequirements(m->compiled, 0, i, &requirements));
+  else TRY(GetCompiledModelOutputBufferRequirements(m->compiled, 0, i, &requirements));
+  TRY(CreateManagedTensorBufferFromRequirements(environment, type, requirements, buffer));
+  return true;
+}
+
+static bool make_buffer(Loaded *m, size_t index, bool is_input, Object tensor) {
   TensorType type;
   size_t n = 1;
   float *values;
@@ -286,34 +266,47 @@ static bool make_buffer(Object tensor, bool is_input, Object *buffer, size_t *si
     if (type.layout.dims[i] <= 0) return fail("ValueError", "export the model with fixed sizes");
     n *= (size_t)type.layout.dims[i];
   }
-  TRY(CreateManagedTensorBuffer(environment, HOST_MEMORY, &type, n * sizeof(float), buffer));
-  *size = n;
-  if (!is_input) return true;
-  TRY(LockTensorBuffer(*buffer, (void **)&values, WRITE));
+  if (!place_buffer(m, index, is_input, &type, n * sizeof(float))) return false;
+  if (!is_input) {
+    m->output_size[index] = n;
+    return true;
+  }
+  TRY(LockTensorBuffer(m->inputs[index], (void **)&values, WRITE));
   uint64_t state = 20200121;  // any fixed number: each load of a model sees the same input, over [-1, 1), no denormals
   for (size_t i = 0; i < n; i++) {
     state = state * 6364136223846793005ULL + 1442695040888963407ULL;
     values[i] = (float)(state >> 40) / 8388608.0f - 1.0f;
   }
-  TRY(UnlockTensorBuffer(*buffer));
+  TRY(UnlockTensorBuffer(m->inputs[index]));
   return true;
 }
 
-static bool compile(Loaded *m, const char *path) {
-  Object options, xnnpack, signature, tensor;
-  size_t ignored;
+// Compile for the CPU or for the GPU, never for both: LiteRT computes on the CPU what the GPU accelerator lacks.
+static bool compile_for_unit(Loaded *m) {
+  Object options, more;
   char *text = malloc(64);
-  snprintf(text, 64, "num_threads = %d\n%s", m->threads, is_half ? "flags = 4\n" : "");  // ..._FLAG_FORCE_FP16
-  TRY(CreateModelFromFile(environment, path, &m->model));
+  if (is_gpu) snprintf(text, 64, "precision = %d\n", is_half ? 1 : 2);  // the default is fp16 where the GPU has it
+  else snprintf(text, 64, "num_threads = %d\n%s", m->threads, is_half ? "flags = 4\n" : "");  // ..._FLAG_FORCE_FP16
   TRY(CreateOptions(&options));
-  TRY(SetOptionsHardwareAccelerators(options, CPU));
-  TRY(CreateOpaqueOptions("xnnpack", text, free, &xnnpack));
-  TRY(AddOpaqueOptions(options, xnnpack));
+  TRY(SetOptionsHardwareAccelerators(options, is_gpu ? GPU : CPU));
+  TRY(CreateOpaqueOptions(is_gpu ? "gpu_options" : "xnnpack", text, free, &more));
+  TRY(AddOpaqueOptions(options, more));
   int refused = CreateCompiledModel(environment, m->model, options, &m->compiled);
   DestroyOptions(options);
   if (refused)
     return fail("RuntimeError", "LiteRtCreateCompiledModel gave status %d%s", refused,
-                is_half ? ": no inference in half precision here, it seems" : "");
+                is_gpu    ? ": the GPU accelerator finds no usable GPU, or does not compute all of this model"
+                : is_half ? ": no inference in half precision here, it seems"
+                          : "");
+  bool is_whole = true;
+  if (is_gpu) TRY(CompiledModelIsFullyAccelerated(m->compiled, &is_whole));
+  return is_whole || fail("RuntimeError", "the GPU accelerator does not compute all of this model");
+}
+
+static bool compile(Loaded *m, const char *path) {
+  Object signature, tensor;
+  TRY(CreateModelFromFile(environment, path, &m->model));
+  if (!compile_for_unit(m)) return false;
   TRY(GetModelSignature(m->model, 0, &signature));
   TRY(GetNumSignatureInputs(signature, &m->n_inputs));
   TRY(GetNumSignatureOutputs(signature, &m->n_outputs));
@@ -321,17 +314,24 @@ static bool compile(Loaded *m, const char *path) {
     return fail("ValueError", "more than %d inputs or outputs", MAX_TENSORS);
   for (size_t i = 0; i < m->n_inputs; i++) {
     TRY(GetSignatureInputTensorByIndex(signature, i, &tensor));
-    if (!make_buffer(tensor, true, &m->inputs[i], &ignored)) return false;
+    if (!make_buffer(m, i, true, tensor)) return false;
   }
   for (size_t i = 0; i < m->n_outputs; i++) {
     TRY(GetSignatureOutputTensorByIndex(signature, i, &tensor));
-    if (!make_buffer(tensor, false, &m->outputs[i], &m->output_size[i])) return false;
+    if (!make_buffer(m, i, false, tensor)) return false;
   }
   return true;
 }
 
+// Run once. The GPU accelerator returns when the work is queued; an output can be read when it is computed.
 static int infer(Loaded *m) {
-  return RunCompiledModel(m->compiled, 0, m->n_inputs, m->inputs, m->n_outputs, m->outputs);
+  int status = RunCompiledModel(m->compiled, 0, m->n_inputs, m->inputs, m->n_outputs, m->outputs);
+  for (size_t i = 0; is_gpu && !status && i < m->n_outputs; i++) {
+    void *values;
+    status = LockTensorBuffer(m->outputs[i], &values, READ);
+    if (!status) status = UnlockTensorBuffer(m->outputs[i]);
+  }
+  return status;
 }
 
 // A processor without fp16 arithmetic may fall back to fp32 in silence: what was computed in half precision has no more
@@ -343,7 +343,7 @@ static bool check_half(Loaded *m) {
     TRY(LockTensorBuffer(m->outputs[i], (void **)&bits, READ));
     for (size_t j = 0; j < m->output_size[i]; j++) extra |= bits[j] & 0x1fff;
     TRY(UnlockTensorBuffer(m->outputs[i]));
-    if (extra) return fail("RuntimeError", "XNNPACK computes this in fp32: no fp16 arithmetic here, it seems");
+    if (extra) return fail("RuntimeError", "this is computed in fp32: no fp16 arithmetic here, it seems");
   }
   return true;
 }
@@ -404,8 +404,13 @@ static bool do_load(const Request *r) {
   fprintf(replies, ",\"handle\":%lld,\"load_ns\":%lld,\"settings\":{\"runtime\":", n_models,
           (long long)(now_ns(CLOCK_MONOTONIC) - start));
   write_string(runtime_text);
-  fprintf(replies, ",\"num_threads\":%d,\"xnnpack\":true,\"dtype\":\"%s\"}", m->threads,
-          is_half ? "float16" : "float32");
+  if (is_gpu) {
+    fputs(",\"fully_accelerated\":true,\"accelerator\":", replies);
+    write_string(accelerator);
+  } else {
+    fprintf(replies, ",\"num_threads\":%d,\"xnnpack\":true", m->threads);
+  }
+  fprintf(replies, ",\"dtype\":\"%s\"}", is_half ? "float16" : "float32");
   end_reply();
   return true;
 }
@@ -427,7 +432,7 @@ static bool do_run(const Request *r) {
     int64_t w1 = now_ns(CLOCK_MONOTONIC), c1 = now_ns(cpu_clock);
     switches[i] = n_switches(scope) - s0;
     wall[i] = w1 - w0;
-    cpu[i] = c1 - c0;
+    cpu[i] = is_gpu ? 0 : c1 - c0;  // on the GPU this thread only waits
   }
   if (status) {
     free(wall);
@@ -518,6 +523,32 @@ static void serve(void) {
   free(line);
 }
 
+static bool choose_backend(void) {
+  static const char *const names[] = {"tflite", "tflite-fp16", "litert-gpu", "litert-gpu-fp16"};
+  for (int i = 0; i < 4; i++)
+    if (!strcmp(backend, names[i])) {
+      is_half = i & 1;
+      is_gpu = i & 2;
+      return true;
+    }
+  return false;
+}
+
+// Create the environment; for the GPU, from the accelerator in the folder of the library.
+static bool make_environment(const char *library) {
+  static char folder[1024], versions[256];
+  size_t n = strlen(library);
+  while (n && library[n - 1] != '/') n--;
+  snprintf(folder, sizeof folder, "%.*s", n ? (int)n : 1, n ? library : ".");
+  EnvironmentOption option = {RUNTIME_FOLDER, {TEXT, {folder}}};
+  if (CreateEnvironment(is_gpu, &option, &environment)) return fail("RuntimeError", "it makes no environment");
+  if (!is_gpu) return true;
+  if (!find_gpu()) return false;
+  snprintf(versions, sizeof versions, "%s, %s", runtime_text, accelerator);
+  runtime_text = versions;
+  return true;
+}
+
 int main(int argc, char **argv) {
   const char *library = "./libLiteRt.so", *to_check = NULL;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -530,9 +561,8 @@ int main(int argc, char **argv) {
       return 2;
     }
   }
-  is_half = !strcmp(backend, "tflite-fp16");
-  if (!is_half && strcmp(backend, "tflite")) {
-    fprintf(stderr, "unknown backend %s; known are tflite, tflite-fp16\n", backend);
+  if (!choose_backend()) {
+    fprintf(stderr, "unknown backend %s; known are tflite, tflite-fp16, litert-gpu, litert-gpu-fp16\n", backend);
     return 2;
   }
   // Keep the real stdout for replies, and send all else that prints there to stderr.
@@ -540,14 +570,14 @@ int main(int argc, char **argv) {
   dup2(2, 1);
   sched_getaffinity(0, sizeof home_cpus, &home_cpus);
   current_cpus = home_cpus;
-  const char *why = open_runtime(library);
+  const char *why = open_runtime(library, is_gpu);
   if (why) {
     const char *reason = strncmp(why, library, strlen(library)) ? why : why + strlen(library) + 2;  // the path comes last
     fprintf(stderr, "cannot use the runtime (%s): %s\n", reason, library);
     return 3;
   }
-  if (CreateEnvironment(0, NULL, &environment)) {
-    fprintf(stderr, "the runtime %s makes no environment\n", library);
+  if (!make_environment(library)) {
+    fprintf(stderr, "cannot use the runtime (%s): %s\n", failure_text, library);
     return 3;
   }
   if (to_check) {

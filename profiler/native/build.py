@@ -78,7 +78,8 @@ def build_agent(machine: str, dest: Path, compiler: str | None = None) -> Path:
 
 def agent_for(machine: str) -> Path:
     """Return the agent for a machine; it is built once per version of its source."""
-    digest = hashlib.sha256(source_path().read_bytes()).hexdigest()[:12]
+    sources = sorted(source_path().parent.glob("*.[ch]"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     path = cache_folder() / machine / f"ofa-agent-{digest}"
     return path if path.exists() else build_agent(machine, path)
 

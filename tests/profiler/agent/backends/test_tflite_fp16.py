@@ -163,4 +163,4 @@ def test_the_c_agent_tells_its_backend_and_knows_no_other(tmp_path: Path, backen
                 runner.load(path, threads=1, cpus=None)
         done = device.run([str(agent_for(platform.machine())), "--backend", "caffe", "--lib", "x"], timeout_s=20)
     assert done.rc == 2
-    assert done.stderr == b"unknown backend caffe; known are tflite, tflite-fp16\n"
+    assert done.stderr == b"unknown backend caffe; known are tflite, tflite-fp16, litert-gpu, litert-gpu-fp16\n"
