@@ -44,7 +44,7 @@ class BackendInfo:
         model_format: suffix of its model files, one of `profiler.model_files.WRITERS`.
         dtypes: values of `--dtype`; the first is the default.
         delegates: values of `--delegate`; the first of the backend's first row is the default. `("",)` is no choice.
-        device_kind: processor that computes: `cpu` or `cuda` (an NVIDIA GPU).
+        device_kind: processor that computes: `cpu`, `cuda` (an NVIDIA GPU) or `gpu` (the GPU of a phone or computer).
         default_batch: images per inference.
         packages: pip requirements, the runtime first; None where nothing can be installed by pip.
         native: True if the C agent runs it too, on devices without Python.
@@ -73,6 +73,10 @@ BACKENDS: tuple[BackendInfo, ...] = (
         packages=("ai-edge-litert>=2.1", "numpy"),
     ),
     BackendInfo("tflite", ".tflite", delegates=("none",), packages=("ai-edge-litert>=2.1", "numpy")),
+    BackendInfo(
+        "litert-gpu", ".tflite", dtypes=("fp32", "fp16"), device_kind="gpu", native=True,
+        packages=("ai-edge-litert>=2.3", "numpy"),
+    ),
     BackendInfo(
         "tflite-runtime", ".tflite", delegates=("xnnpack", "none"), packages=("tflite-runtime==2.14.0", "numpy<2")
     ),

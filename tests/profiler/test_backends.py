@@ -63,7 +63,7 @@ def test_defaults(given: tuple[str, str | None, str | None], choice: tuple[str, 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("caffe", None, None), r"unknown backend 'caffe'; one of benchmark-model, onnxruntime, sleep, tflite, "),
+        (("caffe", None, None), r"unknown backend 'caffe'; one of benchmark-model, litert-gpu, onnxruntime, sleep, "),
         (("caffe:1", None, None), "unknown backend 'caffe:1'"),
         (("tflite", "int8", None), "backend tflite has no dtype 'int8'; it has fp32, fp16"),
         (("tflite", "fp16", "none"), "backend tflite with delegate none has no dtype 'fp16'; it has fp32"),

@@ -18,6 +18,8 @@ __all__ = ["BACKENDS", "Backend", "Choice", "Model", "open_backend"]
 _CUDA_MODES = ("cuda", "cuda-nhwc", "cuda-eager", "cuda-nhwc-eager")
 
 BACKENDS: dict[tuple[str, str, str], str] = {
+    ("litert-gpu", "fp32", ""): "litert_gpu:LitertGpuBackend",
+    ("litert-gpu", "fp16", ""): "litert_gpu:LitertGpuBackend",
     ("onnxruntime", "fp32", "cpu"): "ort:OrtBackend",
     ("onnxruntime", "fp32", "cuda"): "ort_cuda:OrtCudaBackend",
     ("sleep", "fp32", ""): "sleep:SleepBackend",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from software_gpu import SOFTWARE_GPU
 
 from ofa_core.spaces import tiny
 from profiler.agent.backends import BACKENDS, Backend, open_backend
@@ -20,11 +22,15 @@ ITEMS = {
 
 
 @pytest.fixture(scope="module", params=BACKENDS, ids=lambda names: " ".join(filter(None, names)))
-def opened(request: pytest.FixtureRequest) -> tuple[str, Backend]:
-    try:
-        return request.param[0], open_backend(*request.param)
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"this machine cannot run it: {str(error).splitlines()[0]}")
+def opened(request: pytest.FixtureRequest) -> Iterator[tuple[str, Backend]]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SOFTWARE_GPU.items():
+            patch.setenv(name, value)
+        try:
+            backend = open_backend(*request.param)
+        except (ImportError, RuntimeError) as error:
+            pytest.skip(f"this machine cannot run it: {str(error).splitlines()[0]}")
+        yield request.param[0], backend
 
 
 def test_it_names_its_version(opened: tuple[str, Backend]) -> None:
