@@ -212,9 +212,9 @@ class LutPredictor(LatencyEstimator):
             found.append((block, entry or Entry(table.latency_ms(block, arch.resolution_px))))
         return found
 
-    def block_ms(self, arch: Arch) -> Callable[[BlockSpec, int], float]:
-        """Return a function that gives the latency of each layer of `arch` in ms."""
-        return self.filled_at([arch.resolution_px]).table.latency_ms
+    def block_ms(self, resolutions: Iterable[int]) -> Callable[[BlockSpec, int], float]:
+        """Return a function that gives the latency of a block at one of these resolutions in ms."""
+        return self.filled_at(resolutions).table.latency_ms
 
     def filled_counts(self, genomes: Genomes) -> NDArray[np.int64]:
         """Return the (n,) numbers of layers with an estimated latency, of (n, 1 + n_slots) genomes."""

@@ -102,7 +102,7 @@ def _verified(desk: Desk) -> None:
 
 
 def _searched(desk: Desk) -> None:
-    from ofa_core.search.result_folder import read_folder
+    from ofa_core.search.saved import read_folder
 
     assert read_folder(desk.work / "result").trials
 

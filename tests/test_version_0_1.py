@@ -15,7 +15,7 @@ import pytest
 from devices.target import Target
 from ofa_core.arch_json import arch_from_dict
 from ofa_core.cli_app import run_app
-from ofa_core.search.result_folder import read_folder
+from ofa_core.search.saved import read_folder
 from ofa_core.spaces import get_space
 from ofa_core.table import LatencyTable
 from predictors.loading import load_accuracy, load_latency

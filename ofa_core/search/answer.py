@@ -51,7 +51,8 @@ class Answer:
 def write_answer(out: Path, answer: Answer, *, report: bool) -> None:
     """Write the search folder, with the report if it is wanted."""
     table = answer.latency.lut
-    block_ms = None if table is None else table.block_ms(answer.result.best.arch)
+    pixels = {answer.result.best.arch.resolution_px, *answer.result.front.genomes[:, 0].tolist()}
+    block_ms = None if table is None else table.block_ms(sorted(pixels))
     with only_one(out / "search.json"):
         write_folder(out, answer.result, answer.record, block_ms=block_ms, loop=answer.loop)
         if table is None:

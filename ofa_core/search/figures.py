@@ -8,8 +8,8 @@ from typing import Any
 
 from ofa_core.html_page import BLUE, GREEN, GREY, ORANGE, RED, dress
 from ofa_core.measured_networks import Network
-from ofa_core.search.result_folder import SavedNetwork, SearchFolder
 from ofa_core.search.result_schema import Layer
+from ofa_core.search.saved import SavedNetwork, SearchFolder
 
 __all__ = ["Point", "blocks_figure", "front_figure", "measured_figure", "points_of"]
 

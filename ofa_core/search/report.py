@@ -11,8 +11,8 @@ from ofa_core.context import Context
 from ofa_core.html_page import figure_html, page, plotly_script, section
 from ofa_core.search.figures import blocks_figure, front_figure, measured_figure
 from ofa_core.search.quantity import Description
-from ofa_core.search.result_folder import SearchFolder, read_folder
 from ofa_core.search.result_schema import CalibrationRecord
+from ofa_core.search.saved import SearchFolder, read_folder
 
 __all__ = ["write_report"]
 

@@ -18,7 +18,7 @@ import csv
 import io
 import json
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,18 +27,14 @@ from typing import Any
 import numpy as np
 
 from ofa_core.arch import Arch
-from ofa_core.arch_json import arch_fields, arch_from_dict, arch_of_row, arch_to_dict, write_arch
+from ofa_core.arch_json import arch_fields, arch_to_dict, write_arch
 from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
 from ofa_core.csv_fields import safe_cells
-from ofa_core.errors import FormatError, OfaError
 from ofa_core.genomes import decode
-from ofa_core.measured_networks import Network, read_networks
-from ofa_core.schema import structured
 from ofa_core.search.closed_loop import LoopResult
-from ofa_core.search.quantity import ENERGY_MJ, LATENCY_MS, MMACS, PARAMS_M, SCORE, TOP1, Description, Direction
+from ofa_core.search.quantity import ENERGY_MJ, LATENCY_MS, TOP1
 from ofa_core.search.result_schema import (
-    SCHEMA,
     AccuracyRecord,
     ArchRecord,
     CandidateRow,
@@ -49,18 +45,24 @@ from ofa_core.search.result_schema import (
     QuantityRecord,
     SearchRecord,
     TrialRow,
-    check_record,
-    number,
-    read_rows,
     record_values,
 )
 from ofa_core.search.run import SearchResult
 from ofa_core.space import Space
-from ofa_core.space_record import space_columns, space_fields, space_of
+from ofa_core.space_record import space_columns, space_fields
 
-__all__ = ["SavedNetwork", "SearchFolder", "Sources", "read_folder", "record_of", "shown_record", "write_folder"]
+__all__ = [
+    "BlockMs",
+    "Sources",
+    "later_quantities",
+    "layers_of",
+    "record_of",
+    "shown_record",
+    "write_folder",
+]
 
-KNOWN = {d.name: d for d in (LATENCY_MS, TOP1, MMACS, PARAMS_M, ENERGY_MJ)}  # those of version 0.1.0
+BlockMs = Callable[[BlockSpec, int], float]  # from a block and a resolution to its latency in the table
+
 REPLACED = ("blocks.csv", "measured.csv", "report.html", "subnet.onnx")
 
 
@@ -152,7 +154,7 @@ def write_folder(
     result: SearchResult,
     record: SearchRecord,
     *,
-    block_ms: Callable[[BlockSpec, int], float] | None = None,
+    block_ms: BlockMs | None = None,
     loop: LoopResult | None = None,
 ) -> None:
     """Write all files but the network itself; each file appears whole or not at all.
@@ -171,16 +173,17 @@ def write_folder(
     write_arch(folder / "arch.json", arch, space)
     write_text(folder / "ofa.json", json.dumps(arch_to_dict(arch, space)) + "\n")
     write_text(folder / "candidates.json", json.dumps(_candidate_rows(result), indent=1) + "\n")
-    _write_csv(folder / "pareto.csv", _front_rows(result))
+    _write_csv(folder / "pareto.csv", _front_rows(result, block_ms))
     if block_ms is not None:
-        _write_csv(folder / "blocks.csv", map(asdict, _layers(space, arch, block_ms)))
+        latencies = [float(block_ms(block, arch.resolution_px)) for block in space.layout(arch).blocks]
+        _write_csv(folder / "blocks.csv", map(asdict, layers_of(space, arch, latencies)))
     if loop is not None:
         _write_csv(folder / "measured.csv", map(asdict, _trial_rows(loop, space)))
     write_text(folder / "search.json", json.dumps(record_values(record), indent=1) + "\n")
 
 
 def _candidate_rows(result: SearchResult) -> list[dict[str, Any]]:
-    space, further = result.space, _further(q.name for q in result.problem.quantities)
+    space, further = result.space, later_quantities(q.name for q in result.problem.quantities)
     out = []
     for c in result.candidates:
         arch = arch_to_dict(c.arch, space)
@@ -189,7 +192,7 @@ def _candidate_rows(result: SearchResult) -> list[dict[str, Any]]:
     return out
 
 
-def _front_rows(result: SearchResult) -> Iterable[dict[str, Any]]:
+def _front_rows(result: SearchResult, block_ms: BlockMs | None) -> Iterable[dict[str, Any]]:
     space, problem, front = result.space, result.problem, result.front
     columns = {quantity.name: quantity.values(front.genomes) for quantity in problem.quantities}
     # The front has these already, from the batches in which they were evaluated.
@@ -198,18 +201,24 @@ def _front_rows(result: SearchResult) -> Iterable[dict[str, Any]]:
     named: dict[str, Any] = dict(space_columns(space))
     for i, arch in enumerate(decode(space, front.genomes)):
         values = {name: float(column[i]) for name, column in columns.items()}
-        row = FrontRow(latency_ms=values["latency_ms"], top1=values["top1"], **arch_fields(arch, space) | named)
-        yield {**asdict(row), **{name: values[name] for name in _further(values)}}
+        layers = [] if block_ms is None else [block_ms(b, arch.resolution_px) for b in space.layout(arch).blocks]
+        row = FrontRow(
+            latency_ms=values["latency_ms"],
+            top1=values["top1"],
+            blocks_ms=" ".join(f"{ms:.6g}" for ms in layers),
+            **arch_fields(arch, space) | named,
+        )
+        yield {**asdict(row), **{name: values[name] for name in later_quantities(values)}}
 
 
-def _layers(space: Space, arch: Arch, block_ms: Callable[[BlockSpec, int], float]) -> Iterable[Layer]:
+def layers_of(space: Space, arch: Arch, latencies_ms: Sequence[float]) -> Iterator[Layer]:
+    """Yield the layers of a network, given the latency of each."""
     layout = space.layout(arch)
     names = ["first_conv", "first block"]
     names += [f"{s + 1}.{i + 1}" for s, depth in enumerate(arch.depths) for i in range(depth)]
     names += [block.op for block in layout.head]
     shared = [f.name for f in fields(Layer) if f.name not in ("schema", "index", "name", "se", "latency_ms")]
-    for i, (name, block) in enumerate(zip(names, layout.blocks, strict=True)):
-        ms = float(block_ms(block, arch.resolution_px))
+    for i, (name, block, ms) in enumerate(zip(names, layout.blocks, latencies_ms, strict=True)):
         columns: dict[str, Any] = {column: getattr(block, column) for column in shared}
         yield Layer(index=i, name=name, se=int(block.se), latency_ms=ms, **columns)
 
@@ -231,7 +240,7 @@ def _trial_rows(loop: LoopResult, space: Space) -> Iterable[TrialRow]:
         )
 
 
-def _further(names: Iterable[str]) -> list[str]:
+def later_quantities(names: Iterable[str]) -> list[str]:
     """Return names of quantities without a key or column of their own in version 0.1.0."""
     return [name for name in names if name not in (LATENCY_MS.name, TOP1.name)]
 
@@ -243,154 +252,3 @@ def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(dict(zip(row, safe_cells(row.values()), strict=True)) for row in listed)
     write_text(path, out.getvalue())
-
-
-@dataclass(frozen=True, slots=True)
-class SavedNetwork:
-    """A network of the front or a candidate, read back.
-
-    Attributes:
-        values: predicted values by the name of the quantity.
-        network: architecture in short.
-        low_ms: lower bound of the predicted latency; None if it is unknown.
-        high_ms: upper bound of it.
-    """
-
-    values: Mapping[str, float]
-    network: str
-    low_ms: float | None = None
-    high_ms: float | None = None
-
-    @property
-    def predicted_ms(self) -> float:
-        """Predicted milliseconds per batch."""
-        return self.values["latency_ms"]
-
-    @property
-    def top1(self) -> float:
-        """Predicted accuracy in percent, or the score that stands in for it."""
-        return self.values["top1"]
-
-
-@dataclass(frozen=True)
-class SavedFront:
-    """The Pareto front by ascending cost, read back."""
-
-    networks: tuple[SavedNetwork, ...]
-
-    def column(self, name: str) -> tuple[float, ...]:
-        """Return the values of a quantity."""
-        return tuple(network.values[name] for network in self.networks)
-
-    @property
-    def latency_ms(self) -> tuple[float, ...]:
-        """Predicted milliseconds per batch."""
-        return self.column("latency_ms")
-
-
-@dataclass(frozen=True)
-class SearchFolder:
-    """The content of a search folder.
-
-    Attributes:
-        record: content of `search.json`.
-        space: space of the networks.
-        front: Pareto front.
-        candidates: candidates, best first; the first one is the winner.
-        layers: layers of the winner; empty without `blocks.csv`.
-        trials: all measurements of the closed loop, each with its network in short.
-        networks: whole networks measured for the table.
-    """
-
-    record: SearchRecord
-    space: Space
-    front: SavedFront
-    candidates: tuple[SavedNetwork, ...]
-    layers: tuple[Layer, ...]
-    trials: tuple[tuple[TrialRow, str], ...]
-    networks: tuple[Network, ...]
-
-    @property
-    def best(self) -> SavedNetwork:
-        """The winner."""
-        return self.candidates[0]
-
-    def described(self, name: str) -> Description:
-        """Return the words of a quantity."""
-        for quantity in self.record.quantities:
-            if quantity.name == name:
-                direction: Direction = "max" if quantity.direction == "max" else "min"
-                return Description(name, quantity.label, quantity.unit, direction)
-        if name == TOP1.name and not self.record.accuracy.percent:
-            return SCORE
-        return KNOWN.get(name, Description(name, name, ""))
-
-
-def read_folder(folder: Path) -> SearchFolder:
-    """Read what `write_folder` wrote.
-
-    Raises:
-        FormatError: if a file is missing or is not what it should be.
-    """
-    path = folder / "search.json"
-    values = _read_json(path)
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
-        raise FormatError(f"{path}: not a search of schema {SCHEMA}")
-    record = check_record(values, str(path))
-    try:
-        space = space_of(values)
-    except OfaError as error:
-        raise FormatError(f"{path}: {error}") from error
-    further = _further(quantity.name for quantity in record.quantities)
-    networks = folder / "networks.csv"
-    saved = SearchFolder(
-        record,
-        space,
-        SavedFront(tuple(_read_front(folder / "pareto.csv", space, further))),
-        _read_candidates(folder / "candidates.json", space, further),
-        tuple(row for row, *_ in read_rows(folder / "blocks.csv", Layer)),
-        tuple(
-            (row, str(arch_of_row(cells, space, where)))
-            for row, cells, where in read_rows(folder / "measured.csv", TrialRow)
-        ),
-        tuple(read_networks(networks)) if networks.exists() else (),
-    )
-    for name in (record.cost, record.objective):
-        if name not in saved.best.values:
-            raise FormatError(f"{path}: {ascii(name)[:40]} is no quantity of this search")
-    return saved
-
-
-def _read_front(path: Path, space: Space, further: Sequence[str]) -> Iterable[SavedNetwork]:
-    if not path.exists():
-        raise FormatError(f"{path}: No such file or directory; a folder that ofa-search wrote is expected")
-    for row, cells, where in read_rows(path, FrontRow):
-        values = {name: structured(number(cells.get(name, "")), float, f"{where}: {name}") for name in further}
-        network = str(arch_of_row(cells, space, where))
-        yield SavedNetwork({"latency_ms": row.latency_ms, "top1": row.top1, **values}, network)
-
-
-def _read_candidates(path: Path, space: Space, further: Sequence[str]) -> tuple[SavedNetwork, ...]:
-    entries = _read_json(path)
-    rows = structured(entries, list[CandidateRow], str(path))
-    if not rows:
-        raise FormatError(f"{path}: no candidates; the winner and others are expected")
-    out = []
-    for i, (row, entry) in enumerate(zip(rows, entries, strict=True)):
-        values = {name: structured(entry.get(name), float, f"{path}: [{i}].{name}") for name in further}
-        try:
-            network = str(arch_from_dict(row.arch, space))
-        except OfaError as error:
-            raise FormatError(f"{path}: {error}") from error
-        values = {"latency_ms": row.latency_ms, "top1": row.top1, **values}
-        out.append(SavedNetwork(values, network, row.low_ms, row.high_ms))
-    return tuple(out)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FormatError(f"{path}: {error.strerror or error}; a folder that ofa-search wrote is expected") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not JSON: {error}") from error

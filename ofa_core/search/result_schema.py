@@ -162,7 +162,10 @@ class CandidateRow:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontRow:
-    """A row of `pareto.csv`; further quantities follow."""
+    """A row of `pareto.csv`; further quantities follow.
+
+    `blocks_ms` has the latency of each layer in the table, in ms with spaces between them; empty without a table.
+    """
 
     schema: int = SCHEMA
     space: str = ""
@@ -174,6 +177,7 @@ class FrontRow:
     r: str
     space_digest: str = ""
     space_definition: str = ""
+    blocks_ms: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

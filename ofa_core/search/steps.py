@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,8 +57,8 @@ class TableSource(Protocol):
         """Return (n,) millijoules above idle per batch."""
         ...
 
-    def block_ms(self, arch: Arch) -> Callable[[BlockSpec, int], float]:
-        """Return a function from a block and a resolution to its latency in ms."""
+    def block_ms(self, resolutions: Iterable[int]) -> Callable[[BlockSpec, int], float]:
+        """Return a function from a block and one of these resolutions to its latency in ms."""
         ...
 
     def with_sums(self, networks: Sequence[Network]) -> list[Network]:

@@ -18,9 +18,10 @@ from ofa_core.search.closed_loop import LoopResult, Trial
 from ofa_core.search.exact import every_genome
 from ofa_core.search.problem import Constraint, MeasuredNet
 from ofa_core.search.quantity import Quantity
-from ofa_core.search.result_folder import Sources, read_folder, record_of, write_folder
+from ofa_core.search.result_folder import Sources, record_of, write_folder
 from ofa_core.search.result_schema import AccuracyRecord, LatencyRecord, check_record
 from ofa_core.search.run import fill_front, most_accurate, search
+from ofa_core.search.saved import read_folder
 from ofa_core.space import Space
 
 RECORD: dict[str, Any] = {
@@ -195,6 +196,17 @@ def test_everything_can_be_read_back(tmp_path: Path, small: Space, stand_ins: An
     assert [float(row["latency_ms"]) for row in front] == result.front.costs.tolist()
     first = {name: json.loads(front[0][name]) for name in ("ks", "e", "d", "r")}
     assert latency.predict([arch_from_dict(first, small)])[0] == pytest.approx(float(front[0]["latency_ms"]))
+    saved = read_folder(folder).front.networks
+    assert [len(net.blocks_ms) for net in saved] == [len(small.blocks(net.arch)) for net in saved]
+    assert {ms for net in saved for ms in net.blocks_ms} == {0.5}
+    text = (folder / "pareto.csv").read_text()
+    for wrong, words in (
+        (text.replace("0.5 0.5", "0.5", 1), "blocks_ms has "),
+        (text.replace("0.5 ", "-1 ", 1), "blocks_ms"),
+    ):
+        (folder / "pareto.csv").write_text(wrong)
+        with pytest.raises(FormatError, match=words):
+            read_folder(folder)
     blocks = rows(folder / "blocks.csv")
     assert len(blocks) == len(small.blocks(best.arch))
     assert sum(int(row["macs"]) for row in blocks) == best.macs
