@@ -131,6 +131,10 @@ class AccuracyPredictor(Estimator):
         check_resolutions(genomes, self.resolutions)
         return np.clip(self.mean_(as_space(self.space), genomes), 0.0, 100.0)
 
+    def scores(self, genomes: Genomes) -> Floats:
+        """Return (n, n_slots, 1 + n_codes): the predicted top-1, not clipped, with another code in one slot."""
+        return self.mean_.scores(as_space(self.space), genomes)
+
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
         margin = conformal_quantile(np.abs(self.errors_), confidence)
         return np.maximum(point - margin, 0.0), np.minimum(point + margin, 100.0)

@@ -101,6 +101,10 @@ class BuiltinAccuracy(Estimator):
         check_resolutions(genomes, self.resolutions)
         return np.clip(_shipped()[0](as_space(self.space), genomes), 0.0, 100.0)
 
+    def scores(self, genomes: Genomes) -> Floats:
+        """Return (n, n_slots, 1 + n_codes): the predicted top-1, not clipped, with another code in one slot."""
+        return _shipped()[0].scores(as_space(self.space), genomes)
+
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:
         arrays = _shipped()[1]
         near, far = (conformal_quantile(arrays[name], confidence) for name in ("errors_by_run", "errors_elsewhere"))

@@ -1,12 +1,10 @@
 """Gaussian processes over architectures, for accuracy.
 
-An architecture is described by the choices of each slot: active or not, kernel size and expand ratio as numbers
-(`ordinals`), the same choices one-hot coded, the logarithm of its MACs, and a decaying function of the resolution.
-
-The kernel is a sum of linear terms in all of these and of squared terms in the ordinals, per slot and summed per
-stage, so that few rows are enough to learn the effects that the blocks of a stage share. A squared linear kernel is a
-polynomial, so the posterior mean collapses to one table per slot and one small matrix (`QuadraticForm`): its cost does
-not depend on the number of rows. With an additional RBF term the rows must be kept (`KernelMean`).
+An architecture is described by the features of `predictors.process_design`. The kernel is a sum of linear terms in all
+of these and of squared terms in the ordinals, per slot and summed per stage, so that few rows are enough to learn the
+effects that the blocks of a stage share. A squared linear kernel is a polynomial, so the posterior mean collapses to
+one table per slot and one small matrix (`QuadraticForm`): its cost does not depend on the number of rows. With an
+additional RBF term the rows must be kept (`KernelMean`).
 
 Accuracy saturates: each choice adds less as accuracy approaches the best of the family. The process can therefore
 model -log(ceiling - accuracy) (`unbend`), in which the effects of the choices nearly add up.
@@ -14,38 +12,38 @@ model -log(ceiling - accuracy) (`unbend`), in which the effects of the choices n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ofa_core.dense import total_macs
 from ofa_core.genomes import Genomes
 from ofa_core.space import Space
 from predictors.estimator import Floats
+from predictors.process_design import (
+    Design,
+    code_tables,
+    design,
+    log_macs,
+    log_macs_by_code,
+    ordinals_of,
+    resolution_decay,
+    spread,
+)
 from predictors.saved_arrays import Arrays
 
 __all__ = [
-    "Design",
     "KernelMean",
     "QuadraticForm",
     "Spectrum",
     "bend",
     "collapse",
-    "design",
     "fit_process",
     "kernel_matrix",
-    "log_macs",
     "rbf_matrix",
-    "resolution_decay",
     "unbend",
 ]
 
-# Factor by which the effect of the resolution shrinks for each 32 px: ratio of the steps 128-160-192 px of OFA-MBv3
-# w1.0 sub-nets in the 12,500-image measurements (printed by tools/fit_accuracy.py).
-DECAY_PER_32_PX = 0.48
 # Shares of the variance of the targets, rounded: maximum marginal likelihood on training sets of 200 networks.
 LINEAR, ONE_HOT, STAGED, LOG_MACS, SQUARED, STAGED_SQUARED, DECAY = 0.05, 0.03, 0.4, 0.1, 0.001, 0.0015, 20.0
 RADIAL, RBF_LENGTH = 0.01, 60.0
@@ -57,44 +55,6 @@ CEILINGS = (0.5, 1.0, 2.0, 4.0, np.inf)  # ceiling above the best row, in standa
 HANDICAP = {"quadratic": 1.0, "ridge": 1.15, "rbf": 1.03}
 
 
-def resolution_decay(resolution_px: NDArray[np.integer]) -> Floats:
-    """Return the (n,) remaining shares of the resolution effect: 1 at 128 px, 0.11 at 224 px."""
-    return np.asarray(DECAY_PER_32_PX ** ((np.asarray(resolution_px, dtype=np.float64) - 128.0) / 32.0))
-
-
-@dataclass(frozen=True)
-class Design:
-    """Features of n architectures.
-
-    Attributes:
-        ordinals: (n, 3 * n_slots) active, kernel and expand ratio of each slot; 0 in an inactive slot.
-        one_hot: (n, n_slots * (n_kernels + n_expands)) the same choices, one-hot coded.
-        log_macs: (n,) log of the MACs at a fixed resolution.
-        decay: (n,) `resolution_decay`.
-        stages: (3 * n_slots, 3 * S) matrix that sums the ordinals per stage.
-    """
-
-    ordinals: Floats
-    one_hot: Floats
-    log_macs: Floats
-    decay: Floats
-    stages: Floats
-
-    def centred(self, other: Design) -> Design:
-        """Return this design minus the column means of another one."""
-        return replace(
-            self,
-            ordinals=self.ordinals - other.ordinals.mean(axis=0),
-            one_hot=self.one_hot - other.one_hot.mean(axis=0),
-            log_macs=(self.log_macs - other.log_macs.mean()) / _spread(other.log_macs),
-            decay=self.decay - other.decay.mean(),
-        )
-
-    def squared_part(self) -> Floats:
-        """Return the (n, 3 * n_slots + 1) inputs of the squared kernel."""
-        return np.column_stack([self.ordinals, 3.0 * self.decay])
-
-
 def unbend(values: Floats, ceiling: float) -> Floats:
     """Return (n,) -log(ceiling - values), or the values if the ceiling is infinite."""
     return values if np.isinf(ceiling) else -np.log(ceiling - values)
@@ -103,43 +63,6 @@ def unbend(values: Floats, ceiling: float) -> Floats:
 def bend(values: Floats, ceiling: float) -> Floats:
     """Invert `unbend`."""
     return values if np.isinf(ceiling) else ceiling - np.exp(-values)
-
-
-def _spread(values: Floats) -> float:
-    return float(values.std()) or 1.0
-
-
-@lru_cache(maxsize=8)
-def _code_tables(space: Space) -> tuple[Floats, Floats]:
-    """Return (n_codes + 1, 3) ordinals and (n_codes + 1, n_kernels + n_expands) one-hot rows of a slot's codes."""
-    nk, ne = len(space.kernels), len(space.expands)
-    ordinals, one_hot = np.zeros((1 + space.n_codes, 3)), np.zeros((1 + space.n_codes, nk + ne))
-    for code, (kernel, expand) in enumerate(space.choices, 1):
-        k, e = space.kernels.index(kernel), space.expands.index(expand)
-        ordinals[code] = 1.0, k - (nk - 1) / 2, expand / space.expands[ne // 2] - 1
-        one_hot[code, k] = one_hot[code, nk + e] = 1.0
-    return ordinals, one_hot
-
-
-def log_macs(space: Space, genomes: Genomes) -> Floats:
-    """Return the (n,) logs of the MACs of each sub-net at the largest resolution of the space."""
-    there = genomes.copy()
-    there[:, 0] = space.resolutions[-1]
-    return np.asarray(np.log(total_macs(space, there)))
-
-
-def _ordinals(space: Space, genomes: Genomes) -> Floats:
-    table = _code_tables(space)[0]
-    return np.concatenate([table[:, i][genomes[:, 1:]] for i in range(3)], axis=1)
-
-
-def design(space: Space, genomes: Genomes) -> Design:
-    """Return the features of (n, 1 + n_slots) genomes."""
-    one_hot = _code_tables(space)[1][genomes[:, 1:]].reshape(len(genomes), -1)
-    per_stage = np.zeros((space.n_slots, len(space.stages)))
-    per_stage[np.arange(space.n_slots), list(space.slot_stages)] = 1.0
-    stages = np.asarray(np.kron(np.eye(3), per_stage), dtype=np.float64)
-    return Design(_ordinals(space, genomes), one_hot, log_macs(space, genomes), resolution_decay(genomes[:, 0]), stages)
 
 
 def kernel_matrix(a: Design, b: Design, squared: float = 1.0) -> Floats:
@@ -207,15 +130,34 @@ class QuadraticForm:
     def __call__(self, space: Space, genomes: Genomes) -> Floats:
         """Return the (n,) values of (n, 1 + n_slots) genomes."""
         out = np.empty(len(genomes))
-        slots = np.arange(space.n_slots)
         for start in range(0, len(genomes), CHUNK):
             part = genomes[start : start + CHUNK]
-            decay = resolution_decay(part[:, 0])
-            v = np.column_stack([_ordinals(space, part), 3.0 * decay]) - self.centre
-            linear = self.slot[slots, part[:, 1:]].sum(axis=1) + self.decay * decay
-            linear += self.log_macs * log_macs(space, part) + self.constant
-            out[start : start + CHUNK] = linear + np.einsum("ij,ij->i", v @ self.matrix, v)
+            out[start : start + CHUNK] = self._unbent(space, part, self._centred(space, part))
         return bend(out, self.ceiling)
+
+    def scores(self, space: Space, genomes: Genomes) -> Floats:
+        """Return the (n, n_slots, n_codes + 1) values with another code in one slot, which must stay active."""
+        n_slots, slots = space.n_slots, np.arange(space.n_slots)
+        ordinals = code_tables(space)[0]
+        change = ordinals - ordinals[:, None]  # (code now, other code, 3)
+        own = self.matrix[: 3 * n_slots, : 3 * n_slots].reshape(3, n_slots, 3, n_slots)[:, slots, :, slots]
+        squares = np.einsum("aci,sij,acj->sac", change, own, change)
+        v = self._centred(space, genomes)
+        slope = 2 * (v @ self.matrix)[:, : 3 * n_slots].reshape(-1, 3, n_slots)
+        by_code = np.einsum("nis,ci->nsc", slope, ordinals) + self.slot + squares[slots, genomes[:, 1:]]
+        by_code += self.log_macs * log_macs_by_code(space, genomes)
+        now = np.take_along_axis(by_code, genomes[:, 1:, None].astype(np.intp), axis=2)
+        return bend(self._unbent(space, genomes, v)[:, None, None] + by_code - now, self.ceiling)
+
+    def _centred(self, space: Space, genomes: Genomes) -> Floats:
+        """Return the (n, 3 * n_slots + 1) inputs of the squared terms."""
+        inputs = np.column_stack([ordinals_of(space, genomes), 3.0 * resolution_decay(genomes[:, 0])])
+        return np.asarray(inputs - self.centre)
+
+    def _unbent(self, space: Space, genomes: Genomes, v: Floats) -> Floats:
+        linear = self.slot[np.arange(space.n_slots), genomes[:, 1:]].sum(axis=1)
+        linear += self.decay * resolution_decay(genomes[:, 0]) + self.log_macs * log_macs(space, genomes)
+        return np.asarray(linear + self.constant + np.einsum("ij,ij->i", v @ self.matrix, v))
 
     def arrays(self) -> dict[str, Floats]:
         """Return the parts as arrays, to be stored in a file."""
@@ -253,14 +195,14 @@ def collapse(
     staged = c.ordinals @ c.stages
     ordinal = LINEAR / 20 * c.ordinals.T @ weights + STAGED / 20 * c.stages @ (staged.T @ weights)
     one_hot = ONE_HOT / 120 * c.one_hot.T @ weights
-    macs = LOG_MACS * float(c.log_macs @ weights) / _spread(rows.log_macs)
+    macs = LOG_MACS * float(c.log_macs @ weights) / spread(rows.log_macs)
     decay = float(DECAY * c.decay @ weights)
     v = c.squared_part()
     matrix = squared * SQUARED / 100 * (v.T * weights) @ v
     n = rows.ordinals.shape[1]
     inner = (staged.T * weights) @ staged
     matrix[:n, :n] += squared * STAGED_SQUARED / 400 * c.stages @ inner @ c.stages.T
-    tables = _code_tables(space)
+    tables = code_tables(space)
     slot = tables[0] @ ordinal.reshape(3, space.n_slots) + tables[1] @ one_hot.reshape(space.n_slots, -1).T
     constant = offset - float(rows.ordinals.mean(axis=0) @ ordinal) - float(rows.one_hot.mean(axis=0) @ one_hot)
     constant -= macs * float(rows.log_macs.mean()) + decay * float(rows.decay.mean())
@@ -269,10 +211,13 @@ def collapse(
 
 def rbf_matrix(a: Design, b: Design) -> Floats:
     """Return the (n, m) covariance of centred designs with linear and radial terms."""
-    va = np.column_stack([a.squared_part(), a.ordinals @ a.stages / 2, a.log_macs])
-    vb = np.column_stack([b.squared_part(), b.ordinals @ b.stages / 2, b.log_macs])
+    va, vb = _radial_inputs(a), _radial_inputs(b)
     squares = (va**2).sum(axis=1)[:, None] + (vb**2).sum(axis=1)[None] - 2 * va @ vb.T
     return np.asarray(kernel_matrix(a, b, squared=0.0) + RADIAL * np.exp(-squares / RBF_LENGTH))
+
+
+def _radial_inputs(centred: Design) -> Floats:
+    return np.column_stack([centred.squared_part(), centred.ordinals @ centred.stages / 2, centred.log_macs])
 
 
 @dataclass(frozen=True)
@@ -299,6 +244,22 @@ class KernelMean:
             part = design(space, genomes[start : start + 2048]).centred(self.rows)
             out[start : start + 2048] = self.offset + rbf_matrix(part, centred) @ self.weights
         return bend(out, self.ceiling)
+
+    def scores(self, space: Space, genomes: Genomes) -> Floats:
+        """Return the (n, n_slots, n_codes + 1) values with another code in one slot, by the gradient."""
+        linear = collapse(space, self.rows, self.weights, self.offset, squared=0.0)
+        rows, part = self.rows.centred(self.rows), design(space, genomes).centred(self.rows)
+        radial = (rbf_matrix(part, rows) - kernel_matrix(part, rows, squared=0.0)) * self.weights
+        va, vb = _radial_inputs(part), _radial_inputs(rows)
+        slope = -2 / RBF_LENGTH * (radial.sum(axis=1)[:, None] * va - radial @ vb)
+        n, n_slots = part.ordinals.shape[1], space.n_slots
+        by_ordinal = slope[:, :n] + slope[:, n + 1 : -1] / 2 @ self.rows.stages.T
+        by_code = np.einsum("nis,ci->nsc", by_ordinal.reshape(-1, 3, n_slots), code_tables(space)[0]) + linear.slot
+        by_macs = linear.log_macs + slope[:, -1] / spread(self.rows.log_macs)
+        by_code += by_macs[:, None, None] * log_macs_by_code(space, genomes)
+        now = np.take_along_axis(by_code, genomes[:, 1:, None].astype(np.intp), axis=2)
+        value = unbend(self(space, genomes), self.ceiling)
+        return bend(value[:, None, None] + by_code - now, self.ceiling)
 
     def arrays(self) -> dict[str, Floats]:
         """Return the parts as arrays, to be stored in a file."""

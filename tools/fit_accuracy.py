@@ -32,7 +32,8 @@ from ofa_core.genomes import Genomes, encode
 from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3
 from predictors.estimator import Floats
-from predictors.gaussian_process import DECAY_PER_32_PX, QuadraticForm, fit_process
+from predictors.gaussian_process import QuadraticForm, fit_process
+from predictors.process_design import DECAY_PER_32_PX
 
 NOISE_224 = 0.01  # variance of a row of the first source around the model, in points^2
 NOISE_SHARD = 0.3  # the same for the second source, which has 12,500 images and another evaluation
@@ -129,7 +130,7 @@ def source_offset(
     difference = shard - fit(space, nets, y, NOISE_224 / counts)(space, there)
     steps = np.array([difference[elsewhere[:, 0] == px].mean() for px in (128, 160, 192)])
     rho = (steps[2] - steps[1]) / (steps[1] - steps[0])
-    print(f"  decay per 32 px: {rho:.3f} here, {DECAY_PER_32_PX} in predictors/gaussian_process.py")
+    print(f"  decay per 32 px: {rho:.3f} here, {DECAY_PER_32_PX} in predictors/process_design.py")
     return float(steps[2] + rho * (steps[2] - steps[1])), steps
 
 

@@ -144,6 +144,31 @@ class PublishedAccuracyPredictor:
         out *= 100
         return out.clip(0.0, 100.0, out=out)
 
+    def scores(self, genomes: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Return the gradient of the top-1 with respect to the code of each slot.
+
+        Args:
+            genomes: (n, 1 + n_slots).
+
+        Returns:
+            (n, n_slots, 1 + n_codes) percent: differences between the codes of a slot estimate the change of the top-1
+            if another code is chosen there.
+        """
+        space, columns = self.space, self._resolution_columns(genomes[:, 0])
+        n, n_slots = len(genomes), _n_slot_inputs(space)
+        x = np.empty((n, len(self.weights[0])), np.float32)
+        x[:, :n_slots] = self._one_hot[genomes[:, 1:]].reshape(n, n_slots)
+        x[:, n_slots:] = np.eye(len(self.resolutions), dtype=np.float32)[columns]
+        active = []  # of the units of each hidden layer
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = x @ weight + bias
+            active.append(x > 0)
+            np.maximum(x, 0, out=x)
+        gradient = np.broadcast_to(100 * self.weights[-1][:, 0], (n, len(self.weights[-1])))
+        for weight, mask in zip(reversed(self.weights[:-1]), reversed(active), strict=True):
+            gradient = (gradient * mask) @ weight.T
+        return np.asarray(gradient[:, :n_slots].reshape(n, space.n_slots, -1) @ self._one_hot.T)
+
     def _resolution_columns(self, pixels: NDArray[np.int16]) -> NDArray[np.int64]:
         known = np.asarray(self.resolutions)
         columns = np.searchsorted(known, pixels).clip(0, len(known) - 1)

@@ -44,7 +44,12 @@ class LatencyPredictor(Protocol):
 
 
 class AccuracyPredictor(Protocol):
-    """Predicts top-1 in percent of sub-nets, or a score that ranks them."""
+    """Predicts top-1 in percent of sub-nets, or a score that ranks them.
+
+    A predictor may have a method `scores` as well: (n, n_slots, 1 + n_codes) estimates of the prediction with another
+    code in one slot, from its gradient. Only differences within a slot are used. A search without it fits a table to
+    the predictions of random networks instead.
+    """
 
     @property
     def resolutions(self) -> tuple[int, ...] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,8 @@ class Quantity:
         table: the values as sums over layers, where they are such sums; exact methods use it.
         interval: function from genomes and a probability to (n,) lower and (n,) upper bounds of a measurement; None
             if the error is unknown.
+        by_code: function from genomes to (n, n_slots, 1 + n_codes) estimates of the value with another code in one
+            slot; only differences within a slot count. None if there is no cheap estimate.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Quantity:
     tolerance: float = 0.0
     table: DenseTable | None = None
     interval: Interval | None = None
+    by_code: Callable[[Genomes], NDArray[np.floating[Any]]] | None = None
 
     @classmethod
     def of(cls, description: Description, values: Values) -> Quantity:
@@ -125,7 +128,7 @@ class Quantity:
 
     def scaled(self, factor: float) -> Quantity:
         """Return this quantity times a factor."""
-        table, interval = self.table, self.interval
+        table, interval, by_code = self.table, self.interval, self.by_code
 
         def bounds(genomes: Genomes, confidence: float) -> tuple[Floats, Floats]:
             assert interval is not None
@@ -137,6 +140,7 @@ class Quantity:
             values=lambda genomes: factor * self.values(genomes),
             table=table and DenseTable(table.resolutions, factor * table.fixed, factor * table.slots),
             interval=interval and bounds,
+            by_code=by_code and (lambda genomes: factor * by_code(genomes)),
         )
 
 
@@ -149,7 +153,8 @@ def latency_quantity(latency: LatencyPredictor) -> Quantity:
 def accuracy_quantity(accuracy: AccuracyPredictor) -> Quantity:
     """Return the top-1 accuracy that a predictor predicts, in percent, or the score that stands in for it."""
     description = SCORE if accuracy.label.startswith("proxy") else TOP1
-    return replace(Quantity.of(description, accuracy.predict), tolerance=TOLERANCE_TOP1)
+    quantity = Quantity.of(description, accuracy.predict)
+    return replace(quantity, tolerance=TOLERANCE_TOP1, by_code=getattr(accuracy, "scores", None))
 
 
 def block_sum(

@@ -7,8 +7,9 @@ from ofa_core.errors import PredictorError
 from ofa_core.genomes import decode, sample_genomes
 from ofa_core.spaces import mobilenet_v3
 from predictors.accuracy import AccuracyPredictor, MacsProxy
-from predictors.gaussian_process import KernelMean, QuadraticForm, log_macs
+from predictors.gaussian_process import KernelMean, QuadraticForm
 from predictors.loading import load_accuracy
+from predictors.process_design import log_macs
 
 
 def synthetic_top1(space, genomes, rng, noise=0.02):
@@ -42,6 +43,23 @@ def test_finds_where_accuracy_saturates():
     assert isinstance(predictor.mean_, QuadraticForm | KernelMean)
     assert top1.max() < predictor.mean_.ceiling < 90
     assert np.abs(predictor.predict(genomes[200:]) - top1[200:]).mean() < 0.05
+
+
+@pytest.mark.parametrize("model", ["quadratic", "rbf", "ridge"])
+def test_scores_are_the_predictions_with_another_code(model):
+    space = mobilenet_v3(1.0)
+    rng = np.random.default_rng(6)
+    genomes = sample_genomes(space, 230, rng)
+    predictor = AccuracyPredictor(space, model=model).fit(genomes[:200], synthetic_top1(space, genomes, rng)[:200])
+    rows = genomes[200:]
+    scores = predictor.scores(rows)
+    slots = rng.integers(0, 2, len(rows)) + 4 * rng.integers(0, 5, len(rows))  # active in every network
+    changed, n = rows.copy(), np.arange(len(rows))
+    changed[n, 1 + slots] = rng.integers(1, space.n_codes + 1, len(rows))
+    gains = predictor.predict(changed) - predictor.predict(rows)
+    estimates = scores[n, slots, changed[n, 1 + slots]] - scores[n, slots, rows[n, 1 + slots]]
+    assert estimates == pytest.approx(gains, abs=0.05 if model == "rbf" else 1e-9)
+    assert np.abs(gains).max() > 0.2
 
 
 def test_leave_one_out_does_not_know_the_row_left_out():

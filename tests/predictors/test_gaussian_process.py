@@ -5,7 +5,8 @@ import pytest
 
 from ofa_core.genomes import sample_genomes
 from ofa_core.spaces import mobilenet_v3
-from predictors.gaussian_process import Spectrum, collapse, design, kernel_matrix, unbend
+from predictors.gaussian_process import Spectrum, collapse, kernel_matrix, unbend
+from predictors.process_design import design
 
 
 def test_posterior_mean_is_the_quadratic_form(tiny_space):

@@ -230,6 +230,29 @@ def test_chunks_and_order_do_not_matter() -> None:
     assert predictor.predict(genomes[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("space", [mobilenet_v3(), tiny()], ids=lambda space: space.name)
+def test_scores_are_the_gradient(space: Space) -> None:
+    rng = np.random.default_rng(8)
+    predictor = random_predictor(space, (24, 28, 32))
+    # Every unit is active with such weights, so that the gradient gives each change exactly.
+    weights = (*(abs(weight) for weight in predictor.weights[:-1]), predictor.weights[-1] / 30)
+    linear = replace(
+        predictor, weights=weights, biases=(*(abs(b) for b in predictor.biases[:-1]), predictor.biases[-1])
+    )
+    rows = sample_genomes(space, 40, rng, (24, 28, 32))
+    slots = np.asarray(space.stage_starts)[rng.integers(0, len(space.stages), 40)]
+    changed, n = rows.copy(), np.arange(40)
+    changed[n, 1 + slots] = rng.integers(1, space.n_codes + 1, 40)
+    scores = linear.scores(rows)
+    gains = linear.predict(changed) - linear.predict(rows)
+    assert scores[n, slots, changed[n, 1 + slots]] - scores[n, slots, rows[n, 1 + slots]] == pytest.approx(
+        gains, abs=1e-4 * np.ptp(gains)
+    )
+    assert np.ptp(gains) > 0.1
+    with pytest.raises(PredictorError, match="supports the resolutions"):
+        predictor.scores(sample_genomes(space, 2, rng, (48,)))
+
+
 def test_what_stands_in_unused_slots_means_nothing() -> None:
     predictor = random_predictor(mobilenet_v3(1.2), (160, 176))
     padded = {**NET_A, "r": [176]}
