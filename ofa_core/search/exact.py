@@ -1,8 +1,8 @@
 """Exact results: the extreme value of a quantity at each resolution, and all networks of a small space.
 
-Latency tables, MACs and parameters add up over blocks, and each block can be chosen independently of the others. So
-changing one gene at a time finds the network with the smallest sum: as long as a network is not the cheapest, some
-single change makes it cheaper. For a quantity that does not add up, the same descent gives a good bound.
+Latency tables, MACs and parameters add up over blocks, and each block can be chosen independently of the others, so the
+network with the smallest sum has the smallest entry in each slot. For a quantity that does not add up, single changes
+from there give a good bound.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.errors import InfeasibleConstraintError
-from ofa_core.genomes import Genomes, encode
+from ofa_core.genomes import Genomes
+from ofa_core.search.additive import cheapest_by_table, probed_table
 from ofa_core.search.descent import neighbours
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.space import Space
@@ -25,22 +26,36 @@ MAX_ROUNDS = 200
 OTHER_UNIT = 20  # a limit that misses the nearest possible value by this factor is probably in another unit
 
 
-def cheapest(space: Space, resolutions: tuple[int, ...], costs_of: Callable[[Genomes], NDArray[np.float64]]) -> Genomes:
+def cheapest(
+    space: Space,
+    resolutions: tuple[int, ...],
+    costs_of: Callable[[Genomes], NDArray[np.float64]],
+    allowed: NDArray[np.bool_] | None = None,
+) -> Genomes:
     """Return the architecture with the smallest cost at each resolution.
 
     Args:
         space: space to search.
         resolutions: input sizes in pixels.
         costs_of: function from (n, 1 + n_slots) genomes to (n,) costs.
+        allowed: (R, n_slots, 1 + n_codes) False for codes that may not be used; None allows all.
 
     Returns:
-        (r, 1 + n_slots) genomes, one for each resolution; exact if costs add up over blocks.
+        (r, 1 + n_slots) genomes, one for each resolution that has an allowed network; exact if costs add up over
+        blocks.
     """
-    found = encode(space, [space.smallest(px) for px in resolutions])
+    table, adds_up = probed_table(space, resolutions, costs_of)
+    found, sums = cheapest_by_table(space, table, allowed)
+    found = found[np.isfinite(sums)]
+    if adds_up:
+        return found
     costs = costs_of(found)
-    for i, px in enumerate(resolutions):
+    for i, px in enumerate(found[:, 0]):
+        at = resolutions.index(int(px))
         for _ in range(MAX_ROUNDS):
-            options = neighbours(space, found[i], (px,)).genomes
+            options = neighbours(space, found[i], (int(px),)).genomes
+            if allowed is not None:
+                options = options[allowed[at, np.arange(space.n_slots), options[:, 1:]].all(axis=1)]
             if not len(options):
                 break
             values = costs_of(options)
@@ -69,7 +84,9 @@ def check_feasible(problem: Problem) -> Genomes:
     """
     starts = []
     for constraint in problem.constraints:
-        found = cheapest(problem.space, problem.resolutions, constraint.loads)
+        found = cheapest(problem.space, problem.resolutions, constraint.loads, problem.allowed)
+        if not len(found):
+            raise InfeasibleConstraintError(f"no sub-net of {problem.space.name} has only blocks that are allowed")
         if constraint.loads(found).min() > 1:
             raise _unreachable(problem, constraint, found)
         starts.append(found)
@@ -91,7 +108,7 @@ def _unreachable(problem: Problem, constraint: Constraint, found: Genomes) -> In
     hint = "; check the unit of the limit and of the file" if far else ""
     return InfeasibleConstraintError(
         f"no sub-net of {problem.space.name} has {constraint}; the {'smallest' if constraint.is_cap else 'largest'} "
-        f"is {nearest:.4g}, at {problem.resolutions[at]} px{hint}",
+        f"is {nearest:.4g}, at {found[at, 0]} px{hint}",
         nearest=nearest,
     )
 

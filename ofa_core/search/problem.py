@@ -94,6 +94,8 @@ class Problem:
             first one.
         objective: the quantity to be optimised.
         reported: further quantities that candidates and files show.
+        allowed: (R, n_slots, 1 + n_codes) False for codes that may not be used in a slot at a resolution, such as
+            blocks that need too much memory; code 0 is an inactive slot. None allows all.
     """
 
     space: Space
@@ -101,6 +103,7 @@ class Problem:
     constraints: tuple[Constraint, ...]
     objective: Quantity
     reported: tuple[Quantity, ...] = ()
+    allowed: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if not self.resolutions:
@@ -119,6 +122,16 @@ class Problem:
         every = (self.cost, self.objective, *(c.quantity for c in self.constraints), *self.reported)
         return tuple({quantity.name: quantity for quantity in reversed(every)}[name] for name in _names(every))
 
+    @cached_property
+    def allowed_codes(self) -> NDArray[np.bool_]:
+        """(R, n_slots, 1 + n_codes) True for codes that may be used; a slot below the smallest depth must be active."""
+        space = self.space
+        shape = (len(self.resolutions), space.n_slots, 1 + space.n_codes)
+        allowed = np.ones(shape, dtype=bool) if self.allowed is None else self.allowed.copy()
+        for start, stage in zip(space.stage_starts, space.stages, strict=True):
+            allowed[:, start : start + stage.depths[0], 0] = False
+        return allowed
+
     def with_cost(self, quantity: Quantity, limit: float) -> Problem:
         """Return the problem with another prediction, and another limit, of the first limit's quantity."""
         first = replace(self.constraints[0], quantity=quantity, limit=limit)
@@ -136,9 +149,17 @@ class Problem:
         return np.stack([c.loads(genomes) for c in self.constraints], axis=1)
 
     def feasible(self, genomes: Genomes) -> NDArray[np.bool_]:
-        """Return (n,) booleans: True where every limit holds."""
+        """Return (n,) booleans: True where every limit holds and every code is allowed."""
         fits: NDArray[np.bool_] = np.max(self.loads(genomes), axis=1, initial=-np.inf) <= 1
+        if self.allowed is not None:
+            fits &= self.allows(genomes)
         return fits
+
+    def allows(self, genomes: Genomes) -> NDArray[np.bool_]:
+        """Return (n,) booleans: True where every code is allowed."""
+        rows = np.searchsorted(self.resolutions, genomes[:, 0])[:, None]
+        fits = self.allowed_codes[rows, np.arange(self.space.n_slots), genomes[:, 1:]].all(axis=1)
+        return np.asarray(fits)
 
     def scores(self, genomes: Genomes) -> NDArray[np.float64]:
         """Return the (n,) values of the objective, with the sign that makes larger ones better."""

@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
-from ofa_core.errors import InfeasibleConstraintError, OfaError
+from ofa_core.errors import OfaError
 from ofa_core.genomes import Genomes, encode
-from ofa_core.search.evolution import EvolutionSettings
+from ofa_core.search.anneal import AnnealSettings
+from ofa_core.search.archive import Watch
 from ofa_core.search.exact import cheapest
 from ofa_core.search.pareto import ParetoArchive
 from ofa_core.search.problem import Candidate, Constraint, Problem, make_candidates
 from ofa_core.search.protocols import AccuracyPredictor, LatencyPredictor
 from ofa_core.search.quantity import accuracy_quantity, latency_quantity
-from ofa_core.search.solver import Evaluator, SolveSettings, solve
+from ofa_core.search.solver import SolveSettings, solve_groups
 from ofa_core.space import Space
 
 __all__ = ["SearchResult", "check_resolutions", "choose_resolutions", "fill_front", "most_accurate", "search"]
@@ -30,9 +31,7 @@ __all__ = ["SearchResult", "check_resolutions", "choose_resolutions", "fill_fron
 N_CANDIDATES = 10
 CANDIDATE_POOL = 3000
 CANDIDATE_DISTANCE = 4  # genes by which candidates differ, as long as there are enough of them
-QUICK = SolveSettings(
-    n_islands=1, evolution=EvolutionSettings(population=300, generations=12), n_descents=4, n_recombinations=1
-)
+QUICK = SolveSettings(AnnealSettings(n_chains=30, n_steps=150), n_descents=1)
 
 
 @dataclass(frozen=True)
@@ -124,22 +123,21 @@ def search(
     """
     space, sign = problem.space, problem.objective.sign
     report = None if on_batch is None else lambda n, score: on_batch(n, sign * score)
-    evaluate = Evaluator(problem, report)
     begin = time.perf_counter()
-    genomes, _ = solve(
+    answers, archive = solve_groups(
         problem,
+        [problem.constraints],
         np.random.default_rng(seed),
-        evaluate,
         settings=settings,
         start=encode(space, list(start)) if start else None,
-        should_stop=should_stop,
+        watch=Watch(should_stop=should_stop) if report is None else Watch(report, should_stop),
     )
     seconds = time.perf_counter() - begin
-    seen, scores = evaluate.seen()
+    seen, scores = archive.seen()
     front = ParetoArchive(seen.shape[1])
     front.add(seen, -problem.cost.scores(seen), scores)
-    candidates = make_candidates(problem, _spread(genomes[:1], seen, scores, problem))
-    return SearchResult(problem, candidates[0], candidates, front, evaluate.n_evaluated, seconds, seed)
+    candidates = make_candidates(problem, _spread(answers[0][0][:1], seen, scores, problem))
+    return SearchResult(problem, candidates[0], candidates, front, archive.n_evaluated, seconds, seed)
 
 
 def choose_resolutions(
@@ -201,19 +199,17 @@ def fill_front(
     *,
     n_limits: int = 12,
     settings: SolveSettings = QUICK,
-    on_limit: Callable[[int, int], None] = lambda _done, _of: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    watch: Watch | None = None,
 ) -> SearchResult:
-    """Fill the front with quick searches at limits that are spread evenly (by ratio) over the feasible range.
+    """Fill the front with a quick search at limits that are spread evenly (by ratio) over the feasible range.
 
     A search looks near its own limit only; a picture of the trade-off needs the rest too.
 
     Args:
         result: result with the front to be filled.
-        n_limits: number of searches.
-        settings: effort of each.
-        on_limit: called with the numbers of searches done and in total.
-        should_stop: polled before each search.
+        n_limits: number of limits.
+        settings: effort.
+        watch: informed of the progress; may end the search.
 
     Returns:
         The result with a fuller front.
@@ -226,16 +222,9 @@ def fill_front(
     highest = float(cost.values(encode(space, [space.largest(pixels[-1])]))[0])
     if not 0 < lowest < highest:
         return result
-    for i, limit in enumerate(np.geomspace(lowest * 1.03, highest, n_limits)):
-        if should_stop():
-            break
-        part = replace(problem, constraints=(Constraint(cost, float(limit)),))
-        evaluate = Evaluator(part)
-        try:
-            solve(part, np.random.default_rng((result.seed, i)), evaluate, settings=settings)
-        except InfeasibleConstraintError:
-            continue
-        seen, scores = evaluate.seen()
-        front.add(seen, -cost.scores(seen), scores)
-        on_limit(i + 1, n_limits)
+    groups = [(Constraint(cost, float(limit)),) for limit in np.geomspace(lowest * 1.03, highest, n_limits)]
+    rng = np.random.default_rng((result.seed, 1))
+    _, archive = solve_groups(problem, groups, rng, settings=settings, watch=watch)
+    seen, scores = archive.seen()
+    front.add(seen, -cost.scores(seen), scores)
     return replace(result, front=front)

@@ -1,32 +1,39 @@
-"""The solver: several short evolutions, descent from the best networks of each, and recombination of the optima.
+"""The solver: one annealing for all groups of limits, then descent from the best networks of each group.
 
-One long evolution converges early to one local optimum, which differs from seed to seed. A few short ones, each
-followed by descent, reach several good optima; descent from crossovers of these finds better ones. All loops are
-bounded. A small space is evaluated completely instead.
+    answers, archive = solve_groups(problem, [problem.constraints], rng)
+
+One limit, a front and several devices are the same call: a group is a tuple of limits that hold together, and its
+answer is the best network within them. Chains of different groups do not mix before the end, because an exchange
+between neighbouring limits costs diversity; then each group takes the best network of all within its limits. A small
+space is evaluated completely instead. All loops are bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_core.genomes import Genomes, crossover, mutate
+from ofa_core.genomes import Genomes, sample_genomes
+from ofa_core.search.additive import fitted_table, probed_table
+from ofa_core.search.anneal import AnnealSettings, Chains, anneal
+from ofa_core.search.archive import Archive, Found, Watch
+from ofa_core.search.baselines import BASELINES
 from ofa_core.search.descent import descend
-from ofa_core.search.evolution import Evolution, EvolutionSettings, KeySet
 from ofa_core.search.exact import check_feasible, every_genome
-from ofa_core.search.problem import Problem
+from ofa_core.search.limit_tables import LimitTables
+from ofa_core.search.problem import Constraint, Problem
+from ofa_core.search.starts import feasible_networks
 
-__all__ = ["Evaluator", "SolveSettings", "solve"]
+__all__ = ["SolveSettings", "solve_groups"]
 
-RECOMBINED_PARENTS = 12
-RECOMBINED_CHILDREN = 1000
-RECOMBINED_STARTS = 6
-RECOMBINED_MUTATION_PROB = 0.02
-EXHAUSTIVE_SIZE = 20_000
-KEPT = 20  # best networks that an exhaustive search returns
+Floats = NDArray[np.float64]
+EXHAUSTIVE_SIZE = 100_000  # networks; an annealing evaluates as many
+KEPT = 20  # best networks of each group
+N_SPREAD = 1000  # random networks that show the spread of the objective
+CHUNK = 20_000  # networks whose limits are checked at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,163 +41,139 @@ class SolveSettings:
     """Effort of a search.
 
     Attributes:
-        n_islands: number of independent evolutions.
-        evolution: settings of each evolution.
-        n_descents: number of networks from which descent runs to the end.
-        n_recombinations: rounds of crossover of the optima and descent from the children.
+        anneal: size and length of the annealing.
+        n_descents: networks of each group from which descent runs to the end.
+        algorithm: `anneal`, or one of `baselines.BASELINES`, which have an effort of their own.
     """
 
-    n_islands: int = 3
-    evolution: EvolutionSettings = field(default_factory=lambda: EvolutionSettings(population=500, generations=12))
-    n_descents: int = 15
-    n_recombinations: int = 3
+    anneal: AnnealSettings = field(default_factory=AnnealSettings)
+    n_descents: int = 4
+    algorithm: str = "anneal"
 
 
-class Evaluator:
-    """Evaluates the objective and records every result.
-
-    Values are scores: larger is better, whatever the direction of the objective.
-
-    Args:
-        problem: problem with the objective.
-        on_batch: called with the number of evaluations and the best score so far.
-    """
-
-    def __init__(self, problem: Problem, on_batch: Callable[[int, float], None] | None = None) -> None:
-        self._problem = problem
-        self._on_batch = on_batch
-        self._genomes: list[Genomes] = []
-        self._values: list[NDArray[np.float64]] = []
-        self.n_evaluated = 0
-        self.best = -np.inf
-
-    def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
-        """Return the (n,) scores of (n, 1 + n_slots) genomes."""
-        if not len(genomes):
-            return np.zeros(0)
-        values = self._problem.scores(genomes)
-        self._genomes.append(genomes)
-        self._values.append(values)
-        self.n_evaluated += len(genomes)
-        return values
-
-    def report(self, best: float) -> None:
-        """Report the number of evaluations and the best score to the listener."""
-        self.best = max(self.best, best)
-        if self._on_batch is not None:
-            self._on_batch(self.n_evaluated, self.best)
-
-    def seen(self) -> tuple[Genomes, NDArray[np.float64]]:
-        """Return all genomes evaluated, feasible or not, each once, (n, 1 + n_slots), and their (n,) scores."""
-        if not self._genomes:
-            return np.zeros((0, 1 + self._problem.space.n_slots), dtype=np.int16), np.zeros(0)
-        genomes, values = np.concatenate(self._genomes), np.concatenate(self._values)
-        first = KeySet(genomes.shape[1]).add(genomes)
-        return genomes[first], values[first]
-
-
-def solve(
+def solve_groups(
     problem: Problem,
+    groups: Sequence[Sequence[Constraint]],
     rng: np.random.Generator,
-    evaluate: Evaluator,
     *,
     settings: SolveSettings | None = None,
     start: Genomes | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> tuple[Genomes, NDArray[np.float64]]:
-    """Find feasible architectures with the largest score.
+    watch: Watch | None = None,
+) -> tuple[list[Found], Archive]:
+    """Find the best networks within each group of limits.
 
     Args:
-        problem: space, limits, objective.
+        problem: space, resolutions and objective; its limits are not used.
+        groups: limits that hold together, for each answer.
         rng: random generator; equal states give equal answers.
-        evaluate: function from genomes to scores.
         settings: effort.
-        start: (n, 1 + n_slots) architectures to begin with, such as an earlier answer; infeasible ones are ignored.
-        should_stop: polled between steps; the solver returns the best so far when it is True.
+        start: (n, 1 + n_slots) architectures to begin with, such as an earlier answer; a group ignores those beyond its
+            limits.
+        watch: informed of the progress; may end the search.
 
     Returns:
-        (n, 1 + n_slots) different feasible local optima and their (n,) scores, best first, n at least 1.
+        For each group different feasible networks and their scores, best first, at least one; and everything that was
+        evaluated.
 
     Raises:
-        InfeasibleConstraintError: if no architecture meets the limits.
+        InfeasibleConstraintError: if no architecture meets the limits of a group.
     """
-    settings = settings or SolveSettings()
-    cheapest = check_feasible(problem)
+    settings, watch = settings or SolveSettings(), watch or Watch()
+    archive = Archive(problem, watch)
+    parts = [replace(problem, constraints=tuple(group)) for group in groups]
+    cheapest = [check_feasible(part) for part in parts]
     if problem.space.n_subnets * len(problem.resolutions) <= EXHAUSTIVE_SIZE:
         everything = every_genome(problem.space, problem.resolutions)
-        everything = everything[problem.feasible(everything)]
-        genomes, values = _best(everything, evaluate(everything), KEPT)
-        evaluate.report(values[0])
-        return genomes, values
-    genomes, values = _islands(problem, rng, evaluate, cheapest, settings, should_stop)
-    if start is not None and len(fits := start[problem.feasible(start)]):
-        genomes = np.concatenate([fits, genomes])
-        values = np.concatenate([evaluate(fits), values])
-    if settings.n_descents:
-        # One step from each network shows which are promising.
-        genomes, values = descend(problem, genomes, values, evaluate, max_steps=1, should_stop=should_stop)
-        genomes, values = _best(genomes, values, settings.n_descents)
-        genomes, values = descend(problem, genomes, values, evaluate, should_stop=should_stop)
-        evaluate.report(values.max())
-    for _ in range(settings.n_recombinations):
-        if should_stop():
+        archive(everything)
+        return _best_of_each(parts, archive), archive
+    if settings.algorithm != "anneal":
+        for part, base in zip(parts, cheapest, strict=True):
+            BASELINES[settings.algorithm](part, base, rng, archive, watch)
+        return _best_of_each(parts, archive), archive
+    genomes, group = _starts(parts, cheapest, settings.anneal.n_chains, start, rng)
+    by_code = _estimates(problem, rng)
+    chains = Chains(genomes, group, archive(genomes), by_code(genomes))
+    spread = _spread_of(problem, rng)
+
+    def temperatures() -> Iterator[float]:
+        for share in np.geomspace(settings.anneal.hot, settings.anneal.cold, settings.anneal.n_steps):
+            if watch.should_stop():
+                return
+            archive.report(float(chains.values.max()))
+            yield float(share) * spread
+
+    anneal(LimitTables.of(problem, groups, rng), chains, archive, by_code, rng, temperatures())
+    answers = _best_of_each(parts, archive)
+    for g, part in enumerate(parts):
+        if watch.should_stop() or not settings.n_descents:
             break
-        genomes, values = _recombine(problem, rng, evaluate, genomes, values, should_stop)
-        evaluate.report(values.max())
-    return _best(genomes, values, len(genomes))
+        own = chains.group == g
+        ends = _different(chains.genomes[own], chains.values[own], settings.n_descents - 1)
+        starts = (np.concatenate([answers[g][0][:1], ends[0]]), np.concatenate([answers[g][1][:1], ends[1]]))
+        answers[g] = _descended(part, answers[g], starts, archive)
+        archive.report(float(answers[g][1][0]))
+    return answers, archive
 
 
-def _islands(
-    problem: Problem,
-    rng: np.random.Generator,
-    evaluate: Evaluator,
-    cheapest: Genomes,
-    settings: SolveSettings,
-    should_stop: Callable[[], bool],
-) -> tuple[Genomes, NDArray[np.float64]]:
-    """Return the best architecture of each resolution from each evolution, and their scores."""
-    genomes: list[Genomes] = []
-    values: list[NDArray[np.float64]] = []
-    for _ in range(max(1, settings.n_islands)):
-        evolution = Evolution(problem, rng, cheapest, settings.evolution)
-        while not evolution.should_stop and not (should_stop() and len(evolution.genomes)):
-            asked = evolution.ask()
-            if len(asked):
-                evolution.tell(asked, evaluate(asked))
-                evaluate.report(evolution.values[0])
-        _, first = np.unique(evolution.genomes[:, 0], return_index=True)
-        genomes.append(evolution.genomes[first])
-        values.append(evolution.values[first])
-        if should_stop():
+def _spread_of(problem: Problem, rng: np.random.Generator) -> float:
+    """Return the spread of the objective over random networks."""
+    genomes = sample_genomes(problem.space, N_SPREAD, rng, problem.resolutions)
+    return float(problem.scores(genomes).std()) or 1.0
+
+
+def _estimates(problem: Problem, rng: np.random.Generator) -> Callable[[Genomes], NDArray[np.float32]]:
+    """Return the function from (n, 1 + n_slots) genomes to (n, n_slots, 1 + n_codes) estimated scores by code."""
+    objective, space, pixels = problem.objective, problem.space, problem.resolutions
+    sign = np.float32(objective.sign)
+    if objective.by_code is not None:
+        estimate = objective.by_code
+        return lambda genomes: sign * estimate(genomes).astype(np.float32, copy=False)
+    table, adds_up = probed_table(space, pixels, objective.values)
+    if not adds_up:
+        table = fitted_table(space, pixels, objective.values, rng)
+    slots = sign * table.slots.astype(np.float32)
+    return lambda genomes: slots[np.searchsorted(table.resolutions, genomes[:, 0])]
+
+
+def _starts(
+    parts: Sequence[Problem], cheapest: Sequence[Genomes], n: int, start: Genomes | None, rng: np.random.Generator
+) -> tuple[Genomes, NDArray[np.intp]]:
+    """Return n feasible networks for each group, and the group of each."""
+    genomes = []
+    for part, base in zip(parts, cheapest, strict=True):
+        drawn = feasible_networks(part, base, n, rng)
+        if start is not None:
+            given = start[part.feasible(start)][:n]
+            drawn[: len(given)] = given
+        genomes.append(drawn)
+    return np.concatenate(genomes), np.repeat(np.arange(len(parts)), n)
+
+
+def _best_of_each(parts: Sequence[Problem], archive: Archive) -> list[Found]:
+    """Return the best networks of the archive within the limits of each group, best first."""
+    genomes, values = archive.seen()
+    order = np.argsort(-values, kind="stable")
+    return [_first_feasible(part, genomes[order], values[order]) for part in parts]
+
+
+def _first_feasible(problem: Problem, genomes: Genomes, values: Floats) -> Found:
+    kept: list[NDArray[np.intp]] = []
+    for begin in range(0, len(genomes), CHUNK):
+        kept.append(begin + np.flatnonzero(problem.feasible(genomes[begin : begin + CHUNK])))
+        if sum(map(len, kept)) >= KEPT:
             break
-    return np.concatenate(genomes), np.concatenate(values)
+    chosen = np.concatenate(kept)[:KEPT]
+    return genomes[chosen], values[chosen]
 
 
-def _recombine(
-    problem: Problem,
-    rng: np.random.Generator,
-    evaluate: Evaluator,
-    genomes: Genomes,
-    values: NDArray[np.float64],
-    should_stop: Callable[[], bool],
-) -> tuple[Genomes, NDArray[np.float64]]:
-    """Cross the best optima, descend from the best children, and add the optima reached."""
-    parents, _ = _best(genomes, values, RECOMBINED_PARENTS)
-    n = 3 * RECOMBINED_CHILDREN
-    mothers, fathers = rng.integers(0, len(parents), size=(2, n))
-    children = crossover(problem.space, parents[mothers], parents[fathers], rng)
-    children = mutate(problem.space, children, RECOMBINED_MUTATION_PROB, rng, problem.resolutions, 0.0)
-    children = np.unique(children[problem.feasible(children)], axis=0)
-    children = children[rng.permutation(len(children))[:RECOMBINED_CHILDREN]]
-    if not len(children):
-        return genomes, values
-    starts, start_values = _best(children, evaluate(children), RECOMBINED_STARTS)
-    ends, end_values = descend(problem, starts, start_values, evaluate, should_stop=should_stop)
-    return np.concatenate([genomes, ends]), np.concatenate([values, end_values])
+def _descended(problem: Problem, answer: Found, starts: Found, archive: Archive) -> Found:
+    """Descend from the best networks of a group and from its starts, and return all, best first."""
+    ends = descend(problem, *starts, archive)
+    return _different(np.concatenate([ends[0], answer[0]]), np.concatenate([ends[1], answer[1]]), KEPT)
 
 
-def _best(genomes: Genomes, values: NDArray[np.float64], n: int) -> tuple[Genomes, NDArray[np.float64]]:
-    """Return the n best different architectures, best first."""
+def _different(genomes: Genomes, values: Floats, n: int) -> Found:
+    """Return the n best different networks, best first."""
     _, first = np.unique(genomes, axis=0, return_index=True)
     order = first[np.argsort(-values[first], kind="stable")][:n]
     return genomes[order], values[order]

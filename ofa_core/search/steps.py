@@ -16,6 +16,7 @@ from ofa_core.calibration import Calibration
 from ofa_core.context import Context
 from ofa_core.errors import OfaError
 from ofa_core.measured_networks import Network
+from ofa_core.search.archive import Watch
 from ofa_core.search.console import progress
 from ofa_core.search.exact import loosest_value
 from ofa_core.search.problem import Constraint, Problem
@@ -201,4 +202,4 @@ def make_search(seed: int) -> Callable[[Problem, Sequence[Arch]], SearchResult]:
 def with_front(result: SearchResult) -> SearchResult:
     """Return a result with a full front, with progress on stderr."""
     with progress("fill the front") as news:
-        return fill_front(result, on_limit=lambda done, of: news(f"{done} of {of} limits"))
+        return fill_front(result, watch=Watch(lambda n, _best: news(f"{n} sub-nets")))

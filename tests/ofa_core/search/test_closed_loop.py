@@ -12,8 +12,8 @@ import pytest
 
 from ofa_core.arch import Arch
 from ofa_core.errors import InfeasibleConstraintError
+from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.closed_loop import LoopResult, LoopSteps, close_loop
-from ofa_core.search.evolution import EvolutionSettings
 from ofa_core.search.problem import MeasuredNet, Problem
 from ofa_core.search.quantity import Quantity, latency_quantity
 from ofa_core.search.rounds import Rounds
@@ -21,9 +21,7 @@ from ofa_core.search.run import SearchResult, most_accurate, search
 from ofa_core.search.solver import SolveSettings
 from ofa_core.spaces import mobilenet_v3
 
-QUICK = SolveSettings(
-    n_islands=1, evolution=EvolutionSettings(population=60, generations=6), n_descents=3, n_recombinations=0
-)
+QUICK = SolveSettings(AnnealSettings(n_chains=20, n_steps=60), n_descents=1)
 PIXELS = (160, 192, 224)
 LIMIT = 9.0
 
@@ -151,12 +149,12 @@ class Killed(BaseException):
     """What no handler of ours takes."""
 
 
-@pytest.mark.parametrize("n_sessions", [0, 1, 2, 3])
+@pytest.mark.parametrize("n_sessions", [0, 1, 2])
 def test_a_search_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
     n_sessions: int, stand_ins: Any, tmp_path: Path
 ) -> None:
     whole, device = run(stand_ins, 1.12)
-    assert len(device.calls) > 3
+    assert len(device.calls) > 2
     measured: list[list[str]] = []
     same = Device(device.latency, 1.12)
 

@@ -11,13 +11,9 @@ from hypothesis import strategies as st
 
 from ofa_core.genomes import decode, encode, sample_genomes
 from ofa_core.search.descent import descend, neighbours
-from ofa_core.search.evolution import EvolutionSettings
 from ofa_core.search.exact import check_feasible, every_genome
-from ofa_core.search.solver import SolveSettings
 from ofa_core.space import Space
 from ofa_core.spaces import get_space, mobilenet_v3
-
-QUICK = SolveSettings(n_islands=2, evolution=EvolutionSettings(population=60, generations=6), n_recombinations=1)
 
 
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(["tiny", "mbv3-w1.2", "proxyless-w1.3"]))

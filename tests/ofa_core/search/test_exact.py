@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 
 from ofa_core.genomes import decode, encode
-from ofa_core.search.evolution import EvolutionSettings
 from ofa_core.search.exact import cheapest, every_genome
 from ofa_core.search.quantity import Description, block_sum
-from ofa_core.search.solver import SolveSettings
 from ofa_core.space import Space
-
-QUICK = SolveSettings(n_islands=2, evolution=EvolutionSettings(population=60, generations=6), n_recombinations=1)
 
 
 def test_every_genome_is_the_whole_space_once(small: Space) -> None:

@@ -11,16 +11,14 @@ import numpy as np
 import pytest
 
 from ofa_core.errors import InfeasibleConstraintError, OfaError
-from ofa_core.search.evolution import EvolutionSettings
+from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.problem import Constraint
 from ofa_core.search.quantity import MMACS, block_sum
 from ofa_core.search.run import choose_resolutions, fill_front, most_accurate, search
 from ofa_core.search.solver import SolveSettings
 from ofa_core.spaces import get_space, mobilenet_v3
 
-QUICK = SolveSettings(
-    n_islands=1, evolution=EvolutionSettings(population=60, generations=6), n_descents=3, n_recombinations=0
-)
+QUICK = SolveSettings(AnnealSettings(n_chains=20, n_steps=60), n_descents=1)
 PIXELS = (160, 192, 224)
 
 
@@ -102,7 +100,7 @@ def test_a_start_is_never_lost(stand_ins: Any) -> None:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space)
     good = search(most_accurate(space, latency, accuracy, 9.0), settings=QUICK, seed=0).best
-    tiny_effort = SolveSettings(n_islands=1, evolution=EvolutionSettings(10, 1), n_descents=0, n_recombinations=0)
+    tiny_effort = SolveSettings(AnnealSettings(n_chains=10, n_steps=1), n_descents=0)
     problem = most_accurate(space, latency, accuracy, 9.0)
     assert search(problem, settings=tiny_effort, seed=1).best.top1 < good.top1
     assert search(problem, settings=tiny_effort, seed=1, start=[good.arch]).best == good
@@ -112,9 +110,7 @@ def test_fill_front_spans_the_feasible_range(stand_ins: Any) -> None:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space)
     result = search(most_accurate(space, latency, accuracy, 9.0), settings=QUICK)
-    told = []
-    full = fill_front(result, n_limits=5, settings=QUICK, on_limit=lambda done, of: told.append((done, of)))
-    assert told[-1] == (5, 5)
+    full = fill_front(result, n_limits=5, settings=QUICK)
     assert full.best == result.best
     assert full.front.costs.min() < 1.1 * latency.predict([space.smallest(160)])[0]
     assert full.front.costs.max() > 1.2 * 9.0
@@ -122,7 +118,7 @@ def test_fill_front_spans_the_feasible_range(stand_ins: Any) -> None:
     assert (np.diff(full.front.values) > 0).all()
 
 
-BARS = {15: 78.60, 20: 80.70, 25: 82.05, 30: 82.90, 40: 84.00}
+BARS = {15: 78.750, 20: 80.739, 25: 82.172, 30: 83.137, 40: 84.218}  # the best known, less .05
 
 
 @pytest.mark.reference

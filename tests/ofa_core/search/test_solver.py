@@ -9,61 +9,99 @@ import numpy as np
 import pytest
 
 from ofa_core.errors import InfeasibleConstraintError
-from ofa_core.search.evolution import EvolutionSettings
+from ofa_core.search.anneal import AnnealSettings
+from ofa_core.search.archive import Watch
 from ofa_core.search.exact import every_genome
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.quantity import Description, accuracy_quantity, block_sum, latency_quantity
-from ofa_core.search.solver import Evaluator, SolveSettings, solve
+from ofa_core.search.solver import SolveSettings, solve_groups
 from ofa_core.space import Space, Stage
 from ofa_core.spaces import mobilenet_v3
 
-QUICK = SolveSettings(n_islands=2, evolution=EvolutionSettings(population=60, generations=6), n_recombinations=1)
+QUICK = SolveSettings(AnnealSettings(n_chains=20, n_steps=60), n_descents=1)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
-@pytest.mark.parametrize("n_stages", [2, 3])  # evaluated whole; searched
+@pytest.mark.parametrize("n_stages", [2, 4])  # evaluated whole; searched
 @pytest.mark.parametrize("seed", [0, 1])
-def test_solve_finds_the_true_optimum(share: float, n_stages: int, seed: int, small: Space, stand_ins: Any) -> None:
-    stages = (*small.stages, Stage(32, 2, "relu", False, (1, 2)))[:n_stages]
+def test_each_group_gets_its_true_optimum(share: float, n_stages: int, seed: int, small: Space, stand_ins: Any) -> None:
+    stages = (*small.stages, *[Stage(32, 2, "relu", False, (1, 2))] * 2)[:n_stages]
     space = replace(small, stages=stages)
     everything = every_genome(space, space.resolutions)
-    costs = stand_ins.problem(space, 1.0).constraints[0].values(everything)
-    problem = stand_ins.problem(space, float(np.quantile(costs, share)))
-    best = problem.scores(everything)[problem.feasible(everything)].max()
-    evaluate = Evaluator(problem)
-    genomes, values = solve(problem, np.random.default_rng(seed), evaluate)
-    assert values[0] == pytest.approx(best)
-    assert problem.feasible(genomes).all()
-    assert evaluate.n_evaluated < len(everything)
+    problem = stand_ins.problem(space, 1.0)
+    settings = SolveSettings(AnnealSettings(n_chains=100, n_steps=100))
+    costs = problem.cost.values(everything)
+    groups = [(Constraint(problem.cost, float(np.quantile(costs, s))),) for s in (share, 0.3)]
+    answers, archive = solve_groups(problem, groups, np.random.default_rng(seed), settings=settings)
+    for group, (genomes, values) in zip(groups, answers, strict=True):
+        part = replace(problem, constraints=group)
+        assert values[0] == pytest.approx(part.scores(everything)[part.feasible(everything)].max())
+        assert part.feasible(genomes).all()
+        assert (np.diff(values) <= 0).all()
+        assert values == pytest.approx(part.scores(genomes))
+    assert n_stages == 2 or archive.n_evaluated < len(everything)
 
 
-def test_equal_seeds_give_equal_answers_and_the_evaluator_counts(stand_ins: Any) -> None:
+@pytest.mark.parametrize("algorithm", ["anneal", "evolution", "random"])
+def test_equal_seeds_give_equal_answers_and_the_archive_counts(algorithm: str, stand_ins: Any) -> None:
     space = mobilenet_v3()
     problem = stand_ins.problem(space, 9.0, (160, 192))
     told: list[tuple[int, float]] = []
+    settings = replace(QUICK, algorithm=algorithm)
     runs = []
     for _ in range(2):
-        evaluate = Evaluator(problem, lambda n, best: told.append((n, best)))
-        runs.append(solve(problem, np.random.default_rng(5), evaluate, settings=QUICK))
-    assert (runs[0][0] == runs[1][0]).all()
-    assert (np.diff(runs[0][1]) <= 0).all()
-    assert told[-1] == (evaluate.n_evaluated, runs[1][1][0])
-    seen, values = evaluate.seen()
-    assert len(np.unique(seen, axis=0)) == len(seen) <= evaluate.n_evaluated
-    assert values == pytest.approx(problem.scores(seen))
+        watch = Watch(lambda n, best: told.append((n, best)))
+        rng = np.random.default_rng(5)
+        runs.append(solve_groups(problem, [problem.constraints], rng, settings=settings, watch=watch))
+    (((genomes, values),), archive), (((again, _),), _) = runs
+    assert (genomes == again).all()
+    assert problem.feasible(genomes).all()
+    assert told[-1][1] == pytest.approx(values[0])
+    seen, scores = archive.seen()
+    assert len(np.unique(seen, axis=0)) == len(seen) <= archive.n_evaluated
+    assert scores == pytest.approx(problem.scores(seen))
 
 
-def test_solve_goes_on_from_a_start_and_stops_when_told(stand_ins: Any) -> None:
+def test_the_annealing_beats_both_baselines(stand_ins: Any) -> None:
     space = mobilenet_v3()
     problem = stand_ins.problem(space, 9.0, (160, 192))
-    first, values = solve(problem, np.random.default_rng(1), Evaluator(problem), settings=QUICK)
-    evaluate = Evaluator(problem)
-    again, again_values = solve(
-        problem, np.random.default_rng(2), evaluate, settings=QUICK, start=first[:1], should_stop=lambda: True
+    best = {}
+    for algorithm in ("anneal", "evolution", "random"):
+        settings = SolveSettings(AnnealSettings(n_chains=50, n_steps=150), 1, algorithm)
+        answers, _ = solve_groups(problem, [problem.constraints], np.random.default_rng(0), settings=settings)
+        best[algorithm] = answers[0][1][0]
+    assert best["anneal"] >= best["evolution"] > best["random"]
+
+
+def test_a_search_continues_from_a_start_and_stops_when_told(stand_ins: Any) -> None:
+    space = mobilenet_v3()
+    problem = stand_ins.problem(space, 9.0, (160, 192))
+    groups = [problem.constraints]
+    [(first, values)], _ = solve_groups(problem, groups, np.random.default_rng(1), settings=QUICK)
+    [(again, again_values)], archive = solve_groups(
+        problem,
+        groups,
+        np.random.default_rng(2),
+        settings=QUICK,
+        start=first[:1],
+        watch=Watch(should_stop=lambda: True),
     )
     assert again_values[0] >= values[0]
     assert problem.feasible(again).all()
-    assert evaluate.n_evaluated <= 60 + 1 + 3  # one generation, and no descent
+    assert archive.n_evaluated == QUICK.anneal.n_chains  # the starts alone
+
+
+def test_codes_that_are_not_allowed_never_occur(stand_ins: Any) -> None:
+    space = mobilenet_v3()
+    allowed = np.ones((2, space.n_slots, 1 + space.n_codes), dtype=bool)
+    allowed[0, :, [3, 6, 9]] = False  # no ratio of 6 at 160 px
+    allowed[1, 3:, :] = [True, *[False] * space.n_codes]  # no net at all at 192 px: later stages would be empty
+    allowed[0, 7, 1:] = False  # the second stage has at most three blocks
+    problem = replace(stand_ins.problem(space, 9.0, (160, 192)), allowed=allowed)
+    [(genomes, _)], _ = solve_groups(problem, [problem.constraints], np.random.default_rng(0), settings=QUICK)
+    assert (genomes[:, 0] == 160).all()
+    assert not np.isin(genomes[:, 1:], [3, 6, 9]).any()
+    assert (genomes[:, 8] == 0).all()
 
 
 def test_an_infeasible_limit_says_the_smallest_feasible_value(small: Space, stand_ins: Any) -> None:
@@ -72,7 +110,7 @@ def test_an_infeasible_limit_says_the_smallest_feasible_value(small: Space, stan
     with pytest.raises(
         InfeasibleConstraintError, match=r"latency_ms <= 0.001; the smallest is 0\.\d+, at 24 px"
     ) as error:
-        solve(problem, np.random.default_rng(0), Evaluator(problem), settings=QUICK)
+        solve_groups(problem, [problem.constraints], np.random.default_rng(0), settings=QUICK)
     assert error.value.nearest == pytest.approx(smallest)
 
 
@@ -86,5 +124,5 @@ def test_several_limits_hold_together(small: Space, stand_ins: Any) -> None:
         Constraint(params, float(np.quantile(params.values(everything), 0.4))),
     )
     problem = Problem(small, small.resolutions, limits, accuracy_quantity(accuracy))
-    _, values = solve(problem, np.random.default_rng(0), Evaluator(problem), settings=QUICK)
+    [(_, values)], _ = solve_groups(problem, [limits], np.random.default_rng(0), settings=QUICK)
     assert values[0] == pytest.approx(accuracy.predict(everything)[problem.feasible(everything)].max())
