@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # modules with set-ups that several tests use
 
 settings.register_profile("suite", deadline=None, max_examples=60)
 settings.load_profile("suite")

@@ -8,15 +8,12 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from killed import Desk, copy_work, has_pilot, kill_after, make_desk, visits
 
 N_KILLS = int(os.environ.get("OFA_KILLS", "5"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_spaces import OWN_SPACE
 
 torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -27,38 +28,9 @@ from profiler.cli import app as profile_app  # noqa: E402
 
 APPS = {"ofa-train": train_app, "ofa-profile": profile_app, "ofa-search": search_app, "ofa-predict": predict_app}
 
-SETTINGS = """
-[space]
-name = "small images"
-n_classes = 4
-resolutions = [24, 32]
-dropout = 0.0
-first_c = 8
-first_stride = 1
-first_act = "h_swish"
-base_c = 8
-base_act = "relu"
-base_shortcut = true
-final_expand_c = 32
-feature_c = 64
-head_act = "h_swish"
-kernels = [3, 5]
-expands = [3, 4]
-
-[[space.stages]]
-width = 8
-stride = 1
-act = "relu"
-se = false
-depths = [1, 2]
-
-[[space.stages]]
-width = 16
-stride = 2
-act = "h_swish"
-se = true
-depths = [1, 2]
-
+SETTINGS = (
+    OWN_SPACE.replace("n_classes = 10", "n_classes = 4").replace("[24, 28, 32]", "[24, 32]")
+    + """
 [data]
 source = "npz:train.npz,val.npz"
 held_out = 40
@@ -82,6 +54,7 @@ batch_size = 20
 device = "cpu"
 fast_gradients = false
 """
+)
 
 
 @pytest.fixture
@@ -132,16 +105,16 @@ def test_the_whole_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call) 
 
     # Whoever resumes, verifies or searches with another space hears what differs.
     code, _, err = call("ofa-profile", "--space", "tiny", *words)
-    assert (code, "space small images, now tiny: width of stage 1 8, not 16" in err) == (1, True), err
+    assert (code, "space mine, now tiny: stem stride 1, not 2" in err) == (1, True), err
     found = ("--lut", "device.csv", "--max-latency-ms", 100, "--out", "found")
     code, _, err = call("ofa-search", *found, "--space", "tiny", "--fill", "-a", "accuracy.csv")
-    assert (code, "its rows are of small images (width of stage 1 8, not 16" in err) == (1, True), err
+    assert (code, "its rows are of mine (stem stride 1, not 2" in err) == (1, True), err
 
     # The table's own networks say its space; --weights and --accuracy are of it.
     weights = ("--weights", "run/supernet.pt", *data)
     code, out, err = call("ofa-search", *found, "-a", "accuracy.csv", *weights, "--json")
     assert code == 0, err
-    assert json.loads(out)["space"] == "small images"
+    assert json.loads(out)["space"] == "mine"
     assert space_of_record(read_arch_dict(Path("found/arch.json"))) == space
     assert call("ofa-search", "report", "found")[0] == 0
     proxy = ("--lut", "device.csv", "--max-latency-ms", 100, "-a", "proxy:macs", "--no-report", "--out", "proxy")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from in_process import run_command
+from small_spaces import OWN_SPACE
 
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.formats.net_config import net_config_of
@@ -58,31 +59,6 @@ seed = 1
 amp = "none"
 """
 
-SPACE = """
-[space]
-name = "small"
-n_classes = 10
-first_c = 8
-first_act = "h_swish"
-first_stride = 2
-base_c = 8
-base_act = "relu"
-base_shortcut = true
-final_expand_c = 64
-feature_c = 128
-head_act = "h_swish"
-kernels = [3, 5]
-expands = [3, 6]
-resolutions = [24, 28]
-
-[[space.stages]]
-width = 16
-stride = 2
-act = "relu"
-se = true
-depths = [1, 2]
-"""
-
 DEVICES = """
 [pixel2]
 target = "adb:HT7A1234"
@@ -120,7 +96,7 @@ def write_sound_files(folder: Path) -> None:
     _write_predictors(folder)
     _write_architectures(folder)
     (folder / "recipe.toml").write_text(RECIPE)
-    (folder / "space.toml").write_text(SPACE)
+    (folder / "space.toml").write_text(OWN_SPACE)
     (folder / "devices.toml").write_text(DEVICES)
     _write_acc_predictor(folder)
     _run(

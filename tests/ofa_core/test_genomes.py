@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_spaces import enumerate_tiny
 
-from ofa_core.arch import Arch
 from ofa_core.errors import ArchError
 from ofa_core.genomes import crossover, decode, depths_of, encode, genomes_of, mutate, sample_genomes
 from ofa_core.space import Space
@@ -18,16 +17,6 @@ from ofa_core.spaces import SPACE_NAMES, get_space, mobilenet_v3, tiny
 
 spaces = st.sampled_from([get_space(name) for name in SPACE_NAMES])
 seeds = st.integers(0, 2**32 - 1)
-
-
-def enumerate_tiny() -> list[Arch]:
-    pairs = list(itertools.product((3, 5), (3, 6)))
-    archs = []
-    for px in (24, 28, 32):
-        for d1, d2 in itertools.product((1, 2), repeat=2):
-            for blocks in itertools.product(pairs, repeat=d1 + d2):
-                archs.append(Arch((d1, d2), tuple(k for k, _ in blocks), tuple(e for _, e in blocks), px))
-    return archs
 
 
 @given(spaces, seeds)

@@ -3,42 +3,12 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 import pytest
+from small_spaces import OWN_SPACE
 
 from ofa_core.errors import OfaError, SpaceError
 from ofa_core.space_files import space_from, space_toml
 from ofa_core.spaces import get_space, tiny
 
-IN_FULL = """
-[space]
-name = "mine"
-n_classes = 10
-resolutions = [24, 28, 32]
-kernels = [3, 5]
-expands = [3, 6]
-first_c = 8
-first_stride = 1
-first_act = "h_swish"
-base_c = 8
-base_act = "relu"
-base_shortcut = true
-final_expand_c = 64
-feature_c = 128
-head_act = "h_swish"
-
-[[space.stages]]
-width = 16
-stride = 2
-act = "relu"
-se = false
-depths = [1, 2]
-
-[[space.stages]]
-width = 24
-stride = 2
-act = "h_swish"
-se = true
-depths = [1, 2]
-"""
 RECIPE = """
 [space]
 name = "mbv3-w0.5"
@@ -57,7 +27,7 @@ def write(tmp_path, text):
 
 
 def test_a_space_in_full(tmp_path):
-    space = space_from(write(tmp_path, IN_FULL))
+    space = space_from(write(tmp_path, OWN_SPACE))
     assert asdict(space) == asdict(replace(tiny(), name="mine", first_stride=1))
 
 
@@ -94,11 +64,11 @@ def test_a_built_in_name():
         ("[space", "not TOML"),
         ('[space]\nname = "tony"', "unknown space 'tony'"),
         ("[space]\nstages = 2", r"space\.stages is 2; a list is expected"),
-        (IN_FULL.replace("first_c = 8\n", "").replace("n_classes = 10\n", ""), "needs first_c, n_classes too"),
-        (IN_FULL.replace("width = 24\n", ""), r"space\.stages\[1\].*width"),
-        (IN_FULL.replace("width = 24", "widht = 24"), "did you mean width"),
-        (IN_FULL.replace("[3, 5]", "[2, 5]"), "odd"),
-        (IN_FULL.replace('"relu"', '"gelu"'), "gelu"),
+        (OWN_SPACE.replace("first_c = 8\n", "").replace("n_classes = 10\n", ""), "needs first_c, n_classes too"),
+        (OWN_SPACE.replace("width = 24\n", ""), r"space\.stages\[1\].*width"),
+        (OWN_SPACE.replace("width = 24", "widht = 24"), "did you mean width"),
+        (OWN_SPACE.replace("[3, 5]", "[2, 5]"), "odd"),
+        (OWN_SPACE.replace('"relu"', '"gelu"'), "gelu"),
         ('[space]\nname = "tiny"\nfirst_stride = 0', "first_stride is 0"),
         ('[space]\nname = "tiny"\nresolutions = [30]', "multiple of 4"),
         ('[space]\nname = "tiny"\n[data]\nsource = "imagefolder:/x"', r"give n_classes in \[space\]"),

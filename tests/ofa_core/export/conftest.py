@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 from ofa_core.blocks import BlockSpec
 from ofa_core.export.layers import BlockWeights, LayerWeights
 from ofa_core.export.weights import fold_batch_norm
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 class TorchOracle:

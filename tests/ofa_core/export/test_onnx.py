@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx_runs import image, relative_error, run_onnx
 
 from ofa_core.blocks import ACTS, BlockSpec
 from ofa_core.errors import ArchError, OfaError
@@ -19,23 +19,6 @@ from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space
 
 TOLERANCE = 1e-5
-
-
-def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(["output"], {"input": x})[0]
-
-
-def image(block: BlockSpec, batch_size: int = 1, seed: int = 0) -> np.ndarray:
-    shape = (batch_size, block.in_c, block.in_px, block.in_px)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
-def relative_error(got: np.ndarray, want: np.ndarray) -> float:
-    assert got.shape == want.shape
-    return float(np.abs(got - want).max() / np.abs(want).max())
 
 
 def onnx_macs(model: onnx.ModelProto) -> int:
@@ -66,7 +49,7 @@ def test_every_mbconv_computes_what_torch_does(oracle, block_grid, k, stride, ac
         x = image(block, seed=i)
         want = oracle.run(module, x)
         for form in GRAPH_FORMS:
-            got = run(block_model(block, graph_form=form, weights=weights), x)
+            got = run_onnx(block_model(block, graph_form=form, weights=weights), x)
             assert relative_error(got, want) <= TOLERANCE, (block.label(), form)
 
 
@@ -77,7 +60,7 @@ def test_every_other_op_computes_what_torch_does(oracle, head_blocks, batch_size
     for i, block in enumerate(head_blocks):
         module, (weights,) = oracle.build([block], seed=i)
         x = image(block, batch_size, seed=i)
-        got = run(block_model(block, batch_size=batch_size, graph_form=form, weights=weights), x)
+        got = run_onnx(block_model(block, batch_size=batch_size, graph_form=form, weights=weights), x)
         assert relative_error(got, oracle.run(module, x)) <= TOLERANCE, block.label()
 
 
@@ -90,7 +73,7 @@ def test_whole_nets_compute_what_torch_does(oracle, name, form):
     blocks = space.blocks(arch)
     module, weights = oracle.build(blocks)
     x = image(blocks[0], batch_size=2)
-    got = run(arch_model(space, arch, batch_size=2, graph_form=form, weights=weights), x)
+    got = run_onnx(arch_model(space, arch, batch_size=2, graph_form=form, weights=weights), x)
     assert got.shape == (2, space.n_classes)
     assert relative_error(got, oracle.run(module, x)) <= TOLERANCE
 
@@ -103,9 +86,9 @@ def test_blocks_run_one_after_another_are_the_net(name):
     weights = random_net_weights(blocks)
     y = x = image(blocks[0])
     for block, tensors in zip(blocks, weights, strict=True):
-        y = run(block_model(block, weights=tensors), y)
+        y = run_onnx(block_model(block, weights=tensors), y)
         assert 0.1 < np.abs(y).max() < 100, f"values leave their ordinary size at {block.label()}"
-    assert relative_error(run(arch_model(space, arch), x), y) <= TOLERANCE
+    assert relative_error(run_onnx(arch_model(space, arch), x), y) <= TOLERANCE
 
 
 # ---- the files -----------------------------------------------------------------------------------------------------
@@ -128,7 +111,7 @@ def test_block_macs_and_shapes(block_grid, head_blocks):
         assert onnx_macs(model) == block.macs
         (value,) = model.graph.output
         shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        assert list(run(model, image(block, 2)).shape) == shape
+        assert list(run_onnx(model, image(block, 2)).shape) == shape
         assert shape[:2] == [2, block.out_c]
 
 

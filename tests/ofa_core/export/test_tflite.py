@@ -5,10 +5,9 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
+from onnx_runs import image, relative_error, run_onnx
 
-from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
 from ofa_core.export.layers import BlockWeights
 from ofa_core.export.onnx import arch_model, block_model
@@ -39,23 +38,6 @@ def run(data: bytes, x: np.ndarray) -> np.ndarray:
     made.invoke()
     y = made.get_tensor(sink["index"])
     return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
-
-
-def run_onnx(model, x: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(["output"], {"input": x})[0]
-
-
-def image(block: BlockSpec, batch_size: int = 1, seed: int = 0) -> np.ndarray:
-    shape = (batch_size, block.in_c, block.in_px, block.in_px)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
-def relative_error(got: np.ndarray, want: np.ndarray) -> float:
-    assert got.shape == want.shape
-    return float(np.abs(got - want).max() / np.abs(want).max())
 
 
 def parsed(data: bytes):
