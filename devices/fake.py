@@ -114,7 +114,9 @@ class FakeDevice(ClosedAtExit):
             return Completed(0, b"", b"")
         outputs = {"true": b"", "false": b"", "echo": " ".join(arguments).encode() + b"\n", "cat": input or b""}
         if program not in outputs:
-            raise DeviceProcessError(f"cannot start {program}: the fake device runs {', '.join(sorted(outputs))}")
+            raise DeviceProcessError(
+                f"cannot start {program}: the fake device runs {', '.join(sorted(outputs))}, sleep"
+            )
         return Completed(int(program == "false"), outputs[program], b"")
 
     def start(self, argv: Sequence[str]) -> FakeChannel:

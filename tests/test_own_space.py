@@ -105,10 +105,10 @@ def test_the_whole_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call) 
 
     # Whoever resumes, verifies or searches with another space hears what differs.
     code, _, err = call("ofa-profile", "--space", "tiny", *words)
-    assert (code, "space mine, now tiny: stem stride 1, not 2" in err) == (1, True), err
+    assert (code, "space mine, now tiny: classes 4, not 10; stem stride 1, not 2" in err) == (1, True), err
     found = ("--lut", "device.csv", "--max-latency-ms", 100, "--out", "found")
     code, _, err = call("ofa-search", *found, "--space", "tiny", "--fill", "-a", "accuracy.csv")
-    assert (code, "its rows are of mine (stem stride 1, not 2" in err) == (1, True), err
+    assert (code, "its rows are of mine (classes 4, not 10; stem stride 1, not 2" in err) == (1, True), err
 
     # The table's own networks say its space; --weights and --accuracy are of it.
     weights = ("--weights", "run/supernet.pt", *data)

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
-from ofa_core.errors import OfaError
 from ofa_core.export.tflite import block_tflite
 from profiler.agent_runner import AgentRunner
-from profiler.native.build import NativeProgram, agent_for, build_agent, describe_library, library_for, source_path
+from profiler.native.build import NativeProgram, build_agent, library_for
 from profiler.plan import PROBE
 from profiler.runner import AgentCrashedError, JobError, Visit
 
@@ -158,26 +157,3 @@ def test_a_runtime_that_is_none_ends_the_program_with_the_reason(tmp_path: Path)
         runner = AgentRunner(device, "tflite", program=NativeProgram(library=tmp_path / "lib.so"))
         with pytest.raises(AgentCrashedError, match=r"exit code 3: cannot use the runtime \((invalid|file too short)"):
             runner.open()
-
-
-def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(OfaError, match=r"no C compiler for riscv64 .*--agent-binary"):
-        build_agent("riscv64", tmp_path / "agent")
-    with pytest.raises(OfaError, match=r"cannot build the agent"):
-        build_agent(platform.machine(), tmp_path / "agent", compiler="false")
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(OfaError, match=r"no libLiteRt\.so for riscv64.*--litert-library"):
-        library_for("riscv64")
-    with pytest.raises(OfaError, match="No such file"):
-        describe_library(tmp_path / "absent")
-
-
-def test_the_agent_is_built_once_per_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = agent_for(platform.machine())
-    before = first.stat().st_mtime_ns
-    assert agent_for(platform.machine()) == first
-    assert first.stat().st_mtime_ns == before
-    assert first.is_relative_to(tmp_path)
-    assert source_path().name == "agent.c"

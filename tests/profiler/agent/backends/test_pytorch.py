@@ -29,7 +29,7 @@ from profiler.runner import JobError, Visit
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from profiler.agent.backends import Choice, open_backend, ort_cuda, pytorch  # noqa: E402  # noqa: E402
+from profiler.agent.backends import Choice, open_backend, pytorch  # noqa: E402
 from profiler.agent.backends.pytorch import CudaBackend, CudaMemory, Net, check_kernels  # noqa: E402
 
 SE_BLOCK = BlockSpec("mbconv", 14, 7, 16, 64, 24, 3, 2, "h_swish", se=True, shortcut=False)
@@ -111,19 +111,6 @@ def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
         LocalDevice(tmp_path) as device,
         closing(AgentRunner(device, "torch", program=PythonProgram("torch", delegate="cuda"))) as runner,
         pytest.raises(JobError, match=r"torch does not work on .* sees no NVIDIA GPU"),
-    ):
-        runner.open()
-
-
-def test_an_onnxruntime_without_cuda_is_named(tmp_path: Path) -> None:
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime has the CUDA provider")
-    with (
-        LocalDevice(tmp_path) as device,
-        closing(AgentRunner(device, program=PythonProgram("onnxruntime", delegate="cuda"))) as runner,
-        pytest.raises(JobError, match=r"has no CUDA provider: install onnxruntime-gpu"),
     ):
         runner.open()
 
@@ -225,8 +212,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     }
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, answer)
-    for module in (pytorch, ort_cuda):
-        monkeypatch.setattr(module, "open_nvml", lambda: None)
+    monkeypatch.setattr(pytorch, "open_nvml", lambda: None)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "")  # so that it is as before afterwards
     monkeypatch.delenv("CUDA_DEVICE_ORDER")
     return used
@@ -255,45 +241,6 @@ def test_a_number_that_no_gpu_has(two_gpus: list[int]) -> None:
         with pytest.raises(ValueError, match="a number names one of several NVIDIA GPUs, as in cuda:1"):
             open_backend("torch", delegate=name)
     assert two_gpus == []
-
-
-def test_onnxruntime_keeps_everything_on_the_numbered_gpu(
-    two_gpus: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    places: list[tuple[str, int]] = []
-
-    class Session:
-        def __init__(self, path: str, options: object, providers: Any) -> None:
-            places.append(("session", providers[0][1]["device_id"]))
-
-        def get_providers(self) -> list[str]:
-            return ["CUDAExecutionProvider"]
-
-        def get_inputs(self) -> list[Any]:
-            return [SimpleNamespace(name="input", type="tensor(float)", shape=[1, 2])]
-
-        def get_outputs(self) -> list[Any]:
-            return [SimpleNamespace(name="output")]
-
-        def io_binding(self) -> Any:
-            return SimpleNamespace(
-                bind_ortvalue_input=lambda name, value: None,
-                bind_output=lambda name, kind, number: places.append((kind, number)),
-            )
-
-    runtime = SimpleNamespace(
-        __version__="1.0",
-        disable_telemetry_events=lambda: None,
-        get_available_providers=lambda: ["CUDAExecutionProvider"],
-        SessionOptions=SimpleNamespace,
-        InferenceSession=Session,
-        OrtValue=SimpleNamespace(ortvalue_from_numpy=lambda array, kind, number: places.append((kind, number))),
-    )
-    monkeypatch.setattr(ort_cuda, "onnxruntime", runtime)
-    backend = open_backend("onnxruntime", delegate="cuda:1")
-    assert backend.versions()["onnxruntime"] == "1.0"
-    backend.load("m.onnx", 1)
-    assert places == [("session", 1), ("cuda", 1), ("cuda", 1)]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
