@@ -12,8 +12,8 @@ Image = pytest.importorskip("PIL.Image", reason="needs pillow")
 pytestmark = pytest.mark.torch
 
 from ofa_core.formats.preprocessing import Preprocessing  # noqa: E402
-from ofa_core.train.batches import Loader, Unreadable, batch_px, rng_for, split_held_out  # noqa: E402
-from ofa_core.train.images import Augmentation, augment, normalise, resize_for_evaluation  # noqa: E402
+from ofa_core.train.batches import Loader, Unreadable, batch_px, split_held_out  # noqa: E402
+from ofa_core.train.images import Augmentation  # noqa: E402
 from ofa_core.train.sources import FolderSource  # noqa: E402
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "direct")
@@ -115,36 +115,3 @@ def test_held_out_images_are_not_trained_on():
     assert sorted([*train, *held]) == list(range(100))
     assert len(split_held_out(10, 10_000)[1]) == 5
     assert split_held_out(100, 30)[1].tolist() == held.tolist()
-
-
-def test_normalisation():
-    pixels = np.full((2, 4, 4, 3), 255, np.uint8)
-    np.testing.assert_allclose(normalise(pixels, HALF), 1, atol=1e-6)
-    np.testing.assert_allclose(normalise(pixels * 0, HALF), -1, atol=1e-6)
-    assert normalise(pixels, HALF).shape == (2, 3, 4, 4)
-    how = Preprocessing((0.1, 0.2, 0.3), (0.5, 1.0, 2.0), "crop")
-    np.testing.assert_allclose(normalise(pixels, how)[0, :, 0, 0], [1.8, 0.8, 0.35], atol=1e-6)
-
-
-def test_evaluation_crop_takes_the_centre():
-    image = Image.new("RGB", (400, 200))
-    image.paste((255, 0, 0), (150, 50, 250, 150))
-    crop = resize_for_evaluation(image, 112, replace(HALF, resize="crop"))
-    assert crop.shape == (112, 112, 3)
-    assert crop[56, 56, 0] == 255
-    assert resize_for_evaluation(image, 100, HALF).shape == (100, 100, 3)
-
-
-@settings(max_examples=30, deadline=None)
-@given(width=st.integers(1, 300), height=st.integers(1, 300), seed=st.integers(0, 99))
-def test_augmentation_takes_any_image(width, height, seed):
-    image = Image.new("RGB", (width, height), (50, 100, 150))
-    pixels = augment(image, 24, Augmentation(), rng_for(seed))
-    assert pixels.shape == (24, 24, 3)
-    assert pixels.dtype == np.uint8
-
-
-def test_no_augmentation_of_colour_or_side_when_switched_off():
-    image = Image.new("RGB", (64, 64), (50, 100, 150))
-    how = Augmentation(scale=(1, 1), ratio=(1, 1), flip=False, brightness=0, saturation=0)
-    assert (augment(image, 64, how, rng_for(0)) == np.asarray(image)).all()
