@@ -74,7 +74,8 @@ class Arrays:
         """Return (n, 1 + n_slots) members of a space; n may be 0."""
         values = self._found(name)
         if values.ndim != 2 or values.shape[1] != 1 + space.n_slots or values.dtype.kind not in "iu":
-            raise FormatError(f"{name} is an array of {values.shape} {values.dtype}; networks of {space.name} expected")
+            kind = f"{values.shape} {values.dtype}"
+            raise FormatError(f"{name} is an array of {kind}; networks of {space.name} are expected")
         if len(values) and not ((values[:, 1:] >= 0) & (values[:, 1:] <= space.n_codes)).all():
             raise FormatError(f"{name} has choices that {space.name} does not have")
         try:

@@ -5,7 +5,6 @@ import pytest
 
 from ofa_core.errors import PredictorError
 from ofa_core.genomes import decode, encode, sample_genomes
-from predictors.device_regime import follows_work
 from predictors.features import physical
 from predictors.loading import load_latency
 from predictors.network import NetworkPredictor, as_source
@@ -102,9 +101,6 @@ def test_what_is_no_latency_is_no_source(space):
     test = sample_genomes(space, 100, rng)
     alone = NetworkPredictor(space).fit(mine, measured).predict(test)
     assert NetworkPredictor(space).fit(mine, measured, sources=[dealt]).predict(test) == pytest.approx(alone)
-    for launch in (0.01, 6.0):  # of either regime
-        assert follows_work(space, other, device_ms(space, other, launch))
-    assert not follows_work(space, other, -device_ms(space, other))
 
 
 def test_what_a_source_can_be(space, tiny_space, make_table, tmp_path):
