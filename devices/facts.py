@@ -23,7 +23,7 @@ __all__ = [
 # `grep . FILES /dev/null` prints "path:content" of each readable file in one process.
 FACTS_SCRIPT = r"""
 exec 2>/dev/null
-echo '@@ uname'; uname -s; uname -r; uname -m
+echo '@@ uname'; uname -s; uname -r; uname -m; getconf LONG_BIT
 echo '@@ cpuinfo'; grep -E '^(processor|model name|Hardware|Model|cpu model|CPU implementer|CPU part)' /proc/cpuinfo
 echo '@@ devicetree'; tr '\000' '\n' < /proc/device-tree/model; echo
 echo '@@ max_freq'; grep . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq /dev/null
@@ -32,7 +32,7 @@ echo '@@ release'; grep -E '^PRETTY_NAME=' /etc/os-release
 echo '@@ android'
 if command -v getprop > /dev/null; then
   for p in ro.product.manufacturer ro.product.model ro.soc.manufacturer ro.soc.model ro.board.platform \
-    ro.build.version.release
+    ro.build.version.release ro.product.cpu.abi
   do echo "$p=$(getprop $p)"; done
 fi
 exit 0
@@ -70,7 +70,8 @@ class DeviceFacts:
         max_freq_mhz: maximum clock of each logical core, in order.
         os: operating system, for example "Debian GNU/Linux 12 (bookworm)" or "Android 14".
         kernel: kernel name and release.
-        arch: instruction set in the words of `uname -m`.
+        arch: instruction set in the words of `uname -m`, but armv8l for a 32-bit system on a 64-bit ARM kernel.
+        abi: Android's name of the instruction set of programs (`ro.product.cpu.abi`), such as arm64-v8a.
         memory_bytes: total memory.
     """
 
@@ -82,6 +83,7 @@ class DeviceFacts:
     kernel: str | None = None
     arch: str | None = None
     memory_bytes: int | None = None
+    abi: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,9 @@ def parse_facts(text: str, name: str) -> DeviceFacts:
         max_freq_mhz=tuple(freqs) or None,
         os=release.strip('"') if release else None,
         kernel=" ".join(uname[:2]) or None,
-        arch=uname[2] if len(uname) > 2 else None,
+        arch=_arch(*uname[2:4]),
         memory_bytes=memory_kb * 1024 if memory_kb is not None and 0 < memory_kb < _MAX_MEMORY_KB else None,
+        abi=android.get("ro.product.cpu.abi") or None,
     )
 
 
@@ -252,6 +255,10 @@ def _model(cpuinfo: list[str], devicetree: list[str], android: dict[str, str]) -
         chip = chip or _value(cpuinfo, key, ":") or ""
     product = product or (devicetree[0] if devicetree else "")
     return f"{product} ({chip})" if product and chip else product or chip or None
+
+
+def _arch(machine: str | None = None, bits: str = "") -> str | None:
+    return "armv8l" if machine == "aarch64" and bits == "32" else machine
 
 
 def _cpu_use(before: list[str], after: list[str]) -> tuple[float | None, float | None]:

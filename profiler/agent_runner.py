@@ -13,10 +13,10 @@ import hashlib
 import json
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from devices.device import Channel, Device
 from devices.errors import (
@@ -41,7 +41,7 @@ from profiler.runner import (
     Visit,
 )
 
-__all__ = ["AgentRunner"]
+__all__ = ["AgentRunner", "Program"]
 
 PROTOCOL = 1
 _QUIT_WAIT_S = 2.0
@@ -62,6 +62,16 @@ class _Job:
     @property
     def context(self) -> dict[str, Any]:
         return {"handle": self.handle, "model": self.model, "completed": self.completed}
+
+
+class Program(Protocol):
+    """Puts an agent on devices."""
+
+    def __call__(self, device: Device) -> list[str]:
+        """Push the files that the device lacks, and return the command line."""
+
+    def payload(self, device: Device) -> str:
+        """Return what a call pushes, and its size."""
 
 
 class AgentRunner(Runner):
@@ -86,11 +96,11 @@ class AgentRunner(Runner):
         python: str | None = None,
         timeout_s: float = 60.0,
         n_ahead: int | None = None,
-        program: Callable[[Device], list[str]] | None = None,
+        program: Program | None = None,
     ) -> None:
         self.device = device
         self._backend = backend
-        self._program = program if program is not None else PythonProgram(backend, python)
+        self._program: Program = program if program is not None else PythonProgram(backend, python)
         self._command: list[str] = []  # of the agent, when its files are there
         self._timeout_s = timeout_s
         self._n_ahead = min(_MAX_AHEAD, n_ahead if n_ahead is not None else (2 if device.runs_here else 16))
@@ -103,6 +113,10 @@ class AgentRunner(Runner):
         self._n_requests = 0
         self.load_ns: dict[int, int] = {}
         self.settings: dict[int, dict[str, Any]] = {}
+
+    def payload(self) -> str:
+        """Return what `open` puts on the device; see `Runner.payload`."""
+        return self._program.payload(self.device)
 
     def open(self) -> Hello:
         """Start a fresh agent and read its greeting; see `Runner.open`.

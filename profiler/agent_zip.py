@@ -57,6 +57,10 @@ class PythonProgram:
     dtype: str = "fp32"
     delegate: str = ""
 
+    def payload(self, device: Device) -> str:  # noqa: ARG002
+        """Return what is pushed."""
+        return "the agent"
+
     def __call__(self, device: Device) -> list[str]:
         """Push the packed agent and return the command line; raises as `Device.push` does."""
         with SessionFolder("agent") as folder:

@@ -48,6 +48,11 @@ class BenchmarkRunner(Runner):
         self._n_visits = 0
         self._writes_result = True  # False after the first failure
 
+    def payload(self) -> str:
+        """Return the program's name and size; see `Runner.payload`."""
+        n_bytes = self._binary.stat().st_size if self._binary.exists() else 0
+        return f"{self._binary.name}, {n_bytes / 2**20:.1f} MiB"
+
     def open(self) -> Hello:
         """Put the program on the device and check that it starts; see `Runner.open`.
 

@@ -103,7 +103,7 @@ def launch(target: Target, choice: Choice, options: Launch) -> tuple[Device, Run
 
         return device, BenchmarkRunner(device, options.benchmark_binary)
     if is_native:
-        from profiler.native.build import NativeProgram
+        from profiler.native.program import NativeProgram
 
         native = NativeProgram(options.agent_binary, options.litert_library, backend=choice.label)
         return device, AgentRunner(device, choice.label, program=native)

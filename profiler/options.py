@@ -70,8 +70,13 @@ PythonOption = Annotated[str | None, typer.Option(help="Python interpreter on th
 BenchmarkOption = Annotated[
     Path | None, typer.Option(help="Official benchmark_model, built for the device, to run instead of an agent.")
 ]
-AgentOption = Annotated[Path | None, typer.Option(help="C agent, built for the device. [default: built here]")]
-LibraryOption = Annotated[Path | None, typer.Option(help="libLiteRt.so for the C agent.")]
+AgentOption = Annotated[Path | None, typer.Option(help="C agent, built for the device. [default: the shipped one]")]
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Runtime of the C agent: libLiteRt.so, or an .aar, .apk, .zip or .whl with it. [default: downloaded once]"
+    ),
+]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start again: rename the journal of an interrupted run instead of resuming it.")
 ]

@@ -192,6 +192,10 @@ class Runner(Protocol):
         finally:
             self.close()
 
+    def payload(self) -> str:
+        """Return what `open` puts on the device, and its size; files that do not fit the device are refused here."""
+        return ""
+
     def open(self) -> Hello:
         """Start a fresh process with no model loaded; end the present one, if any."""
 

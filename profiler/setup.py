@@ -47,7 +47,7 @@ BENCHMARK_URL = "https://storage.googleapis.com/litert/binaries/{version}/{syste
 The address was not reachable when this was written, so no checksum is known; the user must give one.
 """
 
-LITERT_VERSION = "2.1.0"
+LITERT_VERSION = "2.2.0"
 _INSTALL_S = 1800.0
 _FETCH_S = 60.0
 _MAX_PROGRAM_BYTES = 1 << 29

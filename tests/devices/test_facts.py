@@ -214,3 +214,23 @@ def test_the_scripts_run_on_this_machine(tmp_path: Path) -> None:
     assert facts.n_cores == state.n_cores == os.cpu_count()
     assert facts.memory_bytes
     assert state.load_1min is not None
+
+
+@pytest.mark.parametrize(
+    ("uname", "arch"),
+    [
+        ("Linux\n6.1\naarch64\n64", "aarch64"),
+        ("Linux\n6.1\naarch64\n32", "armv8l"),  # a 32-bit system on a 64-bit kernel
+        ("Linux\n6.1\narmv7l\n32", "armv7l"),
+        ("Linux\n4.4\naarch64", "aarch64"),  # without getconf
+        ("Linux", None),
+    ],
+)
+def test_the_instruction_set_is_that_of_programs(uname: str, arch: str | None) -> None:
+    assert parse_facts(f"@@ uname\n{uname}\n", "box").arch == arch
+
+
+def test_the_abi_of_android() -> None:
+    android = "@@ uname\nLinux\n4.4\naarch64\n@@ android\nro.product.cpu.abi="
+    assert parse_facts(f"{android}armeabi-v7a\n", "phone").abi == "armeabi-v7a"
+    assert parse_facts(f"{android}\n", "phone").abi is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
 import re
 import shutil
 import signal
@@ -29,7 +28,10 @@ from ofa_core.table import LatencyTable
 from profiler.agent_runner import AgentRunner
 from profiler.campaign import ProfileSpec, journal_path, profile
 from profiler.journal import read_journal
-from profiler.native.build import NativeProgram, build_agent, library_for
+from profiler.native.build import agent_for, build_agent
+from profiler.native.program import NativeProgram
+from profiler.native.runtimes import runtime_for
+from profiler.native.system import System, this_system
 from profiler.plan import PROBE
 from profiler.runner import Visit
 from profiler.settings import Progress, Settings
@@ -42,7 +44,7 @@ MAIN = "import sys; from profiler.cli import main; sys.exit(main())"
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_agent(platform.machine(), tmp_path_factory.mktemp("agent") / "ofa-agent")
+    return build_agent(tmp_path_factory.mktemp("agent") / "ofa-agent")
 
 
 def profile_command(folder: Path, agent: Path, *targets: str) -> list[str]:
@@ -58,7 +60,7 @@ def command(*words: str) -> list[str]:
 
 
 def native_options(agent: Path) -> list[str]:
-    return ["--agent-binary", str(agent), "--litert-library", str(library_for(platform.machine())[0])]
+    return ["--agent-binary", str(agent), "--litert-library", str(runtime_for(this_system()).path)]
 
 
 def test_a_table_by_the_model_s_name(phones, tmp_path: Path, agent: Path) -> None:
@@ -121,7 +123,7 @@ def spec(**settings: object) -> ProfileSpec:
 
 @contextlib.contextmanager
 def phone(phones, agent: Path, pauses_s: tuple[float, ...] = PAUSES_S) -> Iterator[tuple[AdbDevice, AgentRunner]]:
-    program = NativeProgram(agent, library_for(platform.machine())[0])
+    program = NativeProgram(agent, runtime_for(this_system()).path)
     with AdbDevice(phones.serial(1), RemoteOptions(pauses_s=pauses_s)) as device:
         yield device, AgentRunner(device, "tflite", program=program)
 
@@ -235,11 +237,10 @@ BLOCKS = (
 
 
 @pytest.fixture(scope="module")
-def arm_agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for program in ("aarch64-linux-gnu-gcc", "qemu-aarch64-static"):
-        if shutil.which(program) is None:
-            pytest.skip(f"there is no {program}; tools/install_test_devices.sh installs it")
-    return build_agent("aarch64", tmp_path_factory.mktemp("agent") / "ofa-agent")
+def arm_agent() -> Path:
+    if shutil.which("qemu-aarch64-static") is None:
+        pytest.skip("there is no qemu-aarch64-static; tools/install_test_devices.sh installs it")
+    return agent_for(System("linux", "arm64"))
 
 
 def test_the_aarch64_agent_on_a_phone_under_qemu(arm_phone, arm_agent: Path, tmp_path: Path) -> None:
@@ -279,8 +280,8 @@ def _check(
 ) -> list[list[float]]:
     """Input and output of a model, by the agent on the phone or by one of this machine."""
     if device is None:
-        here = build_agent(platform.machine(), folder / "here")
-        command = [here, "--lib", library_for(platform.machine())[0], "--check", model]
+        here = build_agent(folder / "here")
+        command = [here, "--lib", runtime_for(this_system()).path, "--check", model]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     else:
         command = [*NativeProgram(agent, library, backend=backend)(device), "--check", "checked.tflite"]
@@ -302,4 +303,4 @@ def test_a_table_of_three_blocks_by_the_aarch64_agent(arm_phone, arm_agent: Path
     assert result.table.n_failed == 0
     assert not result.failures
     header = json.loads(journal_path(tmp_path / "t.csv").read_text().splitlines()[0])
-    assert "libLiteRt.so" in header["context"]["backend_version"]
+    assert header["context"]["backend_version"] == "ai-edge-litert 2.3.0 (C API)"

@@ -16,9 +16,13 @@ from hypothesis import strategies as st
 
 from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
+from ofa_core.errors import FormatError
 from ofa_core.export.tflite import block_tflite
 from profiler.agent_runner import AgentRunner
-from profiler.native.build import NativeProgram, build_agent, library_for
+from profiler.native.build import build_agent
+from profiler.native.program import NativeProgram
+from profiler.native.runtimes import runtime_for
+from profiler.native.system import this_system
 from profiler.plan import PROBE
 from profiler.runner import AgentCrashedError, JobError, Visit
 
@@ -30,7 +34,7 @@ PROGRAMS: dict[str, Callable[[], NativeProgram | None]] = {"python": lambda: Non
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_agent(platform.machine(), tmp_path_factory.mktemp("agent") / "ofa-agent")
+    return build_agent(tmp_path_factory.mktemp("agent") / "ofa-agent")
 
 
 @pytest.fixture(params=sorted(PROGRAMS))
@@ -100,7 +104,7 @@ def test_what_is_no_model_is_an_error_reply(runner: AgentRunner, tmp_path: Path)
 @pytest.mark.parametrize("block", [PROBE, SE_BLOCK], ids=["probe", "se"])
 def test_the_numbers_are_those_of_the_interpreter(agent: Path, tmp_path: Path, block: BlockSpec) -> None:
     path = model(tmp_path, block)
-    command = [agent, "--lib", library_for(platform.machine())[0], "--check", path]
+    command = [agent, "--lib", runtime_for(this_system()).path, "--check", path]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     given_numbers, got = (np.array(line.split(), np.float32) for line in lines)
     assert given_numbers.min() >= -1
@@ -117,7 +121,7 @@ def test_the_numbers_are_those_of_the_interpreter(agent: Path, tmp_path: Path, b
 
 @pytest.fixture(scope="module")
 def server(agent: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [agent, "--lib", library_for(platform.machine())[0]]
+    command = [agent, "--lib", runtime_for(this_system()).path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         yield process
         process.stdin.close()  # type: ignore[union-attr]
@@ -153,7 +157,13 @@ def test_any_object_gets_one_reply(server: subprocess.Popen[bytes], request_: di
 
 def test_a_runtime_that_is_none_ends_the_program_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "lib.so").write_bytes(b"no library")
+    empty = ["cc", "-shared", "-o", str(tmp_path / "empty.so"), "-xc", "/dev/null"]
+    subprocess.run(empty, check=True)
     with LocalDevice(tmp_path) as device:
-        runner = AgentRunner(device, "tflite", program=NativeProgram(library=tmp_path / "lib.so"))
-        with pytest.raises(AgentCrashedError, match=r"exit code 3: cannot use the runtime \((invalid|file too short)"):
+        runner = AgentRunner(device, "tflite", program=NativeProgram(library=tmp_path / "empty.so"))
+        with pytest.raises(AgentCrashedError, match=r"exit code 3: cannot use the runtime \(it has no function LiteRt"):
             runner.open()
+        runner = AgentRunner(device, "tflite", program=NativeProgram(library=tmp_path / "lib.so"))
+        for call in (runner.payload, runner.open):
+            with pytest.raises(FormatError, match=r"lib\.so: not an ELF file"):
+                call()

@@ -21,7 +21,10 @@ from profiler.agent.backends import Choice
 from profiler.agent_runner import AgentRunner
 from profiler.agent_zip import PythonProgram
 from profiler.campaign import ProfileSpec, profile
-from profiler.native.build import NativeProgram, agent_for, library_for
+from profiler.native.build import agent_for
+from profiler.native.program import NativeProgram
+from profiler.native.runtimes import runtime_for
+from profiler.native.system import this_system
 from profiler.plan import PROBE
 from profiler.runner import JobError, Visit
 from profiler.settings import Settings
@@ -138,7 +141,7 @@ def test_both_agents_make_a_table_of_dtype_float16(backend, tmp_path: Path, prog
 def test_the_c_agent_computes_what_the_python_agent_does(backend, tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(block_tflite(BLOCKS[1]))
-    command = [agent_for(platform.machine()), "--backend", "tflite-fp16", "--lib", library_for(platform.machine())[0]]
+    command = [agent_for(this_system()), "--backend", "tflite-fp16", "--lib", runtime_for(this_system()).path]
     done = subprocess.run([*command, "--check", path], capture_output=True, text=True, check=True)
     fed, got = (np.array(line.split(), np.float32) for line in done.stdout.splitlines())
     model = backend.load(str(path), 1)
@@ -161,6 +164,6 @@ def test_the_c_agent_tells_its_backend_and_knows_no_other(tmp_path: Path, backen
             path.write_bytes(b"no model" * 9)
             with pytest.raises(JobError):
                 runner.load(path, threads=1, cpus=None)
-        done = device.run([str(agent_for(platform.machine())), "--backend", "caffe", "--lib", "x"], timeout_s=20)
+        done = device.run([str(agent_for(this_system())), "--backend", "caffe", "--lib", "x"], timeout_s=20)
     assert done.rc == 2
     assert done.stderr == b"unknown backend caffe; known are tflite, tflite-fp16, litert-gpu, litert-gpu-fp16\n"

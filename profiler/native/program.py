@@ -1,0 +1,67 @@
+"""Put the C agent and its runtime on a device.
+
+All files are found, downloaded and checked on this machine first, so that a wrong one is refused before anything is
+pushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from devices.device import Device
+from ofa_core.errors import OfaError
+from profiler.native.build import agent_for
+from profiler.native.runtimes import LIBRARY, Runtime, runtime_for
+from profiler.native.system import system_of
+
+__all__ = ["NativeProgram"]
+
+_FOLDER = "native"
+_AGENT = "ofa-agent"
+
+
+@dataclass(frozen=True, slots=True)
+class NativeProgram:
+    """Puts the C agent and its runtime on a device; see `profiler.agent_runner.AgentRunner`.
+
+    Attributes:
+        agent: the program; None takes that for the device's system.
+        library: its runtime, or an archive that contains it; None takes that for the device's system.
+        prefix: command that starts the program, such as an emulator.
+        backend: label of the backend: `tflite` or `tflite-fp16`.
+    """
+
+    agent: Path | None = None
+    library: Path | None = None
+    prefix: Sequence[str] = ()
+    backend: str = "tflite"
+
+    def payload(self, device: Device) -> str:
+        """Return the names and the size of what is pushed; raises as `__call__` does, before anything is pushed."""
+        agent, runtime = self._files(device)
+        n_bytes = agent.stat().st_size + runtime.path.stat().st_size
+        return f"the agent and {runtime.name}, {n_bytes / 2**20:.1f} MiB"
+
+    def __call__(self, device: Device) -> list[str]:
+        """Push both files and return the command line.
+
+        Raises:
+            OfaError: there is no program or no runtime for the device, or it does not fit the device.
+            DeviceError: a file cannot be pushed.
+        """
+        agent, runtime = self._files(device)
+        device.push(agent, f"{_FOLDER}/{_AGENT}")
+        device.push(runtime.path, f"{_FOLDER}/{LIBRARY}")
+        folder = f"{device.work_dir}/{_FOLDER}"
+        script = 'test -x "$1" || chmod 700 "$1"'  # on this machine the file is a link to the cache
+        made = device.run(["sh", "-c", script, "sh", f"{folder}/{_AGENT}"], timeout_s=30)
+        if made.rc != 0:
+            raise OfaError(f"{device.name}: cannot make the agent executable: {made.reason}")
+        command = [f"{folder}/{_AGENT}", "--backend", self.backend, "--lib", f"{folder}/{LIBRARY}"]
+        return [*self.prefix, *command, "--runtime", f"{runtime.name} (C API)"]
+
+    def _files(self, device: Device) -> tuple[Path, Runtime]:
+        system = system_of(device.facts())
+        return agent_for(system, self.agent), runtime_for(system, self.library)
