@@ -1,8 +1,8 @@
 """Download files of known content into a cache.
 
-A file is identified by its SHA-256 checksum, so any address or mirror may deliver it. It appears under its final name
-after its checksum was verified. If a download is cut, the part that was received stays beside it, and the next attempt,
-also of a later command, continues there. Proxies are those of urllib (`https_proxy` and the like).
+A file is identified by a digest of its content, so any address or mirror may deliver it. It appears under its final
+name after its digest was verified. If a download is cut, the part that was received stays beside it, and the next
+attempt, also of a later command, continues there. Proxies are those of urllib (`https_proxy` and the like).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO
 from ofa_core.atomic import check_file, naming
 from ofa_core.errors import OfaError
 
-__all__ = ["Download", "fetch", "holds"]
+__all__ = ["Download", "cache_folder", "fetch", "git_blob_sha1", "holds"]
 
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 60.0  # without a single byte
@@ -42,13 +42,49 @@ class Download:
 
     Attributes:
         addresses: http or https addresses of the same file; the first that works is used.
-        sha256: checksum of the file, 64 hexadecimal digits.
+        sha256: checksum of the file, 64 hexadecimal digits; empty if the git blob id is given.
         n_bytes: its size; None if it is not known.
+        git_blob_sha1: git blob id of the file, 40 hexadecimal digits: SHA-1 over `blob SIZE`, a zero byte and the
+            content.
     """
 
     addresses: tuple[str, ...]
-    sha256: str
+    sha256: str = ""
     n_bytes: int | None = None
+    git_blob_sha1: str = ""
+
+    @property
+    def digest(self) -> str:
+        """The checksum, or else the git blob id."""
+        digest = self.sha256 or self.git_blob_sha1
+        assert digest, "nothing is downloaded without a digest"
+        return digest.lower()
+
+    @property
+    def digest_name(self) -> str:
+        """Name of the kind of digest."""
+        return "SHA-256 checksum" if self.sha256 else "git blob id"
+
+    def digest_of(self, path: Path) -> str:
+        """Return the digest of a path's content, of the kind that this file has."""
+        if not self.sha256:
+            return git_blob_sha1(path)
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return the folder of everything that is downloaded: `$XDG_CACHE_HOME/ofa-latency`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "ofa-latency")
+
+
+def git_blob_sha1(path: Path) -> str:
+    """Return the git blob id of a file."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def fetch(file: Download, dest: Path) -> Path:
@@ -67,7 +103,7 @@ def fetch(file: Download, dest: Path) -> Path:
     if holds(dest, file):
         return dest
     check_file(dest)
-    part = dest.with_name(f".{file.sha256[:24]}.part")
+    part = dest.with_name(f".{file.digest[:24]}.part")
     with naming(dest):
         dest.parent.mkdir(parents=True, exist_ok=True)
         with _locked(part) as stream:
@@ -82,7 +118,7 @@ def holds(path: Path, file: Download) -> bool:
     try:
         if file.n_bytes is not None and path.stat().st_size != file.n_bytes:
             return False
-        return _sha256(path) == file.sha256.lower()
+        return file.digest_of(path) == file.digest
     except OSError:
         return False
 
@@ -122,7 +158,8 @@ def _download(file: Download, dest: Path, stream: IO[bytes]) -> None:
     size = f"{file.n_bytes} bytes, " if file.n_bytes is not None else ""
     again = "run the command again to continue the download" if stream.tell() else "run the command again"
     raise OfaError(
-        f"cannot download {'; '.join(failures)}: {again}, or download the file elsewhere ({size}SHA-256 {file.sha256}) "
+        f"cannot download {'; '.join(failures)}: {again}, or download the file elsewhere ({size}"
+        f"{file.digest_name} {file.digest}) "
         f"and save it as {dest}"
     )
 
@@ -138,12 +175,12 @@ def _complete(address: str, file: Download, stream: IO[bytes]) -> str:
         reason = _append(address, file, stream)
         stream.flush()
         if not reason:
-            digest = _sha256(Path(stream.name))
-            if digest == file.sha256.lower():
+            digest = file.digest_of(Path(stream.name))
+            if digest == file.digest:
                 os.fsync(stream.fileno())
                 return ""
             _restart(stream)
-            reason = f"its SHA-256 checksum is {digest}, not {file.sha256}; it is not kept"
+            reason = f"its {file.digest_name} is {digest}, not {file.digest}; it is not kept"
         if stream.tell() == n_before:
             break
     return reason
@@ -208,11 +245,6 @@ def _copy(reply: http.client.HTTPResponse, file: Download, stream: IO[bytes]) ->
 def _restart(stream: IO[bytes]) -> None:
     stream.seek(0)
     stream.truncate()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _mib(n_bytes: int) -> str:

@@ -95,6 +95,17 @@ def test_a_file_is_downloaded_once(server: Server, tmp_path: Path, n_bytes: int 
     assert left(dest.parent) == ["model.bin"]
 
 
+@pytest.mark.parametrize("n_bytes", [len(CONTENT), None])
+def test_a_file_of_git_is_named_by_its_blob_id(server: Server, tmp_path: Path, n_bytes: int | None) -> None:
+    blob = hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT).hexdigest()
+    file = Download((f"{server.address}/model.bin",), n_bytes=n_bytes, git_blob_sha1=blob)
+    assert fetch(file, tmp_path / "model.bin").read_bytes() == CONTENT
+    wrong = Download(file.addresses, n_bytes=n_bytes, git_blob_sha1="0" * 40)
+    with pytest.raises(OfaError, match=f"its git blob id is {blob}, not {'0' * 40}; it is not kept"):
+        fetch(wrong, tmp_path / "wrong.bin")
+    assert left(tmp_path) == ["model.bin"]
+
+
 def test_a_file_with_other_content_is_replaced(server: Server, tmp_path: Path) -> None:
     dest = tmp_path / "model.bin"
     dest.write_bytes(CONTENT[:-1] + b"?")
@@ -166,7 +177,7 @@ def test_without_network_one_line_says_what_to_do(tmp_path: Path) -> None:
         fetch(file, dest)
     assert str(error.value) == (
         f"cannot download http://127.0.0.1:{port}/model.bin (Connection refused): run the command again, or download "
-        f"the file elsewhere (512000 bytes, SHA-256 {DIGEST}) and save it as {dest}"
+        f"the file elsewhere (512000 bytes, SHA-256 checksum {DIGEST}) and save it as {dest}"
     )
     assert left(tmp_path) == []
     dest.write_bytes(CONTENT)  # which is then taken
