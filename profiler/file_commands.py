@@ -1,4 +1,4 @@
-"""Commands of `ofa-profile` that work on files: `compare`, `convert` and `space`."""
+"""Commands of `ofa-profile` that work on files: `compare`, `convert`, `share` and `space`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_core.cli_app import EXIT_UNSTABLE, out_file_or_folder
-from ofa_core.cli_options import SPACE_HELP, ColumnOption, SpaceOption
+from ofa_core.cli_app import EXIT_UNSTABLE, out_file_or_folder, to_file
+from ofa_core.cli_options import SPACE_HELP, ColumnOption, SpaceOption, space_word, table_argument
 from ofa_core.errors import OfaError
 from profiler.options import only_space
 
@@ -25,8 +25,11 @@ commands = typer.Typer()
 
 @commands.command()
 def compare(
-    old: Annotated[Path, typer.Argument(help="A latency table.")],
-    new: Annotated[Path, typer.Argument(help="A latency table to compare with it, of the same device or another.")],
+    old: Annotated[Path, table_argument(metavar="OLD", help="A latency table, or hub:NAME.")],
+    new: Annotated[
+        Path,
+        table_argument(metavar="NEW", help="A latency table to compare with it, of the same device or another."),
+    ],
 ) -> None:
     """Print the changes between two tables that exceed noise; exit code 3 if there are any."""
     from ofa_core.formats.yaml_tables import read_table
@@ -40,8 +43,36 @@ def compare(
 
 
 @commands.command()
+def share(
+    table: Annotated[Path, typer.Argument(help="Latency table that ofa-profile wrote.", show_default=False)],
+    licence: Annotated[
+        str,
+        typer.Option(
+            "--licence", help="Terms for others, in one line, such as CC0-1.0 or CC-BY-4.0.", show_default=False
+        ),
+    ],
+    out: Annotated[Path | None, to_file("--out", "-o", help="[default: TABLE without .csv, and .share.zip]")] = None,
+) -> None:
+    """Put a table, its networks, conditions, versions and licence into one file that others can use by its address."""
+    import hashlib
+    from importlib.metadata import version
+    from platform import python_version
+
+    from ofa_core.share import SHARE_SUFFIX, write_share
+
+    if not licence.strip() or not licence.isprintable() or len(licence) > 200:
+        raise typer.BadParameter("give one line of at most 200 characters", param_hint="--licence")
+    path = out or table.with_name(f"{table.stem}{SHARE_SUFFIX}")
+    versions = {"ofa-latency": version("ofa-latency"), "python": python_version()}
+    record = write_share(table, path, licence, versions)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    sys.stdout.write(f"{path}: {record.n_blocks} blocks, {record.n_networks} networks, {record.licence}\n")
+    sys.stdout.write(f"others use it as: --lut 'https://HOST/{path.name}#sha256={digest}'\n")
+
+
+@commands.command()
 def space(
-    name: Annotated[str, typer.Argument(metavar="SPACE", help=SPACE_HELP)],
+    name: Annotated[str, typer.Argument(parser=space_word, metavar="SPACE", help=SPACE_HELP)],
 ) -> None:
     """Print a search space as TOML, as a template for your own space (--space FILE)."""
     from ofa_core.space_files import space_from, space_toml
@@ -53,7 +84,10 @@ def space(
 def convert(
     src: Annotated[
         Path,
-        typer.Argument(help="Latency table (CSV, published YAML, or a folder of YAML), or CSV of measured networks."),
+        table_argument(
+            metavar="SRC",
+            help="Latency table (CSV, published YAML, or a folder of YAML), CSV of measured networks, or hub:NAME.",
+        ),
     ],
     dst: Annotated[
         Path,
