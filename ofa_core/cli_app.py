@@ -79,7 +79,8 @@ class DefaultGroup(TyperGroup):
         attrs["invoke_without_command"] = True
         attrs["subcommand_metavar"] = attrs.get("subcommand_metavar") or "| COMMAND [ARGS]..."
         super().__init__(**attrs)
-        for command in (self, *self.commands.values()):
+        below = [sub for c in self.commands.values() if isinstance(c, TyperGroup) for sub in c.commands.values()]
+        for command in (self, *self.commands.values(), *below):
             command.params = [*command.params, *message_options()]
 
     # The context's class is private in new versions of typer and click's in old ones, hence Any.

@@ -32,6 +32,7 @@ PACKAGES = {
     "PIL": Package("pillow", "train"),
     "ai_edge_litert": Package("ai-edge-litert", "tflite"),
     "flatbuffers": Package("flatbuffers", "tflite"),
+    "huggingface_hub": Package("huggingface_hub", "hub"),
     "matplotlib": Package("matplotlib", "train"),
     "plotly": Package("plotly", "report"),
     "pynvml": Package("nvidia-ml-py", "energy"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, run_app, to_file, to_folder
-from ofa_core.cli_options import ColumnOption, SpaceOption
+from ofa_core.cli_options import ColumnOption, SpaceOption, arch_file, table_argument, table_option
 from predictors.console import ROW_TITLES, row_texts, show_rows
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ app = new_app(
 
 LutOption = Annotated[
     list[Path] | None,
-    typer.Option(
+    table_option(
         "--lut",
-        help="Latency table (CSV or published YAML), .predictor, or CSV of measured networks; may be repeated. "
-        "Default: ./luts/*.csv",
+        help="Latency table (CSV or published YAML), .predictor, CSV of measured networks, or hub:NAME; may be "
+        "repeated. Default: ./luts/*.csv",
     ),
 ]
 
@@ -49,8 +49,10 @@ def predict(
     arch: Annotated[
         Path,
         typer.Argument(
-            help="One architecture: JSON with ks, e, d, r, or a published net.config with its run.config. Or several: "
-            "a JSON list, JSON lines, a search archive, or a CSV file. Use - for standard input.",
+            parser=arch_file,
+            metavar="ARCH",
+            help="One architecture: JSON with ks, e, d, r, a published net.config with its run.config, or hub:NAME. Or "
+            "several: a JSON list, JSON lines, a search archive, or a CSV file. Use - for standard input.",
             show_default=False,
         ),
     ],
@@ -147,17 +149,16 @@ def _blocks(answer: TableAnswer, nets: ArchList) -> list[dict[str, Any]]:
 
 MeasuredArgument = Annotated[
     Path,
-    typer.Argument(
+    table_argument(
         help="Measured networks: CSV with space, ks, e, d, r and a column of numbers; or a latency table with networks "
-        "beside it.",
-        show_default=False,
+        "beside it."
     ),
 ]
 SourceOption = Annotated[
     list[Path] | None,
-    typer.Option("--source", help="Table, .predictor or measured networks of another device; may be repeated."),
+    table_option("--source", help="Table, .predictor or measured networks of another device; may be repeated."),
 ]
-TableOption = Annotated[Path | None, typer.Option("--lut", help="Latency table of the same device, as a prior.")]
+TableOption = Annotated[Path | None, table_option("--lut", help="Latency table of the same device, as a prior.")]
 
 
 @app.command()
@@ -229,7 +230,8 @@ def _networks_of(path: Path, lut: Path | None) -> tuple[MeasuredFile, Path | Non
 def batch(
     batch_size: Annotated[int, typer.Argument(min=1, help="Images per inference.", show_default=False)],
     tables: Annotated[
-        list[Path], typer.Argument(help="Tables of the device at two or more other batch sizes.", show_default=False)
+        list[Path],
+        table_argument(help="Tables of the device at two or more other batch sizes."),
     ],
     out: Annotated[Path, to_file("--out", help="The table to write.")],
 ) -> None:
@@ -254,12 +256,13 @@ def batch(
 def evaluate(
     measured: Annotated[
         list[Path],
-        typer.Argument(help="Measured networks: a CSV, or a table with networks, per device.", show_default=False),
+        table_argument(help="Measured networks: a CSV, or a table with networks, per device."),
     ],
     source: SourceOption = None,
     lut: TableOption = None,
     predictor: Annotated[
-        Path | None, typer.Option("--predictor", help="Evaluate this predictor only, on networks it was not fitted to.")
+        Path | None,
+        table_option("--predictor", help="Evaluate this predictor only, on networks it was not fitted to."),
     ] = None,
     space: SpaceOption = None,
     column: ColumnOption = None,

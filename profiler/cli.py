@@ -18,7 +18,7 @@ import typer
 
 from devices.errors import DeviceError
 from ofa_core.cli_app import EXIT_KNOWN_ERROR, EXIT_UNSTABLE, ResolutionOption, new_app, run_app, to_file
-from ofa_core.cli_options import SPACE_HELP, SpaceOption
+from ofa_core.cli_options import SPACE_HELP, SpaceOption, arch_file, space_word
 from ofa_core.errors import OfaError
 from profiler import device_commands, file_commands
 from profiler.options import (
@@ -71,7 +71,9 @@ MANY_NETWORKS = 1000  # choosing so many takes seconds, so a message says it
 @app.callback()
 def profile(
     target: TargetOption = ["local"],  # noqa: B006 (typer copies it)
-    space: Annotated[str, typer.Option("--space", "-s", help=SPACE_HELP)] = "mbv3-w1.0",
+    space: Annotated[
+        str, typer.Option("--space", "-s", parser=space_word, metavar="SPACE", help=SPACE_HELP)
+    ] = "mbv3-w1.0",
     resolutions: Annotated[
         str | None, typer.Option("--resolutions", "-r", help="Input sizes, such as 160,192,224 or 128-224:16.")
     ] = None,
@@ -284,7 +286,9 @@ def verify(
     arch: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Measure the architectures of this file: one, a list, CSV, or - for standard input. Repeatable."
+            parser=arch_file,
+            metavar="ARCH",
+            help="Measure the architectures of this file: one, a list, CSV, or - for standard input. Repeatable.",
         ),
     ] = None,
     candidates: Annotated[

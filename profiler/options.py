@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_core.cli_app import parse_pixels
+from ofa_core.cli_options import table_option
 from ofa_core.errors import OfaError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ TargetOption = Annotated[
         "--target", "-t", help="Device: local, ssh:USER@HOST, adb:SERIAL, adb:pixel2, adb:* or an alias. Repeatable."
     ),
 ]
-LutOption = Annotated[Path, typer.Option("--lut", help="Latency table (CSV) that ofa-profile wrote.")]
+LutOption = Annotated[Path, table_option("--lut", help="Latency table (CSV) that ofa-profile wrote.")]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random choices.")]
 MOST_NETWORKS = 20_000  # take more than a day to measure
 MOST_S = 1e7  # four months

@@ -32,6 +32,7 @@ from ofa_core.space import N_STEM, Space
 __all__ = [
     "Spelling",
     "load_published",
+    "n_classes_of",
     "published_names",
     "read_specialised",
     "read_state_dict",
@@ -139,6 +140,14 @@ def load_published(net: Supernet | SubNet, state: Mapping[str, Tensor], source: 
                 own[key].copy_(given[name])
             else:
                 own[key].zero_()  # a counter of batches
+
+
+def n_classes_of(state: Mapping[str, Tensor]) -> int | None:
+    """Return the number of outputs of the classifier in a published state dict; None if it has none."""
+    for name, tensor in state.items():
+        if _canonical(name).endswith("classifier.linear.weight") and tensor.ndim == 2:
+            return len(tensor)
+    return None
 
 
 def _check_names(net: Supernet | SubNet, wanted: Mapping[str, str], given: Mapping[str, Tensor], source: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder
-from ofa_core.cli_options import ColumnOption, SpaceOption
+from ofa_core.cli_options import ColumnOption, SpaceOption, accuracy_file, table_option, weights_file
 from ofa_core.errors import OfaError
 from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption
 
@@ -36,10 +36,9 @@ app = new_app(
 def search(
     lut: Annotated[
         Path,
-        typer.Option(
+        table_option(
             "--lut",
-            help="Latency table (CSV or published YAML), .predictor file, or CSV of measured networks.",
-            show_default=False,
+            help="Latency table (CSV or published YAML), .predictor file, CSV of measured networks, or hub:NAME.",
         ),
     ],
     max_latency_ms: Annotated[
@@ -59,7 +58,10 @@ def search(
         typer.Option(
             "--accuracy",
             "-a",
-            help="Accuracy model: a .pth, .npz or .csv file, or proxy:macs.  [default: built-in model for mbv3-w1.0]",
+            parser=accuracy_file,
+            metavar="MODEL",
+            help="Accuracy model: a .pth, .npz or .csv file, proxy:macs, or hub:acc_predictor.  [default: built-in "
+            "model for mbv3-w1.0]",
         ),
     ] = None,
     column: ColumnOption = None,
@@ -93,7 +95,13 @@ def search(
     ] = False,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", "-w", help="Supernet checkpoint whose weights go into subnet.onnx."),
+        typer.Option(
+            "--weights",
+            "-w",
+            parser=weights_file,
+            metavar="WEIGHTS",
+            help="Supernet checkpoint, or hub:NAME, whose weights go into subnet.onnx.",
+        ),
     ] = None,
     data: Annotated[
         str | None,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,16 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, out_file_or_folder, run_app, to_file, to_folder
-from ofa_core.cli_options import SpaceOption
-from ofa_core.train.console import print_accuracies, progress, warn_of_chance
+from ofa_core.cli_options import SpaceOption, arch_file, weights_file
+from ofa_core.train import hub_commands
+from ofa_core.train.console import events_of, print_accuracies, progress, stop_on_sigterm, warn_of_chance
 
 if TYPE_CHECKING:
     from ofa_core.space import Space
     from ofa_core.train.commands import Opened, Request
     from ofa_core.train.config import Config
-    from ofa_core.train.distributed import Process
     from ofa_core.train.evaluation import Accuracy
-    from ofa_core.train.run import Events
 
 __all__ = ["app", "main"]
 
@@ -34,9 +32,13 @@ app = new_app(
 )
 
 Data = Annotated[str, typer.Option("--data", help="Images: digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL.")]
-Weights = Annotated[Path, typer.Argument(help="Checkpoint of ofa-train, or published state dict.", show_default=False)]
-WeightsOption = Annotated[Path, typer.Option("--weights", help="Checkpoint of the supernet.", show_default=False)]
-ArchFile = Annotated[Path, typer.Argument(help="Architecture of the sub-net (arch.json).", show_default=False)]
+WEIGHTS_HELP = "Checkpoint of ofa-train, published state dict, folder of a published net, or hub:NAME."
+ARCH_HELP = "Architecture of the sub-net: arch.json, or hub:NAME of a net."
+Weights = Annotated[Path, typer.Argument(parser=weights_file, metavar="WEIGHTS", help=WEIGHTS_HELP, show_default=False)]
+WeightsOption = Annotated[
+    Path, typer.Option("--weights", parser=weights_file, metavar="WEIGHTS", help=WEIGHTS_HELP, show_default=False)
+]
+ArchFile = Annotated[Path, typer.Argument(parser=arch_file, metavar="ARCH", help=ARCH_HELP, show_default=False)]
 How = Annotated[
     str | None,
     typer.Option(
@@ -88,7 +90,14 @@ def supernet(
         float | None, typer.Option(help="Passes over the images in all phases.  [default: as published]")
     ] = None,
     start_from: Annotated[
-        Path | None, typer.Option("--from", help="Start from these weights instead of random ones.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--from",
+            parser=weights_file,
+            metavar="WEIGHTS",
+            help="Start from these weights instead of random ones.",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=0, help="Number of processes that decode images.")
@@ -127,9 +136,12 @@ def evaluate(
     weights: Weights,
     data: Data = "digits",
     arch: Annotated[
-        list[Path] | None, typer.Option("--arch", help="Architecture of a sub-net (arch.json); repeatable.")
+        list[Path] | None,
+        typer.Option("--arch", parser=arch_file, metavar="ARCH", help=f"{ARCH_HELP} Repeatable."),
     ] = None,
-    net_config: Annotated[Path | None, typer.Option(help="net.config of a published specialised net.")] = None,
+    net_config: Annotated[
+        Path | None, typer.Option(help="net.config of a published specialised net.  [default: the one beside WEIGHTS]")
+    ] = None,
     resolution: ResolutionOption = None,
     space: SpaceOption = None,
     preprocessing: How = None,
@@ -144,6 +156,8 @@ def evaluate(
     from ofa_core.train.evaluation import standard_archs
     from ofa_core.train.sources import open_sources
 
+    if weights.is_dir() and net_config is None:
+        weights, net_config = weights / "init", weights
     request = commands.Request(weights, data, _space(space), preprocessing, workers)
     if net_config is not None:
         commands.named_preprocessing(preprocessing, weights)
@@ -210,6 +224,9 @@ def finetune(
     lr: Annotated[float | None, typer.Option(help="Learning rate of one process.  [default: 0.0075]")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Images per process and step.  [default: 64]")] = None,
     config: ConfigFile = None,
+    new_classifier: Annotated[
+        bool, typer.Option("--new-classifier", help="Replace the classifier, for images of other classes.")
+    ] = False,
     resolution: ResolutionOption = None,
     space: SpaceOption = None,
     preprocessing: How = None,
@@ -225,7 +242,9 @@ def finetune(
     from ofa_core.train.run import TrainingRun
 
     settings = _settings(config, data) if config is not None else None
-    request = commands.Request(weights, data, _space(space), preprocessing, workers, settings)
+    request = commands.Request(
+        weights, data, _space(space), preprocessing, workers, settings, new_classifier=new_classifier
+    )
     with _opened(request, device) as opened:
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
         sub, member = commands.net_for(checkpoint, read_arch(arch, checkpoint.space, resolution), evaluator)
@@ -234,7 +253,7 @@ def finetune(
         phase = replace(phases.finetune(epochs), **given)  # type: ignore[arg-type]
         if opened.config.run.compile:
             _log.info("compiling the network before the first step, which takes minutes on a CPU")
-        with _events(process) as events:
+        with events_of(process) as events:
             run = TrainingRun(opened.config, opened.data, out, process, events)
             finetune_subnet(run, sub, checkpoint.space, member, phase)
         after = evaluator.accuracy(sub, member)
@@ -273,7 +292,8 @@ def export(
         Path, typer.Option("--out", parser=out_file_or_folder, metavar="PATH", help="Write the result here.")
     ] = Path("subnet.onnx"),
     arch: Annotated[
-        Path | None, typer.Option(help="Architecture of the sub-net (arch.json), if the checkpoint is a supernet.")
+        Path | None,
+        typer.Option(parser=arch_file, metavar="ARCH", help=f"{ARCH_HELP} Needed if the checkpoint is a supernet."),
     ] = None,
     data: Data = "digits",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per inference of .onnx and .tflite.")] = 1,
@@ -345,8 +365,8 @@ def _train(config: Config, out: Path, resume: bool, start_from: Path | None) -> 
     with (
         process_group(config.run.device) as process,
         alone(out / SUPERNET_FILE, process),
-        _stop_on_sigterm() as stop,
-        _events(process, stop) as events,
+        stop_on_sigterm() as stop,
+        events_of(process, stop) as events,
     ):
         run = TrainingRun(config, data, out, process, events)
         net = train_supernet(run, resume=resume, start_from=start_from)
@@ -357,34 +377,7 @@ def _train(config: Config, out: Path, resume: bool, start_from: Path | None) -> 
             sys.stdout.write(f"{out / SUPERNET_FILE}\n")
 
 
-@contextmanager
-def _events(process: Process, stop: Callable[[], bool] = lambda: False) -> Iterator[Events]:
-    """Show the progress of each phase on stderr."""
-    from ofa_core.train.run import Events
-
-    total = 1
-    with progress(process.is_root) as bar:
-
-        def start(phase: Any, step: int, n_steps: int) -> None:
-            nonlocal total
-            total = n_steps
-            bar(phase.name, step, n_steps)
-
-        def after(step: Any) -> None:
-            bar(step.phase, step.index + 1, total, f"loss {step.loss:.3f} top-1 {step.top1:.1f} %")
-
-        yield Events(start=start, step=after, stop=stop)
-
-
-@contextmanager
-def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
-    """Return a function that is True once SIGTERM has arrived, so that training stops after a checkpoint."""
-    received: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
-    try:
-        yield lambda: bool(received)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+app.add_typer(hub_commands.commands, name="hub")
 
 
 def main() -> int:

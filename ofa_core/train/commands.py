@@ -16,18 +16,21 @@ from ofa_core.atomic import write_bytes
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.export.trained_weights import trained_weights
 from ofa_core.formats.checkpoint import Checkpoint, read_checkpoint
-from ofa_core.formats.net_config import write_net_config
+from ofa_core.formats.net_config import read_member, write_net_config
 from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.formats.published_weights import (
     load_published,
+    n_classes_of,
     read_specialised,
     read_state_dict,
     write_published,
 )
+from ofa_core.hub_index import item_with
 from ofa_core.nn.subnet import SubNet
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
 from ofa_core.space_record import require_space
+from ofa_core.spaces import get_space
 from ofa_core.train.accuracy_table import Origin, check_table, planned_archs, shard_path, write_table
 from ofa_core.train.batches import Loader
 from ofa_core.train.config import Config, DataConfig, embedded
@@ -35,6 +38,7 @@ from ofa_core.train.distributed import Process
 from ofa_core.train.evaluation import Accuracy, Evaluator, evaluate, standard_archs
 from ofa_core.train.identity import class_difference, source_digest, weights_digest
 from ofa_core.train.images import IMAGENET
+from ofa_core.train.new_classifier import with_new_classifier
 from ofa_core.train.run import Data, open_data
 from ofa_core.train.sources import Source
 
@@ -53,6 +57,8 @@ __all__ = [
     "table_rows",
     "writer_of",
 ]
+
+_OTHER_IMAGES = "give its own images as --data, or fine-tune with --new-classifier"
 
 NAMED_PREPROCESSING = {
     "imagenet": IMAGENET,
@@ -75,6 +81,7 @@ class Request:
         held_out: number of training images to hold out; None takes that of the settings.
         check_labels: False for a command that uses no labels. Then only a supernet that holds class names, whose
             sub-nets are calibrated on the images, is compared with them.
+        new_classifier: True to replace the classifier by one with initial weights for the classes of the images.
     """
 
     weights: Path
@@ -85,6 +92,7 @@ class Request:
     settings: Config | None = None
     held_out: int | None = None
     check_labels: bool = True
+    new_classifier: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,9 @@ def open_checkpoint(request: Request, process: Process) -> Opened:
     images = replace(settings.data, source=request.images, workers=request.workers, held_out=held_out)
     settings = replace(settings, data=images)
     data = cache(lambda: open_data(settings))
-    checkpoint = load_weights(request.weights, request.space, request.preprocessing, lambda: len(data().val.classes))
+    checkpoint = load_weights(request.weights, request.space, request.preprocessing)
+    if request.new_classifier:
+        checkpoint = with_new_classifier(checkpoint, data().val.classes, settings.run.seed)
     calibrates = isinstance(checkpoint.net, Supernet) and checkpoint.classes is not None
     if request.check_labels or calibrates:
         check_classes(checkpoint, data().val.classes, request.weights, request.images)
@@ -128,22 +138,21 @@ def open_checkpoint(request: Request, process: Process) -> Opened:
     return Opened(checkpoint, config, data(), data().evaluator(config, process), process)
 
 
-def load_weights(
-    path: Path, space: Space | None, preprocessing: str | None, n_classes: Callable[[], int] | None = None
-) -> Checkpoint:
+def load_weights(path: Path, space: Space | None, preprocessing: str | None) -> Checkpoint:
     """Read a checkpoint of this project, or a published supernet.
 
     Args:
-        path: the file.
-        space: the expected space; a published file does not hold it.
-        preprocessing: name in `NAMED_PREPROCESSING`; a published file does not hold it.
-        n_classes: returns the number of outputs of a published file's classifier; None takes that of the space.
+        path: the file, or the folder of a specialised net (`net.config`, `run.config` and `init`).
+        space: the expected space; a published file does not hold it, but the hub knows that of its own files.
+        preprocessing: name in `NAMED_PREPROCESSING`; as the space.
 
     Raises:
         FormatError: for any other file.
         OfaError: if a published file comes without a space or preprocessing.
         SpaceError: for a checkpoint of another space; the number of classes may differ.
     """
+    if path.is_dir():
+        return _load_specialised(path, space, preprocessing)
     try:
         read = read_checkpoint(path)
     except FormatError as error:
@@ -154,21 +163,40 @@ def load_weights(
             require_space(read.space.with_classes(space.n_classes), space, path)
         return read
     how = named_preprocessing(preprocessing, path)
-    if space is None:
-        raise OfaError(f"{path} is a published state dict, which does not hold its search space; give --space")
-    member = space if n_classes is None else space.with_classes(n_classes())
+    space = space or _published_space(path)
+    state = read_state_dict(path)
+    member = space.with_classes(n_classes_of(state) or space.n_classes)
     net = Supernet(member)
-    load_published(net, read_state_dict(path), str(path))
+    load_published(net, state, str(path))
     return Checkpoint(net.eval(), member, None, how)
 
 
+def _load_specialised(folder: Path, space: Space | None, preprocessing: str | None) -> Checkpoint:
+    """Read the folder of a specialised net, as published, or as `ofa-train export` writes it."""
+    weights = folder / "init"
+    how = named_preprocessing(preprocessing, weights)
+    member, arch = read_member(folder, space)
+    return Checkpoint(read_specialised(folder, weights)[0], member, arch, how)
+
+
+def _published_space(path: Path) -> Space:
+    """Return the space of a published supernet that the hub lists."""
+    item = item_with(path)
+    if item is None or item.space is None:
+        raise OfaError(f"{path} is a published state dict, which does not hold its search space; give --space")
+    return get_space(item.space)
+
+
 def named_preprocessing(name: str | None, weights: Path) -> Preprocessing:
-    """Return the preprocessing of this name, for weights that do not hold theirs.
+    """Return the preprocessing of this name, for weights that do not hold theirs; None is that of the hub's index.
 
     Raises:
-        OfaError: for no name or an unknown one.
+        OfaError: for an unknown name, or no name for a file that the hub does not list.
     """
     known = ", ".join(NAMED_PREPROCESSING)
+    if name is None:
+        item = item_with(weights)
+        name = None if item is None else item.preprocessing
     if name is None:
         raise OfaError(f"{weights} does not hold its preprocessing; give --preprocessing, one of {known}")
     if name not in NAMED_PREPROCESSING:
@@ -184,13 +212,10 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], weights: Pat
     """
     own = checkpoint.space.n_classes
     if checkpoint.classes is None and own != len(classes):
-        raise OfaError(f"{weights} has {own} classes, and {images} has {len(classes)}; give its own images as --data")
+        raise OfaError(f"{weights} has {own} classes, and {images} has {len(classes)}; {_OTHER_IMAGES}")
     if checkpoint.classes is not None and checkpoint.classes != classes:
         difference = class_difference(checkpoint.classes, classes)
-        raise OfaError(
-            f"{weights} was trained on other classes than those of {images}: {difference}; give its own images as "
-            "--data"
-        )
+        raise OfaError(f"{weights} was trained on other classes than those of {images}: {difference}; {_OTHER_IMAGES}")
 
 
 def net_for(checkpoint: Checkpoint, arch: Arch | None, evaluator: Evaluator) -> tuple[SubNet, Arch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
     from ofa_core.train.distributed import Process
     from ofa_core.train.evaluation import Accuracy
+    from ofa_core.train.run import Events
 
-__all__ = ["print_accuracies", "progress", "warn_of_chance"]
+__all__ = ["events_of", "print_accuracies", "progress", "stop_on_sigterm", "warn_of_chance"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,3 +71,33 @@ def warn_of_chance(accuracies: Sequence[Accuracy], labels: NDArray[Any], process
             subject,
             chance,
         )
+
+
+@contextmanager
+def events_of(process: Process, stop: Callable[[], bool] = lambda: False) -> Iterator[Events]:
+    """Show the progress of each phase on stderr."""
+    from ofa_core.train.run import Events
+
+    total = 1
+    with progress(process.is_root) as bar:
+
+        def start(phase: Any, step: int, n_steps: int) -> None:
+            nonlocal total
+            total = n_steps
+            bar(phase.name, step, n_steps)
+
+        def after(step: Any) -> None:
+            bar(step.phase, step.index + 1, total, f"loss {step.loss:.3f} top-1 {step.top1:.1f} %")
+
+        yield Events(start=start, step=after, stop=stop)
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+    """Return a function that is True once SIGTERM has arrived, so that training stops after a checkpoint."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)

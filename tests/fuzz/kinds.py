@@ -76,7 +76,7 @@ def _weights(name: str) -> Callable[[Path], None]:
         from ofa_core.spaces import tiny
         from ofa_core.train.commands import load_weights
 
-        read = load_weights(folder / name, tiny(), "half", lambda: 10)
+        read = load_weights(folder / name, tiny(), "half")
         read.space.blocks(read.arch or read.space.smallest())
         with torch.no_grad():
             _finite(*(float(p.abs().max()) for p in read.net.parameters()))
