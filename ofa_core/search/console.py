@@ -71,10 +71,11 @@ def answer_lines(record: SearchRecord, network: str) -> list[str]:
     latency, accuracy, measured = record.latency, record.accuracy, record.measured
     lines = [f"{record.space} on {latency.label}, at most {record.limit_ms:g} ms"]
     if measured is not None:
+        networks = f"{measured.n_networks} network{'s' if measured.n_networks != 1 else ''}"
         rounds = f"{measured.n_rounds} round{'s' if measured.n_rounds != 1 else ''}"
         lines.append(
             f"measured   {measured.latency_ms:.4g} ms{_interval(measured.low_ms, measured.high_ms)}, "
-            f"{measured.n_networks} networks measured in {rounds}"
+            f"{networks} measured in {rounds}"
         )
     lines.append(f"predicted  {record.latency_ms:.4g} ms{_interval(record.low_ms, record.high_ms)}, {latency.note}")
     score = f"{record.top1:.2f} %" if accuracy.percent else f"{record.top1:.2f}"
