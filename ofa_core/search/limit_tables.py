@@ -162,7 +162,7 @@ class LimitTables:
 def _number_of(constraint: Constraint, distinct: list[Constraint]) -> int:
     """Return the number of a limit's quantity among the distinct ones; a new one is added."""
     for i, known in enumerate(distinct):
-        if known.quantity is constraint.quantity and known.confidence == constraint.confidence:
+        if not known.values_differ(constraint):
             return i
     distinct.append(constraint)
     return len(distinct) - 1

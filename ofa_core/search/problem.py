@@ -77,6 +77,10 @@ class Constraint:
         two_sided = 2 * self.confidence - 1  # one bound alone can be missed on one side only
         return self.quantity.interval(genomes, two_sided)[int(self.is_cap)]
 
+    def values_differ(self, other: Constraint) -> bool:
+        """Return True unless both limit the same values: one quantity at one confidence."""
+        return self.quantity is not other.quantity or self.confidence != other.confidence
+
     def loads(self, genomes: Genomes) -> NDArray[np.float64]:
         """Return the (n,) used shares of the limit, linear in the quantity; at most 1 is feasible."""
         share = self.values(genomes) / self.limit

@@ -5,7 +5,8 @@
 One limit, a front and several devices are the same call: a group is a tuple of limits that hold together, and its
 answer is the best network within them. Chains of different groups do not mix before the end, because an exchange
 between neighbouring limits costs diversity; then each group takes the best network of all within its limits. A small
-space is evaluated completely instead. All loops are bounded.
+space is evaluated completely instead, and where objective and limit add up over slots, the exact front has the answers.
+All loops are bounded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ofa_core.genomes import Genomes, sample_genomes
 from ofa_core.search.additive import fitted_table, probed_table
+from ofa_core.search.additive_front import additive_front
 from ofa_core.search.anneal import AnnealSettings, Chains, anneal
 from ofa_core.search.archive import Archive, Found, Watch
 from ofa_core.search.baselines import BASELINES
@@ -90,6 +92,10 @@ def solve_groups(
         for part, base in zip(parts, cheapest, strict=True):
             BASELINES[settings.algorithm](part, base, rng, archive, watch)
         return _best_of_each(parts, archive), archive
+    front = _exact_front(problem, groups)
+    if front is not None:
+        archive(front)
+        return _best_of_each(parts, archive), archive
     genomes, group = _starts(parts, cheapest, settings.anneal.n_chains, start, rng)
     by_code = _estimates(problem, rng)
     chains = Chains(genomes, group, archive(genomes), by_code(genomes))
@@ -113,6 +119,18 @@ def solve_groups(
         answers[g] = _descended(part, answers[g], starts, archive)
         archive.report(float(answers[g][1][0]))
     return answers, archive
+
+
+def _exact_front(problem: Problem, groups: Sequence[Sequence[Constraint]]) -> Genomes | None:
+    """Return the networks of the exact front, if objective and limit add up and all groups limit one quantity only."""
+    cost = groups[0][0]
+    if any(len(g) != 1 or not g[0].is_cap or g[0].values_differ(cost) for g in groups):
+        return None
+    tables = [probed_table(problem.space, problem.resolutions, f) for f in (problem.scores, cost.values)]
+    if not all(adds_up for _, adds_up in tables):
+        return None
+    (value, _), (costs, _) = tables
+    return additive_front(problem.space, costs, value, problem.allowed)[0]
 
 
 def _spread_of(problem: Problem, rng: np.random.Generator) -> float:

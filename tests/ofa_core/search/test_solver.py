@@ -11,6 +11,7 @@ import pytest
 from ofa_core.errors import InfeasibleConstraintError
 from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Watch
+from ofa_core.search.descent import descend
 from ofa_core.search.exact import every_genome
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.quantity import Description, accuracy_quantity, block_sum, latency_quantity
@@ -126,3 +127,18 @@ def test_several_limits_hold_together(small: Space, stand_ins: Any) -> None:
     problem = Problem(small, small.resolutions, limits, accuracy_quantity(accuracy))
     [(_, values)], _ = solve_groups(problem, [limits], np.random.default_rng(0), settings=QUICK)
     assert values[0] == pytest.approx(accuracy.predict(everything)[problem.feasible(everything)].max())
+
+
+def test_an_objective_that_adds_up_is_solved_exactly(stand_ins: Any) -> None:
+    space, pixels = mobilenet_v3(), (160, 192)
+    problem = stand_ins.problem(space, 9.0, pixels)
+    layers = block_sum(Description("layers", "layers", ""), space, pixels, lambda block: block.kernel_px)
+    problem = replace(problem, objective=replace(layers, direction="max"))
+    groups = [(Constraint(problem.cost, limit),) for limit in (6.0, 9.0)]
+    answers, archive = solve_groups(problem, groups, np.random.default_rng(0))
+    assert archive.n_evaluated < 3000
+    for group, (genomes, values) in zip(groups, answers, strict=True):
+        part = replace(problem, constraints=group)
+        assert part.feasible(genomes).all()
+        found, _ = descend(part, genomes[:1], values[:1], part.scores)
+        assert (found == genomes[:1]).all()
