@@ -81,4 +81,6 @@ def backend_label(backend: str, dtype: str, delegate: str) -> str:
     if old is not None:
         return old + number
     short = {column: name for name, column in DTYPES.items()}.get(dtype, dtype)
+    if _LABELS.get((backend, "float32", base)) == backend:
+        delegate = number  # the backend's default delegate
     return "-".join(part for part in (backend, "" if short == "fp32" else short, delegate) if part)

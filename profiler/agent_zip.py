@@ -50,12 +50,14 @@ class PythonProgram:
         python: interpreter on the device; None takes the device's default.
         dtype: such as `fp16`.
         delegate: such as `cuda:1`; empty takes the agent's default.
+        graph_form: form of the models; the agent refuses those of the form `integer` that are not wholly integer.
     """
 
     backend: str
     python: str | None = None
     dtype: str = "fp32"
     delegate: str = ""
+    graph_form: str = ""
 
     def payload(self, device: Device) -> str:  # noqa: ARG002
         """Return what is pushed."""
@@ -67,4 +69,5 @@ class PythonProgram:
             device.push(build_pyz(Path(folder, _REMOTE)), _REMOTE)
         python = self.python if self.python is not None else device.python
         command = [python, f"{device.work_dir}/{_REMOTE}", "--backend", self.backend, "--dtype", self.dtype]
-        return [*command, *(["--delegate", self.delegate] if self.delegate else [])]
+        command += ["--delegate", self.delegate] if self.delegate else []
+        return [*command, *(["--graph-form", self.graph_form] if self.graph_form == "integer" else [])]

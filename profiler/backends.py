@@ -24,6 +24,7 @@ __all__ = [
     "Choice",
     "choice_of",
     "choose",
+    "graph_forms",
     "info",
     "model_format",
     "runtime_packages",
@@ -31,6 +32,9 @@ __all__ = [
 
 BENCHMARK_MODEL = "benchmark-model"
 CUDA = "cuda"
+INTEGER_FORMS = ("integer", "fused")
+FLOAT_FORMS = ("fused", "literal")
+_LITERAL_FORMATS = (".onnx", ".ops.json", ".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,15 @@ class BackendInfo:
 _TORCH_MODES = ("cuda", "cuda-nhwc", "cuda-eager", "cuda-nhwc-eager")
 
 BACKENDS: tuple[BackendInfo, ...] = (
-    BackendInfo("onnxruntime", ".onnx", delegates=("cpu",), packages=("onnxruntime>=1.17", "numpy")),
+    BackendInfo(
+        "onnxruntime", ".onnx", dtypes=("fp32", "int8"), delegates=("cpu",), packages=("onnxruntime>=1.17", "numpy")
+    ),
     BackendInfo(
         "onnxruntime", ".onnx", delegates=("cuda",), device_kind=CUDA, default_batch=64,
         packages=("onnxruntime-gpu>=1.17", "numpy", "nvidia-ml-py"),
     ),
     BackendInfo(
-        "tflite", ".tflite", dtypes=("fp32", "fp16"), delegates=("xnnpack",), native=True,
+        "tflite", ".tflite", dtypes=("fp32", "fp16", "int8"), delegates=("xnnpack",), native=True,
         packages=("ai-edge-litert>=2.1", "numpy"),
     ),
     BackendInfo("tflite", ".tflite", delegates=("none",), packages=("ai-edge-litert>=2.1", "numpy")),
@@ -85,7 +91,7 @@ BACKENDS: tuple[BackendInfo, ...] = (
         "torch", ".ops.json", dtypes=("fp32", "fp16"), delegates=_TORCH_MODES, device_kind=CUDA, default_batch=64,
         packages=("torch>=2.1", "numpy", "nvidia-ml-py"),
     ),
-    BackendInfo(BENCHMARK_MODEL, ".tflite", packages=None),
+    BackendInfo(BENCHMARK_MODEL, ".tflite", dtypes=("fp32", "int8"), packages=None),
     BackendInfo("sleep", ".json"),
 )  # fmt: skip
 
@@ -139,6 +145,13 @@ def choice_of(context: Context) -> Choice:
     """Return the backend, dtype and delegate that a table was measured with; raises as `choose` does."""
     short = {column: name for name, column in DTYPES.items()}
     return choose(context.backend, short.get(context.dtype, context.dtype), context.delegate)
+
+
+def graph_forms(choice: Choice) -> tuple[str, ...]:
+    """Return the forms in which models of a choice can be written; the first is the default."""
+    if choice.dtype == "int8":
+        return INTEGER_FORMS
+    return FLOAT_FORMS if model_format(choice.backend) in _LITERAL_FORMATS else FLOAT_FORMS[:1]
 
 
 def info(choice: Choice) -> BackendInfo:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from ofa_core.measured_networks import Network, networks_path, read_networks, wr
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
 from ofa_core.table import Context, LatencyTable
-from profiler.backends import Choice, choose
+from profiler.backends import Choice, choose, graph_forms
 from profiler.cooling import Cooling
 from profiler.crowding import crowding
 from profiler.energy_session import N_NETWORKS, EnergyOptions, duration_s, measure_energy, open_meter
@@ -40,9 +40,6 @@ from profiler.results import Measured, evaluate, network_of, to_table, with_ener
 from profiler.runner import Runner
 from profiler.session import HeatGuard, Session
 from profiler.settings import Progress, Settings
-
-if TYPE_CHECKING:
-    from ofa_core.export.onnx import GraphForm
 
 __all__ = ["Campaign", "ProfileResult", "ProfileSpec", "journal_path", "measure_plan", "profile"]
 
@@ -65,7 +62,7 @@ class ProfileSpec:
         device: name of the device in tables.
         backend: backend of the agent, or an old name such as `tflite-fp16`.
         batch_size: images per inference.
-        graph_form: `fused` or `literal`.
+        graph_form: one of `profiler.backends.graph_forms`; None takes the first.
         settings: settings of the session.
         n_reference: number of whole networks to measure with the blocks.
         networks: whole networks to measure instead of blocks; None measures blocks.
@@ -82,7 +79,7 @@ class ProfileSpec:
     device: str
     backend: str = "onnxruntime"
     batch_size: int = 1
-    graph_form: str = "fused"
+    graph_form: str | None = None
     settings: Settings = field(default_factory=Settings)
     n_reference: int = N_REFERENCE
     networks: tuple[Arch, ...] | None = None
@@ -97,6 +94,11 @@ class ProfileSpec:
         """The backend with its dtype and delegate; raises as `profiler.backends.choose` does."""
         return choose(self.backend, self.dtype, self.delegate)
 
+    @property
+    def form(self) -> str:
+        """The graph form of the models."""
+        return self.graph_form or graph_forms(self.choice)[0]
+
     def context(self, backend_version: str) -> Context:
         """Return the context columns of the table; clock and statistic are empty until the session is evaluated."""
         cpus, choice = self.settings.cpus, self.choice
@@ -109,7 +111,7 @@ class ProfileSpec:
             dtype=DTYPES[choice.dtype],
             delegate=choice.delegate,
             batch_size=self.batch_size,
-            graph_form=self.graph_form,
+            graph_form=self.form,
             statistic="",
             clock="",
         )
@@ -136,8 +138,7 @@ class Campaign:
     def models(self, folder: Path) -> ModelStore:
         """Return the store that writes the plan's model files into a folder."""
         spec = self.spec
-        form: GraphForm = "literal" if spec.graph_form == "literal" else "fused"
-        return ModelStore(folder, spec.backend, spec.batch_size, form, spec.fake_ms)
+        return ModelStore(folder, spec.backend, spec.batch_size, spec.form, spec.choice.dtype, spec.fake_ms)
 
     def header(self, context: Context) -> dict[str, Any]:
         """Return the first line of the journal: all that must agree for a session to be resumed."""

@@ -39,6 +39,7 @@ from profiler.options import (
     blocks_budget_s,
     check_choice,
     check_cpus,
+    check_graph_form,
     check_name,
     networks_budget_s,
     only_space,
@@ -88,8 +89,12 @@ def profile(
         int | None, typer.Option(min=1, help="Images per inference. [default: 1; 64 on NVIDIA GPUs]")
     ] = None,
     graph_form: Annotated[
-        str, typer.Option(help="Form of the exported models: fused (HardSwish as one operator) or literal.")
-    ] = "fused",
+        str | None,
+        typer.Option(
+            help="Form of the exported models: fused (HardSwish as one operator) or literal; int8: integer or fused. "
+            "[default: fused; integer for int8]"
+        ),
+    ] = None,
     plan: Annotated[
         str,
         typer.Option(help="Blocks to measure: all, or active (measure a subset; estimate the rest with --fill)."),
@@ -148,7 +153,6 @@ def profile(
 
     the_space = space_from(space)
     pixels = parse_resolutions(resolutions, the_space)
-    check_choice(graph_form, ("fused", "literal"), "--graph-form")
     check_choice(plan, ("all", "active"), "--plan")
     check_cpus(cpus)
     if energy and benchmark_binary is not None:
@@ -173,6 +177,7 @@ def profile(
             n_threads = threads or the_target.threads or 1
             settings = Settings(n_processes=processes, budget_s=budget_s, threads=n_threads, seed=seed)
             choice = backend_for(the_target, options, backend, dtype, delegate)
+            check_graph_form(graph_form, choice)
             spec = ProfileSpec(
                 space=the_space,
                 resolutions=pixels,
@@ -359,7 +364,7 @@ def verify(
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     the_target = target_of(table.context.device, target)
     files = TableFiles(lut, remeasure_path(lut, "verify"), fresh)
-    start = partial(launch, the_target, choice_of(table.context), options)
+    start = partial(launch, the_target, choice_of(table.context), options, table.context.graph_form)
     with opened_for(files, table.context.device, start) as runner, console.progress_bar("verify") as progress:
         started = time.monotonic()
         result = run_verify(lut, spec, runner, progress=progress)

@@ -108,7 +108,7 @@ def profile_target(
     files = TableFiles(path, journal_path(path), options.fresh)
     with ExitStack() as stack:
         runner = stack.enter_context(
-            opened_for(files, spec.device, lambda: launch(target, spec.choice, options.launch))
+            opened_for(files, spec.device, lambda: launch(target, spec.choice, options.launch, spec.form))
         )
         device = runner.device
         if options.tune:

@@ -81,8 +81,14 @@ def backend_for(
     return choose(backend, dtype or target.dtype, delegate or target.delegate)
 
 
-def launch(target: Target, choice: Choice, options: Launch) -> tuple[Device, Runner]:
+def launch(target: Target, choice: Choice, options: Launch, graph_form: str = "") -> tuple[Device, Runner]:
     """Open the device and make a runner for it; the caller closes both.
+
+    Args:
+        target: the device.
+        choice: the backend with its dtype and delegate.
+        options: options of the runner.
+        graph_form: form of the models; those of the form `integer` are refused unless they are wholly integer.
 
     Raises:
         OfaError: the options contradict each other.
@@ -101,13 +107,17 @@ def launch(target: Target, choice: Choice, options: Launch) -> tuple[Device, Run
     if options.benchmark_binary is not None:
         from profiler.benchmark_runner import BenchmarkRunner
 
-        return device, BenchmarkRunner(device, options.benchmark_binary)
+        whole = ("--use_xnnpack=true", "--require_full_delegation=true") if graph_form == "integer" else ()
+        return device, BenchmarkRunner(device, options.benchmark_binary, extra=whole)
     if is_native:
         from profiler.native.program import NativeProgram
 
-        native = NativeProgram(options.agent_binary, options.litert_library, backend=choice.label)
+        native = NativeProgram(
+            options.agent_binary, options.litert_library, backend=choice.label, graph_form=graph_form
+        )
         return device, AgentRunner(device, choice.label, program=native)
-    program = PythonProgram(choice.backend, options.python or target.python, choice.dtype, choice.delegate)
+    python = options.python or target.python
+    program = PythonProgram(choice.backend, python, choice.dtype, choice.delegate, graph_form)
     return device, AgentRunner(device, choice.backend, program=program)
 
 

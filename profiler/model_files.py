@@ -6,15 +6,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ofa_core.atomic import write_bytes
 from ofa_core.blocks import BlockSpec
 from profiler.backends import choose, model_format
 from profiler.plan import BlockItem, Item, NetworkItem
-
-if TYPE_CHECKING:
-    from ofa_core.export.onnx import GraphForm
 
 __all__ = ["WRITERS", "ModelStore"]
 
@@ -27,14 +24,16 @@ class ModelStore:
         folder: folder of the model files.
         backend: name of the backend.
         batch_size: images per inference.
-        graph_form: `fused` or `literal`; TFLite has one form only.
+        graph_form: `fused` or `literal`; int8 models are `integer` or `fused`.
+        dtype: `int8`, or a float type; float models are float32, which a runtime may round itself.
         fake_ms: for the `sleep` backend: latency of an item; by default 0.02 ms per layer and 10 ms per billion MACs.
     """
 
     folder: Path
     backend: str
     batch_size: int = 1
-    graph_form: GraphForm = "fused"
+    graph_form: str = "fused"
+    dtype: str = "fp32"
     fake_ms: Callable[[tuple[BlockSpec, ...]], float] | None = None
 
     def path(self, item: Item) -> Path:
@@ -52,21 +51,29 @@ class ModelStore:
 
 
 def _onnx(store: ModelStore, item: Item) -> bytes:
-    from ofa_core.export import onnx as to_onnx
+    from ofa_core.export import onnx as floats
+    from ofa_core.export import onnx_int8 as integers
 
+    to_onnx: Any = integers if store.dtype == "int8" else floats
+    options = {"batch_size": store.batch_size, "graph_form": store.graph_form}
     if isinstance(item, NetworkItem):
-        model = to_onnx.arch_model(item.space, item.arch, batch_size=store.batch_size, graph_form=store.graph_form)
+        model = to_onnx.arch_model(item.space, item.arch, **options)
     else:
-        model = to_onnx.block_model(item.block, batch_size=store.batch_size, graph_form=store.graph_form)
+        model = to_onnx.block_model(item.block, **options)
     return bytes(model.SerializeToString(deterministic=True))
 
 
 def _tflite(store: ModelStore, item: Item) -> bytes:
-    from ofa_core.export import tflite as to_tflite
+    from ofa_core.export import tflite as floats
+    from ofa_core.export import tflite_int8 as integers
 
+    to_tflite: Any = integers if store.dtype == "int8" else floats
+    options: dict[str, Any] = {"batch_size": store.batch_size}
+    if store.dtype == "int8":
+        options["graph_form"] = store.graph_form  # float files have one form
     if isinstance(item, BlockItem):
-        return to_tflite.block_tflite(item.block, batch_size=store.batch_size)
-    return to_tflite.arch_tflite(item.space, item.arch, batch_size=store.batch_size)
+        return bytes(to_tflite.block_tflite(item.block, **options))
+    return bytes(to_tflite.arch_tflite(item.space, item.arch, **options))
 
 
 def _ops(store: ModelStore, item: Item) -> bytes:

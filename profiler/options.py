@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ofa_core.measured_networks import Network
     from ofa_core.space import Space
     from ofa_core.table import LatencyTable
+    from profiler.backends import Choice
 
 __all__ = [
     "MOST_NETWORKS",
@@ -35,6 +36,7 @@ __all__ = [
     "blocks_budget_s",
     "check_choice",
     "check_cpus",
+    "check_graph_form",
     "check_name",
     "networks_budget_s",
     "only_space",
@@ -59,7 +61,9 @@ MOST_S = 1e7  # four months
 BackendOption = Annotated[
     str | None, typer.Option(help="Runtime on the device. [default: onnxruntime; tflite on phones]")
 ]
-DtypeOption = Annotated[str | None, typer.Option(help="Type of weights and activations: fp32 or fp16. [default: fp32]")]
+DtypeOption = Annotated[
+    str | None, typer.Option(help="Type of weights and activations: fp32, fp16 or int8. [default: fp32]")
+]
 DelegateOption = Annotated[
     str | None,
     typer.Option(
@@ -88,6 +92,15 @@ def check_choice(value: str, choices: tuple[str, ...], option: str) -> None:
     """Raise a usage error if a value is none of the choices."""
     if value not in choices:
         raise typer.BadParameter(f"{value!r} is not {' or '.join(choices)}", param_hint=option)
+
+
+def check_graph_form(form: str | None, choice: Choice) -> None:
+    """Raise an error for a graph form that a backend's models do not have with this dtype."""
+    from profiler.backends import graph_forms
+
+    forms = graph_forms(choice)
+    if form is not None and form not in forms:
+        raise OfaError(f"--graph-form {form!r}: models of {choice.label} are {' or '.join(forms)}")
 
 
 def check_name(name: str) -> None:

@@ -89,7 +89,7 @@ class Grid:
         if high - low < MIN_SPAN:
             high = low + MIN_SPAN
         scale = float(np.float32((high - low) / (HIGHEST - LOWEST)))
-        return cls(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
+        return cls(scale, min(max(round(LOWEST - low / scale), LOWEST), HIGHEST))
 
     @property
     def range(self) -> Range:
@@ -210,9 +210,8 @@ def layer_grid(layer: Layer, found: Range, form: IntegerForm = "integer") -> Gri
 def swish_grid(found: Range) -> Grid:
     """Return the grid of h_swish(x) for x in a range."""
     low, high = found
-    x = np.array([low, min(max(-1.5, low), high), high])  # h_swish is smallest at -1.5
-    y = x * np.clip(x + 3, 0, 6) / 6
-    return Grid.covering(float(y.min()), float(y.max()))
+    ends = [x * min(max(x + 3, 0.0), 6.0) / 6 for x in (low, min(max(-1.5, low), high), high)]  # smallest at -1.5
+    return Grid.covering(min(ends), max(ends))
 
 
 def quantise_layer(
@@ -230,12 +229,14 @@ def quantise_layer(
         form: `integer` or `fused`.
     """
     factor, shift = folding(layer, form)
-    weight = weights.weight.reshape(layer.out_c, -1).astype(np.float64) * factor
+    weight = weights.weight.reshape(layer.out_c, -1)
     bias = (weights.bias.astype(np.float64) + shift) * factor
+    largest = np.maximum(weight.max(axis=1), -weight.min(axis=1)).astype(np.float64) * factor
     least = np.maximum(np.abs(bias) / LARGEST_BIAS, y.scale * SMALLEST_FACTOR) / x.scale
-    scale = np.maximum(np.abs(weight).max(axis=1) / LARGEST_WEIGHT, least).astype(np.float32)
+    scale = np.maximum(largest / LARGEST_WEIGHT, least).astype(np.float32)
     step = scale.astype(np.float64)
-    q = np.clip(np.rint(weight / step[:, None]), -LARGEST_WEIGHT, LARGEST_WEIGHT).astype(np.int8)
+    steps_each = weight * (factor / step).astype(np.float32)[:, None]  # at most 127, to the last bit of float32
+    q = np.rint(steps_each, out=steps_each).astype(np.int8)
     q_bias = np.rint(bias / (step * x.scale)).astype(np.int32)
     return QuantisedLayer(q.reshape(weights.weight.shape), scale, q_bias, y)
 

@@ -134,7 +134,8 @@ def loop_on_device(
         stack.enter_context(only_one(how.lut))
         rounds = _rounds(how, problem.space, about)
         table = _Table.read(how.lut, problem.space, how.fill) if is_table(latency) else None
-        device, runner = launch(target_of(context.device, how.target), choice_of(context), how.options)
+        target = target_of(context.device, how.target)
+        device, runner = launch(target, choice_of(context), how.options, context.graph_form)
         stack.enter_context(device)
         use = "corrects the prediction"
         if table is not None:

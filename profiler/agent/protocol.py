@@ -41,10 +41,11 @@ class Agent:
             a missing runtime gives an error reply instead of a dead process.
         dtype: for `open_backend`.
         delegate: for `open_backend`.
+        graph_form: for `open_backend`.
     """
 
-    def __init__(self, backend: str, dtype: str = "fp32", delegate: str = "") -> None:
-        self._names = (backend, dtype, delegate)
+    def __init__(self, backend: str, dtype: str = "fp32", delegate: str = "", graph_form: str = "") -> None:
+        self._names = (backend, dtype, delegate, graph_form)
         self._backend: Backend | None = None
         self._models: dict[int, _Loaded] = {}
         self._n_loaded = 0
@@ -174,6 +175,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--backend", required=True, metavar="NAME")
     parser.add_argument("--dtype", default="fp32", metavar="NAME")
     parser.add_argument("--delegate", default="", metavar="NAME")
+    parser.add_argument("--graph-form", default="", metavar="NAME")
     parser.add_argument("--meter", action="store_true", help="Print the energy of the GPU once a second, nothing else.")
     options = parser.parse_args(argv)
     if options.meter:
@@ -185,7 +187,8 @@ def main(argv: list[str]) -> int:
         return 0
     replies = _take_stdout()
     faulthandler.enable()
-    serve(Agent(options.backend, options.dtype, options.delegate), sys.stdin.buffer, replies)
+    agent = Agent(options.backend, options.dtype, options.delegate, options.graph_form)
+    serve(agent, sys.stdin.buffer, replies)
     return 0
 
 

@@ -30,13 +30,15 @@ class NativeProgram:
         agent: the program; None takes that for the device's system.
         library: its runtime, or an archive that contains it; None takes that for the device's system.
         prefix: command that starts the program, such as an emulator.
-        backend: label of the backend: `tflite` or `tflite-fp16`.
+        backend: label of the backend: `tflite`, `tflite-fp16` or `tflite-int8`.
+        graph_form: form of the models; the agent refuses `integer` ones that XNNPACK does not compute whole.
     """
 
     agent: Path | None = None
     library: Path | None = None
     prefix: Sequence[str] = ()
     backend: str = "tflite"
+    graph_form: str = ""
 
     def payload(self, device: Device) -> str:
         """Return the names and the size of what is pushed; raises as `__call__` does, before anything is pushed."""
@@ -60,6 +62,7 @@ class NativeProgram:
         if made.rc != 0:
             raise OfaError(f"{device.name}: cannot make the agent executable: {made.reason}")
         command = [f"{folder}/{_AGENT}", "--backend", self.backend, "--lib", f"{folder}/{LIBRARY}"]
+        command += ["--graph-form", self.graph_form] if self.graph_form == "integer" else []
         return [*self.prefix, *command, "--runtime", f"{runtime.name} (C API)"]
 
     def _files(self, device: Device) -> tuple[Path, Runtime]:

@@ -51,6 +51,8 @@ def test_an_old_name_is_a_choice_with_that_label(old: str) -> None:
         (("onnxruntime", None, None), ("onnxruntime", "fp32", "cpu")),
         (("onnxruntime", None, "cuda:1"), ("onnxruntime", "fp32", "cuda:1")),
         (("tflite", "fp16", None), ("tflite", "fp16", "xnnpack")),
+        (("tflite", "int8", None), ("tflite", "int8", "xnnpack")),
+        (("onnxruntime", "int8", None), ("onnxruntime", "int8", "cpu")),
         (("torch", "fp16", None), ("torch", "fp16", "cuda")),  # the CPU has no fp16
         (("tflite-no-xnnpack", "fp32", "none"), ("tflite", "fp32", "none")),
         (("sleep", None, None), ("sleep", "fp32", "")),
@@ -65,7 +67,7 @@ def test_defaults(given: tuple[str, str | None, str | None], choice: tuple[str, 
     [
         (("caffe", None, None), r"unknown backend 'caffe'; one of benchmark-model, litert-gpu, onnxruntime, sleep, "),
         (("caffe:1", None, None), "unknown backend 'caffe:1'"),
-        (("tflite", "int8", None), "backend tflite has no dtype 'int8'; it has fp32, fp16"),
+        (("tflite", "int4", None), "backend tflite has no dtype 'int4'; it has fp32, fp16, int8"),
         (("tflite", "fp16", "none"), "backend tflite with delegate none has no dtype 'fp16'; it has fp32"),
         (("onnxruntime", "fp16", None), "backend onnxruntime has no dtype 'fp16'; it has fp32"),
         (("onnxruntime", None, "tpu"), "backend onnxruntime has no delegate 'tpu'; it has cpu, cuda"),

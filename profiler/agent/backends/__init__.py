@@ -21,11 +21,13 @@ BACKENDS: dict[tuple[str, str, str], str] = {
     ("litert-gpu", "fp32", ""): "litert_gpu:LitertGpuBackend",
     ("litert-gpu", "fp16", ""): "litert_gpu:LitertGpuBackend",
     ("onnxruntime", "fp32", "cpu"): "ort:OrtBackend",
+    ("onnxruntime", "int8", "cpu"): "ort:OrtBackend",
     ("onnxruntime", "fp32", "cuda"): "ort_cuda:OrtCudaBackend",
     ("sleep", "fp32", ""): "sleep:SleepBackend",
     ("tflite", "fp32", "xnnpack"): "tflite:TfliteBackend",
     ("tflite", "fp32", "none"): "tflite:TfliteBackend",
     ("tflite", "fp16", "xnnpack"): "tflite_fp16:TfliteFp16Backend",
+    ("tflite", "int8", "xnnpack"): "tflite:TfliteBackend",
     ("tflite-runtime", "fp32", "xnnpack"): "tflite:TfliteBackend",
     ("tflite-runtime", "fp32", "none"): "tflite:TfliteBackend",
     ("torch", "fp32", "cpu"): "pytorch:TorchBackend",
@@ -40,15 +42,17 @@ class Choice(NamedTuple):
 
     Attributes:
         backend: name of the runtime.
-        dtype: type of weights and activations, `fp32` or `fp16`.
+        dtype: type of weights and activations, `fp32`, `fp16` or `int8`.
         delegate: part of the runtime that computes, without a number; empty where there is no choice.
         gpu: number of the GPU, counted as nvidia-smi does, or within $CUDA_VISIBLE_DEVICES.
+        graph_form: form of the models; `integer` ones are refused if an operator does not run in integers.
     """
 
     backend: str
     dtype: str = "fp32"
     delegate: str = ""
     gpu: int = 0
+    graph_form: str = ""
 
 
 class Model(Protocol):
@@ -77,19 +81,20 @@ class Backend(Protocol):
         """Load the model file at `path` for `threads` threads; the host receives any exception as an error reply."""
 
 
-def open_backend(backend: str, dtype: str = "fp32", delegate: str = "") -> Backend:
+def open_backend(backend: str, dtype: str = "fp32", delegate: str = "", graph_form: str = "") -> Backend:
     """Import a backend's module and create the backend.
 
     Args:
         backend: name of the runtime.
-        dtype: `fp32` or `fp16`.
+        dtype: `fp32`, `fp16` or `int8`.
         delegate: such as `xnnpack` or `cuda:1`; empty takes the first that the backend has with this dtype.
+        graph_form: form of the models, such as `integer`.
 
     Raises:
         ValueError: there is no such backend, dtype or delegate, or a number does not name a GPU.
         ImportError: the runtime is not installed on this device.
     """
-    choice = _read(backend, dtype, delegate)
+    choice = _read(backend, dtype, delegate)._replace(graph_form=graph_form)
     if choice.delegate.startswith("cuda"):
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order of NVML; CUDA's default: fastest GPU first
     module, attribute = BACKENDS[choice[:3]].split(":")

@@ -8,12 +8,15 @@ arena or spinning changes latency and session creation by less than the noise, s
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from profiler.agent.backends import Choice
+from profiler.agent.backends.integer import WHOLE, float_operators, refuse_outside
 
 __all__ = ["OrtBackend", "OrtModel"]
 
@@ -31,16 +34,20 @@ _SEED = 20200121  # any fixed number, so that each load of a model has the same 
 
 
 class OrtModel:
-    """One inference session with its inputs and outputs bound to fixed memory."""
+    """One inference session with its inputs and outputs bound to fixed memory.
 
-    def __init__(self, path: str, threads: int) -> None:
+    Raises:
+        ValueError: the model must be wholly integer, and is not.
+    """
+
+    def __init__(self, path: str, threads: int, integer: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(path, options, providers=_PROVIDERS)
+        session = _integer_session(path, options) if integer else _session(path, options)
         self._session = session
         self._binding = session.io_binding()
         self._arrays: list[Any] = []  # the binding holds addresses only; these references keep the memory alive
@@ -79,10 +86,26 @@ class OrtModel:
         del self._binding, self._session, self._arrays
 
 
+def _session(path: str, options: Any) -> Any:
+    return onnxruntime.InferenceSession(path, options, providers=_PROVIDERS)
+
+
+def _integer_session(path: str, options: Any) -> Any:
+    """Create a session, and look for float operators in the graph that the runtime made of the file."""
+    with tempfile.TemporaryDirectory(prefix="ofa-agent-") as folder:
+        optimised = Path(folder, "optimised.onnx")
+        options.optimized_model_filepath = str(optimised)
+        session = _session(path, options)
+        outside = float_operators(optimised.read_bytes())
+    refuse_outside(outside, f"onnxruntime {onnxruntime.__version__} in integers")
+    return session
+
+
 class OrtBackend:
     """ONNX Runtime on the CPU."""
 
-    def __init__(self, choice: Choice) -> None:  # noqa: ARG002  there is one choice only
+    def __init__(self, choice: Choice) -> None:
+        self._integer = choice.graph_form == WHOLE
         onnxruntime.disable_telemetry_events()
 
     def versions(self) -> dict[str, str]:
@@ -93,9 +116,10 @@ class OrtBackend:
         """Create a session for the ONNX file at `path`.
 
         Raises:
-            ValueError: an input has no fixed shape, or a type that is not numeric.
+            ValueError: an input has no fixed shape or a type that is not numeric, or a model of the form `integer` is
+                not wholly integer.
         """
-        return OrtModel(path, threads)
+        return OrtModel(path, threads, self._integer)
 
 
 def _is_fixed(shape: list[Any]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from profiler.agent.backends import Choice
+from profiler.agent.backends.integer import WHOLE, outside_delegate, refuse_outside
 
 __all__ = ["PROBE", "RUNTIMES", "SEED", "TfliteBackend", "TfliteModel", "random_input"]
 
@@ -43,9 +44,13 @@ class _Runtime(NamedTuple):
 
 
 class TfliteModel:
-    """One interpreter with its tensors allocated and its inputs filled."""
+    """One interpreter with its tensors allocated and its inputs filled.
 
-    def __init__(self, runtime: _Runtime, path: str, threads: int, xnnpack: bool) -> None:
+    Raises:
+        ValueError: the model must be wholly integer, and is not.
+    """
+
+    def __init__(self, runtime: _Runtime, path: str, threads: int, xnnpack: bool, integer: bool = False) -> None:
         options = {} if xnnpack else {"experimental_op_resolver_type": runtime.without_delegates}
         interpreter = runtime.interpreter(model_path=path, num_threads=threads, **options)
         for detail in interpreter.get_input_details():
@@ -53,6 +58,8 @@ class TfliteModel:
                 shape = [int(size) for size in detail["shape_signature"]]
                 raise ValueError(f"input {detail['name']!r} has the shape {shape}; export the model with fixed sizes")
         interpreter.allocate_tensors()
+        if integer:
+            refuse_outside(outside_delegate(interpreter), f"XNNPACK of {runtime.name} {runtime.version}")
         rng = np.random.default_rng(SEED)
         for detail in interpreter.get_input_details():
             interpreter.set_tensor(detail["index"], random_input(rng, detail))
@@ -96,9 +103,11 @@ class TfliteBackend:
         """Create an interpreter for the file at `path`.
 
         Raises:
-            ValueError: the file is not a model, or an input has no fixed shape or a type that is not numeric.
+            ValueError: the file is not a model, an input has no fixed shape or a type that is not numeric, or a model
+                of the form `integer` is not wholly integer.
         """
-        return TfliteModel(self._runtime, path, threads, self._choice.delegate != "none")
+        choice = self._choice
+        return TfliteModel(self._runtime, path, threads, choice.delegate != "none", choice.graph_form == WHOLE)
 
 
 def _find_runtime(wanted: list[str]) -> _Runtime:

@@ -22,7 +22,7 @@ ITEMS = {
 
 
 @pytest.fixture(scope="module", params=BACKENDS, ids=lambda names: " ".join(filter(None, names)))
-def opened(request: pytest.FixtureRequest) -> Iterator[tuple[str, Backend]]:
+def opened(request: pytest.FixtureRequest) -> Iterator[tuple[tuple[str, str], Backend]]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SOFTWARE_GPU.items():
             patch.setenv(name, value)
@@ -30,11 +30,11 @@ def opened(request: pytest.FixtureRequest) -> Iterator[tuple[str, Backend]]:
             backend = open_backend(*request.param)
         except (ImportError, RuntimeError) as error:
             pytest.skip(f"this machine cannot run it: {str(error).splitlines()[0]}")
-        yield request.param[0], backend
+        yield request.param[:2], backend
 
 
-def test_it_names_its_version(opened: tuple[str, Backend]) -> None:
-    name, backend = opened
+def test_it_names_its_version(opened: tuple[tuple[str, str], Backend]) -> None:
+    (name, _), backend = opened
     versions = backend.versions()
     assert versions[name]
     assert all(isinstance(text, str) and text.isprintable() for text in versions.values())
@@ -43,10 +43,10 @@ def test_it_names_its_version(opened: tuple[str, Backend]) -> None:
 @pytest.mark.parametrize("item", sorted(ITEMS))
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_it_runs_the_model_files_of_its_format(
-    opened: tuple[str, Backend], item: str, batch_size: int, tmp_path: Path
+    opened: tuple[tuple[str, str], Backend], item: str, batch_size: int, tmp_path: Path
 ) -> None:
-    name, backend = opened
-    path = ModelStore(tmp_path, name, batch_size).path(ITEMS[item])
+    (name, dtype), backend = opened
+    path = ModelStore(tmp_path, name, batch_size, dtype=dtype).path(ITEMS[item])
     first, second = backend.load(str(path), 1), backend.load(str(path), 1)
     for model in (first, second, first):
         model.run()
@@ -59,13 +59,13 @@ def test_it_runs_the_model_files_of_its_format(
     second.close()
 
 
-def test_it_refuses_a_file_that_is_not_a_model(opened: tuple[str, Backend], tmp_path: Path) -> None:
+def test_it_refuses_a_file_that_is_not_a_model(opened: tuple[tuple[str, str], Backend], tmp_path: Path) -> None:
     path = tmp_path / "not-a-model"
     path.write_bytes(b"neither a model nor text \xff")
     with pytest.raises(Exception, match=r".+"):
         opened[1].load(str(path), 1)
 
 
-def test_it_refuses_a_file_that_does_not_exist(opened: tuple[str, Backend], tmp_path: Path) -> None:
+def test_it_refuses_a_file_that_does_not_exist(opened: tuple[tuple[str, str], Backend], tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r".+"):
         opened[1].load(str(tmp_path / "absent"), 1)
