@@ -30,6 +30,9 @@ RIDGE = 0.05  # for all terms except the scale: an error of 2 % against a term o
 MIN_NETWORKS = 5
 GAIN_OF_A_TERM = 0.9  # a term is added if the leave-one-out error falls to this share or less
 TERMS = ("per_block", "per_mparam")
+NOT_ADDITIVE_MAPE = 0.08  # leave-one-out error of the corrected sum
+NOT_ADDITIVE_SPEARMAN = 0.9
+NOT_ADDITIVE_BIAS = 1.0  # bias of the plain sum: the blocks' own calls take longer than the network
 LEAST_SPEARMAN = 0.3  # 1 of 14 random samples of 24 networks reaches it; constant sums or latencies give 0
 
 
@@ -56,6 +59,15 @@ class Calibration:
     loo_mape: float
     loo_errors: tuple[float, ...]
     spearman: float
+
+    @property
+    def is_additive(self) -> bool:
+        """False if the sum of blocks does not give the latency of a network, as where launches dominate."""
+        return (
+            self.loo_mape <= NOT_ADDITIVE_MAPE
+            and self.spearman >= NOT_ADDITIVE_SPEARMAN
+            and self.raw_bias <= NOT_ADDITIVE_BIAS
+        )
 
     @property
     def caution(self) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from ofa_core.formats.acc_predictor import PublishedAccuracyPredictor
 
 __all__ = ["LatencyFile", "default_luts", "load_accuracy", "load_latency"]
+
+_LOG = logging.getLogger(__name__)
+
+LEAST_NETWORKS = 12  # for a model of whole networks in place of a table
 
 
 def default_luts() -> list[Path]:
@@ -116,7 +121,7 @@ class LatencyFile:
                 name = self.path.stem if context is None else context.device
                 return NetworkPredictor(space, device=name, context=context).fit(rows.genomes, rows.values)
             case table, networks:
-                return LutPredictor(space or _only_space(table, networks), fill=fill).fit(table, networks)
+                return _of_table(LutPredictor(space or _only_space(table, networks), fill=fill), table, networks)
 
 
 def load_latency(
@@ -124,6 +129,32 @@ def load_latency(
 ) -> LatencyEstimator:
     """Read a file and return its predictor of latency; arguments and errors as in `LatencyFile`."""
     return LatencyFile.read(path).predictor(space, fill=fill, column=column)
+
+
+def _of_table(by_sum: LutPredictor, table: LatencyTable, networks: Sequence[Network]) -> LatencyEstimator:
+    """Return the fitted sum of a table or, where sums do not give latencies, a model of whole networks.
+
+    The model of the reference networks has the table as a prior. It is used if its leave-one-out error is smaller, and
+    if no energy was measured, because energy is attributed to blocks by their sum.
+    """
+    by_sum.fit(table, networks)
+    space, calibration = as_space(by_sum.space), by_sum.calibration
+    known = [net for net in networks if net.role == "reference" and net.space == space]
+    if calibration is None or calibration.is_additive or by_sum.energy_ or len(known) < LEAST_NETWORKS:
+        return by_sum
+    context = table.context
+    whole = NetworkPredictor(space, table=by_sum.table, boost="never", device=context.device, context=context)
+    try:
+        whole.fit([net.arch for net in known], [net.latency_ms for net in known])
+    except PredictorError:  # such as equal latencies; the note of the sum says that its correction cannot be trusted
+        return by_sum
+    if whole.errors_.mape >= calibration.loo_mape:
+        return by_sum
+    _LOG.warning(
+        "%s: the sum of blocks does not predict whole networks (leave-one-out error %.1f %%); using a model %s",
+        context.label, 100 * calibration.loo_mape, whole.note,
+    )  # fmt: skip
+    return whole
 
 
 def _only_space(table: LatencyTable, networks: Sequence[Network]) -> Space:

@@ -328,6 +328,7 @@ def verify(
     from ofa_core.space_files import space_from
     from ofa_core.table import LatencyTable
     from predictors.filling import filled_table
+    from predictors.loading import load_latency
     from profiler import console
     from profiler.backends import choice_of
     from profiler.device_run import TableFiles, opened_for
@@ -360,7 +361,9 @@ def verify(
         budget_s = networks_budget_s(len(archs) + N_STATE)
     settings = Settings(budget_s=budget_s, seed=seed, n_processes=VERIFY_PROCESSES)
     role = "reference" if candidates is not None else "verify"
-    spec = VerifySpec(the_space, archs, settings, role, filled_table if fill else None)
+    latency = load_latency(lut, the_space, fill=fill)
+    whole = None if latency.lut is latency else latency.predict  # sums do not give latencies here
+    spec = VerifySpec(the_space, archs, settings, role, filled_table if fill else None, predict=whole)
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
     the_target = target_of(table.context.device, target)
     files = TableFiles(lut, remeasure_path(lut, "verify"), fresh)

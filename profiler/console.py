@@ -37,10 +37,8 @@ __all__ = [
 _LOG = logging.getLogger(__name__)
 QUIETER = "use a quieter machine or a larger --budget-s"
 PLAIN_EVERY_S = 10.0
-NOT_ADDITIVE_MAPE = 0.08  # leave-one-out error of the calibrated sum over the reference networks
-NOT_ADDITIVE_SPEARMAN = 0.9
+METHODS = {"calibrated sum": "calibrated", "plain sum": "NOT calibrated", "whole networks": "whole-network model"}
 CHANGED_STATE = 0.1  # change of networks' latency that the speed probe does not show
-NOT_ADDITIVE_BIAS = 1.0  # bias of the plain sum: the blocks' own calls take longer than the network
 
 
 @contextmanager
@@ -180,12 +178,13 @@ def show_profile(
     if c is not None:
         lines.append(
             f"calibration on {c.n_networks} networks: sum off by {100 * c.raw_bias:+.1f} % (raw), leave-one-out error "
-            f"{100 * c.loo_mape:.1f} %, Spearman {c.spearman:.3f}"
+            f"{100 * c.loo_mape:.1f} %, Spearman {c.spearman:.3f}{': additive' if c.is_additive else ''}"
         )
-        if c.loo_mape > NOT_ADDITIVE_MAPE or c.spearman < NOT_ADDITIVE_SPEARMAN or c.raw_bias > NOT_ADDITIVE_BIAS:
+        if not c.is_additive:
             lines.append(
                 "not additive: on this device the sum of blocks does not predict a whole network's latency, because "
-                "launches or transfers dominate; measure larger batches (--batch-size), or search with --measure"
+                "launches or transfers dominate. ofa-predict and ofa-search use a model of the reference networks "
+                "instead, if its error is smaller; measure larger batches (--batch-size), or search with --measure"
             )
     lines += [*_energy_lines(result, filled or table), *(f"failed: {error}" for error in result.failures.values())]
     return lines
@@ -230,7 +229,7 @@ def show_verification(v: Verification, wall_s: float) -> list[str]:
     lines += [
         (
             f"{len(v.checks)} sub-nets: raw bias of the sum {100 * v.raw_bias:+.1f} %, "
-            f"{'calibrated' if v.calibration else 'NOT calibrated'} MAPE {100 * v.mape:.2f} %, RMSE {v.rmse_ms:.3f} ms"
+            f"{METHODS[v.method]} MAPE {100 * v.mape:.2f} %, RMSE {v.rmse_ms:.3f} ms"
         ),
         f"Spearman {v.spearman:.3f} overall{'; within ' + ranks if ranks else ''}",
         f"worst: {100 * v.worst.error:+.1f} % for {v.worst.network.arch}",
@@ -269,6 +268,7 @@ def verification_record(v: Verification) -> dict[str, Any]:
         "spearman": v.spearman,
         "spearman_by_resolution": {str(px): rho for px, rho in v.spearman_by_resolution().items()},
         "calibrated": v.calibration is not None,
+        "method": v.method,
         "n_filled": v.n_filled,
         "clock": v.measured.clock,
         "speed": v.measured.speed,

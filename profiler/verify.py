@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from devices.facts import Conditions
@@ -52,6 +53,7 @@ class VerifySpec:
         role: `verify` (the calibration is never fitted to them) or `reference` (it is, when the table is loaded next).
         fill: returns the table with estimates, status `filled`, for the blocks that it lacks; None requires all blocks.
         fake_ms: latency of a list of blocks, for the `sleep` backend.
+        predict: returns the latencies of whole networks, where sums do not give them; None uses the calibrated sum.
     """
 
     space: Space
@@ -60,6 +62,7 @@ class VerifySpec:
     role: str = "verify"
     fill: Callable[[LatencyTable, Space], LatencyTable] | None = None
     fake_ms: Callable[[tuple[BlockSpec, ...]], float] | None = None
+    predict: Callable[[Sequence[Arch]], NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class NetworkCheck:
     Attributes:
         network: the measurement.
         sum_ms: the table's sum, estimated blocks included.
-        predicted_ms: the calibrated sum; the sum itself where there is no calibration.
+        predicted_ms: the calibrated sum; the sum itself where there is no calibration; or that of `VerifySpec.predict`.
         upper_ms: upper end of the 90 % interval of the measured latency, from its spread over processes and the error
             of the device's state.
         now_ms: the measured latency in the device's present state, at the speed probe's reference.
@@ -101,6 +104,7 @@ class Verification:
         before: conditions of the device before the session.
         after: conditions of the device after it.
         n_filled: number of different blocks of the sub-nets whose latency in the sums is an estimate.
+        method: what made the predictions: `calibrated sum`, `plain sum` or `whole networks`.
     """
 
     checks: tuple[NetworkCheck, ...]
@@ -111,6 +115,7 @@ class Verification:
     before: Conditions
     after: Conditions
     n_filled: int = 0
+    method: str = "calibrated sum"
 
     @property
     def raw_bias(self) -> float:
@@ -119,7 +124,7 @@ class Verification:
 
     @property
     def mape(self) -> float:
-        """Mean absolute error of the calibrated prediction, as a fraction."""
+        """Mean absolute error of the prediction, as a fraction."""
         return float(np.mean([abs(c.error) for c in self.checks]))
 
     @property
@@ -134,7 +139,7 @@ class Verification:
 
     @property
     def rmse_ms(self) -> float:
-        """Root mean square error of the calibrated prediction in milliseconds."""
+        """Root mean square error of the prediction in milliseconds."""
         return math.sqrt(float(np.mean([(c.predicted_ms - c.network.latency_ms) ** 2 for c in self.checks])))
 
     @property
@@ -216,13 +221,19 @@ def verify(
         journal.unlink()  # so that the same command tries again
         reason = next(iter(again.failures.values()), "no sample")
         raise OfaError(f"none of the {len(spec.archs)} sub-nets could be measured: {reason}")
+    method = "plain sum" if calibration is None else "calibrated sum"
+    if spec.predict is not None:
+        method, predicted = "whole networks", spec.predict([c.network.arch for c in checks])
+        checks = [replace(c, predicted_ms=float(ms)) for c, ms in zip(checks, predicted, strict=True)]
     new = [c.network for c in checks if not (was_finished and c.network in networks)]
     write_networks(networks_path(table_path), table.context, [*networks, *new])
     if own:
         journal.unlink()
     n_filled = _n_filled(table, [c.network for c in checks])
     after = runner.device.conditions()
-    return Verification(tuple(checks), calibration, state, again.measured, again.failures, before, after, n_filled)
+    return Verification(
+        tuple(checks), calibration, state, again.measured, again.failures, before, after, n_filled, method
+    )
 
 
 def _n_filled(table: LatencyTable, networks: Sequence[Network]) -> int:

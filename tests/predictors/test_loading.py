@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,45 @@ def test_published_file_is_read(reference_data: Path):
     space = mobilenet_v3(1.2)
     predictor = load_accuracy(str(reference_data / "acc_predictor.pth"), space)
     assert predictor.predict([space.largest(224)])[0] == pytest.approx(83.592778, rel=1e-6)
+
+
+def written(folder: Path, space, table, networks) -> Path:
+    path = folder / "rig.csv"
+    table.write(path)
+    write_networks(networks_path(path), table.context, networks)
+    return path
+
+
+def launch_bound(networks):
+    """Latency by the number of layers, squared so that no scale and no term per layer corrects the sum."""
+    return [replace(net, latency_ms=0.01 * net.n_blocks**2) for net in networks]
+
+
+def test_where_sums_give_no_latency_a_model_of_whole_networks_is_used(
+    tmp_path, space, make_table, make_networks, caplog
+):
+    networks = launch_bound(make_networks(space, [160, 192], 24))
+    path = written(tmp_path, space, make_table(space, [160, 192]), networks)
+    with caplog.at_level("WARNING"):
+        predictor = load_latency(path)
+    assert isinstance(predictor, NetworkPredictor)
+    [message] = caplog.messages
+    assert message.startswith("rig (onnxruntime, 1 thread): the sum of blocks does not predict whole networks")
+    others = launch_bound(make_networks(space, [160, 192], 60))[24:]
+    truth = np.array([net.latency_ms for net in others])
+    by_sum = LutPredictor(space).fit(make_table(space, [160, 192]), networks)
+    archs = [net.arch for net in others]
+    assert np.abs(predictor.predict(archs) / truth - 1).mean() < 0.5 * np.abs(by_sum.predict(archs) / truth - 1).mean()
+    assert predictor.lut is not None  # per-layer latencies stay available
+
+
+@pytest.mark.parametrize("case", ["additive", "few networks", "no networks", "equal latencies"])
+def test_a_table_is_summed_otherwise(tmp_path, space, make_table, make_networks, caplog, case):
+    networks = make_networks(space, [160], 24)
+    if case != "additive":
+        networks = launch_bound(networks)[: {"few networks": 8, "no networks": 0, "equal latencies": 24}[case]]
+    if case == "equal latencies":
+        networks = [replace(net, latency_ms=3.0) for net in networks]
+    with caplog.at_level("WARNING"):
+        assert isinstance(load_latency(written(tmp_path, space, make_table(space, [160]), networks)), LutPredictor)
+    assert not caplog.messages

@@ -22,16 +22,17 @@ LONG = "a message " + "of many words " * 12 + "end"
 SETTINGS = Settings(n_processes=3, min_rounds=3, max_rounds=3)
 
 
-def advice(device: FakeDevice, out: Path) -> list[str]:
+def summary(device: FakeDevice, out: Path) -> list[str]:
     result = profile(make_spec(n_reference=24, settings=SETTINGS), AgentRunner(device, "sleep"), out)
-    return [line for line in show_profile(result, 1.0) if line.startswith("not additive")]
+    return show_profile(result, 1.0)
 
 
 def test_a_launch_bound_device_is_named_in_one_line_with_advice(tmp_path: Path) -> None:
     def latency(run: FakeRun) -> float:
         return LAUNCH_MS + 0.02 * float(json.loads(run.model)["ms"])
 
-    [line] = advice(FakeDevice(latency), tmp_path / "t.csv")
+    lines = summary(FakeDevice(latency), tmp_path / "t.csv")
+    [line] = [line for line in lines if line.startswith("not additive")]
     assert "\n" not in line
     assert "the sum of blocks does not predict a whole network's latency" in line
     assert "--batch-size" in line
@@ -43,7 +44,10 @@ def test_an_additive_device_is_not_though_each_call_costs_and_noise_is_there(tmp
         noise = np.random.default_rng([run.process, run.visit, run.repeat, len(run.model)]).standard_normal()
         return (0.01 + float(json.loads(run.model)["ms"])) * (1 + 0.02 * noise)
 
-    assert advice(FakeDevice(latency), tmp_path / "t.csv") == []
+    lines = summary(FakeDevice(latency), tmp_path / "t.csv")
+    assert not [line for line in lines if line.startswith("not additive")]
+    [calibration] = [line for line in lines if line.startswith("calibration on")]
+    assert calibration.endswith(": additive")
 
 
 def test_messages_and_results_stay_whole_beside_a_progress_bar(tmp_path: Path) -> None:

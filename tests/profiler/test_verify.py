@@ -59,6 +59,14 @@ def test_on_a_steady_device_nothing_is_off(tmp_path: Path) -> None:
     assert v.measured.speed == pytest.approx(1, abs=1e-3)
 
 
+def test_a_model_of_whole_networks_replaces_the_sums(tmp_path: Path) -> None:
+    spec = spec_of(nets(4), predict=lambda archs: np.array([2.0 + arch.resolution_px for arch in archs]))
+    v = verify(table(tmp_path), spec, AgentRunner(make_device(), "sleep"))
+    assert [c.predicted_ms for c in v.checks] == [2.0 + c.network.arch.resolution_px for c in v.checks]
+    assert v.method == "whole networks"
+    assert f"whole-network model MAPE {100 * v.mape:.2f} %" in "\n".join(show_verification(v, 1.0))
+
+
 def test_a_machine_that_is_slower_now_still_verifies_and_says_so(tmp_path: Path) -> None:
     out = table(tmp_path, noisy=True)
     later = make_device()
