@@ -5,17 +5,18 @@ Top-1 is in percent. `predictors.loading.load_accuracy` reads what `--accuracy` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ofa_core.calibration import conformal_quantile
-from ofa_core.dense import total_macs
+from ofa_core.dense import DenseTable, total_macs
 from ofa_core.errors import FormatError, PredictorError
 from ofa_core.genomes import Genomes
 from ofa_core.measured_columns import TOP1
+from ofa_core.quadratic import QuadraticScore
 from ofa_core.schema import Count, Range, structured
 from ofa_core.space import MAX_RESOLUTION_PX, Space
 from predictors.coverage import extrapolation_note, shared_choices
@@ -135,6 +136,10 @@ class AccuracyPredictor(Estimator):
         """Return (n, n_slots, 1 + n_codes): the predicted top-1, not clipped, with another code in one slot."""
         return self.mean_.scores(as_space(self.space), genomes)
 
+    def quadratic(self, resolution_px: int) -> QuadraticScore | None:
+        """Return the prediction at one resolution in closed form; None for the model `rbf`, which has none."""
+        return self.mean_.at(as_space(self.space), resolution_px) if isinstance(self.mean_, QuadraticForm) else None
+
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
         margin = conformal_quantile(np.abs(self.errors_), confidence)
         return np.maximum(point - margin, 0.0), np.minimum(point + margin, 100.0)
@@ -208,6 +213,12 @@ class MacsProxy(Estimator):
 
     def _point(self, genomes: Genomes) -> Floats:
         return np.asarray(10.0 * np.log10(total_macs(as_space(self.space), genomes) / 1e6))
+
+    def quadratic(self, resolution_px: int) -> QuadraticScore:
+        """Return the score at one resolution: a function of a sum over blocks."""
+        macs = DenseTable.build(as_space(self.space), [resolution_px], lambda block, _: block.macs / 1e6)
+        sums = QuadraticScore.additive(float(macs.fixed[0]), macs.slots[0])
+        return replace(sums, shape=lambda mmacs: 10.0 * np.log10(np.maximum(mmacs, 1e-300)))
 
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:  # noqa: ARG002
         unknown = np.full(len(point), np.nan)

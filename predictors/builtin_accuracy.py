@@ -21,6 +21,7 @@ from ofa_core.calibration import conformal_quantile
 from ofa_core.errors import PredictorError
 from ofa_core.genomes import Genomes
 from ofa_core.measured_columns import TOP1
+from ofa_core.quadratic import QuadraticScore
 from ofa_core.space import Space
 from ofa_core.space_record import require_space
 from ofa_core.spaces import get_space
@@ -104,6 +105,10 @@ class BuiltinAccuracy(Estimator):
     def scores(self, genomes: Genomes) -> Floats:
         """Return (n, n_slots, 1 + n_codes): the predicted top-1, not clipped, with another code in one slot."""
         return _shipped()[0].scores(as_space(self.space), genomes)
+
+    def quadratic(self, resolution_px: int) -> QuadraticScore:
+        """Return the prediction at one resolution in closed form."""
+        return _shipped()[0].at(as_space(self.space), resolution_px)
 
     def _bounds(self, genomes: Genomes, point: Floats, confidence: float) -> Bounds:
         arrays = _shipped()[1]

@@ -17,7 +17,9 @@ from itertools import product
 
 import numpy as np
 
+from ofa_core.dense import DenseTable
 from ofa_core.genomes import Genomes
+from ofa_core.quadratic import QuadraticScore
 from ofa_core.space import Space
 from predictors.estimator import Floats
 from predictors.process_design import (
@@ -158,6 +160,26 @@ class QuadraticForm:
         linear = self.slot[np.arange(space.n_slots), genomes[:, 1:]].sum(axis=1)
         linear += self.decay * resolution_decay(genomes[:, 0]) + self.log_macs * log_macs(space, genomes)
         return np.asarray(linear + self.constant + np.einsum("ij,ij->i", v @ self.matrix, v))
+
+    def at(self, space: Space, resolution_px: int) -> QuadraticScore:
+        """Return the form at one resolution, between 0 and 100 percent."""
+        table = code_tables(space)[0]
+        n, n_slots = len(self.centre) - 1, space.n_slots
+        decay = float(resolution_decay(np.array([resolution_px]))[0])
+        away = np.append(np.zeros(n), 3.0 * decay) - self.centre  # the inputs of the squared terms without any slot
+        ordinals = (2 * self.matrix[:n] @ away).reshape(3, n_slots)
+        by_slot = np.arange(n).reshape(3, n_slots).T.reshape(-1)  # slot after slot, as `QuadraticScore` has them
+        macs = DenseTable.build(space, space.resolutions[-1:], lambda block, _: block.macs)
+        return QuadraticScore(
+            constant=self.constant + self.decay * decay + float(away @ self.matrix @ away),
+            slots=self.slot + ordinals.T @ table.T,
+            features=table,
+            matrix=self.matrix[np.ix_(by_slot, by_slot)],
+            log_weight=self.log_macs,
+            fixed_size=float(macs.fixed[0]),
+            sizes=macs.slots[0],
+            shape=lambda latent: np.clip(bend(latent, self.ceiling), 0.0, 100.0),
+        )
 
     def arrays(self) -> dict[str, Floats]:
         """Return the parts as arrays, to be stored in a file."""
