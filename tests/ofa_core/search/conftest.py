@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ofa_core.blocks import BlockSpec
 from ofa_core.dense import DenseTable
 from ofa_core.genomes import genomes_of
+from ofa_core.quadratic import QuadraticScore
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.quantity import accuracy_quantity, latency_quantity
 from ofa_core.space import Space
@@ -71,6 +72,28 @@ def a_problem(space: Space, limit_ms: float, resolutions: tuple[int, ...] | None
     pixels = resolutions or space.resolutions
     limit = Constraint(latency_quantity(TableLatency(space, pixels)), limit_ms)
     return Problem(space, pixels, (limit,), accuracy_quantity(CurvedAccuracy(space)))
+
+
+@pytest.fixture
+def random_part() -> Any:
+    """Return a random quadratic score and random limits, of which `share` of the largest cost may be used."""
+
+    def make(
+        space: Space, seed: int, log_weight: float, n_limits: int = 1, share: float = 0.6
+    ) -> tuple[QuadraticScore, list[tuple[float, NDArray[np.float64]]]]:
+        rng = np.random.default_rng(seed)
+        shape = (space.n_slots, 1 + space.n_codes)
+        costs = [np.cumsum(rng.uniform(0.1, 1, shape), axis=1) for _ in range(n_limits)]
+        for cost in costs:
+            cost[:, 0] = 0
+        slots = costs[0] * rng.uniform(0, 1, (space.n_slots, 1)) + 0.1 * rng.normal(size=shape)
+        features = rng.normal(size=(shape[1], 2))
+        half = 0.05 * rng.normal(size=(2 * space.n_slots, 2 * space.n_slots))
+        sizes = np.cumsum(rng.uniform(0.1, 1, shape), axis=1)
+        score = QuadraticScore(0.3, slots, features, half + half.T, log_weight, 0.5, sizes, lambda latent: latent)
+        return score, [(share * float(cost.max(axis=1).sum()), cost) for cost in costs]
+
+    return make
 
 
 @pytest.fixture
