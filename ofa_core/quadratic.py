@@ -56,7 +56,7 @@ class QuadraticScore:
         """Return the (n,) latent values of (n, 1 + n_slots) genomes of this resolution."""
         codes = genomes[:, 1:]
         every = np.arange(codes.shape[1])
-        v = self.features[codes].reshape(len(codes), -1)
+        v = self.features[codes].reshape(len(codes), len(self.matrix))
         total = self.constant + self.slots[every, codes].sum(axis=1) + np.einsum("ij,ij->i", v @ self.matrix, v)
         if self.log_weight:
             total = total + self.log_weight * np.log(self.fixed_size + self.sizes[every, codes].sum(axis=1))

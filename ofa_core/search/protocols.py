@@ -48,7 +48,8 @@ class AccuracyPredictor(Protocol):
 
     A predictor may have a method `scores` as well: (n, n_slots, 1 + n_codes) estimates of the prediction with another
     code in one slot, from its gradient. Only differences within a slot are used. A search without it fits a table to
-    the predictions of random networks instead.
+    the predictions of random networks instead. With a method `quadratic`, from a resolution to the predictions in
+    closed form (`ofa_core.quadratic`), a search can prove how far its answer is from the best network.
     """
 
     @property

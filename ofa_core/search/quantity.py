@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ofa_core.blocks import BlockSpec
 from ofa_core.dense import DenseTable
 from ofa_core.genomes import Genomes
+from ofa_core.quadratic import QuadraticScore
 from ofa_core.search.protocols import AccuracyPredictor, LatencyPredictor
 from ofa_core.space import Space
 
@@ -94,6 +95,8 @@ class Quantity:
             if the error is unknown.
         by_code: function from genomes to (n, n_slots, 1 + n_codes) estimates of the value with another code in one
             slot; only differences within a slot count. None if there is no cheap estimate.
+        quadratic: function from a resolution to the values in closed form, from which bounds can be proved; its result
+            is None where there is no such form.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Quantity:
     table: DenseTable | None = None
     interval: Interval | None = None
     by_code: Callable[[Genomes], NDArray[np.floating[Any]]] | None = None
+    quadratic: Callable[[int], QuadraticScore | None] | None = None
 
     @classmethod
     def of(cls, description: Description, values: Values) -> Quantity:
@@ -141,6 +145,7 @@ class Quantity:
             table=table and DenseTable(table.resolutions, factor * table.fixed, factor * table.slots),
             interval=interval and bounds,
             by_code=by_code and (lambda genomes: factor * by_code(genomes)),
+            quadratic=None,
         )
 
 
@@ -154,7 +159,8 @@ def accuracy_quantity(accuracy: AccuracyPredictor) -> Quantity:
     """Return the top-1 accuracy that a predictor predicts, in percent, or the score that stands in for it."""
     description = SCORE if accuracy.label.startswith("proxy") else TOP1
     quantity = Quantity.of(description, accuracy.predict)
-    return replace(quantity, tolerance=TOLERANCE_TOP1, by_code=getattr(accuracy, "scores", None))
+    by_code, quadratic = (getattr(accuracy, name, None) for name in ("scores", "quadratic"))
+    return replace(quantity, tolerance=TOLERANCE_TOP1, by_code=by_code, quadratic=quadratic)
 
 
 def block_sum(
