@@ -70,13 +70,13 @@ def output_options() -> list[tuple[str, str]]:
     return found
 
 
-def test_the_outputs_of_all_commands_are_known() -> None:
+def test_the_outputs_of_all_commands_are_covered() -> None:
     assert len(output_options()) >= 14
 
 
 @pytest.mark.parametrize(("words", "option"), output_options())
 @pytest.mark.parametrize("value", ["", "/dev/null", "{file}/below"])
-def test_an_output_that_cannot_be_is_wrong_usage_and_nothing_is_done(
+def test_an_impossible_output_is_wrong_usage(
     words: str, option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()

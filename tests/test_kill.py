@@ -138,7 +138,7 @@ def _desk(tmp_path: Path, before: Path, name: str) -> Desk:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", CASES)
-def test_killed_at_random_moments_a_command_goes_on(name: str, before: Path, tmp_path: Path) -> None:
+def test_a_command_killed_at_random_moments_continues(name: str, before: Path, tmp_path: Path) -> None:
     case, rng = CASES[name], random.Random(f"{SEED} {name}")
     desk = _desk(tmp_path, before, name)
     start = time.monotonic()
@@ -244,7 +244,7 @@ RENAMES = {
 @pytest.mark.torch
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("name", RENAMES)
-def test_killed_at_each_rename_a_command_goes_on(name: str, before: Path, tmp_path: Path) -> None:
+def test_a_command_killed_at_each_rename_continues(name: str, before: Path, tmp_path: Path) -> None:
     desk = _desk(tmp_path, before, "")
     if name == "train":
         (desk.work / "run.toml").write_text(RUN_TOML.replace("batch_size = 64", "batch_size = 400"))

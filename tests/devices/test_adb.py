@@ -108,7 +108,7 @@ exec {real} "$@"
 
 
 @pytest.mark.android
-def test_what_a_phone_says_of_itself(device: AdbDevice) -> None:
+def test_facts_of_a_phone(device: AdbDevice) -> None:
     facts, conditions = device.facts(), device.conditions()
     assert facts.model is not None
     assert facts.model.startswith("Fake Pixel 2")
@@ -147,7 +147,7 @@ def test_a_file_that_is_there_is_not_pushed_again(phones, tmp_path: Path) -> Non
 
 
 @pytest.mark.android
-def test_a_session_leaves_the_folder_of_a_later_one_alone(phones) -> None:
+def test_a_session_does_not_remove_the_folder_of_a_later_one(phones) -> None:
     first = AdbDevice(phones.serial(1))
     with AdbDevice(phones.serial(1)) as second:
         first.close()
@@ -159,7 +159,7 @@ def test_a_session_leaves_the_folder_of_a_later_one_alone(phones) -> None:
 
 
 @pytest.mark.android
-def test_a_full_phone_is_noticed_before_and_while_files_go_there(
+def test_a_full_phone_is_noticed_before_and_during_an_upload(
     phones, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "big").write_bytes(b"x" * 4_000_000)
@@ -215,7 +215,7 @@ def test_a_phone_that_is_unplugged_and_comes_back(phones, device: AdbDevice, tmp
 
 
 @pytest.mark.android
-def test_an_unplugged_phone_is_no_success(phones, device: AdbDevice) -> None:
+def test_an_unplugged_phone_is_an_error(phones, device: AdbDevice) -> None:
     """The adb client itself exits with 0 then."""
     timer = threading.Timer(0.3, phones.plug, (1,), {"unplug": True})
     timer.start()

@@ -21,7 +21,7 @@ def device(phones) -> Iterator[AdbDevice]:
 
 
 @pytest.mark.android
-def test_an_ended_process_tells_exit_code_and_stderr(device: AdbDevice) -> None:
+def test_an_ended_process_has_exit_code_and_stderr(device: AdbDevice) -> None:
     channel = device.start(["sh", "-c", "echo first; echo why >&2; exit 7"])
     assert channel.read_line(20) == "first"
     with pytest.raises(ChannelClosedError, match="ended its output"):

@@ -110,7 +110,7 @@ def test_a_wireless_phone_is_found_by_its_own_serial_number(tmp_path: Path, monk
     assert find_phone("Pixel 8").serial == "192.168.1.5:5555"
 
 
-def test_equal_serial_numbers_are_told_apart(listing) -> None:
+def test_equal_serial_numbers_are_distinguished(listing) -> None:
     assert [p.address for p in list_phones() if p.model == "Board"] == ["usb:1-8", "usb:1-9"]
     assert find_phone("usb:1-9").address == "usb:1-9"
     assert find_phone("transport_id:12").address == "usb:1-8"
@@ -121,7 +121,9 @@ def test_equal_serial_numbers_are_told_apart(listing) -> None:
     assert select("transport_id:12") == ["-t", "12"]
 
 
-def test_equal_serial_numbers_over_the_network_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_serial_numbers_over_the_network_are_distinguished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither the serial number nor the model tells two emulators, or two boards behind one switch, apart."""
     lines = [f"{name} device model:Board" for name in ("10.0.0.1:5555", "10.0.0.2:5555", "10.0.0.3:5555", "e:1")]
     own = {"10.0.0.1:5555": "0123\nboot-a", "10.0.0.2:5555": "0123\nboot-b", "10.0.0.3:5555": "0123\nboot-a"}
@@ -177,19 +179,19 @@ def test_a_named_connection_brings_its_section_along(listing, tmp_path: Path, mo
         ("????????????", "no permissions; add a udev rule"),
     ],
 )
-def test_phones_that_are_not_meant_or_cannot_be_used(listing, address: str, message: str) -> None:
+def test_other_and_unusable_phones_are_listed(listing, address: str, message: str) -> None:
     with pytest.raises(UnknownTargetError, match=message):
         find_phone(address)
 
 
-def test_a_short_name_says_which_model_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_name_that_is_not_connected_names_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_adb(tmp_path / "bin", monkeypatch, "x device model:Nexus_5", {})
     for name, model in MODELS.items():
         with pytest.raises(UnknownTargetError, match=f"adb:{name} .{model.replace('*', '.')}. is not connected"):
             find_phone(name)
 
 
-def test_without_adb_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_adb_one_line_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DeviceUnreachableError, match="apt install adb"):
         list_phones()

@@ -177,7 +177,7 @@ def test_advice_for_a_noisy_pc() -> None:
     assert all("\n" not in line for line in advice)
 
 
-def test_no_advice_for_a_quiet_machine_or_one_that_tells_nothing() -> None:
+def test_no_advice_for_a_quiet_machine_or_unknown_conditions() -> None:
     assert quiet_report(Conditions()) == []
     assert quiet_report(Conditions(n_cores=4, governors=("performance",) * 4, load_1min=0.1, busy_cores=0.0)) == []
 

@@ -40,7 +40,7 @@ def test_an_ended_process_keeps_its_output_and_a_killed_one_loses_it() -> None:
             channel.write_line("b")
 
 
-def test_a_disconnected_device_answers_nobody() -> None:
+def test_a_disconnected_device_raises_an_error() -> None:
     state = FakeState()
     channel = FakeChannel(state, "cat")
     state.is_connected = False

@@ -69,7 +69,7 @@ def test_each_conversation_ends_soon_in_a_result_or_a_clear_error(
     assert by_name["host chatter"] == []
 
 
-def test_nobody_else_is_harmed(conversations: tuple[list[dict[str, Any]], Path]) -> None:
+def test_no_other_process_is_killed(conversations: tuple[list[dict[str, Any]], Path]) -> None:
     (*_, last), folder = conversations
     assert last == {"canary": True}
     assert (folder / "precious").read_bytes() == b"precious"
@@ -94,7 +94,9 @@ def test_nobody_else_is_harmed(conversations: tuple[list[dict[str, Any]], Path])
         ("host sftp: closed", "its sftp server gives no valid answer"),
     ],
 )
-def test_what_a_host_did_is_told(conversations: tuple[list[dict[str, Any]], Path], name: str, message: str) -> None:
+def test_a_hostile_host_is_reported_in_one_line(
+    conversations: tuple[list[dict[str, Any]], Path], name: str, message: str
+) -> None:
     (errors,) = [outcome["errors"] for outcome in conversations[0] if outcome.get("name") == name]
     assert any(re.search(message, error) for error in errors), errors
 

@@ -60,7 +60,7 @@ def test_a_line_with_latin_1_in_its_comment_counts(tmp_path: Path, keys: list[pa
     assert read(tmp_path, line(keys[0]).rstrip() + b" J\xfcrgen\r\n")[0] == [keys[0]]
 
 
-def test_a_revoked_key_is_known_by_nobody(tmp_path: Path, keys: list[paramiko.PKey]) -> None:
+def test_a_revoked_key_is_not_trusted_for_any_host(tmp_path: Path, keys: list[paramiko.PKey]) -> None:
     for names in (b"@revoked * ", b"@revoked box ", b"@revoked\telsewhere "):
         data = line(keys[0]) + names + line(keys[0], "").lstrip() + line(keys[1])
         assert read(tmp_path, data) == ([keys[1]], {keys[0].asbytes()})

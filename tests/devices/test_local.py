@@ -95,12 +95,12 @@ def test_an_endless_line_is_cut(device: LocalDevice, monkeypatch: pytest.MonkeyP
         channel.read_line(20)
 
 
-def test_bytes_that_are_no_text_are_replaced(device: LocalDevice) -> None:
+def test_undecodable_bytes_are_replaced(device: LocalDevice) -> None:
     channel = device.start(["printf", "\\377a\\n"])
     assert channel.read_line(20) == "\N{REPLACEMENT CHARACTER}a"
 
 
-def test_an_ended_process_tells_exit_code_and_stderr(device: LocalDevice) -> None:
+def test_an_ended_process_has_exit_code_and_stderr(device: LocalDevice) -> None:
     channel = device.start(["sh", "-c", "echo first; echo why >&2; exit 7"])
     assert channel.read_line(20) == "first"
     with pytest.raises(ChannelClosedError, match="ended its output"):

@@ -102,7 +102,7 @@ def test_a_search_and_a_verification_measure_on_the_phone(phones, tmp_path: Path
     assert "was measured on" not in found.stderr + done.stderr
 
 
-def test_all_phones_at_once_and_one_is_full(phones, tmp_path: Path, agent: Path) -> None:
+def test_several_phones_at_once_and_one_is_full(phones, tmp_path: Path, agent: Path) -> None:
     """The Note8's 3 MB hold no runtime: it fails with its reason, and the Pixel 2 gets its table."""
     done = subprocess.run(
         profile_command(tmp_path, agent, "adb:*"), capture_output=True, text=True, timeout=150, cwd=tmp_path
@@ -128,7 +128,7 @@ def phone(phones, agent: Path, pauses_s: tuple[float, ...] = PAUSES_S) -> Iterat
         yield device, AgentRunner(device, "tflite", program=program)
 
 
-def test_unplugged_in_the_middle_and_plugged_in_again(phones, tmp_path: Path, agent: Path) -> None:
+def test_a_phone_unplugged_and_plugged_in_again_continues(phones, tmp_path: Path, agent: Path) -> None:
     out = tmp_path / "t.csv"
     seen: dict[str, bytes] = {}
 
@@ -148,7 +148,7 @@ def test_unplugged_in_the_middle_and_plugged_in_again(phones, tmp_path: Path, ag
     assert result.measured.n_visits == (len(result.table) + 2) * 3 * state.pilot["n_rounds"]
 
 
-def test_unplugged_for_good_then_resumed(phones, tmp_path: Path, agent: Path) -> None:
+def test_a_phone_unplugged_for_good_is_resumed_later(phones, tmp_path: Path, agent: Path) -> None:
     out = tmp_path / "t.csv"
 
     def unplug(progress: Progress) -> None:
@@ -169,7 +169,7 @@ def test_unplugged_for_good_then_resumed(phones, tmp_path: Path, agent: Path) ->
     assert state.redone or state.visits.items() >= kept.visits.items()
 
 
-def test_a_phone_that_throttles_makes_the_tool_wait(phones, tmp_path: Path, agent: Path) -> None:
+def test_a_throttling_phone_is_waited_for(phones, tmp_path: Path, agent: Path) -> None:
     hot = "IsStatusOverride: false\nThermal Status: 3\nCurrent temperatures from HAL:\n"
     cool = (phones.folder / "phone1" / "thermalservice").read_text()
     phones.set(1, "thermalservice", hot)

@@ -58,7 +58,7 @@ def test_a_counter_that_starts_again_goes_on_from_its_limit() -> None:
     assert average(several).watts == pytest.approx(8)
 
 
-def test_what_is_no_measurement_is_said() -> None:
+def test_columns_without_a_measurement_are_named() -> None:
     with pytest.raises(MeterError, match=r"^the energy counter does not change$"):
         average(counters(5, 5, 5, 5))
     with pytest.raises(MeterError, match="fell from 9 to 3"):
@@ -88,7 +88,7 @@ def test_units_and_signs_of_batteries(line: str, watts: float) -> None:
 
 
 @pytest.mark.parametrize("status", ["Charging", "Full", "Not", "Unknown", "2", "5"])
-def test_a_battery_on_a_charger_tells_nothing(status: str) -> None:
+def test_a_charging_battery_gives_no_reading(status: str) -> None:
     with pytest.raises(MeterError, match=f"^the battery's status is '{status}': .*only while it is discharging.*Wi-Fi"):
         parse_reading(f"1.5 battery {status} 412000 3871000")
     with pytest.raises(MeterError, match="discharging"):
@@ -116,12 +116,12 @@ def test_a_battery_on_a_charger_tells_nothing(status: str) -> None:
         f"1.0 battery Discharging 4 {'9' * 400}",
     ],
 )
-def test_garbage_is_no_reading(line: str) -> None:
+def test_invalid_meter_output_gives_no_reading(line: str) -> None:
     with pytest.raises(MeterError, match=r"^the meter printed .*, which is not a reading$"):
         parse_reading(line)
 
 
-def test_a_gauge_knows_no_more_than_its_step_and_its_updates() -> None:
+def test_the_error_of_a_gauge_has_its_step_and_update_rate() -> None:
     steady = average([Reading(float(i), watts=2.0) for i in range(30)])
     assert (steady.watts, steady.error_w) == (2.0, 0.0)
     # Two updates, ten readings of each: the error is that of two values, and a step is a step.
@@ -158,7 +158,7 @@ def test_packages_and_memory_are_counted_once(device: LocalDevice, tmp_path: Pat
     assert average([first, later, later]).watts * (later.time_s - first.time_s) == pytest.approx(20e-6)
 
 
-def test_counters_that_only_root_may_read_say_how_to_allow_it(device: LocalDevice, tmp_path: Path) -> None:
+def test_counters_readable_by_root_only_name_the_remedy(device: LocalDevice, tmp_path: Path) -> None:
     file = zone(tmp_path, "0", "package-0", 5)
     file.unlink()
     file.mkdir()  # unreadable for root as well, who runs these tests
@@ -166,7 +166,9 @@ def test_counters_that_only_root_may_read_say_how_to_allow_it(device: LocalDevic
         Meter(device, meter_command(str(tmp_path)))
 
 
-def test_a_device_without_a_meter_says_so(device: LocalDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_a_meter_is_reported(
+    device: LocalDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("type", "online"):
         path = tmp_path / "power_supply" / "usb" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +189,7 @@ def test_a_phone_on_its_battery_and_then_on_a_charger(device: LocalDevice, tmp_p
             meter.wait()
 
 
-def test_a_phone_that_tells_by_dumpsys_only(
+def test_a_phone_without_a_thermal_service(
     device: LocalDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "bin" / "dumpsys"
@@ -227,7 +229,7 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-def test_the_fake_device_s_meter_wraps_and_tells_load_from_rest() -> None:
+def test_the_fake_meter_wraps_and_distinguishes_load_from_rest() -> None:
     device = FakeDevice(watts=lambda model: 20.0 if model is None else 50.0)
     with closing(Meter(device, meter_command())) as meter:
         rest = [meter.wait() for _ in range(31)]

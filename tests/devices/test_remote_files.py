@@ -72,7 +72,7 @@ def test_a_file_is_sent_once(connection: Connection, device: LocalDevice, source
     assert there(device) == {"models/it's a file"}
 
 
-def test_a_file_of_an_earlier_session_is_known_by_its_content(device: LocalDevice, source: Path) -> None:
+def test_a_file_of_an_earlier_session_is_recognised_by_content(device: LocalDevice, source: Path) -> None:
     Connection(device).files.push(source, "file")
     later = Connection(device)
     later.files.push(source, "file")

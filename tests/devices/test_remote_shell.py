@@ -42,7 +42,7 @@ def test_the_marker_line() -> None:
         "@ofa-latency@ beef 12", "@ofa-latency@ 12", "@ofa-latency@ f00d 12 13", " @ofa-latency@ f00d 12",
     ],
 )  # fmt: skip
-def test_a_marker_that_cannot_be_ours_is_none(line: str) -> None:
+def test_an_impossible_marker_is_ignored(line: str) -> None:
     assert started_group(line, "f00d") is None
 
 

@@ -25,7 +25,7 @@ def test_each_row_names_functions_that_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["local", "fake"])
-def test_a_device_is_of_the_kind_that_its_scheme_says(name: str) -> None:
+def test_a_device_has_the_kind_of_its_scheme(name: str) -> None:
     with open_device(name) as device:
         assert device.kind == Target.parse(name, {}).kind == "computer"
         assert device.runs_here == Target.parse(name, {}).runs_here

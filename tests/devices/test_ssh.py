@@ -49,7 +49,7 @@ def test_close_removes_the_work_directory_unless_it_is_kept(sshd, tmp_path: Path
             device.run(["true"], timeout_s=1)
 
 
-def test_a_killed_sessions_folder_goes_when_the_next_connects(sshd, tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_session_is_removed_by_the_next(sshd, tmp_path: Path) -> None:
     program = (
         "import sys, time\nfrom devices.remote_options import RemoteOptions\n"
         "from devices.ssh import SshDevice\nfrom devices.ssh_config import resolve\n"
@@ -93,7 +93,7 @@ def test_a_work_directory_that_cannot_be_made_is_named(sshd) -> None:
         SshDevice(resolve("box"), RemoteOptions(parent_dir="/absent"))
 
 
-def test_an_upload_goes_on_where_it_was_cut(device: SshDevice, tmp_path: Path) -> None:
+def test_a_cut_upload_is_resumed(device: SshDevice, tmp_path: Path) -> None:
     import hashlib
 
     data = bytes(range(256)) * 4000
@@ -112,7 +112,9 @@ def test_an_upload_goes_on_where_it_was_cut(device: SshDevice, tmp_path: Path) -
     assert Path(device.work_dir, "file").read_bytes() == Path(device.work_dir, "other").read_bytes() == data
 
 
-def test_a_full_disk_is_a_storage_error_that_says_so(sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_storage_error_with_the_free_space(
+    sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", small]).returncode:
@@ -159,7 +161,7 @@ def test_a_cut_connection_ends_the_call_and_the_next_connects_again(sshd, device
     assert Path(device.work_dir, "kept/file").read_bytes() == b"content"
 
 
-def test_a_cut_during_run_is_told(sshd, device: SshDevice) -> None:
+def test_a_cut_during_run_is_reported(sshd, device: SshDevice) -> None:
     timer = threading.Timer(0.3, sshd.cut)
     timer.start()
     with pytest.raises(DeviceUnreachableError, match="was lost"):
@@ -220,7 +222,7 @@ def test_an_unknown_host_key_is_one_line_and_exit_1(sshd, tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
-def test_a_dry_run_of_setup_says_what_it_would_do(sshd) -> None:
+def test_a_dry_run_of_setup_prints_its_steps(sshd) -> None:
     main = "import sys; from profiler.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", main, "setup", "--target", "ssh:box", "--dry-run", "--python", sys.executable]
     done = subprocess.run([*command, "--backend", "tflite"], capture_output=True, text=True, timeout=60)
@@ -253,7 +255,7 @@ def test_a_connection_cut_in_the_middle_costs_one_visit(sshd, tmp_path: Path) ->
     assert len(rows_of(out)) > 5
 
 
-def test_a_host_that_went_away_and_came_back_later(sshd, tmp_path: Path) -> None:
+def test_a_host_that_was_unreachable_for_a_while(sshd, tmp_path: Path) -> None:
     """The tool gives up, and run again goes on with the journal."""
     from ofa_core.spaces import tiny
     from profiler.agent_runner import AgentRunner

@@ -21,7 +21,7 @@ def device(sshd, tmp_path: Path) -> Iterator[SshDevice]:
         yield opened
 
 
-def test_an_ended_process_tells_exit_code_and_stderr(device: SshDevice) -> None:
+def test_an_ended_process_has_exit_code_and_stderr(device: SshDevice) -> None:
     channel = device.start(["sh", "-c", "echo first; echo why >&2; kill -SEGV $$"])
     assert channel.read_line(20) == "first"
     with pytest.raises(ChannelClosedError, match="ended its output"):
@@ -45,7 +45,7 @@ def test_a_timeout_of_run_takes_the_children_along(device: SshDevice) -> None:
     wait_for(lambda: not Path("/proc", pid).exists())
 
 
-def test_much_output_on_both_streams_blocks_nobody(device: SshDevice) -> None:
+def test_much_output_on_both_streams_does_not_block(device: SshDevice) -> None:
     script = "head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero"
     done = device.run(["sh", "-c", script], timeout_s=60)
     assert (len(done.stdout), len(done.stderr)) == (3_000_000, 3_000_000)

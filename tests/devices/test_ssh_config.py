@@ -186,7 +186,7 @@ def test_addresses(address: str, parts: tuple[str | None, str, int | None]) -> N
 
 
 @pytest.mark.parametrize("address", ["", "@h", "me@", "h:0", "h:99999", "h:x", "-oProxyCommand=x", "-l@h", "[::1]x"])
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(UnknownTargetError, match="USER@"):
         parse_address(address)
 

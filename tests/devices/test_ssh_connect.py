@@ -44,7 +44,7 @@ def test_a_key_that_the_host_does_not_accept(sshd) -> None:
         open_device("ssh:box")
 
 
-def test_nobody_there(sshd) -> None:
+def test_an_unreachable_host(sshd) -> None:
     sshd.process.kill()
     sshd.process.wait()
     with pytest.raises(DeviceUnreachableError, match=r"root@\[127\.0\.0\.1\]"):
@@ -61,7 +61,7 @@ def test_a_key_known_without_the_port(sshd) -> None:
         connect(resolve("box"))
 
 
-def test_names_in_known_hosts_have_no_case(sshd) -> None:
+def test_names_in_known_hosts_ignore_case(sshd) -> None:
     assert Host("B", "Box.Test", 22, "u", (), False, None, ()).key_name == "box.test"
 
 

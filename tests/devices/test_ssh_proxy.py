@@ -33,7 +33,7 @@ def test_a_proxy_command_is_a_line_for_the_shell(sshd, monkeypatch: pytest.Monke
     assert answer(resolve("box")) == "here\n"
 
 
-def test_the_words_of_a_jump_that_fails(sshd) -> None:
+def test_the_error_output_of_a_failing_jump_is_quoted(sshd) -> None:
     configure(
         sshd, f"{gates(sshd)}Host box\n  ProxyJump absent.invalid\nHost far\n  HostName 127.0.0.1\n  ProxyJump second"
     )
@@ -55,7 +55,7 @@ def test_the_words_of_a_jump_that_fails(sshd) -> None:
         ("/absent/program", "not found|No such file"),
     ],
 )
-def test_the_words_of_a_command_that_fails(sshd, command: str, words: str) -> None:
+def test_the_error_output_of_a_failing_command_is_quoted(sshd, command: str, words: str) -> None:
     configure(sshd, f'Host box\n  ProxyCommand sh -c "{command}"')
     with pytest.raises(DeviceUnreachableError, match=words):
         open_device("ssh:box")
@@ -71,7 +71,7 @@ def test_a_proxy_ends_with_its_connection(sshd, tmp_path: Path) -> None:
     assert not Path("/proc", pid).exists()
 
 
-def test_what_a_proxy_cannot_do_is_said(sshd) -> None:
+def test_an_unsupported_proxy_setting_is_refused(sshd) -> None:
     configure(sshd, "Host box\n  ProxyCommand nc -F %h %p\n  ProxyUseFdpass yes")
     with pytest.raises(DeviceUnreachableError, match="ProxyUseFdpass is not supported"):
         resolve("box")

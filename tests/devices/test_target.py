@@ -70,7 +70,7 @@ def test_the_folder_at_hand_wins_over_the_users(tmp_path: Path, monkeypatch: pyt
     assert aliases["b"] == Target("ssh", "h", "b")
 
 
-def test_no_file_is_no_alias(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_aliases(tmp_path: Path) -> None:
     assert read_aliases([tmp_path / "absent.toml"]) == {}
 
 
@@ -153,7 +153,7 @@ def test_open_device_opens_the_shipped_ones(tmp_path: Path) -> None:
         assert isinstance(device, FakeDevice)
 
 
-def test_a_scheme_nobody_knows() -> None:
+def test_an_unknown_scheme() -> None:
     with pytest.raises(UnknownTargetError, match="unknown scheme 'usb', known are"):
         open_device(Target("usb", "1"))
 
@@ -176,7 +176,7 @@ def test_a_scheme_nobody_knows() -> None:
         "deep = " + "[" * 5000 + "]" * 5000,
     ],
 )
-def test_texts_that_name_nothing_are_refused(tmp_path: Path, line: str) -> None:
+def test_unprintable_texts_are_refused(tmp_path: Path, line: str) -> None:
     file = write(tmp_path, f"[local]\n{line}\n")
     with pytest.raises(DeviceConfigError, match=r"devices.toml: ") as error:
         read_aliases([file])

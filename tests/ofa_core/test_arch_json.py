@@ -84,7 +84,7 @@ def test_scalars_hold_for_every_block() -> None:
     assert arch_from_dict({"ks": 5.0, "e": 4.0, "d": 3, "r": 192}, space) == space.uniform(5, 4, 3, 192)
 
 
-def test_a_stage_of_one_depth_takes_it_whatever_d_says() -> None:
+def test_a_stage_with_one_depth_ignores_d() -> None:
     space = proxyless()
     record = {"ks": 3, "e": 3, "d": [2, 2, 2, 2, 2, 2], "r": 160}
     assert arch_from_dict(record, space).depths == (2, 2, 2, 2, 2, 1)

@@ -75,7 +75,7 @@ def test_every_form_of_a_list(
     assert np.array_equal(read_arch_list(Path("-"), choose).genomes, found.genomes)
 
 
-def test_one_dictionary_is_no_list_and_a_list_of_one_is(tmp_path: Path) -> None:
+def test_a_dictionary_is_not_a_list_and_a_list_of_one_is(tmp_path: Path) -> None:
     (arch,), path = some_archs(1), tmp_path / "a.json"
     path.write_text(json.dumps(arch_to_dict(arch, SPACE), indent=2))
     assert not read_arch_list(path, choose).is_list

@@ -21,7 +21,7 @@ def test_text_and_bytes_arrive_and_nothing_else_stays(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "deep/er").iterdir()) == ["a.txt", "b.bin"]
 
 
-def test_after_an_error_the_old_file_is_as_it_was(tmp_path: Path) -> None:
+def test_after_an_error_the_old_file_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
 

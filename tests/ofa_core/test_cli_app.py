@@ -164,7 +164,7 @@ def test_signals_clean_up_and_end_in_one_line(number: signal.Signals, code: int)
     assert (process.returncode, out, err) == (code, "cleaned up\n", "prog: interrupted\n")
 
 
-def test_a_signal_that_is_ignored_stays_so() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
     process = subprocess.Popen(
         [sys.executable, "-c", ignore + SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -211,7 +211,7 @@ def test_other_resolutions_are_usage_errors(text: str) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes are closed this way on POSIX systems")
-def test_a_closed_pipe_is_no_traceback() -> None:
+def test_a_closed_pipe_ends_without_a_traceback() -> None:
     program = """
 import sys
 from ofa_core.cli_app import new_app, run_app

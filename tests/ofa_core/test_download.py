@@ -168,7 +168,7 @@ def test_another_file_is_not_kept(
     assert len(server.requests) == 1
 
 
-def test_without_network_one_line_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_network_one_line_names_the_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     dest = tmp_path / "model.bin"
@@ -193,7 +193,7 @@ def test_the_second_address_is_used_if_the_first_fails(server: Server, tmp_path:
 
 
 @pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"])
-def test_whatever_a_server_answers_is_one_line(answer: bytes, tmp_path: Path) -> None:
+def test_any_answer_of_a_server_is_one_line(answer: bytes, tmp_path: Path) -> None:
     def serve(listener: socket.socket) -> None:
         while True:
             try:
@@ -230,7 +230,7 @@ def test_a_proxy_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.Mon
     assert server.requests == [("http://files.invalid/model.bin", "")]
 
 
-def test_what_is_said_meanwhile(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_of_a_session(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="ofa_core"):
         fetch(server.file(), tmp_path / "model.bin")
     assert caplog.messages == [f"downloading {server.address}/model.bin (0.5 MiB)"]

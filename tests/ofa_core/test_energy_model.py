@@ -93,7 +93,7 @@ def test_only_reference_networks_with_energy_count() -> None:
     assert fit_energy(nets, without) == fit_energy(nets, table())  # by the sums that were written down
 
 
-def test_energy_survives_the_file_and_is_left_out_where_there_is_none(tmp_path: Path) -> None:
+def test_energy_is_written_only_if_measured(tmp_path: Path) -> None:
     path = tmp_path / "t.networks.csv"
     nets = networks(lambda b: 4.5 * block_ms(b), 6)
     nets[2] = replace(nets[2], energy_mj=None)

@@ -86,7 +86,7 @@ def test_the_table_holds_every_optional_package() -> None:
     assert known - {flatbuffers} <= named
 
 
-def test_without_extras_each_command_is_answered_in_one_line(folder: Path) -> None:
+def test_a_missing_extra_is_one_line_for_each_command(folder: Path) -> None:
     trains = [
         ["ofa-train"],
         ["ofa-train", "supernet", "--data", "digits"],
@@ -164,7 +164,7 @@ def test_export_looks_for_litert_before_it_reads_weights(folder: Path) -> None:
     assert not (folder / "net.tflite").exists()
 
 
-def test_a_package_that_is_there_and_broken_says_why() -> None:
+def test_a_broken_package_is_one_line_with_the_reason() -> None:
     broken = ImportError("libcudart.so.12: cannot open shared object file\nmore", name="torch._C")
     line = missing_package(broken, "training")
     assert line is not None
@@ -173,7 +173,7 @@ def test_a_package_that_is_there_and_broken_says_why() -> None:
     assert "pip install 'ofa-latency[train]'" in line
 
 
-def test_a_missing_module_of_our_own_is_no_missing_package() -> None:
+def test_a_missing_module_of_this_project_is_not_a_missing_package() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"ofa_core\.no_such_module"), needed_for("x"):
         import ofa_core.no_such_module  # noqa: F401
     assert missing_package(ImportError("cannot import name 'x'")) is None

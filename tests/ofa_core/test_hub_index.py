@@ -30,7 +30,7 @@ def test_the_packaged_index_has_every_published_file_once():
     assert {item.space for item in index.items} - {None} <= set(SPACE_NAMES)
 
 
-def test_the_fifty_specialised_nets_hold_what_their_names_say():
+def test_the_fifty_specialised_nets_match_their_names():
     nets = [item for item in read_index().items if item.finetune_epochs is not None]
     devices = Counter(item.device for item in nets)
     assert devices == {
@@ -116,7 +116,7 @@ def test_a_damaged_index_is_one_line(tmp_path, monkeypatch, items, reason):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 2, "address": "", "items": []}', "[" * 100_000])
-def test_something_else_is_no_index(tmp_path, monkeypatch, text):
+def test_other_files_are_refused_as_an_index(tmp_path, monkeypatch, text):
     path = tmp_path / "index.json"
     path.write_text(text)
     monkeypatch.setenv("OFA_HUB_INDEX", str(path))

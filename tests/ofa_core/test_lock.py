@@ -61,7 +61,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_lock_file_that_nobody_holds_is_none_whatever_it_says(tmp_path: Path) -> None:
+def test_an_unheld_lock_file_locks_nothing(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     lock_path(path).write_text(f'{{"pid": {os.getpid()}}}')
     with only_one(path):
@@ -77,7 +77,7 @@ def test_links_to_one_file_share_its_lock_and_other_files_do_not(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "9" * 5000, '{"pid": "\\u001b[2J\\n", "host": "h"}', "[" * 9000])
-def test_a_holder_that_says_nothing_usable_is_another_process(tmp_path: Path, content: str) -> None:
+def test_a_damaged_lock_file_means_another_process(tmp_path: Path, content: str) -> None:
     path = tmp_path / "table.csv"
     with only_one(path):
         lock_path(path).write_text(content)
@@ -95,7 +95,7 @@ def test_control_characters_of_a_holder_reach_no_terminal(tmp_path: Path) -> Non
     assert len(str(error.value)) < 500
 
 
-def test_no_folder_for_a_lock_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_for_a_lock_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused = pytest.raises(OutputError, match=r"file/.table.csv.lock: (File exists|Not a directory)")
     with refused, only_one(tmp_path / "file" / "table.csv"):

@@ -85,7 +85,7 @@ def test_values_that_cannot_be_meant(tmp_path: Path) -> None:
     assert "line 2: top1_fraction is 76.4 as a fraction; at most 100 %" in message(percent, "top1_fraction")
 
 
-def test_a_file_without_architectures_says_what_is_expected(tmp_path: Path) -> None:
+def test_a_file_without_architectures_is_refused_with_the_expected_form(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("network,latency_ms\nresnet50,3\n")
     assert MeasuredFile.find(path) is None

@@ -150,7 +150,7 @@ def test_a_calibration_takes_the_tables_sum_first_and_the_written_one_where_the_
     assert calibration_of([replace(net, role="verify") for net in networks(1.0)], whole) is None
 
 
-def test_networks_tell_the_space_of_a_table_that_covers_none() -> None:
+def test_networks_give_the_space_of_a_table_that_covers_none() -> None:
     space = tiny()
     part = LatencyTable(CONTEXT, {(None, block): Entry(1.0) for block in space.all_blocks()[:5]})
     network = Network(space, space.largest(), "reference", 10, None, 1.0)

@@ -104,7 +104,7 @@ def test_a_record_that_does_not_fit_is_one_line(shared, tmp_path, change, reason
     assert not (tmp_path / "back").exists()
 
 
-def test_a_cut_file_is_no_shared_table(shared, tmp_path):
+def test_a_truncated_shared_table_is_refused(shared, tmp_path):
     cut = tmp_path / "cut.zip"
     cut.write_bytes(shared.read_bytes()[:-30])
     assert not is_share(cut)

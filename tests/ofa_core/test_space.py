@@ -110,7 +110,7 @@ def test_macs_of_both_widths_at_many_resolutions(reference_data: Path) -> None:
         (Arch((1, 1), (3, 3), (3, 3), 2048), "resolution 2048 px"),
     ],
 )
-def test_what_is_no_member_is_told_why(arch: Arch, message: str) -> None:
+def test_an_architecture_outside_the_space_is_refused_with_the_reason(arch: Arch, message: str) -> None:
     with pytest.raises(ArchError, match=message):
         tiny().validate(arch)
 

@@ -88,7 +88,7 @@ def test_a_file_that_is_not_there(tmp_path, name):
         space_from(str(tmp_path / name))
 
 
-def test_a_name_that_is_none_says_what_else_there_is():
+def test_an_unknown_name_lists_the_others():
     with pytest.raises(SpaceError, match=r"known: mbv3-w1\.0.*or a \.toml file, or a supernet\.pt"):
         space_from("resnet50")
 

@@ -20,7 +20,7 @@ def test_digests_of_the_built_in_spaces_never_change(name, digest):
     assert get_space(name).digest == digest
 
 
-def test_the_name_and_the_resolutions_are_no_part_of_it():
+def test_the_name_and_the_resolutions_are_not_part_of_the_digest():
     other = replace(tiny(), name="mine", resolutions=(32,))
     assert other == tiny()
     assert hash(other) == hash(tiny())

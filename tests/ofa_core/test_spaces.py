@@ -79,7 +79,7 @@ def test_other_widths_have_names_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["mbv3", "mbv3-w9", "mbv3-w0", "resnet50", "", "x" * 10_000])
-def test_an_unknown_name_is_told_the_known_ones(name: str) -> None:
+def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
     with pytest.raises(
         SpaceError, match=r"unknown space .*; known: mbv3-w1\.0, mbv3-w1\.2, proxyless-w1\.3, tiny"
     ) as caught:

@@ -83,7 +83,7 @@ def test_the_sum_is_the_sum_of_the_walk(table: LatencyTable) -> None:
     assert table.sum_ms(tiny(), []).shape == (0,)
 
 
-def test_a_table_knows_its_spaces_and_resolutions(table: LatencyTable) -> None:
+def test_a_table_lists_its_spaces_and_resolutions(table: LatencyTable) -> None:
     assert table.spaces() == (tiny(),)
     assert table.resolutions(tiny()) == (24, 28)
     assert table.resolutions(mobilenet_v3()) == ()

@@ -90,9 +90,7 @@ def test_commands_print_and_fail_in_plain_text(how: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("word", ["a\x1b[2J", "a\nb", "a\tb", "\udcff", "\u202ea"])
-def test_a_word_that_no_table_or_terminal_can_hold_is_wrong_usage(
-    word: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unprintable_word_is_wrong_usage(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(an_app(), [word], prog="prog") == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

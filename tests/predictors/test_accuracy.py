@@ -21,7 +21,7 @@ def synthetic_top1(space, genomes, rng, noise=0.02):
 
 
 @pytest.mark.parametrize("model", ["auto", "quadratic", "rbf", "ridge"])
-def test_learns_and_knows_its_error(model):
+def test_it_is_fitted_and_its_error_is_known(model):
     space = mobilenet_v3(1.0)
     rng = np.random.default_rng(1)
     genomes = sample_genomes(space, 700, rng)
@@ -62,7 +62,7 @@ def test_scores_are_the_predictions_with_another_code(model):
     assert np.abs(gains).max() > 0.2
 
 
-def test_leave_one_out_does_not_know_the_row_left_out():
+def test_leave_one_out_does_not_use_the_row_left_out():
     space = mobilenet_v3(1.0)
     rng = np.random.default_rng(5)
     genomes = sample_genomes(space, 30, rng)

@@ -25,7 +25,7 @@ def judge(part, rest):
     return model, float(np.mean(np.abs(y / truth - 1))), float(np.mean((low <= truth) & (truth <= high)))
 
 
-def test_a_third_of_the_blocks_tells_the_rest(space, make_table):
+def test_a_third_of_the_blocks_predicts_the_rest(space, make_table):
     table = make_table(space, [128, 160, 192, 224])
     blocks = [block for _, block in table.entries]
     rng = np.random.default_rng(1)

@@ -317,7 +317,7 @@ def verified(bench, space, make_table, make_networks):
     return bench
 
 
-def test_a_table_is_fitted_with_all_its_networks_which_are_no_test_then(verified, space, make_networks, capsys):
+def test_a_table_is_fitted_with_all_its_networks_with_a_warning(verified, space, make_networks, capsys):
     assert ofa_predict("fit", "luts/rig.csv", "--out", "x.predictor") == 0
     out, err = capsys.readouterr()
     assert "16 verify networks were used for fitting; do not evaluate x.predictor on them" in err
@@ -348,7 +348,7 @@ def test_a_table_is_judged_by_networks_that_do_not_calibrate_it(verified, capsys
     assert 5 <= rows["table"]["n"] <= 15
 
 
-def test_fit_says_what_it_lacks(bench, capsys):
+def test_fit_names_what_is_missing(bench, capsys):
     assert ofa_predict("fit", "luts/rig.csv", "--lut", "luts/other.csv", "--out", "x.predictor") == 2
     networks_path(Path("luts/rig.csv")).unlink()
     capsys.readouterr()
@@ -452,7 +452,7 @@ def test_fit_top1(measured, space, capsys):
     assert "accuracy" in capsys.readouterr().err
 
 
-def test_files_in_luts_that_are_no_tables_do_not_fail_the_command(bench, capsys):
+def test_invalid_files_in_luts_do_not_fail_the_command(bench, capsys):
     """What a killed command left, empty and damaged files, and what is no file, beside a sound table."""
     sound = Path("luts/rig.csv").read_bytes()
     Path("luts/.rig-abc123.csv").write_bytes(sound)

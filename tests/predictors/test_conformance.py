@@ -293,7 +293,7 @@ def test_saved_and_loaded_is_equal(case, genomes, tmp_path: Path):
     assert (tmp_path / "n.predictor").read_bytes() == (tmp_path / "m.predictor").read_bytes()
 
 
-def test_it_says_what_it_is(case):
+def test_it_describes_itself(case):
     model = fitted(case)
     assert model.label
     assert model.note

@@ -46,19 +46,19 @@ def fit(request: pytest.FixtureRequest, tiny_space: Space, nets: Genomes) -> Fit
 
 
 @pytest.mark.parametrize("values", [np.full(N, 10.57), np.full(N, 100.0), 10.57 + 1e-14 * np.arange(N)])
-def test_values_that_are_all_equal(fit: Fit, nets: Genomes, values: Any) -> None:
+def test_equal_values_are_refused(fit: Fit, nets: Genomes, values: Any) -> None:
     with pytest.raises(PredictorError, match=r"is 1[0-9.]+ for all 40 networks: no model can be fitted; \S"):
         fit(nets, values)
 
 
-def test_one_network_measured_many_times(fit: Fit, nets: Genomes) -> None:
+def test_repetitions_of_one_network_are_refused(fit: Fit, nets: Genomes) -> None:
     values = 50 + np.random.default_rng(2).random(N)
     with pytest.raises(PredictorError, match=r"^1 different"):
         fit(nets[:1].repeat(N, axis=0), values)
 
 
 @pytest.mark.parametrize("values", [np.full(N, 1e308), np.geomspace(1e-300, 50, N)])
-def test_magnitudes_that_nobody_measures(fit: Fit, nets: Genomes, values: Any) -> None:
+def test_implausible_magnitudes_are_refused(fit: Fit, nets: Genomes, values: Any) -> None:
     with pytest.raises(OfaError, match=r"e[-+]?\d+; finite numbers > 0 are expected, from 1e-09 to 1e\+09$"):
         fit(nets, values)
 
@@ -69,7 +69,7 @@ def test_one_row(fit: Fit, nets: Genomes) -> None:
         fit(nets[:1], [5.0])
 
 
-def test_networks_that_differ_in_their_resolution_alone(space: Space) -> None:
+def test_networks_that_differ_only_in_resolution_are_refused(space: Space) -> None:
     genomes = sample_genomes(space, 1, np.random.default_rng(0)).repeat(25, axis=0)
     genomes[:, 0] = 128 + 4 * np.arange(25)
     for model in (AccuracyPredictor(space), NetworkPredictor(space)):
@@ -80,7 +80,7 @@ def test_networks_that_differ_in_their_resolution_alone(space: Space) -> None:
             model.fit(genomes, 50 + np.arange(25))
 
 
-def test_blocks_from_which_nothing_can_be_learnt(tiny_space: Space) -> None:
+def test_blocks_that_no_model_can_be_fitted_to(tiny_space: Space) -> None:
     blocks = list(tiny_space.all_blocks())
     with pytest.raises(PredictorError, match=rf"^all {len(blocks)} measured blocks take 2 ms"):
         BlockPredictor().fit_blocks(blocks, [2.0] * len(blocks))
@@ -91,7 +91,7 @@ def test_blocks_from_which_nothing_can_be_learnt(tiny_space: Space) -> None:
 
 
 @pytest.mark.parametrize("terms", [None, (), ("per_block", "per_mparam")])
-def test_a_calibration_that_follows_nothing_says_so(terms: tuple[str, ...] | None) -> None:
+def test_an_unreliable_calibration_is_noted(terms: tuple[str, ...] | None) -> None:
     ones, various = np.ones(8), np.linspace(1, 2, 8)
     for sums, truth in ((ones, ones), (ones, various), (various, ones), (various, various[::-1])):
         caution = fit_calibration(sums, ones, ones, truth, terms).caution

@@ -101,7 +101,7 @@ def test_energy_is_the_sum_of_what_blocks_take(space, make_table, make_networks,
     assert filled.energy_mj([space.largest(224)])[0] > filled.energy_mj([space.largest(192)])[0] > 0
 
 
-def test_without_measured_energy_the_way_to_it_is_said(space, make_table, make_networks):
+def test_without_measured_energy_the_remedy_is_named(space, make_table, make_networks):
     predictor = LutPredictor(space).fit(make_table(space, [160]), make_networks(space, [160], 24))
     with pytest.raises(PredictorError, match=r"no energy was measured on rig .*; measure it with ofa-profile --energy"):
         predictor.energy_mj([space.largest(160)])

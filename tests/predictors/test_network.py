@@ -68,7 +68,7 @@ def test_a_table_is_a_better_start(space, make_table):
     assert errors[0] < errors[1]
 
 
-def test_sources_help_and_useless_ones_do_no_harm(space):
+def test_sources_help_and_useless_ones_do_not_hurt(space):
     rng = np.random.default_rng(5)
     other = sample_genomes(space, 300, rng)
     near = NetworkPredictor(space).fit(other, noisy(device_ms(space, other, launch=0.03, depthwise=9e-8), rng))
@@ -88,7 +88,7 @@ def test_sources_help_and_useless_ones_do_no_harm(space):
     assert with_useless < alone + 0.01
 
 
-def test_what_is_no_latency_is_no_source(space):
+def test_a_source_that_does_not_follow_work_is_ignored(space):
     rng = np.random.default_rng(8)
     mine = sample_genomes(space, 10, rng)
     measured = noisy(device_ms(space, mine), rng)

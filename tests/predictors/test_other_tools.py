@@ -77,7 +77,7 @@ def test_accuracy_reads_them(results: Path, space, capsys) -> None:
     assert "as a fraction; at most 100 % is expected" in capsys.readouterr().err
 
 
-def test_a_column_that_is_not_known_is_asked_for(results: Path, space, capsys) -> None:
+def test_an_unrecognised_column_is_refused_with_a_hint(results: Path, space, capsys) -> None:
     retitled(results, "Sub-network,measured,Top-5 Acc (%)")
     words = ("fit", results, "--space", space.name, "--out", "x.predictor")
     assert ofa_predict(*words) == 1

@@ -53,7 +53,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_a_fresh_agent_tells_versions_cores_and_clocks(device: LocalDevice, backend: str) -> None:
+def test_a_fresh_agent_reports_versions_cores_and_clocks(device: LocalDevice, backend: str) -> None:
     with closing(AgentRunner(device, backend)) as runner:
         hello = runner.open()
     assert hello.backend == backend
@@ -166,7 +166,7 @@ def test_trouble_at_load_names_the_model(
             runner.load(sleep_model(tmp_path, "good"), threads=1, cpus=None)
 
 
-def test_chatter_of_a_runtime_on_stdout_is_harmless(device: LocalDevice, tmp_path: Path) -> None:
+def test_output_of_a_runtime_on_stdout_is_ignored(device: LocalDevice, tmp_path: Path) -> None:
     with closing(AgentRunner(device, "sleep")) as runner:
         runner.open()
         handle = runner.load(sleep_model(tmp_path, fail="chatter"), threads=1, cpus=None)
@@ -188,7 +188,7 @@ def test_a_missing_model_is_one_clear_line(device: LocalDevice, tmp_path: Path) 
             runner.load(tmp_path / "absent.onnx", threads=1, cpus=None)
 
 
-def test_a_file_that_is_no_model_is_a_job_error(device: LocalDevice, tmp_path: Path, backend: str) -> None:
+def test_an_invalid_model_file_is_a_job_error(device: LocalDevice, tmp_path: Path, backend: str) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"\x00 not a model")
     with closing(AgentRunner(device, backend)) as runner:

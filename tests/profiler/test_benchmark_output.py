@@ -96,7 +96,7 @@ def test_litert_in_milliseconds_as_the_last_resort() -> None:
         assert getattr(got, field) == pytest.approx(getattr(expected, field))
 
 
-def test_a_number_of_runs_that_cannot_be_is_not_known() -> None:
+def test_an_impossible_number_of_runs_is_unknown() -> None:
     assert parse_output("INFO: count=1e999 first=1 curr=1 min=1 max=1 avg=13.5 std=0").n_runs is None
     digits = "9" * 5000
     assert parse_output(f"count={digits} avg=13.5 std=0").n_runs is None

@@ -80,7 +80,7 @@ def test_visits_have_the_typical_time(device: LocalDevice, tmp_path: Path, proto
             runner.run([Visit(handles[0], 0, 1)])
 
 
-def test_the_other_tool_is_told_by_its_help(device: LocalDevice, tmp_path: Path) -> None:
+def test_another_tool_is_recognised_by_its_help(device: LocalDevice, tmp_path: Path) -> None:
     runner = BenchmarkRunner(device, program(tmp_path, help="\\n\\t--require_full_delegation=false"))
     assert runner.open().versions[BENCHMARK_MODEL].startswith("LiteRT benchmark_model ")
 

@@ -71,7 +71,7 @@ def test_the_whole_round_on_this_machine(
     assert LatencyTable.read(back).resolutions(tiny()) == (28, 32)
 
 
-def test_a_table_that_another_command_is_at_work_on_is_left_alone(
+def test_a_table_in_use_by_another_command_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "t.csv"
@@ -291,7 +291,7 @@ def test_devices_lists_this_machine(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 @pytest.mark.parametrize("name", ["a\\nb", "a\\u001b[2J", "x" * 201])
-def test_a_name_that_no_table_can_hold_is_refused_before_measuring(
+def test_an_unprintable_name_is_refused_before_measuring(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

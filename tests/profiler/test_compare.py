@@ -23,7 +23,7 @@ def table(noise: float = 0.0, seed: int = 0, factor: float = 1.0, ref_us: float 
     return LatencyTable(context, entries)
 
 
-def test_noise_is_no_change() -> None:
+def test_noise_is_not_reported_as_a_change() -> None:
     result = compare(table(0.01, 1), table(0.01, 2))
     assert not result.changed
     assert result.n_common == 96
@@ -47,7 +47,7 @@ def test_another_reference_speed_is_not_a_shift() -> None:
     assert result.shift == pytest.approx(1.0)
 
 
-def test_context_and_coverage_are_told() -> None:
+def test_context_and_coverage_are_printed() -> None:
     old = table()
     keys = list(old.entries)
     new = LatencyTable(replace(old.context, threads=2), {k: old.entries[k] for k in keys[:50]})

@@ -84,12 +84,12 @@ def test_a_processor_that_counts_its_throttling() -> None:
     assert [cooling.stayed_cool() for _ in range(3)] == [True, False, True]
 
 
-def test_whether_a_device_can_tell() -> None:
+def test_devices_that_report_heat() -> None:
     for start, can_tell in [(COOL, True), (Conditions(throttle_count=0), True), (Conditions(load_1min=1.0), False)]:
         assert Scripted(start).cooling(start).can_tell == can_tell
 
 
-def test_a_lost_connection_is_no_heat() -> None:
+def test_a_lost_connection_is_not_reported_as_throttling() -> None:
     class Gone(Scripted):
         def conditions(self) -> Conditions:
             raise DeviceUnreachableError("gone")

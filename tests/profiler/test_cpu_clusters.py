@@ -27,7 +27,7 @@ def test_what_names_no_cores(text: str) -> None:
         parse_cpus(text)
 
 
-def test_clusters_are_told_by_their_top_clock() -> None:
+def test_clusters_are_distinguished_by_their_top_clock() -> None:
     assert cluster(SNAPDRAGON_835, "big") == (4, 5, 6, 7)
     assert cluster(SNAPDRAGON_835, "little") == (0, 1, 2, 3)
     assert cluster(XEON, "big") is None
@@ -35,7 +35,7 @@ def test_clusters_are_told_by_their_top_clock() -> None:
         cluster(MUTE, "big")
 
 
-def test_phones_are_pinned_to_their_big_cores_unless_told_otherwise() -> None:
+def test_phones_are_pinned_to_their_big_cores_by_default() -> None:
     assert choose_cpus(None, None, SNAPDRAGON_835, is_phone=True) == (4, 5, 6, 7)
     assert choose_cpus(None, (0,), SNAPDRAGON_835, is_phone=True) == (0,)
     assert choose_cpus("little", (7,), SNAPDRAGON_835, is_phone=True) == (0, 1, 2, 3)

@@ -106,7 +106,7 @@ def test_a_device_without_a_meter_gets_its_table_all_the_same(tmp_path: Path, ca
     ],
     ids=["more when idle", "the same"],
 )
-def test_what_is_not_above_idle_is_not_known(tmp_path: Path, watts: Watts, why: str) -> None:
+def test_a_power_not_above_idle_is_unknown(tmp_path: Path, watts: Watts, why: str) -> None:
     out = tmp_path / "t.csv"
     result = run(FakeDevice(latency, watts=watts), out)
     for record in result.measured.energy.values():
@@ -122,7 +122,7 @@ def test_what_is_not_above_idle_is_not_known(tmp_path: Path, watts: Watts, why: 
     assert "energy_mj" not in out.read_text().splitlines()[0]
 
 
-def test_what_is_below_the_meter_s_unrest_is_not_known(tmp_path: Path) -> None:
+def test_an_energy_below_the_meters_noise_is_unknown(tmp_path: Path) -> None:
     device = FakeDevice(latency)
 
     def watts(model: bytes | None) -> float:
@@ -166,7 +166,7 @@ def test_a_network_that_fails_costs_only_itself(tmp_path: Path) -> None:
     assert len(result.measured.energy) == N_NETWORKS
 
 
-def test_a_charger_that_is_plugged_in_spoils_what_comes_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_charger_ends_the_energy_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy_module, "LOOP_S", 2.0)
     monkeypatch.setattr(energy_module, "SETTLE_S", 0.0)
     folder = tmp_path / "sys" / "power_supply" / "battery"

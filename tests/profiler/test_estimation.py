@@ -39,7 +39,7 @@ def test_a_visit_without_a_clean_run_is_dropped() -> None:
     assert samples_of([visit([900, 500])], "wall") == []
 
 
-def test_the_probe_tells_an_unsteady_visit() -> None:
+def test_the_probe_reveals_an_unsteady_visit() -> None:
     assert samples_of([visit([1, 1, 1], before=200, after=300)], "wall")[0].log_gap == pytest.approx(math.log(1.5))
     torn = [replace(s, log_t=s.log_t + 0.2, log_gap=0.4) for s in make_samples(5, 0.85, 0.01, 0.0, seed=1)]
     mixed = [*make_samples(5, 0.85, 0.01, 0.0, seed=2), *torn]

@@ -37,7 +37,7 @@ def test_one_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixtur
     assert caplog.messages == ["a: failed: a was unplugged"]
 
 
-def test_a_bug_is_no_device_error() -> None:
+def test_a_bug_is_not_reported_as_a_device_error() -> None:
     def measure(name: str, stop: threading.Event) -> int:
         raise ZeroDivisionError
 

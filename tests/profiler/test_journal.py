@@ -114,7 +114,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> N
         assert len(str(error.value)) < 600
 
 
-def test_no_journal_is_said(tmp_path: Path) -> None:
+def test_a_missing_journal_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="No such file"):
         read_journal(tmp_path / "none")
     (tmp_path / "empty").write_bytes(b"")
@@ -122,7 +122,7 @@ def test_no_journal_is_said(tmp_path: Path) -> None:
         read_journal(tmp_path / "empty")
 
 
-def test_what_a_device_says_of_an_error_can_always_be_read_back(tmp_path: Path) -> None:
+def test_any_error_text_of_a_device_can_be_read_back(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     with Journal(path, HEADER) as journal:
         journal.write(fail_event(1, "\ud800\x1b[2J\n" + 5000 * "x"))
@@ -153,7 +153,7 @@ def test_a_full_disk_names_the_journal_and_the_remedy_and_keeps_what_was_written
         assert list(journal.state.visits.values()) == [visit()]
 
 
-def test_a_pipe_is_no_journal(tmp_path: Path) -> None:
+def test_a_pipe_is_not_read_as_a_journal(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.jsonl")
     with pytest.raises(OutputError, match="a named pipe"):
         Journal(tmp_path / "x.jsonl", HEADER)

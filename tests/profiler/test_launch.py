@@ -30,7 +30,7 @@ def test_another_device_is_remarked_upon(caplog: pytest.LogCaptureFixture) -> No
     assert caplog.messages == ["the earlier measurements were made on 'adb:pixel2', not on local"]
 
 
-def test_a_device_that_is_no_target_has_to_be_replaced() -> None:
+def test_a_table_of_an_unreachable_device_needs_a_target() -> None:
     with pytest.raises(OfaError, match="device 'rig' is not a target; name one with --target"):
         target_of("rig", None)
     with pytest.raises(UnknownTargetError, match="known are"):

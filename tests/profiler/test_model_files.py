@@ -34,7 +34,7 @@ def test_an_old_name_has_the_files_of_its_backend(tmp_path: Path) -> None:
     assert path.read_bytes() == ModelStore(tmp_path / "b", "torch").path(BLOCK).read_bytes()
 
 
-def test_the_sleep_backend_sleeps_as_long_as_it_is_told(tmp_path: Path) -> None:
+def test_the_sleep_backend_sleeps_for_the_given_time(tmp_path: Path) -> None:
     path = ModelStore(tmp_path, "sleep", fake_ms=lambda blocks: 2.5 * len(blocks)).path(NETWORK)
     assert json.loads(path.read_text()) == {"ms": 2.5 * len(tiny().blocks(NETWORK.arch))}
 

@@ -76,9 +76,7 @@ def session_on_slow_device(folder: Path, journal: Journal, budget_s: float) -> t
     return device, Session(plan_of(6), AgentRunner(device, "sleep"), models, journal, settings, clock=device.clock)
 
 
-def test_a_budget_too_small_for_three_rounds_is_said_before_measuring(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_budget_too_small_for_three_rounds_causes_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     told: list[int] = []
     with Journal(tmp_path / "j.jsonl", {}) as journal:
         device, session = session_on_slow_device(tmp_path, journal, 3.0)
@@ -92,7 +90,7 @@ def test_a_budget_too_small_for_three_rounds_is_said_before_measuring(
     assert foretold_s == pytest.approx(device.clock(), rel=0.3)
 
 
-def test_the_expected_time_is_said_once_the_pilot_is_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_expected_time_is_printed_after_the_pilot(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "profiler.session"), Journal(tmp_path / "j.jsonl", {}) as journal:
         _, session = session_on_slow_device(tmp_path, journal, 500.0)
         session.run()

@@ -38,7 +38,7 @@ def test_chunks_hold_everything_once_and_fit(memory: int, seed: int) -> None:
         assert sum(plan.items[i].memory_bytes for i in chunk) <= memory + 2 * largest
 
 
-def test_ids_tell_all_items_apart_and_are_stable() -> None:
+def test_ids_are_unique_and_stable() -> None:
     every = [BlockItem(b) for s in (SPACE, mobilenet_v3(1.2), tiny()) for b in s.all_blocks()]
     assert len({item.id for item in every}) == len({item.block for item in every})
     assert BlockItem(PROBE).id == "mbconv/10-10/80-320-80/k5s1/h_swish/+"

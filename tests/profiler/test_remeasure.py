@@ -49,7 +49,7 @@ def test_latencies_are_given_at_the_earlier_machine_speed(context: Context, tmp_
         assert estimate.latency_ms == pytest.approx(true_ms(tiny().blocks(item.arch)), rel=0.05 if slower > 1 else 1e-3)
 
 
-def test_a_finished_session_is_known_by_its_networks(context: Context, tmp_path: Path) -> None:
+def test_a_finished_session_is_recognised_by_its_networks(context: Context, tmp_path: Path) -> None:
     journal = remeasure_path(tmp_path / "t.csv", "search")
     assert journal == tmp_path / "t.search.journal.jsonl"
     assert not is_finished(journal, ITEMS)

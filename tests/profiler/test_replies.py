@@ -69,5 +69,5 @@ def test_an_absent_field_is_not_a_null() -> None:
 
 
 @pytest.mark.parametrize("error", [None, {}, {"type": "E"}, {"type": "E", "message": 1}, "text"])
-def test_an_error_without_type_and_message_is_none(error: object) -> None:
+def test_an_error_reply_without_type_and_message_is_invalid(error: object) -> None:
     assert read_error({"error": error}) is None

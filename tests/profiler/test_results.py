@@ -41,6 +41,6 @@ def test_a_network_has_a_sum_only_if_the_table_has_all_its_blocks() -> None:
     assert (net.sum_ms, net.latency_ms, net.role, net.n_blocks) == (None, 1.0, "reference", len(blocks))
 
 
-def test_a_journal_without_a_clean_run_is_no_table() -> None:
+def test_a_journal_without_a_clean_run_gives_no_table() -> None:
     with pytest.raises(TableError, match="no visit with a clean run"):
         evaluate(JournalState({}), PLAN, threads=1)

@@ -94,13 +94,13 @@ def test_faults_at_hello_are_runner_errors(kind: Any, error: type[RunnerError]) 
     assert runner.open().backend == "onnxruntime"
 
 
-def test_a_backend_that_does_not_work_says_where(models: list[Path]) -> None:
+def test_a_broken_backend_is_an_error_that_names_the_place(models: list[Path]) -> None:
     runner = AgentRunner(FakeDevice(faults=[Fault("error", on="hello")], name="pixel9"), "tflite")
     with pytest.raises(JobError, match="backend tflite does not work on pixel9: a fault"):
         runner.open()
 
 
-def test_a_full_disk_and_a_lost_device_are_nobodys_fault(models: list[Path]) -> None:
+def test_a_full_disk_and_a_lost_device_are_not_counted_as_failures(models: list[Path]) -> None:
     device = FakeDevice(
         faults=[Fault("disk_full", on="push", model=models[0].read_bytes()), Fault("disconnect", after=1)]
     )
@@ -118,7 +118,7 @@ def test_a_full_disk_and_a_lost_device_are_nobodys_fault(models: list[Path]) -> 
     assert runner.load(models[0], threads=1, cpus=None)
 
 
-def test_a_runner_that_is_not_open_says_so(models: list[Path]) -> None:
+def test_a_runner_that_is_not_open_raises_an_error(models: list[Path]) -> None:
     with pytest.raises(AgentCrashedError, match="open it first"):
         AgentRunner(FakeDevice()).load(models[0], threads=1, cpus=None)
 
@@ -150,7 +150,7 @@ def test_a_runner_that_is_not_open_says_so(models: list[Path]) -> None:
         lambda r: r.update(ok=False, error={"type": 3}),
     ],
 )
-def test_a_misshapen_reply_is_a_protocol_error(
+def test_a_malformed_reply_is_a_protocol_error(
     models: list[Path], monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None]
 ) -> None:
     runner, handles = opened(FakeDevice(), models)

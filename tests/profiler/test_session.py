@@ -58,7 +58,7 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_table(whole: Path,
         assert line in journal_path(cut).read_bytes()
 
 
-def test_a_lost_device_keeps_the_journal_and_the_next_run_goes_on(whole: Path, tmp_path: Path) -> None:
+def test_after_a_lost_device_the_next_run_continues(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     device = make_device(faults=[Fault("disconnect", on="run", after=150)])
     with pytest.raises(DeviceUnreachableError):

@@ -159,7 +159,7 @@ def test_a_program_is_fetched_once_and_checked(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("digest", [None, "ab" * 32])
-def test_a_dry_run_for_a_phone_says_what_it_would_take(
+def test_a_dry_run_for_a_phone_prints_the_download(
     digest: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     device = FakeDevice()
@@ -182,7 +182,7 @@ def test_a_dry_run_for_a_phone_says_what_it_would_take(
         (b"", "cannot download .*Remote end closed"),
     ],
 )
-def test_whatever_a_server_answers_is_one_line(
+def test_any_answer_of_a_server_is_one_line(
     answer: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -203,7 +203,7 @@ def test_whatever_a_server_answers_is_one_line(
     assert not list(tmp_path.rglob("benchmark_model*"))
 
 
-def test_without_a_network_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_network_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(
         OfaError, match=r"cannot download http://127.0.0.1:1/x \(.*refused.*\).*--benchmark-binary FILE"

@@ -49,7 +49,7 @@ def test_where_nothing_may_be_changed(tmp_path: Path) -> None:
         assert said == "no clock settings changed: permission denied"
 
 
-def test_a_tool_that_is_killed_undoes_it_too(cpus: Path) -> None:
+def test_tuning_is_undone_after_kill_9(cpus: Path) -> None:
     program = (
         "import sys, time\n"
         "from devices.local import LocalDevice\nfrom profiler.tuning import tuned\n"

@@ -67,7 +67,7 @@ def test_a_model_of_whole_networks_replaces_the_sums(tmp_path: Path) -> None:
     assert f"whole-network model MAPE {100 * v.mape:.2f} %" in "\n".join(show_verification(v, 1.0))
 
 
-def test_a_machine_that_is_slower_now_still_verifies_and_says_so(tmp_path: Path) -> None:
+def test_a_slower_machine_is_corrected_for_and_reported(tmp_path: Path) -> None:
     out = table(tmp_path, noisy=True)
     later = make_device()
     noisy = unsteady(lambda: later, seed=11)
@@ -79,7 +79,7 @@ def test_a_machine_that_is_slower_now_still_verifies_and_says_so(tmp_path: Path)
     assert v.mape < raw
 
 
-def test_weights_that_come_slower_now_are_seen_by_known_networks_and_taken_out(tmp_path: Path) -> None:
+def test_slower_weight_loading_is_measured_and_corrected(tmp_path: Path) -> None:
     def slow(blocks: tuple[BlockSpec, ...]) -> float:  # a lone block keeps its weights in the cache
         return 1.05 * true_ms(blocks) + (0.0014 * sum(b.params for b in blocks) / 1e3 if len(blocks) > 1 else 0.0)
 
@@ -98,7 +98,7 @@ def test_weights_that_come_slower_now_are_seen_by_known_networks_and_taken_out(t
     assert all(c.network.latency_ms < c.upper_ms for c in v.checks)
 
 
-def test_without_enough_known_networks_the_state_is_left_alone(tmp_path: Path) -> None:
+def test_with_too_few_reference_networks_there_is_no_correction(tmp_path: Path) -> None:
     out = table(tmp_path)
     context = LatencyTable.read(out).context
     rows = read_networks(networks_path(out))
@@ -174,7 +174,7 @@ def killed_after(n_visits: int) -> Callable[[Progress], None]:
 
 
 @pytest.mark.parametrize("n_visits", [1, 40])
-def test_killed_and_started_again_only_what_is_lacking_is_measured(tmp_path: Path, n_visits: int) -> None:
+def test_a_killed_verification_measures_only_the_rest(tmp_path: Path, n_visits: int) -> None:
     out, other = table(tmp_path / "a"), table(tmp_path / "b")
     whole = check(other, make_device(), nets(4))
     journal = remeasure_path(out, "verify")
@@ -213,7 +213,7 @@ def test_the_journal_of_other_sub_nets_is_refused_and_kept(tmp_path: Path) -> No
     assert journal.read_bytes() == kept
 
 
-def test_a_full_disk_in_the_end_loses_nothing(tmp_path: Path, full_disk: Any) -> None:
+def test_a_full_disk_at_the_end_loses_nothing(tmp_path: Path, full_disk: Any) -> None:
     out = table(tmp_path)
     size = networks_path(out).stat().st_size
 

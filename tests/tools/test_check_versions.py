@@ -39,7 +39,7 @@ def test_this_project_has_no_affected_version(tool: ModuleType, capsys: pytest.C
         ("other>=1.0", {}, "look up its advisories"),
     ],
 )
-def test_a_version_that_is_affected_or_unknown_is_found(
+def test_an_affected_or_unknown_version_is_reported(
     tool: ModuleType, asked: str, known: dict[str, object], expected: str
 ) -> None:
     (line,) = tool.faults([Requirement(asked)], {"made-up": known, "numpy": known})

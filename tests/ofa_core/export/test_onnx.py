@@ -115,7 +115,7 @@ def test_block_macs_and_shapes(block_grid, head_blocks):
         assert shape[:2] == [2, block.out_c]
 
 
-def test_names_and_versions_are_what_the_docs_say(head_blocks):
+def test_names_and_versions_match_the_docs(head_blocks):
     model = block_model(head_blocks[0])
     assert [v.name for v in model.graph.input] == ["input"]
     assert [v.name for v in model.graph.output] == ["output"]
@@ -143,7 +143,7 @@ def test_same_block_same_bytes_and_other_seed_other_bytes(tmp_path, block_grid):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.onnx", "c.onnx"]
 
 
-def test_metadata_tells_what_the_file_is(head_blocks):
+def test_metadata_describes_the_file(head_blocks):
     space = get_space("tiny")
     arch = space.smallest()
     net = {p.key: p.value for p in arch_model(space, arch, graph_form="literal").metadata_props}
@@ -207,7 +207,7 @@ def test_equal_blocks_of_a_net_have_different_weights():
 # ---- refusals ------------------------------------------------------------------------------------------------------
 
 
-def test_refusals_say_what_would_be_right(block_grid):
+def test_errors_name_the_allowed_values(block_grid):
     block = block_grid(3, 1, "relu")[0]
     with pytest.raises(OfaError, match="batch size 0"):
         block_model(block, batch_size=0)

@@ -101,7 +101,7 @@ def test_the_fused_form_has_float_activations(block_grid, tmp_path):
     assert {"DequantizeLinear", "HardSigmoid"} <= optimised_ops(block_model(block, graph_form="fused"), tmp_path)
 
 
-def test_the_file_is_valid_and_its_metadata_say_what_it_is(block_grid):
+def test_the_file_is_valid_and_its_metadata_describe_it(block_grid):
     block = block_grid(5, 2, "h_swish")[-1]
     model = block_model(block)
     onnx.checker.check_model(model, full_check=True)

@@ -131,7 +131,7 @@ def test_operators_are_those_of_the_converter(block_grid):
     ]
 
 
-def test_old_runtimes_know_every_operator_version():
+def test_old_runtimes_support_every_operator_version():
     space = get_space("mbv3-w1.0")
     model = parsed(arch_tflite(space, space.smallest(32)))
     assert {model.OperatorCodes(i).Version() for i in range(model.OperatorCodesLength())} == {1}
@@ -159,7 +159,7 @@ def test_same_block_same_bytes_and_other_seed_other_bytes(block_grid):
     assert block_tflite(block) == block_tflite(block) != block_tflite(block, seed=1)
 
 
-def test_metadata_tells_what_the_file_is():
+def test_metadata_describes_the_file():
     space = get_space("tiny")
     model = parsed(arch_tflite(space, space.smallest()))
     entry = model.Metadata(0)
@@ -174,7 +174,7 @@ def test_metadata_tells_what_the_file_is():
 # ---- refusals ------------------------------------------------------------------------------------------------------
 
 
-def test_refusals_say_what_would_be_right(block_grid):
+def test_errors_name_the_allowed_values(block_grid):
     block = block_grid(3, 1, "relu")[0]
     with pytest.raises(OfaError, match="batch size 0"):
         block_tflite(block, batch_size=0)

@@ -120,7 +120,7 @@ def test_a_net_is_one_delegate_and_equals_its_onnx_form(name):
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-12, 1e-6])
-def test_dead_channels_do_no_harm(block_grid, size):
+def test_dead_channels_are_ignored(block_grid, size):
     block = next(block for block in block_grid(3, 1, "h_swish") if block.se and block.shortcut and block.expands)
     weights, x = random_weights(block), image(block)
     for layer in weights.layers[:2]:
@@ -141,7 +141,7 @@ def test_h_swish_as_one_operator_falls_out_of_the_delegate(block_grid):
 
 
 @pytest.mark.parametrize("form", INTEGER_FORMS)
-def test_the_metadata_say_what_the_file_is(block_grid, form):
+def test_the_metadata_describe_the_file(block_grid, form):
     block = block_grid(5, 2, "h_swish")[-1]
     data = block_tflite(block, graph_form=form)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))

@@ -265,7 +265,7 @@ def test_what_stands_in_unused_slots_means_nothing() -> None:
 
 
 @pytest.mark.parametrize("px", [96, 108, 116, 216, 240, 260])
-def test_a_resolution_that_it_does_not_know_is_refused(px: int) -> None:
+def test_an_unsupported_resolution_is_refused(px: int) -> None:
     predictor = random_predictor(mobilenet_v3(1.2), tuple(range(112, 225, 16)))
     with pytest.raises(PredictorError, match=rf"supports the resolutions 112, 128, .*224, not {px}$"):
         predictor.predict([predictor.space.largest(224), predictor.space.largest(px)])
@@ -320,7 +320,7 @@ def test_a_damaged_npz_is_one_clear_error(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.torch
-def test_files_of_torch_that_are_no_predictor(tmp_path: Path) -> None:
+def test_other_torch_files_are_refused(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     for name, content, message in (
         ("list", [1, 2], "no state dict; it needs names and tensors"),

@@ -44,7 +44,7 @@ def test_one_architecture_of_a_space(files: Path, name: str) -> None:
         read_arch(files / name, mobilenet_v3(1.0))
 
 
-def test_a_space_that_nobody_names_is_asked_for(files: Path) -> None:
+def test_an_unnamed_space_is_refused_with_a_hint(files: Path) -> None:
     (files / "bare.json").write_text('{"ks": 5, "e": 3, "d": 2, "r": 28}')
     assert decode(tiny(), read_archs(files / "bare.json", None, tiny).genomes) == [ARCH]
     (files / "none.json").write_text('{"e": 3, "d": 2, "r": 28}')

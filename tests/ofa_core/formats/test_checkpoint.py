@@ -60,7 +60,7 @@ def test_a_subnet_without_its_architecture_is_refused(tmp_path):
         write_checkpoint(tmp_path / "s.pt", sub, tiny(), HALF)
 
 
-def test_a_published_file_is_told_from_our_own(tmp_path):
+def test_a_published_file_is_distinguished_from_ours(tmp_path):
     write_published(tmp_path / "p.pth", Supernet(tiny()))
     with pytest.raises(FormatError, match="published state dict: name its space and preprocessing"):
         read_checkpoint(tmp_path / "p.pth")

@@ -264,7 +264,7 @@ def test_channels_by_ratio_are_rounded_and_not_made_divisible() -> None:
 
 
 @pytest.mark.parametrize("value", [..., None])
-def test_a_proxyless_net_may_have_no_feature_mix_layer_but_must_say_so(value: Any) -> None:
+def test_the_absence_of_a_feature_mix_layer_must_be_explicit(value: Any) -> None:
     record = net_config_of(proxyless(1.3), proxyless(1.3).smallest(160))
     record["classifier"]["in_features"] = record["feature_mix_layer"]["in_channels"]
     changed = with_field(record, ("feature_mix_layer",), value)

@@ -129,7 +129,7 @@ def test_missing_and_left_over_keys_are_named_together(net, state, tmp_path):
     assert r"'evil\x1b[31m\nname.weight' have no place; is it a checkpoint of this network?" in message
 
 
-def test_what_is_no_tensor_among_the_weights_is_named(state, tmp_path):
+def test_an_object_that_is_not_a_tensor_is_named(state, tmp_path):
     torch.save({**state, "epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(FormatError, match="epoch holds a int among the weights; a tensor is expected"):
         read_state_dict(tmp_path / "w.pth")
@@ -207,7 +207,7 @@ def test_a_file_of_plain_pickle_is_one_printable_line(tmp_path):
 # ---- supernets whose kernels are fixed -------------------------------------------------------------------------------
 
 
-def test_a_supernet_of_one_kernel_is_said_to_be_one(tmp_path):
+def test_a_supernet_of_one_kernel_is_reported(tmp_path):
     fixed = replace(tiny(), kernels=(5,))
     net = Supernet(fixed, seed=1)
     state = to_published(net)
@@ -222,7 +222,7 @@ def test_a_supernet_of_one_kernel_is_said_to_be_one(tmp_path):
     assert equal(net, other)
 
 
-def test_a_supernet_of_other_kernels_in_each_stage_is_said_to_be_one():
+def test_a_supernet_with_different_kernels_in_each_stage_is_reported():
     space = mobilenet_v3(0.35)
     state = to_published(Supernet(space))
     fixed = {name: tensor for name, tensor in state.items() if "_matrix" not in name}
@@ -242,7 +242,7 @@ def test_a_supernet_that_lacks_some_matrices_is_damaged(state):
         load_published(Supernet(tiny()), some)
 
 
-def test_a_single_network_is_no_supernet_of_fixed_kernels():
+def test_a_single_network_is_not_taken_for_a_supernet_of_fixed_kernels():
     smallest = to_published(build_subnet(tiny(), tiny().smallest()))
     with pytest.raises(FormatError, match=r"5to3_matrix, .* and \d+ more are missing, and .* have no place; is it"):
         load_published(Supernet(tiny()), smallest)

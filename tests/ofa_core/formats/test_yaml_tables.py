@@ -88,7 +88,7 @@ def test_one_file_of_the_folder_reads_as_the_folder_does(note10: LatencyTable, r
 
 
 @pytest.mark.reference
-def test_a_narrower_space_is_told_the_nearest_keys(note10: LatencyTable) -> None:
+def test_a_missing_block_names_the_nearest_keys(note10: LatencyTable) -> None:
     space = mobilenet_v3(1.0)
     with pytest.raises(MissingBlockError, match=r"first_conv 192x192 3->16 at 192 px; its nearest: first_conv"):
         note10.sum_ms(space, [space.smallest(192)])
@@ -298,7 +298,7 @@ def test_any_text_is_a_key_or_none(text: str) -> None:
         ("14x14x80-14x14x80-expand:3-kernel:7-stride:1,6.03findstr04\n", "'6.03findstr04'; a number"),
     ],
 )
-def test_what_is_no_table_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_table_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "table.yaml", text)
     with pytest.raises(OfaError, match=message) as caught:
         read_table(path)

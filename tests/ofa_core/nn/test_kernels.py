@@ -66,7 +66,7 @@ def test_gradients_of_training_shapes_are_as_exact_as_the_built_in_ones(kernel, 
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_form_that_the_plan_says_is_what_runs(form, monkeypatch):
+def test_the_planned_form_is_the_one_that_runs(form, monkeypatch):
     ran = []
     wrapped = kernels.FORMS[form]
     monkeypatch.setitem(kernels.FORMS, form, lambda *given: ran.append(given) or wrapped(*given))

@@ -9,7 +9,7 @@ from ofa_core.search.archive import KeySet
 from ofa_core.spaces import mobilenet_v3
 
 
-def test_key_set_tells_new_rows_from_known_ones() -> None:
+def test_key_set_distinguishes_new_rows_from_known_ones() -> None:
     rng = np.random.default_rng(3)
     space = mobilenet_v3()
     seen, known = KeySet(1 + space.n_slots), set()

@@ -153,9 +153,7 @@ def test_a_predictor_of_whole_networks_serves_as_a_table(
     assert upper <= 0.05 < model.predict_interval([arch], 0.9)[1][0]
 
 
-def test_measured_networks_serve_as_a_table_and_know_how_they_were_measured(
-    lut: Path, tmp_path: Path, call: Any
-) -> None:
+def test_measured_networks_serve_as_a_table_and_keep_their_context(lut: Path, tmp_path: Path, call: Any) -> None:
     argv = ("--lut", networks_path(lut), "--max-latency-ms", 0.05, "-a", "proxy:macs", "--no-report", "--json")
     code, text, _ = call(*argv, "-o", tmp_path / "o")
     assert code == 0
@@ -182,7 +180,7 @@ def test_a_predictor_that_stands_on_a_table_still_shows_layers(
     assert sum(float(row["latency_ms"]) for row in rows) == pytest.approx(sum_ms)
 
 
-def test_the_exported_network_is_the_answer_and_says_that_it_is_untrained(
+def test_the_exported_network_is_the_answer_and_marked_as_untrained(
     lut: Path, tmp_path: Path, small: Space, call: Any
 ) -> None:
     import onnx
@@ -283,7 +281,9 @@ def in_seconds(lut: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", ["table", "networks", "predictor"])
-def test_a_limit_that_excludes_nothing_is_told(lut: Path, small: Space, tmp_path: Path, call: Any, form: str) -> None:
+def test_a_limit_that_excludes_nothing_causes_a_warning(
+    lut: Path, small: Space, tmp_path: Path, call: Any, form: str
+) -> None:
     seconds = in_seconds(lut)
     slowest_ms = LutPredictor(small).fit(LatencyTable.read(seconds)).predict([small.largest()])[0]
     source = {"table": seconds, "networks": networks_path(seconds), "predictor": tmp_path / "p.predictor"}[form]
@@ -310,7 +310,7 @@ def test_a_limit_that_excludes_nothing_is_told(lut: Path, small: Space, tmp_path
     assert "check the unit" not in err
 
 
-def test_other_limits_that_exclude_nothing_are_told_too(lut: Path, tmp_path: Path, call: Any) -> None:
+def test_other_limits_that_exclude_nothing_cause_a_warning_too(lut: Path, tmp_path: Path, call: Any) -> None:
     argv = ("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", tmp_path / "o", "--no-report")
     _, _, err = call(*argv, "--max-mmacs", 5e6, "--max-params-m", 0.02)
     assert "limit mmacs <= 5e+06 excludes no sub-net: the largest value is 1.057; check the unit of the limit" in err
@@ -464,7 +464,7 @@ def test_measure_with_fill_keeps_the_estimates_out_of_the_files(
 
 
 @pytest.mark.slow
-def test_measure_closes_the_loop_for_a_predictor_that_knows_how_its_networks_were_measured(
+def test_measure_closes_the_loop_for_a_predictor_with_a_context(
     predictor: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from profiler.cli import main as profile
@@ -489,7 +489,7 @@ def test_measure_closes_the_loop_for_a_predictor_that_knows_how_its_networks_wer
     assert not (tmp_path / "p").exists()
 
 
-def test_measure_wants_a_table_that_can_take_measurements(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
+def test_measure_needs_a_table_of_this_project(lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
     write_ofa_yaml(LatencyTable.read(lut), tmp_path / "yaml", small, small.resolutions)
     argv = ["--lut", tmp_path / "yaml", "--space", "tiny", "--max-latency-ms", "2", "-a", "proxy:macs"]
     code, _, err = call(*argv, "--measure", "local", "--out", tmp_path / "o")

@@ -150,9 +150,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("n_sessions", [0, 1, 2])
-def test_a_search_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
-    n_sessions: int, stand_ins: Any, tmp_path: Path
-) -> None:
+def test_a_killed_search_continues_and_gives_the_same_answer(n_sessions: int, stand_ins: Any, tmp_path: Path) -> None:
     whole, device = run(stand_ins, 1.12)
     assert len(device.calls) > 2
     measured: list[list[str]] = []

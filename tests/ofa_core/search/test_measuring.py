@@ -32,7 +32,7 @@ def search_command(table: Path, out: Path, limit_ms: float = 2.0) -> list[str]:
 
 
 @pytest.mark.slow
-def test_kill_9_then_the_same_command_goes_on_with_the_session(tmp_path: Path) -> None:
+def test_kill_9_then_the_same_command_continues_the_session(tmp_path: Path) -> None:
     table, out = profiled(tmp_path), tmp_path / "out"
     n_before = len(read_networks(networks_path(table)))
     journal = remeasure_path(table, "search")

@@ -56,7 +56,7 @@ def test_a_proxy_is_a_score_and_not_a_percentage(small: Space, stand_ins: Any) -
     assert accuracy_quantity(model).description == SCORE
 
 
-def test_words_of_a_quantity() -> None:
+def test_texts_of_a_quantity() -> None:
     plain = Quantity("n_layers", lambda genomes: np.zeros(len(genomes)))
     assert plain.description == Description("n_layers", "n_layers", "", "min")
     assert (plain.description.title, plain.description.shown(4.0)) == ("N_layers", "4")

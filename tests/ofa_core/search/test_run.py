@@ -60,13 +60,13 @@ def test_confidence_limits_the_upper_bound(stand_ins: Any) -> None:
         search(most_accurate(space, stand_ins.latency(space, PIXELS, margin=None), accuracy, 9.0, confidence=0.9))
 
 
-def test_an_unknown_interval_is_none(stand_ins: Any, small: Any) -> None:
+def test_an_unknown_interval_stays_unknown(stand_ins: Any, small: Any) -> None:
     latency = stand_ins.latency(small, small.resolutions, margin=None)
     best = search(most_accurate(small, latency, stand_ins.accuracy(small), 1.0)).best
     assert (best.low_ms, best.high_ms) == (None, None)
 
 
-def test_resolutions_are_those_that_both_know(stand_ins: Any) -> None:
+def test_resolutions_are_those_that_both_support(stand_ins: Any) -> None:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS), stand_ins.accuracy(space, (176, 192, 224))
     used, left_out = choose_resolutions(space, latency, accuracy)

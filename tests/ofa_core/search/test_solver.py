@@ -74,7 +74,7 @@ def test_the_annealing_beats_both_baselines(stand_ins: Any) -> None:
     assert best["anneal"] >= best["evolution"] > best["random"]
 
 
-def test_a_search_continues_from_a_start_and_stops_when_told(stand_ins: Any) -> None:
+def test_a_search_continues_from_a_start_and_can_be_stopped(stand_ins: Any) -> None:
     space = mobilenet_v3()
     problem = stand_ins.problem(space, 9.0, (160, 192))
     groups = [problem.constraints]
@@ -105,7 +105,7 @@ def test_codes_that_are_not_allowed_never_occur(stand_ins: Any) -> None:
     assert (genomes[:, 8] == 0).all()
 
 
-def test_an_infeasible_limit_says_the_smallest_feasible_value(small: Space, stand_ins: Any) -> None:
+def test_an_infeasible_limit_names_the_smallest_feasible_value(small: Space, stand_ins: Any) -> None:
     problem = stand_ins.problem(small, 0.001)
     smallest = problem.constraints[0].values(every_genome(small, small.resolutions)).min()
     with pytest.raises(

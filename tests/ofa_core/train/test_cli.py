@@ -188,7 +188,7 @@ def test_a_net_config_names_a_sub_net_of_a_supernet(capsys, weights, arch, tmp_p
     assert out.splitlines()[1].split()[1:] == expected.splitlines()[1].split()[1:]
 
 
-def test_an_accuracy_at_chance_is_said_with_the_usual_causes(capsys, weights, arch, tmp_path):
+def test_an_accuracy_at_chance_causes_a_warning(capsys, weights, arch, tmp_path):
     said = "the accuracy is no better than chance (14.48 % top-1); usual causes: --preprocessing or the order of"
     code, _, err = run(capsys, "evaluate", weights, "--arch", arch)
     assert (code, said in err, len(err.splitlines())) == (0, True, 1)
@@ -233,7 +233,7 @@ def test_a_supernet_in_the_wrappers_of_another_trainer(capsys, weights, arch, tm
     assert run(capsys, "evaluate", f"{tmp_path}/two.pth#state_dict_ema", "--arch", arch, *named_space)[1] == out
 
 
-def test_a_supernet_of_fixed_kernels_is_said_to_be_one(capsys, arch, tmp_path):
+def test_a_supernet_of_fixed_kernels_is_reported(capsys, arch, tmp_path):
     write_published(tmp_path / "fixed.pth", Supernet(replace(tiny(), kernels=(3,)), seed=1))
     words = ["evaluate", tmp_path / "fixed.pth", "--arch", arch, "--preprocessing", "half", "--space"]
     code, _, err = run(capsys, *words, "tiny")
@@ -269,7 +269,7 @@ def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, words, code, me
     assert not list(tmp_path.iterdir())
 
 
-def test_a_subnet_checkpoint_is_no_supernet(capsys, weights, arch, tmp_path):
+def test_a_subnet_checkpoint_is_refused_as_a_supernet(capsys, weights, arch, tmp_path):
     run(capsys, "calibrate", arch, "--weights", weights, "--out", tmp_path / "sub.pt")
     code, _, err = run(capsys, "accuracy-table", tmp_path / "sub.pt", "--out", tmp_path / "a.csv")
     assert (code, "needs a supernet" in err) == (1, True)

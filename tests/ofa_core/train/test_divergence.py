@@ -54,7 +54,7 @@ lr = {lr}
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_no_number_stops_at_once(loss):
+def test_a_nan_loss_stops_at_once(loss):
     watch = LossWatch(Phase("full", 1, 0.1), 10, 300)
     watch.check(11, 2.3, 0.1)
     with pytest.raises(DivergedError, match=rf"is {loss} at step 12 of 300 in phase full, learning rate 0\.1$"):
@@ -85,7 +85,7 @@ def test_a_step_with_such_a_loss_leaves_the_weights_as_they_were(few_images):
 
 
 @pytest.mark.slow
-def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(tmp_path, capsys):
+def test_a_diverged_run_names_its_last_good_checkpoint_and_resumes(tmp_path, capsys):
     settings, out = tmp_path / "run.toml", tmp_path / "run"
     settings.write_text(_TOML.format(lr="1e30"))
     words = ["supernet", "--config", str(settings), "--out", str(out)]
@@ -148,7 +148,7 @@ def spoilt(where: str):
 
 
 @pytest.mark.parametrize("where", ["weight", "statistics", "momentum"])
-def test_a_checkpoint_of_nan_is_never_written(tmp_path, few_images, where):
+def test_a_checkpoint_with_nan_is_never_written(tmp_path, few_images, where):
     net, optimizer = spoilt(where)
     run = TrainingRun(embedded(), Data(few_images, few_images, np.arange(40), np.arange(0)), tmp_path)
     message = (
@@ -160,7 +160,7 @@ def test_a_checkpoint_of_nan_is_never_written(tmp_path, few_images, where):
 
 
 @pytest.mark.parametrize("where", ["weight", "statistics"])
-def test_no_file_of_nan_is_written_or_read(tmp_path, where):
+def test_weights_with_nan_are_neither_written_nor_read(tmp_path, where):
     net, _ = spoilt(where)
     for write in (write_published, lambda path, net: write_checkpoint(path, net, tiny(), HALF)):
         with pytest.raises(FormatError, match="holds nan or inf"):
@@ -174,7 +174,7 @@ def test_no_file_of_nan_is_written_or_read(tmp_path, where):
         read_checkpoint(tmp_path / "bad.pt")
 
 
-def test_epochs_that_are_no_number_are_refused(tmp_path, capsys, monkeypatch):
+def test_nan_epochs_are_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words in (["--epochs", "nan"], ["--epochs", "inf"], ["--epochs=-1"], ["supernet", "--epochs", "nan"]):
         assert run_app(app, words, prog="ofa-train") == 1

@@ -63,7 +63,7 @@ def test_a_compiled_network_learns_what_it_learns_otherwise(losses, tmp_path, mo
     assert compiled[-1] < compiled[0]
 
 
-def test_a_missing_compiler_is_told_in_one_line(losses, tmp_path, monkeypatch):
+def test_a_missing_compiler_is_one_line(losses, tmp_path, monkeypatch):
     from torch._inductor import config
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))

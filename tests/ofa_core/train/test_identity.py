@@ -122,7 +122,7 @@ def change_validation(root: Path) -> None:
         (change_validation, "6 validation images then, 7 now"),
     ],
 )
-def test_a_run_goes_on_with_the_same_images_only(images, stopped, change, said):
+def test_a_run_resumes_with_the_same_images_only(images, stopped, change, said):
     before = newest(stopped)
     change(images)
     with pytest.raises(OfaError, match=f"holds a run on other images .*{said}"):
@@ -211,7 +211,7 @@ def test_a_checkpoint_without_names_is_compared_by_number(capsys, tmp_path, weig
     assert call(capsys, "evaluate", weights, "--data", f"imagefolder:{images}")[0] == 0
 
 
-def test_a_sub_net_is_exported_as_it_is_whatever_the_images(capsys, tmp_path):
+def test_a_sub_net_is_exported_unchanged_with_any_images(capsys, tmp_path):
     space = tiny().with_classes(3)
     arch = space.uniform(3, 3, 1, 24)
     net = extract(Supernet(space, seed=1), arch)
@@ -239,7 +239,7 @@ def test_an_empty_class_is_refused(images, part):
         open_sources(f"imagefolder:{images}")
 
 
-def test_hidden_folders_are_no_classes(images):
+def test_hidden_folders_are_not_classes(images):
     image(images / "train" / ".trash" / "0.png", 1)
     assert open_sources(f"imagefolder:{images}")[0].classes == CLASSES
 
@@ -261,7 +261,7 @@ def test_hidden_folders_are_no_classes(images):
         ({"imagenet1k_index": [1, -2]}, "imagenet1k_index must be 2 whole numbers >= 0"),
     ],
 )
-def test_arrays_that_do_not_fit_each_other(tmp_path, change, said):
+def test_inconsistent_arrays_are_refused(tmp_path, change, said):
     arrays = {"data": np.zeros(9, np.uint8), "offsets": [0, 5, 9], "labels": [1, 0], "classes": ["a", "b"], **change}
     np.savez(tmp_path / "x.npz", **{k: np.asarray(v) for k, v in arrays.items()})
     with pytest.raises(OfaError, match=said):
@@ -277,7 +277,7 @@ def spoil(folder: Path) -> int:
 
 @pytest.mark.parametrize(("part", "word", "n"), [("val", "validation", 6), ("train", "training", 24)])
 @pytest.mark.parametrize("command", ["supernet", "evaluate"])
-def test_images_that_are_all_unreadable_are_told(capsys, tmp_path, weights, images, part, word, n, command):
+def test_only_unreadable_images_are_refused(capsys, tmp_path, weights, images, part, word, n, command):
     assert spoil(images / part) == n
     words = {"supernet": ["supernet", "--space", "tiny", "--out", tmp_path / "run"], "evaluate": ["evaluate", weights]}
     err = refused(capsys, *words[command], "--data", f"imagefolder:{images}")
@@ -286,7 +286,7 @@ def test_images_that_are_all_unreadable_are_told(capsys, tmp_path, weights, imag
     assert not (tmp_path / "run").exists()
 
 
-def test_no_accuracy_is_given_of_no_image(images):
+def test_without_a_readable_image_there_is_no_accuracy(images):
     config = config_of(images)
     data = open_data(config)
     evaluator = data.evaluator(config, ALONE, held_out=True)
@@ -303,7 +303,7 @@ def test_no_accuracy_is_given_of_no_image(images):
         data.evaluator(config, ALONE).accuracy(net, tiny().uniform(3, 3, 1, 24))
 
 
-def test_a_step_without_readable_images_names_them(images, tmp_path):
+def test_a_step_without_readable_images_stops_and_names_them(images, tmp_path):
     config = config_of(images)
     data = open_data(config)
     spoil(images / "train")

@@ -96,14 +96,14 @@ def test_it_runs_under_an_old_python(tmp_path: Path) -> None:
     assert bye == {"id": 2, "ok": True}
 
 
-def test_hello_tells_protocol_versions_cores_and_clocks() -> None:
+def test_hello_reports_protocol_versions_cores_and_clocks() -> None:
     (hello,) = talk({"id": 7, "op": "hello"})
     assert (hello["id"], hello["ok"], hello["protocol"]) == (7, True, PROTOCOL)
     assert hello["versions"] == {"sleep": "1"}
     assert hello["clocks"]["wall"] == "perf_counter_ns"
 
 
-def test_ids_are_echoed_whatever_they_are() -> None:
+def test_ids_of_any_type_are_echoed() -> None:
     for request_id in (0, -1, "a", None, [1], 2**70):
         assert talk({"id": request_id, "op": "hello"})[0]["id"] == request_id
 
@@ -168,7 +168,7 @@ def test_an_unknown_backend_names_the_known_ones() -> None:
         open_backend("tflite", "fp16", "none")
 
 
-def test_a_backend_without_its_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_runtime_is_an_error_with_the_pip_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, backend in (("onnxruntime", "onnxruntime"), ("torch", "torch")):
         monkeypatch.setitem(sys.modules, module, None)
         for loaded in [name for name in sys.modules if name.startswith("profiler.agent.backends.")]:

@@ -89,7 +89,7 @@ def test_threads_and_cores(runner: AgentRunner, tmp_path: Path) -> None:
         runner.load(model(tmp_path), threads=1, cpus=(1000,))
 
 
-def test_what_is_no_model_is_an_error_reply(runner: AgentRunner, tmp_path: Path) -> None:
+def test_an_invalid_model_is_an_error_reply(runner: AgentRunner, tmp_path: Path) -> None:
     runner.open()
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"this is no flatbuffer" * 10)

@@ -16,7 +16,7 @@ from profiler.native.system import System, this_system
 PHONE = System("android", "arm64")
 
 
-def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tools_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     names = "android-arm, android-arm64, linux-arm, linux-arm64"
     with pytest.raises(

@@ -117,7 +117,7 @@ def test_a_gpu_that_computes_fp16_in_fp32_is_refused(gpu) -> None:
         LitertGpuBackend(Choice("litert-gpu", "fp16"))
 
 
-def test_without_a_gpu_one_line_says_why(tmp_path: Path) -> None:
+def test_without_a_gpu_there_is_one_line_with_the_reason(tmp_path: Path) -> None:
     """In a process of its own: Vulkan reads the environment once."""
     environment = {k: v for k, v in os.environ.items() if k not in SOFTWARE_GPU}
     code = (

@@ -65,7 +65,7 @@ def test_a_gpu_that_is_not_there(nvml: None, tmp_path: Path) -> None:
         open_meter(device, choose("torch-cuda:2"), EnergyOptions())
 
 
-def test_without_nvml_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nvml_one_line_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("profiler.agent.backends.nvml.open_nvml", lambda: None)
     [line] = energy_lines(0)
     assert line.startswith("none NVML is not available: pip install nvidia-ml-py")

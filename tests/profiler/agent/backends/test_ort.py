@@ -47,7 +47,7 @@ def test_other_types(tmp_path: Path, kind: int, dtype: type) -> None:
     assert len(np.unique(out)) > 4
 
 
-def test_settings_tell_how_it_runs(tmp_path: Path) -> None:
+def test_settings_describe_the_session(tmp_path: Path) -> None:
     settings = load(tmp_path, [1, 2], threads=2).settings
     assert (settings["intra_op_num_threads"], settings["inter_op_num_threads"]) == (2, 1)
     assert settings["providers"] == ["CPUExecutionProvider"]

@@ -95,7 +95,7 @@ def _spec(**node: object) -> str:
     ],
     ids=["format", "operation", "activation"],
 )
-def test_what_is_no_list_of_operations(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_list_of_operations_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with LocalDevice(tmp_path) as device, closing(AgentRunner(device, "torch")) as runner:
         runner.open()
         path = tmp_path / "m.ops.json"
@@ -104,7 +104,7 @@ def test_what_is_no_list_of_operations(tmp_path: Path, text: str, message: str) 
             runner.load(path, threads=1, cpus=None)
 
 
-def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
+def test_without_a_gpu_there_is_one_line(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with (

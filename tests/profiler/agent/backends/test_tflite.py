@@ -41,7 +41,7 @@ def no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("delegate", "xnnpack"), [("xnnpack", True), ("none", False)])
-def test_settings_tell_the_runtime_and_whether_the_block_is_one_piece(model_path, delegate, xnnpack):
+def test_settings_name_the_runtime_and_the_delegated_parts(model_path, delegate, xnnpack):
     backend = open_backend("tflite", delegate=delegate)
     model = backend.load(str(model_path), 2)
     assert backend.versions()["tflite"].startswith("ai-edge-litert ")
@@ -80,7 +80,7 @@ def test_two_loads_are_fed_alike_and_with_ordinary_numbers(model_path):
     assert inputs[0].min() < -0.9 < 0.9 < inputs[0].max()
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path):
+def test_an_invalid_model_file_is_refused(tmp_path):
     path = tmp_path / "not.tflite"
     path.write_bytes(b"neither flat nor a buffer")
     with pytest.raises(ValueError, match=r"not\.tflite|[Mm]odel"):
@@ -102,7 +102,7 @@ def test_a_size_left_open_is_refused(tmp_path, model_path):
         open_backend("tflite").load(str(path), 1)
 
 
-def test_without_any_runtime_each_one_says_why(no_runtime):
+def test_without_any_runtime_each_reason_is_listed(no_runtime):
     with pytest.raises(ImportError, match=r"ai-edge-litert \(.*tflite-runtime \(.*tensorflow \(.*pip install"):
         TfliteBackend(Choice("tflite"))
 
@@ -132,7 +132,7 @@ def test_the_packed_agent_runs_it(tmp_path, model_path, delegate):
     assert (result.wall_ns > 0).all()
 
 
-def test_the_old_runtime_is_told_by_its_own_name(tmp_path, model_path):
+def test_the_old_runtime_reports_its_own_name(tmp_path, model_path):
     python = os.environ.get("OFA_TFLITE_RUNTIME_PYTHON")
     if not python:
         pytest.skip("OFA_TFLITE_RUNTIME_PYTHON names no interpreter that has tflite-runtime")

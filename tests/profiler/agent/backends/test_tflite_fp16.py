@@ -111,7 +111,7 @@ def test_a_runtime_without_the_switch_is_refused_in_one_line(monkeypatch: pytest
         import_module(fp16.__name__)
 
 
-def test_a_file_that_is_no_model_is_an_error_of_that_file(backend, tmp_path: Path) -> None:
+def test_an_invalid_model_file_is_an_error_of_that_file(backend, tmp_path: Path) -> None:
     path = tmp_path / "not.tflite"
     path.write_bytes(b"neither flat nor a buffer")
     with pytest.raises(RuntimeError, match="flatbuffer"):
@@ -152,7 +152,7 @@ def test_the_c_agent_computes_what_the_python_agent_does(backend, tmp_path: Path
     assert np.array_equal(sink.read(got.size, np.float32), got)
 
 
-def test_the_c_agent_tells_its_backend_and_knows_no_other(tmp_path: Path, backend) -> None:
+def test_the_c_agent_names_its_backend_and_refuses_others(tmp_path: Path, backend) -> None:
     with LocalDevice(tmp_path) as device:
         with closing(AgentRunner(device, "tflite-fp16", program=NativeProgram(backend="tflite-fp16"))) as runner:
             assert runner.open().backend == "tflite-fp16"
