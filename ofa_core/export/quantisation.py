@@ -19,6 +19,7 @@ only place that chooses grids, so that all writers and fake-quantised training c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar, get_args
@@ -49,6 +50,7 @@ __all__ = [
     "layer_grid",
     "quantise_layer",
     "range_names",
+    "shortcut_grids",
     "swish_grid",
 ]
 
@@ -63,6 +65,7 @@ MIN_SPAN = 1e-3  # of a grid: operators refuse scales that differ by more than 2
 LARGEST_WEIGHT = 127
 LARGEST_BIAS = LARGEST_WEIGHT * 2.0**23  # leaves room in 32 bits for the sum of the products
 SMALLEST_FACTOR = 2.0**-24  # from the integer sum to the output
+SUM_PARTS = 1023  # of the step of a sum
 SQRT6 = 6**0.5
 SWISH_SHIFT = 3 / SQRT6
 """The constant c of h_swish(x) = u * clip(u + c, 0, 2 * c), with u = x / sqrt(6)."""
@@ -214,6 +217,31 @@ def swish_grid(found: Range) -> Grid:
     return Grid.covering(min(ends), max(ends))
 
 
+def shortcut_grids(entry: Grid, ranges: BlockRanges) -> dict[str, Grid]:
+    """Return the grids of a block's `project` and `shortcut`, whose sums all runtimes round alike.
+
+    The steps of both addends are multiples of 1 / 1023 of the sum's step. Because 1023 is odd, no sum lies in the
+    middle between two steps, or so near to it that float32 (onnxruntime) and fixed-point numbers (XNNPACK) round it
+    differently. A few such sums would change many values of the layers after them.
+
+    Args:
+        entry: grid of the block's input.
+        ranges: ranges of the block.
+    """
+    total, project = (Grid.covering(*ranges[name]) for name in ("shortcut", "project"))
+    parts = math.floor(entry.scale / total.scale * SUM_PARTS)  # rounding makes both grids wider
+    if parts:
+        total = _from_step(ranges["shortcut"][0], entry.scale * SUM_PARTS / parts)
+    parts = math.ceil(project.scale / total.scale * SUM_PARTS)
+    return {"project": _from_step(ranges["project"][0], total.scale * parts / SUM_PARTS), "shortcut": total}
+
+
+def _from_step(low: float, step: float) -> Grid:
+    """Return the grid of a step that begins at `low`, or at 0 if that is lower."""
+    scale = float(np.float32(step))
+    return Grid(scale, min(max(round(LOWEST - min(low, 0.0) / scale), LOWEST), HIGHEST))
+
+
 def quantise_layer(
     layer: Layer, weights: LayerWeights, x: Grid, y: Grid, form: IntegerForm = "integer"
 ) -> QuantisedLayer:
@@ -320,15 +348,18 @@ def emit_integer_blocks(
     value = Quantised(x, input_grid(ranges[0]))
     for i, (block, tensors, mine) in enumerate(zip(blocks, weights, ranges, strict=True)):
         ops.scope = f"{i:02d}_{block.op}"
-        value = emit_block(_IntegerGraph(ops, mine, form), block, tensors, value)
+        grids = shortcut_grids(value.grid, mine) if block.shortcut else {}
+        value = emit_block(_IntegerGraph(ops, mine, form, grids), block, tensors, value)
     return value
 
 
 class _IntegerGraph(Generic[Handle]):
     """The `Graph` of one block: chooses the grids and folds the activations; values are quantised tensors."""
 
-    def __init__(self, ops: IntegerOps[Handle], ranges: BlockRanges, form: IntegerForm) -> None:
-        self._ops, self._ranges, self._form = ops, ranges, form
+    def __init__(
+        self, ops: IntegerOps[Handle], ranges: BlockRanges, form: IntegerForm, grids: Mapping[str, Grid]
+    ) -> None:
+        self._ops, self._ranges, self._form, self._grids = ops, ranges, form, grids
 
     def conv(self, x: Quantised[Handle], layer: Layer, weights: LayerWeights) -> Quantised[Handle]:
         tensors = self._tensors(x, layer, weights)
@@ -347,11 +378,11 @@ class _IntegerGraph(Generic[Handle]):
         return Quantised(self._ops.multiply(x, gate, y, "se_gate"), y)
 
     def add(self, x: Quantised[Handle], y: Quantised[Handle]) -> Quantised[Handle]:
-        total = Grid.covering(*self._ranges["shortcut"])
+        total = self._grids["shortcut"]
         return Quantised(self._ops.add(x, y, total, "shortcut"), total)
 
     def _tensors(self, x: Quantised[Handle], layer: Layer, weights: LayerWeights) -> QuantisedLayer:
-        y = layer_grid(layer, self._ranges[layer.role], self._form)
+        y = self._grids.get(layer.role) or layer_grid(layer, self._ranges[layer.role], self._form)
         return quantise_layer(layer, weights, x.grid, y, self._form)
 
     def _activated(self, x: Quantised[Handle], layer: Layer) -> Quantised[Handle]:

@@ -19,6 +19,7 @@ from ofa_core.export.quantisation import (
     layer_grid,
     quantise_layer,
     range_names,
+    shortcut_grids,
     swish_grid,
 )
 from ofa_core.export.weights import random_weights
@@ -127,3 +128,42 @@ def test_another_number_of_ranges_and_an_unknown_form_are_refused():
         check_ranges([BLOCK], [fixed_ranges(BLOCK)] * 2)
     with pytest.raises(OfaError, match=r"unknown form 'literal'.*integer, fused"):
         int8_block_model(BLOCK, graph_form="literal")  # type: ignore[arg-type]
+
+
+def xnnpack_sums(a: np.ndarray, b: np.ndarray, steps: tuple[float, float, float]) -> np.ndarray:
+    """Sums in XNNPACK's fixed-point arithmetic: 21 bits for the larger factor, halves up."""
+    factors = np.float32(steps[0] / steps[2]), np.float32(steps[1] / steps[2])
+    shift = 20 - int(np.floor(np.log2(max(factors))))
+    whole = [int(np.rint(float(f) * 2.0**shift)) for f in factors]
+    return (a * whole[0] + b * whole[1] + (1 << (shift - 1))) >> shift
+
+
+def onnxruntime_sums(a: np.ndarray, b: np.ndarray, steps: tuple[float, float, float], zero: int) -> np.ndarray:
+    """Sums in onnxruntime's float32 arithmetic: factors, the zero point, then ties to even."""
+    one, two = np.float32(steps[0] / steps[2]), np.float32(steps[1] / steps[2])
+    return np.rint(np.float32(zero + 128) + a.astype(np.float32) * one + b.astype(np.float32) * two) - zero - 128
+
+
+positive = st.floats(0.05, 50.0)
+
+
+@given(positive, positive, positive, positive)
+def test_runtimes_round_all_sums_of_a_shortcut_alike(entry_high, low, high, project_high):
+    entry = Grid.covering(-1.0, min(entry_high, 2 * high))  # a sum covers half of its input, and usually all of it
+    ranges = {"shortcut": (-low, high), "project": (-low, project_high)}
+    grids = shortcut_grids(entry, ranges)
+    for name, grid in grids.items():  # both still cover their range
+        assert grid.scale >= Grid.covering(*ranges[name]).scale * 0.999999
+        assert grid.range[0] <= ranges[name][0] + 0.501 * grid.scale
+        assert grid.range[1] >= ranges[name][1] - 0.501 * grid.scale
+    steps = entry.scale, grids["project"].scale, grids["shortcut"].scale
+    a, b = np.meshgrid(np.arange(-128, 128) - entry.zero, np.arange(-128, 128) - grids["project"].zero)
+    exact = np.rint((a * steps[0] + b * steps[1]) / steps[2])
+    np.testing.assert_array_equal(onnxruntime_sums(a, b, steps, grids["shortcut"].zero), exact)
+    inside = np.abs(exact) < 512  # beyond it both saturate
+    np.testing.assert_array_equal(xnnpack_sums(a, b, steps)[inside], exact[inside])
+
+
+def test_a_shortcut_much_larger_than_its_input_keeps_its_grid():
+    grids = shortcut_grids(Grid.covering(-0.001, 0.001), {"shortcut": (-50.0, 50.0), "project": (-50.0, 50.0)})
+    assert grids["shortcut"] == Grid.covering(-50.0, 50.0)
