@@ -1,4 +1,4 @@
-"""Weights of blocks: random ones for measuring, checks, and the folding of batch norm.
+"""Weights of blocks: random ones for measuring, and checks.
 
 Latency does not depend on the values if they are ordinary numbers; zeros may be skipped and denormals are slow. The
 magnitudes of the random weights differ by at most a factor of three, and they are scaled so that activations stay
@@ -20,7 +20,6 @@ from ofa_core.export.layers import BlockWeights, Layer, LayerWeights, layers
 
 __all__ = [
     "check_weights",
-    "fold_batch_norm",
     "random_net_weights",
     "random_weights",
 ]
@@ -35,32 +34,6 @@ POOLED_SQUARED_GAIN = 4.0
 """As `SQUARED_GAIN`, for the layers after the pooling, whose input is a mean over pixels."""
 
 BIAS_SIZE = 0.1
-
-
-def fold_batch_norm(
-    weight: NDArray[np.float32],
-    gamma: NDArray[np.float32],
-    beta: NDArray[np.float32],
-    mean: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    eps: float,
-) -> LayerWeights:
-    """Fold batch normalisation into the convolution before it, for inference; computed in float64.
-
-    Args:
-        weight: (out, in / groups, k, k) of a convolution without bias.
-        gamma: (out,) scale of the normalisation.
-        beta: (out,) shift.
-        mean: (out,) running mean.
-        variance: (out,) running variance.
-        eps: constant that the normalisation adds to the variance.
-
-    Returns:
-        Weight and bias of the convolution that computes both.
-    """
-    scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
-    folded = weight * scale[:, None, None, None]
-    return LayerWeights(folded.astype(np.float32), (beta - mean * scale).astype(np.float32))
 
 
 def random_weights(block: BlockSpec, seed: int = 0, *, repeat: int = 0) -> BlockWeights:

@@ -12,7 +12,6 @@ import pytest
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.export.layers import BlockWeights, LayerWeights
-from ofa_core.export.weights import fold_batch_norm
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -44,8 +43,10 @@ class TorchOracle:
         for tensor, low, high in ((bn.weight, 0.5, 1.5), (bn.running_var, 0.5, 1.5), (bn.bias, -0.2, 0.2)):
             nn.init.uniform_(tensor, low, high)
         nn.init.normal_(bn.running_mean, 0, 0.1)
-        arrays = [t.detach().numpy() for t in (conv.weight, bn.weight, bn.bias, bn.running_mean, bn.running_var)]
-        return [conv, bn], fold_batch_norm(*arrays, eps=bn.eps)
+        scale = bn.weight.detach().double() / (bn.running_var.double() + bn.eps).sqrt()
+        weight = conv.weight.detach().double() * scale[:, None, None, None]
+        bias = bn.bias.detach().double() - bn.running_mean.double() * scale
+        return [conv, bn], LayerWeights(weight.float().numpy(), bias.float().numpy())
 
     def _plain(self, module: Any) -> LayerWeights:
         bias = module.bias if module.bias is not None else self.torch.zeros(module.weight.shape[0])
