@@ -1,7 +1,8 @@
 // The agent for devices without Python: it times .tflite models through the LiteRT C API and speaks the same JSON lines
 // as profiler/agent (docs/formats.md, "Agent protocol"). One process holds many models.
 //
-//   ofa-agent --backend tflite|tflite-fp16|litert-gpu|litert-gpu-fp16 --lib PATH/libLiteRt.so [--runtime TEXT]
+//   ofa-agent --backend tflite|tflite-fp16|tflite-int8|litert-gpu|litert-gpu-fp16 --lib PATH/libLiteRt.so
+//             [--runtime TEXT] [--graph-form integer]
 //
 // libLiteRt.so is opened at run time, so building needs no LiteRT: cc -O2 -o ofa-agent agent.c -ldl. For litert-gpu, the
 // GPU accelerator (libLiteRt*Accelerator.so) lies beside it.
@@ -209,6 +210,8 @@ static long long n_models;
 static const char *backend = "tflite";
 static bool is_half;                   // compute in fp16, whatever the file says
 static bool is_gpu;                    // compute on the GPU, and nothing on the CPU
+static bool is_int8;                   // models have int8 input and output
+static bool is_integer;                // refuse a model with an operator outside XNNPACK
 static const char *accelerator = "";  // name of LiteRT's GPU accelerator
 
 #define TRY(call)                                                                                   \
@@ -259,23 +262,25 @@ static bool place_buffer(Loaded *m, size_t i, bool is_input, const TensorType *t
 static bool make_buffer(Loaded *m, size_t index, bool is_input, Object tensor) {
   TensorType type;
   size_t n = 1;
-  float *values;
+  void *values;
   TRY(GetRankedTensorType(tensor, &type));
-  if (type.element != FLOAT32) return fail("ValueError", "a tensor is not of floats (LiteRT type %d)", type.element);
+  if (type.element != (is_int8 ? INT8 : FLOAT32))
+    return fail("ValueError", "a tensor is not of %s (LiteRT type %d)", is_int8 ? "int8" : "floats", type.element);
   for (unsigned i = 0; i < type.layout.rank; i++) {
     if (type.layout.dims[i] <= 0) return fail("ValueError", "export the model with fixed sizes");
     n *= (size_t)type.layout.dims[i];
   }
-  if (!place_buffer(m, index, is_input, &type, n * sizeof(float))) return false;
+  if (!place_buffer(m, index, is_input, &type, n * (is_int8 ? 1 : sizeof(float)))) return false;
   if (!is_input) {
     m->output_size[index] = n;
     return true;
   }
-  TRY(LockTensorBuffer(m->inputs[index], (void **)&values, WRITE));
+  TRY(LockTensorBuffer(m->inputs[index], &values, WRITE));
   uint64_t state = 20200121;  // any fixed number: each load of a model sees the same input, over [-1, 1), no denormals
   for (size_t i = 0; i < n; i++) {
     state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    values[i] = (float)(state >> 40) / 8388608.0f - 1.0f;
+    if (is_int8) ((int8_t *)values)[i] = (int8_t)(state >> 56);
+    else ((float *)values)[i] = (float)(state >> 40) / 8388608.0f - 1.0f;
   }
   TRY(UnlockTensorBuffer(m->inputs[index]));
   return true;
@@ -299,8 +304,12 @@ static bool compile_for_unit(Loaded *m) {
                 : is_half ? ": no inference in half precision here, it seems"
                           : "");
   bool is_whole = true;
-  if (is_gpu) TRY(CompiledModelIsFullyAccelerated(m->compiled, &is_whole));
-  return is_whole || fail("RuntimeError", "the GPU accelerator does not compute all of this model");
+  if (is_gpu || is_integer) TRY(CompiledModelIsFullyAccelerated(m->compiled, &is_whole));
+  if (!is_whole && is_gpu) return fail("RuntimeError", "the GPU accelerator does not compute all of this model");
+  return is_whole ||
+         fail("ValueError",
+              "the int8 model is not wholly integer: XNNPACK does not compute all of its operators (HARD_SWISH, or any "
+              "int8 operator in an old runtime); use a newer runtime, or measure with --graph-form fused");
 }
 
 static bool compile(Loaded *m, const char *path) {
@@ -410,7 +419,7 @@ static bool do_load(const Request *r) {
   } else {
     fprintf(replies, ",\"num_threads\":%d,\"xnnpack\":true", m->threads);
   }
-  fprintf(replies, ",\"dtype\":\"%s\"}", is_half ? "float16" : "float32");
+  fprintf(replies, ",\"dtype\":\"%s\"}", is_half ? "float16" : is_int8 ? "int8" : "float32");
   end_reply();
   return true;
 }
@@ -466,7 +475,7 @@ static bool check(const char *path, FILE *out) {
   Loaded *m = calloc(1, sizeof *m);
   TensorType type;
   Object signature, tensor;
-  float *values;
+  void *values;
   size_t n = 1;
   m->threads = 1;
   if (!compile(m, path)) return false;
@@ -479,8 +488,9 @@ static bool check(const char *path, FILE *out) {
     TRY(GetRankedTensorType(tensor, &type));
     n = 1;
     for (unsigned i = 0; i < type.layout.rank; i++) n *= (size_t)type.layout.dims[i];
-    TRY(LockTensorBuffer(buffer, (void **)&values, READ));
-    for (size_t i = 0; i < n; i++) fprintf(out, i ? " %.9g" : "%.9g", values[i]);
+    TRY(LockTensorBuffer(buffer, &values, READ));
+    for (size_t i = 0; i < n; i++)
+      fprintf(out, i ? " %.9g" : "%.9g", is_int8 ? (double)((int8_t *)values)[i] : (double)((float *)values)[i]);
     fputc('\n', out);
     TRY(UnlockTensorBuffer(buffer));
   }
@@ -525,6 +535,8 @@ static void serve(void) {
 
 static bool choose_backend(void) {
   static const char *const names[] = {"tflite", "tflite-fp16", "litert-gpu", "litert-gpu-fp16"};
+  is_int8 = !strcmp(backend, "tflite-int8");
+  if (is_int8) return true;
   for (int i = 0; i < 4; i++)
     if (!strcmp(backend, names[i])) {
       is_half = i & 1;
@@ -556,13 +568,16 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[i], "--runtime")) runtime_text = argv[i + 1];
     else if (!strcmp(argv[i], "--check")) to_check = argv[i + 1];
     else if (!strcmp(argv[i], "--backend")) backend = argv[i + 1];
+    else if (!strcmp(argv[i], "--graph-form")) is_integer = !strcmp(argv[i + 1], "integer");
     else {
-      fprintf(stderr, "unknown option %s %s; known are --backend, --lib, --runtime, --check\n", argv[i], argv[i + 1]);
+      fprintf(stderr, "unknown option %s %s; known are --backend, --lib, --runtime, --graph-form, --check\n", argv[i],
+              argv[i + 1]);
       return 2;
     }
   }
   if (!choose_backend()) {
-    fprintf(stderr, "unknown backend %s; known are tflite, tflite-fp16, litert-gpu, litert-gpu-fp16\n", backend);
+    fprintf(stderr, "unknown backend %s; known are tflite, tflite-fp16, tflite-int8, litert-gpu, litert-gpu-fp16\n",
+            backend);
     return 2;
   }
   // Keep the real stdout for replies, and send all else that prints there to stderr.
@@ -570,7 +585,7 @@ int main(int argc, char **argv) {
   dup2(2, 1);
   sched_getaffinity(0, sizeof home_cpus, &home_cpus);
   current_cpus = home_cpus;
-  const char *why = open_runtime(library, is_gpu);
+  const char *why = open_runtime(library, is_gpu || is_integer);
   if (why) {
     const char *reason = strncmp(why, library, strlen(library)) ? why : why + strlen(library) + 2;  // the path comes last
     fprintf(stderr, "cannot use the runtime (%s): %s\n", reason, library);

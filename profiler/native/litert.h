@@ -29,7 +29,7 @@ typedef struct {
   Any value;
 } EnvironmentOption;
 
-enum { FLOAT32 = 1, HOST_MEMORY = 1, CPU = 1, GPU = 2, READ = 0, WRITE = 1, TEXT = 8, RUNTIME_FOLDER = 22 };
+enum { FLOAT32 = 1, INT8 = 9, HOST_MEMORY = 1, CPU = 1, GPU = 2, READ = 0, WRITE = 1, TEXT = 8, RUNTIME_FOLDER = 22 };
 
 #define FUNCTIONS(X)                                                                                        \
   X(int, CreateEnvironment, (int, const EnvironmentOption *, Object *))                                     \
@@ -54,8 +54,8 @@ enum { FLOAT32 = 1, HOST_MEMORY = 1, CPU = 1, GPU = 2, READ = 0, WRITE = 1, TEXT
   X(int, UnlockTensorBuffer, (Object))                                                                      \
   X(int, RunCompiledModel, (Object, size_t, size_t, Object *, size_t, Object *))
 
-// Needed for the GPU only, so that a runtime without them still serves the CPU.
-#define GPU_FUNCTIONS(X)                                                                                    \
+// Needed for the GPU and for int8 only, so that a runtime without them still computes floats on the CPU.
+#define LATER_FUNCTIONS(X)                                                                                  \
   X(int, GetNumAccelerators, (Object, size_t *))                                                            \
   X(int, GetAccelerator, (Object, size_t, Object *))                                                        \
   X(int, GetAcceleratorHardwareSupport, (Object, int *))                                                    \
@@ -67,16 +67,16 @@ enum { FLOAT32 = 1, HOST_MEMORY = 1, CPU = 1, GPU = 2, READ = 0, WRITE = 1, TEXT
 
 #define DECLARE(ret, name, args) static ret(*name) args;
 FUNCTIONS(DECLARE)
-GPU_FUNCTIONS(DECLARE)
+LATER_FUNCTIONS(DECLARE)
 
-static const char *open_runtime(const char *path, bool needs_gpu) {
+static const char *open_runtime(const char *path, bool needs_later) {
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!library) return dlerror();
 #define FIND(ret, name, args)                         \
   *(void **)&name = dlsym(library, "LiteRt" #name);   \
   if (!name) return "it has no function LiteRt" #name;
   FUNCTIONS(FIND)
-  if (!needs_gpu) return NULL;
-  GPU_FUNCTIONS(FIND)
+  if (!needs_later) return NULL;
+  LATER_FUNCTIONS(FIND)
   return NULL;
 }

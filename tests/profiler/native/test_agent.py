@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import FormatError
+from ofa_core.export.quantisation import IntegerForm
 from ofa_core.export.tflite import block_tflite
+from ofa_core.export.tflite_int8 import block_tflite as int8_block_tflite
 from profiler.agent_runner import AgentRunner
+from profiler.agent_zip import PythonProgram
 from profiler.native.build import build_agent
 from profiler.native.program import NativeProgram
 from profiler.native.runtimes import runtime_for
@@ -117,6 +120,50 @@ def test_the_numbers_are_those_of_the_interpreter(agent: Path, tmp_path: Path, b
     theirs.invoke()
     expected = theirs.get_tensor(outputs["index"]).ravel()
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def int8_model(folder: Path, form: IntegerForm) -> Path:
+    path = folder / f"{form}.tflite"
+    path.write_bytes(int8_block_tflite(SE_BLOCK, graph_form=form))
+    return path
+
+
+def test_int8_numbers_are_those_of_the_interpreter(agent: Path, tmp_path: Path) -> None:
+    path = int8_model(tmp_path, "integer")
+    command = [agent, "--backend", "tflite-int8", "--lib", runtime_for(this_system()).path, "--check", path]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    given_numbers, got = (np.array(line.split(), np.float64) for line in lines)
+    assert (given_numbers.min(), given_numbers.max()) == (-128, 127)
+    theirs = interpreter.Interpreter(model_path=str(path))
+    theirs.allocate_tensors()
+    [inputs], [outputs] = theirs.get_input_details(), theirs.get_output_details()
+    theirs.set_tensor(inputs["index"], given_numbers.astype(np.int8).reshape(inputs["shape"]))
+    theirs.invoke()
+    assert np.array_equal(got, theirs.get_tensor(outputs["index"]).ravel())
+
+
+@pytest.mark.parametrize("program", ["python", "C"])
+def test_an_int8_model_with_an_operator_outside_xnnpack_is_refused(program: str, tmp_path: Path) -> None:
+    programs = {
+        "python": ("tflite", PythonProgram("tflite", None, "int8", "xnnpack", "integer")),
+        "C": ("tflite-int8", NativeProgram(backend="tflite-int8", graph_form="integer")),
+    }
+    backend, command = programs[program]
+    with LocalDevice(tmp_path) as device, closing(AgentRunner(device, backend, program=command)) as runner:
+        runner.open()
+        with pytest.raises(JobError, match=r"the int8 model is not wholly integer: XNNPACK.*HARD_SWISH"):
+            runner.load(int8_model(tmp_path, "fused"), threads=1, cpus=None)
+        handle = runner.load(int8_model(tmp_path, "integer"), threads=1, cpus=None)
+        assert runner.run([Visit(handle, 1, 2)])[0].wall_ns.min() > 0
+
+
+def test_the_c_agent_refuses_floats_for_int8_and_int8_for_floats(tmp_path: Path) -> None:
+    for backend, path in (("tflite-int8", model(tmp_path)), ("tflite", int8_model(tmp_path, "integer"))):
+        program = NativeProgram(backend=backend)
+        with LocalDevice(tmp_path) as device, closing(AgentRunner(device, backend, program=program)) as runner:
+            runner.open()
+            with pytest.raises(JobError, match="a tensor is not of"):
+                runner.load(path, threads=1, cpus=None)
 
 
 @pytest.fixture(scope="module")
