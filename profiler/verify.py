@@ -214,7 +214,8 @@ def verify(
     found = {
         item: (network_of(item, e, measured_table, spec.role), e.half_width) for item, e in again.estimates.items()
     }
-    state = _state([(then, found[item][0]) for item, then in known.items() if item in found])
+    pairs = [(then, found[item][0]) for item, then in known.items() if item in found]
+    state = _state(pairs, [net for net, _ in found.values()])
     sums = dict(zip(wanted, sums_ms, strict=True))
     checks = [_check(*found[item], total, calibration, state) for item, total in sums.items() if item in found]
     if not checks:
@@ -253,10 +254,25 @@ def _state_networks(networks: Sequence[Network], others: Sequence[NetworkItem]) 
     return dict(free[i] for i in np.linspace(0, len(free) - 1, min(N_STATE, len(free))).round().astype(int).tolist())
 
 
-def _state(pairs: Sequence[tuple[Network, Network]]) -> Calibration | None:
-    """Fit the latencies now as a correction of those in the table's session."""
+def _state(pairs: Sequence[tuple[Network, Network]], measured: Sequence[Network]) -> Calibration | None:
+    """Fit the latencies now as a correction of those in the table's session.
+
+    Only the scale is fitted if the term of the parameters exceeds the latency of a network, as with much noise.
+
+    Args:
+        pairs: networks of the table's session as measured then and now.
+        measured: all networks measured now.
+    """
     rows = [replace(now, sum_ms=then.latency_ms, role="reference") for then, now in pairs]
-    return calibration_of(rows, None, ("per_mparam",))
+    state = calibration_of(rows, None, ("per_mparam",))
+    if state is None or (state.scale > 0 and all(_then_ms(net, state) > 0 for net in measured)):
+        return state
+    return calibration_of(rows, None, ())
+
+
+def _then_ms(net: Network, state: Calibration) -> float:
+    """Return the latency that a network measured now had in the table's session."""
+    return (net.latency_ms - state.per_mparam_ms * net.mparams) / state.scale
 
 
 def _check(
@@ -264,7 +280,7 @@ def _check(
 ) -> NetworkCheck:
     now_ms = net.latency_ms
     if state is not None:
-        net = replace(net, latency_ms=(now_ms - state.per_mparam_ms * net.mparams) / state.scale)
+        net = replace(net, latency_ms=_then_ms(net, state))
         errors = np.asarray(state.loo_errors)
         quantile = float(stats.t.ppf(0.95, len(errors) - 2))
         half_width = math.hypot(half_width, quantile * math.sqrt(float(np.mean(errors**2)) / len(errors)))

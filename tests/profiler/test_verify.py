@@ -98,6 +98,23 @@ def test_slower_weight_loading_is_measured_and_corrected(tmp_path: Path) -> None
     assert all(c.network.latency_ms < c.upper_ms for c in v.checks)
 
 
+def test_a_state_that_would_make_a_latency_negative_is_a_scale_alone(tmp_path: Path) -> None:
+    archs = nets(3)
+    wanted = {tuple(tiny().blocks(arch)) for arch in archs}
+
+    def odd(blocks: tuple[BlockSpec, ...]) -> float:
+        if tuple(blocks) in wanted:
+            return 0.002
+        return true_ms(blocks) + (0.004 * sum(b.params for b in blocks) / 1e3 if len(blocks) > 1 else 0.0)
+
+    out = table(tmp_path)
+    v = verify(out, spec_of(archs, fake_ms=odd), AgentRunner(make_device(), "sleep"))
+    assert v.state is not None
+    assert v.state.per_mparam_ms == 0
+    assert all(c.network.latency_ms > 0 for c in v.checks)
+    assert len(read_networks(networks_path(out))) == 8 + 3
+
+
 def test_with_too_few_reference_networks_there_is_no_correction(tmp_path: Path) -> None:
     out = table(tmp_path)
     context = LatencyTable.read(out).context
