@@ -21,6 +21,7 @@ from ofa_core.calibration import conformal_quantile
 from ofa_core.errors import PredictorError
 from ofa_core.genomes import Genomes
 from ofa_core.measured_columns import TOP1
+from ofa_core.npz import read_npz
 from ofa_core.quadratic import QuadraticScore
 from ofa_core.space import Space
 from ofa_core.space_record import require_space
@@ -33,13 +34,13 @@ __all__ = ["BUILTIN_SPACE", "BuiltinAccuracy"]
 
 BUILTIN_SPACE = "mbv3-w1.0"
 MEASURED_PX = 224
+MAX_BYTES = 1_000_000
 
 
 @lru_cache(maxsize=1)
 def _shipped() -> tuple[QuadraticForm, dict[str, Floats], dict[str, Any]]:
     source = files("predictors").joinpath("data", "mbv3-w1.0-top1.npz")
-    with source.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = read_npz(source.read_bytes(), source.name, MAX_BYTES)
     facts = json.loads(bytes(arrays.pop("facts")).decode())
     return QuadraticForm.from_arrays(Arrays(arrays), get_space(BUILTIN_SPACE)), arrays, facts
 

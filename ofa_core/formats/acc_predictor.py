@@ -12,7 +12,6 @@ error. Only the `.pth` file needs torch; a predictor can be saved as `.npz`.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +26,7 @@ from ofa_core.atomic import atomic_path
 from ofa_core.errors import FormatError, PredictorError
 from ofa_core.extras import needed_for
 from ofa_core.genomes import genomes_of
+from ofa_core.npz import ZIP_DAMAGE, read_npz
 from ofa_core.space import Space
 from ofa_core.space_record import SPACE_FIELDS, described_differences, require_space, space_columns, space_of
 from ofa_core.spaces import find_builtin, get_space
@@ -227,38 +227,26 @@ def _is_npz(path: Path) -> bool:
         return False
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            return all(name.endswith(".npy") for name in archive.namelist())
+    except ZIP_DAMAGE as error:
         raise FormatError(f"{path}: a damaged zip file; an accuracy predictor is expected") from error
-    if sum(member.file_size for member in members) > MAX_FILE_BYTES:
-        raise FormatError(f"{path}: unpacks to more than {MAX_FILE_BYTES} bytes")
-    return all(member.filename.endswith(".npy") for member in members)
 
 
 def _read_npz(path: Path, space: Space | None) -> PublishedAccuracyPredictor:
+    arrays = read_npz(path, str(path), MAX_FILE_BYTES)
     try:
-        with np.load(path, allow_pickle=False) as data:
-            schema = int(data["schema"])
-            if schema != SCHEMA:
-                raise FormatError(f"{path}: schema {schema}; this version reads schema {SCHEMA}")
-            n_layers = sum(name.startswith("weight") for name in data.files)
-            weights = [data[f"weight{i}"] for i in range(n_layers)]
-            biases = [data[f"bias{i}"] for i in range(n_layers)]
-            label = str(data["label"])
-            own = space_of({name: str(data[name]) for name in SPACE_FIELDS if name in data.files})
-            if data["resolutions"].dtype.kind not in "iu":
-                raise FormatError(f"{path}: resolutions must be whole numbers")
-            resolutions = tuple(int(px) for px in data["resolutions"])
-    except (
-        KeyError,
-        ValueError,
-        TypeError,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        schema = int(arrays["schema"])
+        if schema != SCHEMA:
+            raise FormatError(f"{path}: schema {schema}; this version reads schema {SCHEMA}")
+        n_layers = sum(name.startswith("weight") for name in arrays)
+        weights = [arrays[f"weight{i}"] for i in range(n_layers)]
+        biases = [arrays[f"bias{i}"] for i in range(n_layers)]
+        label = str(arrays["label"])
+        own = space_of({name: str(arrays[name]) for name in SPACE_FIELDS if name in arrays})
+        if arrays["resolutions"].dtype.kind not in "iu":
+            raise FormatError(f"{path}: resolutions must be whole numbers")
+        resolutions = tuple(int(px) for px in arrays["resolutions"])
+    except (KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{path}: not an accuracy predictor of this project: {str(error)[:200]!r}") from error
     _check_layers(weights, biases, path)
     if space is not None:
