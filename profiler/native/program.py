@@ -13,7 +13,7 @@ from pathlib import Path
 from devices.device import Device
 from ofa_core.errors import OfaError
 from profiler.native.build import agent_for
-from profiler.native.runtimes import LIBRARY, Runtime, runtime_for
+from profiler.native.runtimes import LIBRARY, Runtime, accelerators_of, runtime_for
 from profiler.native.system import system_of
 
 __all__ = ["NativeProgram"]
@@ -30,7 +30,7 @@ class NativeProgram:
         agent: the program; None takes that for the device's system.
         library: its runtime, or an archive that contains it; None takes that for the device's system.
         prefix: command that starts the program, such as an emulator.
-        backend: label of the backend: `tflite`, `tflite-fp16` or `tflite-int8`.
+        backend: label of the backend: `tflite`, `tflite-fp16`, `tflite-int8`, `litert-gpu` or `litert-gpu-fp16`.
         graph_form: form of the models; the agent refuses `integer` ones that XNNPACK does not compute whole.
     """
 
@@ -42,20 +42,22 @@ class NativeProgram:
 
     def payload(self, device: Device) -> str:
         """Return the names and the size of what is pushed; raises as `__call__` does, before anything is pushed."""
-        agent, runtime = self._files(device)
-        n_bytes = agent.stat().st_size + runtime.path.stat().st_size
-        return f"the agent and {runtime.name}, {n_bytes / 2**20:.1f} MiB"
+        agent, runtime, accelerators = self._files(device)
+        n_bytes = sum(path.stat().st_size for path in (agent, runtime.path, *accelerators))
+        return f"the agent and {runtime.name}{' for the GPU' if accelerators else ''}, {n_bytes / 2**20:.1f} MiB"
 
     def __call__(self, device: Device) -> list[str]:
-        """Push both files and return the command line.
+        """Push all files and return the command line.
 
         Raises:
             OfaError: there is no program or no runtime for the device, or it does not fit the device.
             DeviceError: a file cannot be pushed.
         """
-        agent, runtime = self._files(device)
+        agent, runtime, accelerators = self._files(device)
         device.push(agent, f"{_FOLDER}/{_AGENT}")
         device.push(runtime.path, f"{_FOLDER}/{LIBRARY}")
+        for path in accelerators:
+            device.push(path, f"{_FOLDER}/{path.name}")
         folder = f"{device.work_dir}/{_FOLDER}"
         script = 'test -x "$1" || chmod 700 "$1"'  # on this machine the file is a link to the cache
         made = device.run(["sh", "-c", script, "sh", f"{folder}/{_AGENT}"], timeout_s=30)
@@ -65,6 +67,8 @@ class NativeProgram:
         command += ["--graph-form", self.graph_form] if self.graph_form == "integer" else []
         return [*self.prefix, *command, "--runtime", f"{runtime.name} (C API)"]
 
-    def _files(self, device: Device) -> tuple[Path, Runtime]:
+    def _files(self, device: Device) -> tuple[Path, Runtime, list[Path]]:
         system = system_of(device.facts())
-        return agent_for(system, self.agent), runtime_for(system, self.library)
+        runtime = runtime_for(system, self.library)
+        accelerators = accelerators_of(runtime, system) if self.backend.startswith("litert-gpu") else []
+        return agent_for(system, self.agent), runtime, accelerators

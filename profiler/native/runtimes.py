@@ -3,6 +3,9 @@
 `runtimes.toml` lists the official libraries with their checksums. A library that the user gives may lie in an archive
 (.aar, .apk, .zip, .whl). Its name in tables is that of the list if it has the same content, else a part of its
 checksum.
+
+The GPU accelerator is a library that libLiteRt.so opens from its own folder. It fits only the libLiteRt.so of its own
+release, so it is taken from the same folder, archive or wheel.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ from ofa_core.toml_tables import read_toml
 from profiler.native.build import cache_folder
 from profiler.native.system import ABIS, System, check_library, this_system
 
-__all__ = ["LIBRARY", "KnownRuntime", "Runtime", "known_runtimes", "library_in", "runtime_for"]
+__all__ = ["LIBRARY", "KnownRuntime", "Runtime", "accelerators_of", "known_runtimes", "library_in", "runtime_for"]
 
 _LOG = logging.getLogger(__name__)
 LIBRARY = "libLiteRt.so"
+_ACCELERATOR = re.compile(r"libLiteRt[A-Za-z]*Accelerator\.so")  # ClGl on Android, WebGpu on Linux
 _LIST = "OFA_LITERT_RUNTIMES"
 _MAX_BYTES = 1 << 29
 _PIP_S = 600.0
@@ -110,8 +114,28 @@ def known_runtimes() -> dict[str, KnownRuntime]:
     return structured(read_toml(path), dict[str, KnownRuntime], str(path))
 
 
+def accelerators_of(runtime: Runtime, system: System) -> list[Path]:
+    """Return the GPU accelerators in the folder of a runtime library.
+
+    Raises:
+        OfaError: there is none; the message says what to do.
+        FormatError: one does not fit the system.
+    """
+    found = [path for path in sorted(runtime.path.parent.iterdir()) if _ACCELERATOR.fullmatch(path.name)]
+    if not found:
+        official = "litert-VERSION.aar (com.google.ai.edge.litert:litert)"
+        archive = official if system.kind == "android" else "a wheel of ai-edge-litert"
+        raise OfaError(
+            f"no GPU accelerator (libLiteRt...Accelerator.so) lies beside {runtime.path}: pass an archive that has "
+            f"both for {system.title} with --litert-library: {archive}"
+        )
+    for path in found:
+        check_library(path, system)
+    return found
+
+
 def library_in(archive: Path, system: System) -> Path:
-    """Return the library for a system in an archive, extracted into the cache.
+    """Return the library for a system in an archive, extracted into the cache with the accelerators beside it.
 
     Raises:
         FormatError: the archive cannot be read, or holds no such library; the message lists those that it has.
@@ -119,15 +143,23 @@ def library_in(archive: Path, system: System) -> Path:
     try:
         with zipfile.ZipFile(archive) as opened:
             entry = _choose(opened.infolist(), archive, system)
-            if entry.file_size > _MAX_BYTES:
-                raise FormatError(f"{archive}: {entry.filename} has {entry.file_size} bytes; a library is smaller")
-            content = opened.read(entry)
+            beside = [
+                other
+                for other in opened.infolist()
+                if PurePosixPath(other.filename).parent == PurePosixPath(entry.filename).parent
+                and _ACCELERATOR.fullmatch(PurePosixPath(other.filename).name)
+            ]
+            for file in (entry, *beside):
+                if file.file_size > _MAX_BYTES:
+                    raise FormatError(f"{archive}: {file.filename} has {file.file_size} bytes; a library is smaller")
+            contents = {PurePosixPath(file.filename).name: opened.read(file) for file in (entry, *beside)}
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
         raise FormatError(f"{archive}: the archive cannot be read: {error}") from error
-    path = cache_folder() / "extracted" / hashlib.sha256(content).hexdigest()[:24] / LIBRARY
-    if not path.exists() or path.read_bytes() != content:
-        write_bytes(path, content)
-    return path
+    folder = cache_folder() / "extracted" / hashlib.sha256(contents[LIBRARY]).hexdigest()[:24]
+    for name, content in contents.items():
+        if not (folder / name).exists() or (folder / name).read_bytes() != content:
+            write_bytes(folder / name, content)
+    return folder / LIBRARY
 
 
 def _choose(entries: list[zipfile.ZipInfo], archive: Path, system: System) -> zipfile.ZipInfo:
@@ -192,7 +224,10 @@ def _from_wheel(known: KnownRuntime, system: System, dest: Path) -> bytes:
             lines = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines() or ["?"]
             raise OfaError(f"pip cannot download {known.wheel} ({lines[-1].strip()[:200]}): {remedy}")
         [wheel] = folder.glob("*.whl")
-        content = library_in(wheel, system).read_bytes()
+        extracted = library_in(wheel, system)
+        content = extracted.read_bytes()
     if (digest := hashlib.sha256(content).hexdigest()) != known.sha256:
         raise OfaError(f"{LIBRARY} in {known.wheel} has the SHA-256 checksum {digest}, not {known.sha256}: {remedy}")
+    for accelerator in extracted.parent.glob("*Accelerator.so"):
+        write_bytes(dest.with_name(accelerator.name), accelerator.read_bytes())
     return content

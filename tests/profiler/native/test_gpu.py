@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ import numpy as np
 import pytest
 from software_gpu import SOFTWARE_GPU, l2_norm, missing
 
+from devices.local import LocalDevice
 from ofa_core.blocks import BlockSpec
 from ofa_core.export.tflite import block_tflite
+from profiler.agent_runner import AgentRunner
+from profiler.native.program import NativeProgram
+from profiler.runner import Visit
 
 ai_edge_litert = pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, the extra [tflite]")
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -105,7 +110,14 @@ def test_without_the_accelerator_beside_the_library_it_ends_with_the_reason(agen
     )
 
 
-def test_an_unknown_backend_is_named(agent: Path) -> None:
-    done = start(agent, "--backend", "caffe")
-    assert done.returncode == 2
-    assert done.stderr == "unknown backend caffe; known are tflite, tflite-fp16, litert-gpu, litert-gpu-fp16\n"
+def test_the_accelerator_is_pushed_with_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SOFTWARE_GPU.items():
+        monkeypatch.setenv(name, value)
+    program = NativeProgram(backend="litert-gpu")
+    with LocalDevice(tmp_path) as device, closing(AgentRunner(device, "litert-gpu", program=program)) as runner:
+        assert program.payload(device).endswith("MiB")
+        assert runner.open().backend_version.endswith("(C API), GPU WebGPU")
+        handle = runner.load(model(tmp_path, block_tflite(SMALL)), threads=1, cpus=None)
+        [result] = runner.run([Visit(handle, 1, 3)])
+    assert (result.wall_ns > 0).all()
+    assert (result.cpu_ns == 0).all()

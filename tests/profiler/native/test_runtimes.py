@@ -14,7 +14,7 @@ import pytest
 from elf_files import ANDROID, GLIBC, write_elf
 
 from ofa_core.errors import FormatError, OfaError
-from profiler.native.runtimes import known_runtimes, runtime_for
+from profiler.native.runtimes import accelerators_of, known_runtimes, runtime_for
 from profiler.native.system import System, this_system
 
 PHONE = System("android", "arm64")
@@ -205,3 +205,37 @@ def test_a_wrong_list_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_installed_runtime_serves_this_machine() -> None:
     pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
     assert runtime_for(this_system()).name.startswith("ai-edge-litert 2.")
+
+
+def archive_of(folder: Path, names: list[str]) -> Path:
+    """An .aar with libraries for two instruction sets."""
+    path = folder / "litert.aar"
+    with zipfile.ZipFile(path, "w") as opened:
+        for abi, machine in (("arm64-v8a", "arm64"), ("armeabi-v7a", "arm")):
+            for name in names:
+                opened.write(write_elf(folder / "elf" / abi / name, machine, [*ANDROID, abi]), f"jni/{abi}/{name}")
+    return path
+
+
+def test_an_accelerator_comes_out_of_the_archive_of_the_library(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, ["libLiteRt.so", "libLiteRtClGlAccelerator.so", "libother.so"])
+    runtime = runtime_for(PHONE, archive)
+    [accelerator] = accelerators_of(runtime, PHONE)
+    assert accelerator == runtime.path.with_name("libLiteRtClGlAccelerator.so")
+    assert accelerator.read_bytes() == (tmp_path / "elf/arm64-v8a/libLiteRtClGlAccelerator.so").read_bytes()
+
+
+def test_without_an_accelerator_one_line_says_what_to_pass(tmp_path: Path) -> None:
+    runtime = runtime_for(PHONE, archive_of(tmp_path, ["libLiteRt.so"]))
+    with pytest.raises(OfaError, match=r"^no GPU accelerator .* for Android on arm64 .*: litert-VERSION\.aar"):
+        accelerators_of(runtime, PHONE)
+    library = write_elf(tmp_path / "board" / "libLiteRt.so", "arm64", GLIBC)
+    with pytest.raises(OfaError, match=r"^no GPU accelerator .*--litert-library: a wheel of ai-edge-litert$"):
+        accelerators_of(runtime_for(BOARD, library), BOARD)
+
+
+def test_an_accelerator_of_another_machine_is_refused(tmp_path: Path) -> None:
+    library = write_elf(tmp_path / "libLiteRt.so", "arm64", ANDROID)
+    write_elf(tmp_path / "libLiteRtClGlAccelerator.so", "arm", ANDROID)
+    with pytest.raises(FormatError, match=r"libLiteRtClGlAccelerator\.so is built for Android on arm "):
+        accelerators_of(runtime_for(PHONE, library), PHONE)
