@@ -21,26 +21,26 @@ export OMP_NUM_THREADS ?= 1
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/$(PIP_INSTALL) -e '.[report]'
+	$(VENV)/$(PIP_INSTALL) -e .
 	touch $@
 
 $(TEST_VENV)/.installed: pyproject.toml requirements-test.txt
 	$(PYTHON) -m venv $(TEST_VENV)
 	$(TEST_VENV)/$(PIP_INSTALL) '$(TORCH)'
-	$(TEST_VENV)/$(PIP_INSTALL) -e '.[train,tflite,report]' -r requirements-test.txt
+	$(TEST_VENV)/$(PIP_INSTALL) -e '.[train,tflite]' -r requirements-test.txt
 	$(TEST_VENV)/$(PIP_INSTALL) --no-deps 'ofa==0.1.0.post202307202001'
 	touch $@
 
 # The oldest versions that pyproject.toml allows, without torch.
 .venv-minimum/.installed: pyproject.toml requirements-test.txt tools/minimum_versions.py
 	$(PYTHON) -m venv .venv-minimum
-	$(PYTHON) tools/minimum_versions.py report > .venv-minimum/constraints.txt
-	.venv-minimum/$(PIP_INSTALL) -c .venv-minimum/constraints.txt -c requirements-test.txt -e '.[report]' $(SHORT_TEST_PACKAGES)
+	$(PYTHON) tools/minimum_versions.py > .venv-minimum/constraints.txt
+	.venv-minimum/$(PIP_INSTALL) -c .venv-minimum/constraints.txt -c requirements-test.txt -e . $(SHORT_TEST_PACKAGES)
 	touch $@
 
 .venv-newer/.installed: pyproject.toml requirements-test.txt
 	$(NEWER_PYTHON) -m venv .venv-newer
-	.venv-newer/$(PIP_INSTALL) -c requirements-test.txt -e '.[report]' $(SHORT_TEST_PACKAGES)
+	.venv-newer/$(PIP_INSTALL) -c requirements-test.txt -e . $(SHORT_TEST_PACKAGES)
 	touch $@
 
 install: $(VENV)/.installed  ## install the commands into .venv

@@ -34,7 +34,6 @@ PACKAGES = {
     "flatbuffers": Package("flatbuffers", "tflite"),
     "huggingface_hub": Package("huggingface_hub", "hub"),
     "matplotlib": Package("matplotlib", "train"),
-    "plotly": Package("plotly", "report"),
     "pynvml": Package("nvidia-ml-py", "energy"),
     "tensorboard": Package("tensorboard", "train"),
     "tflite_runtime": Package("tflite-runtime", "tflite-runtime"),

@@ -275,7 +275,7 @@ def evaluate(
     ] = None,
     html: Annotated[
         Path | None,
-        to_file("--html", help="HTML file for the table and plots (needs plotly)."),
+        to_file("--html", help="HTML file for the table and plots."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -288,7 +288,7 @@ def evaluate(
     from predictors.plots import draw_png, judge, write_page
 
     numbers = _numbers(sizes)
-    _check_packages(plots, html)
+    _check_packages(plots)
     rows, judged = [], []
     for path in measured:
         device = _measured_device(path, lut, space, column, (source or []) if predictor is None else None)
@@ -321,13 +321,10 @@ def _numbers(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _check_packages(plots: Path | None, html: Path | None) -> None:
+def _check_packages(plots: Path | None) -> None:
     """Fail now, not after the evaluation, if a package for plots is missing."""
     from ofa_core.extras import needed_for
-    from ofa_core.html_page import plotly_script
 
-    if html is not None:
-        plotly_script()
     if plots is not None:
         with needed_for("--plots"):
             import matplotlib as _  # noqa: F401, ICN001

@@ -1,4 +1,4 @@
-"""Plots of predictions and measurements: PNG (matplotlib), or one HTML page (plotly)."""
+"""Plots of predictions and measurements: PNG (matplotlib), or one HTML page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from ofa_core.atomic import atomic_path, write_text
 from ofa_core.extras import needed_for
 from ofa_core.genomes import Genomes, decode, depths_of
-from ofa_core.html_page import BLUE, GREY, ORANGE, dress, figure_html, page, plotly_script, section
+from ofa_core.html_page import chart, heading, page, section, table
 from ofa_core.space import Space
 from predictors.estimator import Estimator, Floats
 
@@ -158,78 +158,72 @@ def write_page(path: Path, titles: Sequence[str], rows: Sequence[Sequence[str]],
         titles: column titles of the table.
         rows: fields of the table as text.
         judged: data to draw, one per device.
-
-    Raises:
-        OfaError: if plotly is not installed.
     """
-    script = plotly_script()
-    head = "".join(f"<td>{escape(title)}</td>" for title in titles)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(field)}</td>' for field in row)}</tr>" for row in rows)
-    parts = [f"<h1>{TITLE}</h1>", section("Errors", ERRORS, f'<table><tr class="head">{head}</tr>{body}</table>')]
+    parts = [heading(TITLE, ""), section("Errors", ERRORS, table(titles, rows))]
+    plots: dict[str, dict[str, Any]] = {}
     for i, one in enumerate(judged):
-        parts += [f"<h1>{escape(one.device)}</h1><p>{escape(one.note[:1].upper() + one.note[1:])}.</p>"]
+        note = escape(one.note[:1].upper() + one.note[1:])
+        parts.append(f'<h1 class="next">{escape(one.device)}</h1><p>{note}.</p>')
         scatter = f"{len(one.truth)} networks that the predictor was not fitted to. {SCATTER}"
-        parts.append(section("Predicted against measured", scatter, figure_html(_scatter_figure(one), f"scatter{i}")))
-        residuals = figure_html(_residuals_figure(one), f"residuals{i}", zoom=False)
-        parts.append(section("Residuals by stage", RESIDUALS, residuals))
+        parts.append(section("Predicted against measured", scatter, chart(f"scatter{i}")))
+        parts.append(section("Residuals by stage", RESIDUALS, chart(f"residuals{i}")))
+        plots |= {f"scatter{i}": _scatter_plot(one), f"residuals{i}": _residual_rows(one)}
         if one.has_interval:
-            coverage = figure_html(_coverage_figure(one), f"coverage{i}", zoom=False)
-            parts.append(section("Coverage of intervals", COVERAGE, coverage))
-    write_text(path, page(TITLE, parts, script))
+            parts.append(section("Coverage of intervals", COVERAGE, chart(f"coverage{i}")))
+            plots[f"coverage{i}"] = _coverage_plot(one)
+    write_text(path, page(TITLE, parts, plots, "evaluation.js"))
 
 
-def _scatter_figure(judged: Judged) -> Any:
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    if judged.has_interval:
-        gaps = np.full(len(judged.truth), np.nan)
-        bars = go.Scatter(
-            x=np.stack([judged.predicted, judged.predicted, gaps], 1).ravel().tolist(),
-            y=np.stack([judged.low, judged.high, gaps], 1).ravel().tolist(),
-            mode="lines", name="90 % interval", line={"color": "rgba(217, 72, 15, 0.22)", "width": 2}, hoverinfo="skip",
-        )  # fmt: skip
-        figure.add_trace(bars)
+def _scatter_plot(judged: Judged) -> dict[str, Any]:
+    """Return the measured latencies, each with its interval, as `drawPlot` of `charts.js` takes them."""
+    points = []
+    for i, network in enumerate(judged.networks):
+        x, y = float(judged.predicted[i]), float(judged.truth[i])
+        text = f"predicted {x:.4g} ms, measured {y:.4g} ms\nerror {100 * (x / y - 1):+.1f} %\n"
+        point = {"x": x, "y": y, "text": text + network.replace(" ", "\n")}
+        if judged.has_interval:
+            point |= {"low": float(judged.low[i]), "high": float(judged.high[i])}
+        points.append(point)
     ends = _ends(judged)
-    line = {"color": GREY, "width": 1}
-    figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", name="measured = predicted", line=line, hoverinfo="skip"))
-    points = go.Scatter(
-        x=judged.predicted.tolist(), y=judged.truth.tolist(), mode="markers", name="measured",
-        marker={"color": BLUE, "size": 5}, text=[network.replace(" ", "<br>") for network in judged.networks],
-        customdata=(100 * (judged.predicted / judged.truth - 1)).tolist(),
-        hovertemplate="predicted %{x:.4g} ms, measured %{y:.4g} ms<br>error %{customdata:+.1f} %<br>%{text}"
-        "<extra></extra>",
-    )  # fmt: skip
-    figure.add_trace(points)
-    dress(figure, "Predicted latency (ms per batch)", "Measured latency (ms per batch)")
-    return figure
+    line = {"kind": "line", "name": "measured = predicted", "colour": "var(--grey)", "points": [[v, v] for v in ends]}
+    dots = {
+        "kind": "points",
+        "name": "measured",
+        "colour": "var(--blue)",
+        "shape": "circle",
+        "size": 3,
+        "points": points,
+    }
+    return {
+        "label": TITLE,
+        "x": "Predicted latency (ms per batch)",
+        "y": "Measured latency (ms per batch)",
+        "series": [line, dots],
+    }
 
 
-def _residuals_figure(judged: Judged) -> Any:
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
+def _residual_rows(judged: Judged) -> dict[str, Any]:
+    """Return a row for each depth of each stage: the middle half of the residuals, their median and 5 to 95 %."""
+    rows = []
     for name, group in judged.residuals.items():
-        box = go.Box(y=group.tolist(), name=f"{name} ", boxpoints=False, marker={"color": BLUE}, line={"width": 1.3})
-        figure.add_trace(box)
-    figure.add_hline(y=0, line={"color": ORANGE, "width": 1})
-    dress(figure, "Stage . depth", "Measured over predicted (%)")
-    figure.update_layout(showlegend=False)
-    figure.update_xaxes(type="category")
-    return figure
+        low, first, middle, third, high = (float(v) for v in np.percentile(group, [5, 25, 50, 75, 95]))
+        text = f"{name}: {len(group)} networks\nmedian {middle:+.2f} %, half within {first:+.2f} to {third:+.2f} %"
+        row = {"label": name, "from": first, "to": third, "low": low, "high": high, "middle": middle}
+        rows.append({**row, "colour": "var(--blue)", "value": f"{middle:+.2f}", "text": text})
+    return {"label": "Residuals by stage and depth", "x": "Measured over predicted (%), by stage . depth", "rows": rows}
 
 
-def _coverage_figure(judged: Judged) -> Any:
-    import plotly.graph_objects as go
-
+def _coverage_plot(judged: Judged) -> dict[str, Any]:
     levels = [100 * level for level in LEVELS]
-    right = go.Scatter(
-        x=levels, y=levels, mode="lines", name="nominal", line={"color": GREY, "width": 1}, hoverinfo="skip"
-    )
-    covered = go.Scatter(
-        x=levels, y=list(judged.covered), mode="lines+markers", name="measured inside",
-        line={"color": BLUE}, hovertemplate="confidence %{x:.0f} %: %{y:.1f} % inside<extra></extra>",
-    )  # fmt: skip
-    figure = go.Figure([right, covered])
-    dress(figure, "Confidence (%)", "Measured inside the interval (%)")
-    return figure
+    points = [
+        {"x": level, "y": covered, "text": f"confidence {level:.0f} %: {covered:.1f} % inside"}
+        for level, covered in zip(levels, judged.covered, strict=True)
+    ]
+    nominal = {"kind": "line", "name": "nominal", "colour": "var(--grey)", "points": [[v, v] for v in levels]}
+    found = {"kind": "points", "name": "measured inside", "colour": "var(--blue)", "shape": "circle", "size": 5}
+    return {
+        "label": "Coverage of intervals",
+        "x": "Confidence (%)",
+        "y": "Measured inside the interval (%)",
+        "series": [nominal, {**found, "points": points}],
+    }

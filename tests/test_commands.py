@@ -19,7 +19,6 @@ HEAVY = (
     "pandas",
     "torch",
     "xgboost",
-    "plotly",
     "sklearn",
     "scipy",
     "onnx",

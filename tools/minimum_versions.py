@@ -2,7 +2,7 @@
 
     python tools/minimum_versions.py > minimum.txt
 
-Extras on the command line add their packages: `minimum_versions.py report tflite`.
+Extras on the command line add their packages: `minimum_versions.py energy tflite`.
 """
 
 from __future__ import annotations

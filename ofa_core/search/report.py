@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ofa_core.atomic import write_text
 from ofa_core.context import Context
-from ofa_core.html_page import figure_html, page, plotly_script, section
-from ofa_core.search.figures import blocks_figure, front_figure, measured_figure
+from ofa_core.html_page import chart, heading, page, section
+from ofa_core.search.page_data import page_data
 from ofa_core.search.quantity import Description
 from ofa_core.search.result_schema import CalibrationRecord
 from ofa_core.search.saved import SearchFolder, read_folder
@@ -17,6 +17,15 @@ from ofa_core.search.saved import SearchFolder, read_folder
 __all__ = ["write_report"]
 
 OWN_CARDS = ("latency_ms", "top1", "mmacs", "params_m", "energy_mj")
+FRONT = """<div class="row" id="limit-row"><label>Limit <input type="range" id="limit" min="0" step="1"></label>
+<output id="limit-said" for="limit"></output><button id="winner">Back to the winner</button></div>
+<div id="front"></div><div id="chosen" aria-live="polite"></div>
+<div class="row"><button id="get-arch">Download arch.json</button>
+<button id="get-front">Download all networks (CSV)</button></div>"""
+LAYERS = """<section id="layers-section"><h2>Layers of the chosen network</h2><p id="layers-text"></p>
+<div class="row"><button data-mode="ms">Latency</button><button data-mode="macs">MACs</button>
+<button data-mode="memory">Memory</button><button id="get-layers">Download the layers (CSV)</button></div>
+<div id="layers"></div></section>"""
 
 
 def write_report(folder: Path, path: Path) -> None:
@@ -28,15 +37,15 @@ def write_report(folder: Path, path: Path) -> None:
 
     Raises:
         FormatError: if the folder is not that of a search.
-        OfaError: if plotly is not installed; the message names the extra.
     """
     data = read_folder(folder)
-    script = plotly_script()
-    title, parts = _body(data)
-    write_text(path, page(title, parts, script))
+    shown = page_data(data)
+    layers = any(network["layers"] for network in shown["networks"])
+    title, parts = _body(data, layers=layers, measured=shown["measured"] is not None)
+    write_text(path, page(title, parts, shown, "search.js"))
 
 
-def _body(data: SearchFolder) -> tuple[str, list[str]]:
+def _body(data: SearchFolder, *, layers: bool, measured: bool) -> tuple[str, list[str]]:
     """Return the title of the page and its parts."""
     record = data.record
     context = record.latency.context
@@ -45,44 +54,32 @@ def _body(data: SearchFolder) -> tuple[str, list[str]]:
     title = f"{data.space.name} on {device}: {kept} {record.limit_ms:g} ms"
     cost, objective = data.described(record.cost), data.described(record.objective)
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(_subtitle(context))}</p>",
+        heading(title, _subtitle(context)),
         f'<div class="cards">{"".join(_cards(data))}</div>',
         section("Notes", "", f"<ul>{''.join(f'<li>{note}</li>' for note in _notes(data))}</ul>"),
         section(
             f"{_capital(objective.label)} against {cost.label}",
-            f"Each point of the front is the best sub-net found at its {cost.label}. Hover over a point for its "
-            "architecture. Drag to zoom; double-click to reset.",
-            figure_html(front_figure(data), "front"),
+            f"Each point of the front is the best sub-net found at its {cost.label}. Click a point, or move the limit, "
+            "to see that network below. Arrow keys and Enter do the same.",
+            FRONT,
         ),
-        _measured_section(data),
+        LAYERS if layers else "",
+        _measured_section(data, measured=measured),
+        section("Details", "", _table(_details(data))),
+        f"<footer>{escape(', '.join(f'{name} {number}' for name, number in record.versions.items()))}</footer>",
     ]
-    if data.layers:
-        total = sum(layer.latency_ms for layer in data.layers)
-        parts.append(
-            section(
-                "Latency of each layer of the winner",
-                f"Latencies in the table, {total:.4g} ms in sum, not calibrated. "
-                "Colours are stages; grey layers are part of every sub-net.",
-                figure_html(blocks_figure(data.layers), "blocks", zoom=False),
-            )
-        )
-    parts.append(section("Details", "", _table(_details(data))))
-    parts.append(
-        f"<footer>{escape(', '.join(f'{name} {number}' for name, number in record.versions.items()))}</footer>"
-    )
     return title, parts
 
 
-def _measured_section(data: SearchFolder) -> str:
+def _measured_section(data: SearchFolder, *, measured: bool) -> str:
     title = "Measured against predicted latency"
-    figure = measured_figure(data)
-    if figure is None:
+    if not measured:
         return section(title, "No whole network was measured, so the predictions are not validated.", "")
     text = "Whole networks on the device. Points below the line are faster than predicted."
     if data.trials:
         text += " Candidates are shown at their predicted latency before any correction by the measurements."
-    return section(title, text, figure_html(figure, "measured"))
+    button = '<div class="row"><button id="get-measured">Download the measurements (CSV)</button></div>'
+    return section(title, text, chart("measured") + button)
 
 
 def _subtitle(context: Context | None) -> str:

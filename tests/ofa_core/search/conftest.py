@@ -61,7 +61,7 @@ class CurvedAccuracy:
         return 60 + 20 * np.tanh((each.sum(axis=1) - 0.1 * pairs) * genomes[:, 0] / (8 * self.space.n_slots * 30))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> Space:
     """1,200 architectures."""
     return tiny()

@@ -242,7 +242,6 @@ def test_what_was_measured_is_written_and_a_later_search_removes_it(
 
 def test_a_new_objective_is_one_quantity(tmp_path: Path, small: Space, stand_ins: Any) -> None:
     """Neither the search nor its files nor the report hold its name."""
-    pytest.importorskip("plotly")
     from ofa_core.search.console import answer_lines
     from ofa_core.search.report import write_report
 
