@@ -96,7 +96,7 @@ def random_part() -> Any:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stand_ins() -> Any:
     """The classes and functions above, for tests that import nothing from here."""
 
