@@ -25,6 +25,8 @@ FACTS_SCRIPT = r"""
 exec 2>/dev/null
 echo '@@ uname'; uname -s; uname -r; uname -m; getconf LONG_BIT
 echo '@@ cpuinfo'; grep -E '^(processor|model name|Hardware|Model|cpu model|CPU implementer|CPU part)' /proc/cpuinfo
+echo '@@ isa'; grep -m 1 -E '^(flags|Features)' /proc/cpuinfo | tr '\t ' '\n\n' \
+  | grep -xE 'flags|Features|avx2|avx512bw|avx512_vnni|avx_vnni|amx_int8|asimddp|i8mm'
 echo '@@ devicetree'; tr '\000' '\n' < /proc/device-tree/model; echo
 echo '@@ max_freq'; grep . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq /dev/null
 echo '@@ meminfo'; grep MemTotal: /proc/meminfo
@@ -73,6 +75,8 @@ class DeviceFacts:
         arch: instruction set in the words of `uname -m`, but armv8l for a 32-bit system on a 64-bit ARM kernel.
         abi: Android's name of the instruction set of programs (`ro.product.cpu.abi`), such as arm64-v8a.
         memory_bytes: total memory.
+        int8_isa: extensions of the instruction set that int8 kernels use, in the words of the kernel: `avx2`,
+            `avx512_vnni`, `asimddp` (dot products on ARM), `i8mm`, ...; empty if there are none.
     """
 
     name: str
@@ -84,6 +88,12 @@ class DeviceFacts:
     arch: str | None = None
     memory_bytes: int | None = None
     abi: str | None = None
+    int8_isa: tuple[str, ...] | None = None
+
+    @property
+    def int8_text(self) -> str:
+        """The extensions for int8 in one text, for tables; `none` or `unknown` if there are none."""
+        return "unknown" if self.int8_isa is None else " ".join(self.int8_isa) or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,7 @@ def parse_facts(text: str, name: str) -> DeviceFacts:
     memory_kb = _first_int(_value(part.get("meminfo", []), "MemTotal", ":"))
     n_cores = sum(line.startswith("processor") for line in part.get("cpuinfo", []))
     freqs = [khz / 1e3 for khz in map(_first_int, _by_cpu(part.get("max_freq", []))) if khz is not None and khz > 0]
+    isa = part.get("isa", [])
     return DeviceFacts(
         name=name,
         model=_model(part.get("cpuinfo", []), part.get("devicetree", []), android),
@@ -147,6 +158,7 @@ def parse_facts(text: str, name: str) -> DeviceFacts:
         arch=_arch(*uname[2:4]),
         memory_bytes=memory_kb * 1024 if memory_kb is not None and 0 < memory_kb < _MAX_MEMORY_KB else None,
         abi=android.get("ro.product.cpu.abi") or None,
+        int8_isa=tuple(dict.fromkeys(word for word in isa[1:] if word in _INT8_ISA)) if isa else None,
     )
 
 
@@ -209,6 +221,7 @@ def quiet_report(conditions: Conditions) -> list[str]:
 
 _MAX_CHARS = 1 << 20
 _MAX_LINE_CHARS = 200
+_INT8_ISA = ("avx2", "avx512bw", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 _MAX_MEMORY_KB = 2**40
 
 

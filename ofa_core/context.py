@@ -18,6 +18,7 @@ __all__ = [
     "MAX_TEXT",
     "Context",
     "check_context",
+    "later_columns",
     "parse_context",
     "reference_ns_of",
     "statistic_name",
@@ -43,6 +44,8 @@ class Context:
         statistic: statistic of the samples in `latency_ms` (docs/adr).
         clock: `wall` or `cpu`.
         delegate: part of the runtime that computes, such as `xnnpack` or `cuda:1`; empty where there is no choice.
+        isa: extensions of the instruction set that int8 kernels use, such as `avx2 avx512_vnni` or `asimddp i8mm`;
+            empty for other dtypes.
 
     Raises:
         FormatError: an old backend name and a dtype that contradict each other.
@@ -59,6 +62,7 @@ class Context:
     statistic: str = "mean"
     clock: str = "wall"
     delegate: str = ""
+    isa: str = ""
 
     def __post_init__(self) -> None:
         names = {"backend": self.backend, "dtype": self.dtype, "delegate": self.delegate}
@@ -82,12 +86,17 @@ class Context:
         return [f"{name} {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
 
-LATER_CONTEXT_COLUMNS: tuple[str, ...] = ("delegate",)
+LATER_CONTEXT_COLUMNS: tuple[str, ...] = ("delegate", "isa")
 """Columns that files of version 0.1.0 lack; they are written after all others."""
 
 CONTEXT_COLUMNS: tuple[str, ...] = tuple(
     field.name for field in fields(Context) if field.name not in LATER_CONTEXT_COLUMNS
 )
+
+
+def later_columns(context: Context) -> tuple[str, ...]:
+    """Return the later columns that a file of this context has: `isa` for int8 only."""
+    return tuple(name for name in LATER_CONTEXT_COLUMNS if name != "isa" or context.isa)
 
 
 def statistic_name(ref_ns: float) -> str:

@@ -13,7 +13,7 @@ from ofa_core.arch import Arch
 from ofa_core.arch_json import ARCH_COLUMNS, arch_fields, arch_of_row
 from ofa_core.atomic import write_text
 from ofa_core.calibration import MIN_NETWORKS, Calibration, fit_calibration
-from ofa_core.context import CONTEXT_COLUMNS, LATER_CONTEXT_COLUMNS, MAX_TEXT, parse_context
+from ofa_core.context import CONTEXT_COLUMNS, MAX_TEXT, later_columns, parse_context
 from ofa_core.csv_fields import parse_int, parse_ms, read_csv_rows, safe_cells
 from ofa_core.errors import ContextMismatchError, FormatError, MissingBlockError, OfaError
 from ofa_core.space import Space
@@ -143,7 +143,7 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     energy = _ENERGY_COLUMNS if any(net.energy_source for net in networks) else ()
-    writer.writerow((*NETWORK_COLUMNS, *energy, *_SPACE_COLUMNS, *LATER_CONTEXT_COLUMNS))
+    writer.writerow((*NETWORK_COLUMNS, *energy, *_SPACE_COLUMNS, *later_columns(context)))
     for net in networks:
         space = space_columns(net.space)
         writer.writerow(
@@ -159,7 +159,7 @@ def write_networks(path: Path, context: Context, networks: Sequence[Network]) ->
                 *(_text(getattr(net, name)) for name in _ENERGY if energy),
                 *safe_cells([net.energy_source] if energy else []),
                 *(space[name] for name in _SPACE_COLUMNS),
-                *safe_cells(getattr(context, name) for name in LATER_CONTEXT_COLUMNS),
+                *safe_cells(getattr(context, name) for name in later_columns(context)),
             ]
         )
     write_text(path, out.getvalue())

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from ofa_core.blocks import BlockSpec
-from ofa_core.context import CONTEXT_COLUMNS, LATER_CONTEXT_COLUMNS, Context, parse_context
+from ofa_core.context import CONTEXT_COLUMNS, Context, later_columns, parse_context
 from ofa_core.csv_fields import parse_int, parse_ms, rows_as_dicts, safe_cells
 from ofa_core.entry import Entry, Key
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError, TableError
@@ -30,9 +30,9 @@ def format_table(context: Context, entries: Mapping[Key, Entry]) -> str:
     later = [name for name in _LATER_COLUMNS if any(getattr(e, name) is not None for e in entries.values())]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((*COLUMNS, *later, *LATER_CONTEXT_COLUMNS))
+    writer.writerow((*COLUMNS, *later, *later_columns(context)))
     first = safe_cells(getattr(context, name) for name in CONTEXT_COLUMNS)
-    last = safe_cells(getattr(context, name) for name in LATER_CONTEXT_COLUMNS)
+    last = safe_cells(getattr(context, name) for name in later_columns(context))
     for (resolution_px, block), entry in entries.items():
         key = [_text(getattr(block, name)) for name in _BLOCK_COLUMNS]
         values = [_text(getattr(entry, name)) for name in (*_VALUE_COLUMNS, *later)]

@@ -146,6 +146,8 @@ class Campaign:
         settings.pop("budget_s")  # a resumed session may have another budget
         described = asdict(context)
         del described["statistic"], described["clock"]
+        if not context.isa:  # as in journals of version 0.1.0
+            del described["isa"]
         return {
             "context": described,
             **space_fields(self.spec.space),
@@ -250,6 +252,9 @@ def measure_plan(campaign: Campaign, heat: HeatGuard | None = None) -> tuple[Mea
         clock, ref_ns = "cpu" if reference.clock == "cpu" else "wall", reference_ns_of(reference.statistic)
     with campaign.runner.opened() as hello, SessionFolder("models") as folder:
         context = spec.context(hello.backend_version)
+        if spec.choice.dtype == "int8":
+            context = replace(context, isa=campaign.runner.device.facts().int8_text)
+            _LOG.info("%s: instructions for int8: %s", spec.device, context.isa)
         crowded = crowding(spec.choice, spec.settings.threads, spec.settings.cpus, hello)
         if crowded:
             _LOG.warning("%s: %s", spec.device, crowded)

@@ -133,6 +133,26 @@ def test_facts_of_a_phone() -> None:
     assert facts.max_freq_mhz is None
 
 
+@pytest.mark.parametrize(
+    ("section", "isa", "text"),
+    [
+        (
+            "@@ isa\nflags\navx2\navx512bw\navx512_vnni\n",
+            ("avx2", "avx512bw", "avx512_vnni"),
+            "avx2 avx512bw avx512_vnni",
+        ),
+        ("@@ isa\nFeatures\nasimddp\ni8mm\nasimddp\n", ("asimddp", "i8mm"), "asimddp i8mm"),
+        ("@@ isa\nFeatures\n", (), "none"),
+        ("@@ isa\n", None, "unknown"),
+        ("", None, "unknown"),
+        ("@@ isa\nflags\n=cmd()\n", (), "none"),
+    ],
+)
+def test_the_instructions_for_int8(section: str, isa: tuple[str, ...] | None, text: str) -> None:
+    facts = parse_facts(section, "box")
+    assert (facts.int8_isa, facts.int8_text) == (isa, text)
+
+
 def test_facts_of_a_board_come_from_the_device_tree() -> None:
     text = "@@ cpuinfo\nprocessor : 0\nHardware : BCM2711\n@@ devicetree\nRaspberry Pi 4 Model B Rev 1.4\n"
     assert parse_facts(text, "pi").model == "Raspberry Pi 4 Model B Rev 1.4 (BCM2711)"

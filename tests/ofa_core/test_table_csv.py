@@ -57,6 +57,16 @@ def test_later_columns_are_last_and_optional(table: LatencyTable) -> None:
     assert more.to_csv().splitlines()[2].endswith(",ok,,")
 
 
+def test_the_instructions_for_int8_are_the_last_column_of_int8_tables_only(table: LatencyTable, tmp_path: Path) -> None:
+    context = replace(table.context, dtype="int8", isa="avx2 avx512_vnni")
+    path = tmp_path / "t.csv"
+    LatencyTable(context, table.entries).write(path)
+    lines = path.read_text().splitlines()
+    assert lines[0] == f"{HEADER},delegate,isa"
+    assert lines[1].endswith(",,avx2 avx512_vnni")
+    assert LatencyTable.read(path).context == context
+
+
 @given(
     st.lists(
         st.builds(
