@@ -40,6 +40,11 @@ class Change:
     ratio: float
     sigmas: float
 
+    @property
+    def where(self) -> str:
+        """The block and the input size of the table's row."""
+        return self.block.label() + (f" at {self.resolution_px} px" if self.resolution_px else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -53,6 +58,7 @@ class Comparison:
         shift: common factor of all blocks, at equal machine speed if both tables name theirs.
         spread: robust standard deviation of the blocks' log ratios around the shift.
         changes: changed blocks, largest change first.
+        ratios: log ratio of each block in both tables.
     """
 
     context: tuple[str, ...]
@@ -62,6 +68,7 @@ class Comparison:
     shift: float
     spread: float
     changes: tuple[Change, ...]
+    ratios: tuple[tuple[Key, float], ...]
 
     @property
     def shifted(self) -> bool:
@@ -105,6 +112,7 @@ def compare(old: LatencyTable, new: LatencyTable) -> Comparison:
         shift=math.exp(centre) / _speed_ratio(old, new),
         spread=spread,
         changes=tuple(sorted(changes, key=lambda c: -abs(math.log(c.ratio)))),
+        ratios=tuple(zip(common, ratios.tolist(), strict=True)),
     )
 
 

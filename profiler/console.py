@@ -301,12 +301,11 @@ def show_comparison(c: Comparison) -> list[str]:
     lines.append(
         f"all blocks together: x {c.shift:.3f} ({verdict} 3 %), single blocks spread by {100 * c.spread:.1f} %"
     )
-    for change in c.changes[:20]:
-        at = f" at {change.resolution_px} px" if change.resolution_px else ""
-        lines.append(
-            f"  {change.block.label()}{at}: {change.old_ms:.4f} -> {change.new_ms:.4f} ms, "
-            f"x {change.ratio:.2f} relative to the others ({change.sigmas:.0f} standard errors)"
-        )
+    lines += [
+        f"  {change.where}: {change.old_ms:.4f} -> {change.new_ms:.4f} ms, "
+        f"x {change.ratio:.2f} relative to the others ({change.sigmas:.0f} standard errors)"
+        for change in c.changes[:20]
+    ]
     if len(c.changes) > 20:
         lines.append(f"  and {len(c.changes) - 20} more")
     lines.append("changed" if c.changed else "nothing changed beyond noise")

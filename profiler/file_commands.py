@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from profiler.options import only_space
 
 if TYPE_CHECKING:
     from ofa_core.measured_files import MeasuredFile
+    from profiler.compare import Comparison
 
 __all__ = ["commands"]
 
@@ -30,16 +32,64 @@ def compare(
         Path,
         table_argument(metavar="NEW", help="A latency table to compare with it, of the same device or another."),
     ],
+    fail_above: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-above",
+            metavar="PERCENT",
+            help="Exit with 3 only if all blocks, a kind of block or a single block became slower by as much as this, "
+            "such as 3%.",
+        ),
+    ] = None,
+    markdown: Annotated[
+        Path | None, to_file("--markdown", help="Also write the outcome of --fail-above as Markdown.")
+    ] = None,
+    junit: Annotated[
+        Path | None, to_file("--junit", help="Also write the outcome of --fail-above as JUnit XML.")
+    ] = None,
 ) -> None:
     """Print the changes between two tables that exceed noise; exit code 3 if there are any."""
     from ofa_core.formats.yaml_tables import read_table
     from profiler import console
     from profiler.compare import compare as run_compare
 
+    limit = None if fail_above is None else _fraction(fail_above)
+    if limit is None and (markdown or junit):
+        raise typer.BadParameter("needs --fail-above", param_hint="--markdown" if markdown else "--junit")
     result = run_compare(read_table(old), read_table(new))
-    sys.stdout.write("\n".join(console.show_comparison(result)) + "\n")
-    if result.changed:
+    if limit is None:
+        sys.stdout.write("\n".join(console.show_comparison(result)) + "\n")
+        failed = result.changed
+    else:
+        failed = _gate(result, limit, markdown, junit)
+    if failed:
         raise typer.Exit(EXIT_UNSTABLE)
+
+
+def _fraction(text: str) -> float:
+    """Read a percentage of a command line as a fraction."""
+    number = text.removesuffix("%").strip()
+    try:
+        percent = float(number) if text.endswith("%") else math.nan
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent <= 1000:
+        raise typer.BadParameter(f"{text[:40]!r}; a percentage is expected, such as 3%", param_hint="--fail-above")
+    return percent / 100
+
+
+def _gate(result: Comparison, limit: float, markdown: Path | None, junit: Path | None) -> bool:
+    """Print and write the outcome of --fail-above; return True if something is slower."""
+    from ofa_core.atomic import write_text
+    from profiler.regression import gate, junit_text, markdown_text, text_lines
+
+    outcome = gate(result, limit)
+    sys.stdout.write("\n".join(text_lines(outcome)) + "\n")
+    if markdown is not None:
+        write_text(markdown, markdown_text(outcome))
+    if junit is not None:
+        write_text(junit, junit_text(outcome))
+    return outcome.failed
 
 
 @commands.command()
