@@ -18,6 +18,9 @@ from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space
 
 MAX_NMSE = 0.005
+INTEGER_OPS = {
+    "QLinearConv", "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QGemm", "Flatten", "Squeeze", "Transpose"
+}  # fmt: skip
 
 
 def session(model: onnx.ModelProto, path=None, level: str = "ORT_ENABLE_ALL") -> onnxruntime.InferenceSession:
@@ -87,13 +90,17 @@ def test_a_net_runs_as_integers_and_gives_what_its_operators_give_one_by_one(nam
     blocks = space.blocks(arch)
     weights, x = random_net_weights(blocks), image(blocks[0])
     model = arch_model(space, arch, weights=weights, ranges=observed_ranges(blocks, weights, [x]))
-    ops = optimised_ops(model, tmp_path)
-    assert not ops - {
-        "QLinearConv", "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QGemm", "Flatten", "Squeeze",
-        "Transpose",
-    }, ops  # fmt: skip
+    assert not optimised_ops(model, tmp_path) - INTEGER_OPS
     got, want = run(model, x), run(model, x, "ORT_DISABLE_ALL")
     assert nmse(got, want) <= MAX_NMSE
+
+
+@pytest.mark.parametrize("name", ["mbv3-w1.0", "mbv3-w1.2", "proxyless-w1.3"])
+def test_every_block_of_a_space_has_integer_operators_only(name, tmp_path):
+    for block in get_space(name).all_blocks((64,)):
+        ops = optimised_ops(block_model(block), tmp_path)
+        assert ops, block.label()
+        assert not ops - INTEGER_OPS, (block.label(), ops)
 
 
 def test_the_fused_form_has_float_activations(block_grid, tmp_path):

@@ -119,6 +119,12 @@ def test_a_net_is_one_delegate_and_equals_its_onnx_form(name):
     assert nmse(got.astype(float), want.astype(float)) <= MAX_NMSE
 
 
+@pytest.mark.parametrize("name", ["mbv3-w1.0", "mbv3-w1.2", "proxyless-w1.3"])
+def test_every_block_of_a_space_is_one_delegate(name):
+    for block in get_space(name).all_blocks((64,)):
+        assert is_one_delegate(interpreter(block_tflite(block))), block.label()
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-12, 1e-6])
 def test_dead_channels_are_ignored(block_grid, size):
     block = next(block for block in block_grid(3, 1, "h_swish") if block.se and block.shortcut and block.expands)
