@@ -55,6 +55,7 @@ __all__ = [
     "run_app",
     "to_file",
     "to_folder",
+    "with_value",
 ]
 
 EXIT_KNOWN_ERROR = 1
@@ -210,6 +211,15 @@ def _signals_as_interrupts(received: list[int]) -> Iterator[None]:
     finally:
         for number in changed:
             signal.signal(number, signal.SIG_DFL)
+
+
+def with_value(words: Sequence[str], option: str, value: str) -> list[str]:
+    """Return the words of a command line with a value after an option that is followed by no number."""
+    out = list(words)
+    for i in reversed([i for i, word in enumerate(out) if word == option]):
+        if not (i + 1 < len(out) and out[i + 1].isdecimal()):
+            out.insert(i + 1, value)
+    return out
 
 
 def parse_pixels(text: str, option: str = "--resolutions") -> tuple[int, ...]:

@@ -40,7 +40,7 @@ class AnnealSettings:
     """
 
     n_chains: int = 300
-    n_steps: int = 400
+    n_steps: int = 300
     hot: float = 0.08
     cold: float = 0.02
 
@@ -133,16 +133,37 @@ def _propose(
     n_codes = 1 + space.n_codes
     current = np.ravel_multi_index(tuple(now.T), (n_codes,) * slots.shape[1])
     weights[np.arange(n), current] = 0
-    summed = np.cumsum(weights, axis=1)
-    drawn = (summed <= (rng.random(n, dtype=np.float32) * summed[:, -1])[:, None]).sum(axis=1)
-    some = summed[:, -1] > 0
-    drawn = np.where(some, drawn.clip(max=summed.shape[1] - 1), current)
+    moved, drawn = _drawn(weights.reshape(n, n_codes, -1), rng)
+    drawn = np.where(moved, drawn, current)
     proposed = genomes.copy()
     codes = np.stack(np.unravel_index(drawn, (n_codes,) * slots.shape[1]), axis=1)
     np.put_along_axis(proposed, 1 + slots, codes.astype(genomes.dtype), axis=1)
-    moved = some & (weights[np.arange(n), drawn] > 0)
     moved[moved] = limits.hold(chains.group[moved], proposed[moved])
     return proposed, moved
+
+
+def _drawn(weights: NDArray[np.float32], rng: np.random.Generator) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Draw one of k * m entries of each row by weight, first the part and then the entry: sums are faster than cumsums.
+
+    Args:
+        weights: (n, k, m).
+        rng: random generator.
+
+    Returns:
+        (n,) True where a weight is above 0, and (n,) indices into the k * m entries.
+    """
+    row = np.arange(len(weights))
+    part = _by_weight(weights.sum(axis=2), rng)
+    entry = _by_weight(weights[row, part], rng)
+    return weights[row, part, entry] > 0, part * weights.shape[2] + entry
+
+
+def _by_weight(weights: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return the (n,) indices drawn from (n, k) weights."""
+    summed = np.cumsum(weights, axis=1, dtype=np.float64)
+    points = rng.random(len(weights)) * summed[:, -1]
+    below = np.count_nonzero(summed <= points[:, None], axis=1)
+    return np.asarray(np.minimum(below, weights.shape[1] - 1))
 
 
 def _outer(parts: NDArray[np.float32], combine: np.ufunc) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder
+from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder, with_value
 from ofa_core.cli_options import ColumnOption, SpaceOption, accuracy_file, table_option, weights_file
 from ofa_core.errors import OfaError
 from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 _log = logging.getLogger(__name__)
+FRONT_POINTS = 20
+ALGORITHMS = ("anneal", "evolution", "random")
 
 app = new_app(
     "Find the most accurate sub-net within a latency limit on a device.\n\n"
@@ -42,8 +44,23 @@ def search(
         ),
     ],
     max_latency_ms: Annotated[
-        float, typer.Option("--max-latency-ms", help="Latency limit in milliseconds per batch.", show_default=False)
-    ],
+        float | None,
+        typer.Option("--max-latency-ms", help="Latency limit in milliseconds per batch.", show_default=False),
+    ] = None,
+    pareto: Annotated[
+        int | None,
+        typer.Option(
+            "--pareto",
+            min=2,
+            max=200,
+            help="Find the best networks at N limits from the smallest network to the largest, or to --max-latency-ms; "
+            f"N is {FRONT_POINTS} if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    algorithm: Annotated[
+        str, typer.Option("--algorithm", help="anneal; or for comparison evolution (as published) or random.")
+    ] = "anneal",
     space: SpaceOption = None,
     resolutions: Annotated[
         str | None,
@@ -130,9 +147,10 @@ def search(
     """Find the most accurate sub-net within a latency limit."""
     from ofa_core.search.answer import Answer, accuracy_record, latency_record, write_answer
     from ofa_core.search.result_folder import Sources, record_of
-    from ofa_core.search.steps import Limits, make_problem, make_search, warn_of_idle_limits, with_front
+    from ofa_core.search.steps import Limits, make_front, make_problem, make_search, warn_of_idle_limits, with_front
     from predictors.loading import load_accuracy
 
+    _check_options(max_latency_ms, pareto, measure, algorithm)
     if column is not None and not (accuracy or "").lower().endswith(".csv"):
         raise typer.BadParameter("needs a CSV file for --accuracy", param_hint="--column")
     pixels = None if resolutions is None else parse_pixels(resolutions)
@@ -147,9 +165,12 @@ def search(
     )
     problem, left_out_px = make_problem(found, latency, model, pixels, limits)
     trained = _trained(weights, data, preprocessing, found)
-    warn_of_idle_limits(problem)
-    if measure is None:
-        loop, result = None, make_search(seed)(problem, ())
+    if max_latency_ms is not None:
+        warn_of_idle_limits(problem)
+    if pareto is not None:
+        loop, result = None, make_front(problem, pareto, seed, algorithm)
+    elif measure is None:
+        loop, result = None, make_search(seed, algorithm)(problem, ())
     else:
         from ofa_core.search.measuring import Measuring, loop_on_device
         from profiler.launch import Launch
@@ -160,7 +181,7 @@ def search(
         asked |= {"fill": fill, "limits": {c.name: c.limit for c in problem.constraints[1:]}}
         loop, latency = loop_on_device(problem, latency, how, asked)
         result = loop.result
-    if not no_report:
+    if not (no_report or pareto):
         result = with_front(result)
     sources = Sources(
         latency=latency_record(latency, lut, None if loop is None else loop.factor),
@@ -187,6 +208,18 @@ def report(
     path = out or folder / "report.html"
     write_report(folder, path)
     typer.echo(str(path))
+
+
+def _check_options(max_latency_ms: float | None, pareto: int | None, measure: str | None, algorithm: str) -> None:
+    """Refuse options that do not go together."""
+    if max_latency_ms is None and pareto is None:
+        raise typer.BadParameter("give a limit, or --pareto for a front", param_hint="--max-latency-ms")
+    if measure is not None and pareto is not None:
+        raise typer.BadParameter("a front is predicted only; leave one of them out", param_hint="--pareto --measure")
+    if algorithm not in ALGORITHMS:
+        raise typer.BadParameter(f"{algorithm!r}; one of {', '.join(ALGORITHMS)} is expected", param_hint="--algorithm")
+    if measure is not None and algorithm != "anneal":
+        raise typer.BadParameter("a comparison is predicted only; leave --measure out", param_hint="--algorithm")
 
 
 def _latency(lut: Path, space: str | None, fill: bool) -> tuple[LatencySource, Space]:
@@ -247,7 +280,8 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
 def main() -> int:
     """Run the console script and return its exit code."""
-    return run_app(app, prog="ofa-search", errors=_known_errors)
+    words = with_value(sys.argv[1:], "--pareto", str(FRONT_POINTS))
+    return run_app(app, words, prog="ofa-search", errors=_known_errors)
 
 
 if __name__ == "__main__":

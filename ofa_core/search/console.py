@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from ofa_core.search.closed_loop import Trial
 from ofa_core.search.result_schema import SearchRecord
 from ofa_core.search.run import SearchResult
 
-__all__ = ["answer_lines", "progress", "round_line"]
+__all__ = ["answer_lines", "progress", "round_line", "stop_on_interrupt"]
 
 PLAIN_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
@@ -35,6 +37,26 @@ def progress(task: str) -> Iterator[Callable[[str], None]]:
         return
     with terminal.status(task) as status:
         yield lambda news: status.update(f"{task}: {news}")
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C end a search with its best results so far; the second one ends the program."""
+    stopped: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield lambda: bool(stopped)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def round_line(number: int, result: SearchResult, trials: Sequence[Trial]) -> str:
@@ -89,4 +111,13 @@ def answer_lines(record: SearchRecord, network: str) -> list[str]:
     lines.append(f"size       {record.arch.r[0]} px, {size}")
     lines.append(f"network    {network}")
     lines.append(f"search     {record.n_evaluated} sub-nets evaluated in {record.seconds:.1f} s, seed {record.seed}")
-    return lines
+    return [*lines, *_lines_of_answers(record)]
+
+
+def _lines_of_answers(record: SearchRecord) -> Iterator[str]:
+    """Yield a line for each network of a front or of several devices."""
+    words = {q.name: f"{{:.4g}} {q.unit}".strip() for q in record.quantities}
+    for answer in record.answers:
+        limits = ", ".join(f"{name} <= {limit:.4g}" for name, limit in answer.limits.items())
+        values = ", ".join(words[name].format(value) for name, value in answer.values.items() if name in words)
+        yield f"{answer.name:<11}{limits}: {values}"

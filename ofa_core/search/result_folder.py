@@ -7,6 +7,7 @@ pareto.csv        the Pareto front: latency_ms, top1, the architecture, and furt
 blocks.csv        the winner's layers and their latencies in the table, if there is one
 measured.csv      networks measured with --measure
 networks.csv      whole networks measured for the table
+answers/*.json    the networks of a front (--pareto) or of several devices (--per-device)
 search.json       inputs, results, versions and seed
 
 `ofa_core.search.result_schema` has the keys and columns of each.
@@ -36,6 +37,7 @@ from ofa_core.search.closed_loop import LoopResult
 from ofa_core.search.quantity import ENERGY_MJ, LATENCY_MS, TOP1
 from ofa_core.search.result_schema import (
     AccuracyRecord,
+    AnswerRecord,
     ArchRecord,
     CandidateRow,
     FrontRow,
@@ -63,6 +65,7 @@ __all__ = [
 
 BlockMs = Callable[[BlockSpec, int], float]  # from a block and a resolution to its latency in the table
 
+ANSWERS = "answers"
 REPLACED = ("blocks.csv", "measured.csv", "report.html", "subnet.onnx")
 
 
@@ -122,6 +125,16 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
             QuantityRecord(**asdict(quantity.description), value=best.values[quantity.name])
             for quantity in problem.quantities
         ],
+        answers=[
+            AnswerRecord(
+                name=answer.name,
+                file=f"{ANSWERS}/{answer.name}.json",
+                limits={c.name: c.limit for c in answer.constraints},
+                values=dict(answer.best.values),
+                arch=ArchRecord(**arch_to_dict(answer.best.arch, space)),
+            )
+            for answer in result.answers
+        ],
     )
 
 
@@ -170,6 +183,11 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     for name in REPLACED:
         (folder / name).unlink(missing_ok=True)
+    for earlier in (folder / ANSWERS).glob("*.json"):
+        earlier.unlink()
+    for answer in result.answers:
+        (folder / ANSWERS).mkdir(exist_ok=True)
+        write_arch(folder / ANSWERS / f"{answer.name}.json", answer.best.arch, space)
     write_arch(folder / "arch.json", arch, space)
     write_text(folder / "ofa.json", json.dumps(arch_to_dict(arch, space)) + "\n")
     write_text(folder / "candidates.json", json.dumps(_candidate_rows(result), indent=1) + "\n")

@@ -22,6 +22,7 @@ from ofa_core.search.quantity import LATENCY_MS, TOP1
 __all__ = [
     "SCHEMA",
     "AccuracyRecord",
+    "AnswerRecord",
     "ArchRecord",
     "CalibrationRecord",
     "CandidateRow",
@@ -115,6 +116,25 @@ class QuantityRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswerRecord:
+    """The best network within one group of limits: a point of a front, or a device's own network.
+
+    Attributes:
+        name: number of the point, or the device.
+        file: its `arch.json`, relative to the folder.
+        limits: the limits by the name of the quantity.
+        values: its predicted values by the name of the quantity.
+        arch: the network.
+    """
+
+    name: str
+    file: str
+    limits: dict[str, float]
+    values: dict[str, float]
+    arch: ArchRecord
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchRecord:
     """The content of `search.json`."""
 
@@ -147,6 +167,7 @@ class SearchRecord:
     cost: str = LATENCY_MS.name
     objective: str = TOP1.name
     quantities: list[QuantityRecord] = field(default_factory=list)
+    answers: list[AnswerRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,12 +26,35 @@ from ofa_core.search.quantity import accuracy_quantity, latency_quantity
 from ofa_core.search.solver import SolveSettings, solve_groups
 from ofa_core.space import Space
 
-__all__ = ["SearchResult", "check_resolutions", "choose_resolutions", "fill_front", "most_accurate", "search"]
+__all__ = [
+    "GroupAnswer",
+    "SearchResult",
+    "check_resolutions",
+    "choose_resolutions",
+    "fill_front",
+    "most_accurate",
+    "search",
+]
 
 N_CANDIDATES = 10
 CANDIDATE_POOL = 3000
 CANDIDATE_DISTANCE = 4  # genes by which candidates differ, as long as there are enough of them
 QUICK = SolveSettings(AnnealSettings(n_chains=30, n_steps=150), n_descents=1)
+
+
+@dataclass(frozen=True)
+class GroupAnswer:
+    """The best network within one of several groups of limits.
+
+    Attributes:
+        name: number of the point of a front, or the device.
+        constraints: the limits of the group.
+        best: the network.
+    """
+
+    name: str
+    constraints: tuple[Constraint, ...]
+    best: Candidate
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,7 @@ class SearchResult:
         n_evaluated: evaluations of the objective.
         seconds: wall time of the search alone.
         seed: seed of the random generator.
+        answers: the answer of each group, if the search had several.
     """
 
     problem: Problem
@@ -56,6 +80,7 @@ class SearchResult:
     n_evaluated: int
     seconds: float
     seed: int
+    answers: tuple[GroupAnswer, ...] = ()
 
     @property
     def space(self) -> Space:

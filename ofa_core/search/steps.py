@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,8 +17,9 @@ from ofa_core.context import Context
 from ofa_core.errors import OfaError
 from ofa_core.measured_networks import Network
 from ofa_core.search.archive import Watch
-from ofa_core.search.console import progress
+from ofa_core.search.console import progress, stop_on_interrupt
 from ofa_core.search.exact import loosest_value
+from ofa_core.search.front import FRONT_SETTINGS, search_front
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.protocols import AccuracyPredictor, Archs, LatencyPredictor
 from ofa_core.search.quantity import (
@@ -31,12 +32,14 @@ from ofa_core.search.quantity import (
     latency_quantity,
 )
 from ofa_core.search.run import SearchResult, check_resolutions, choose_resolutions, fill_front, search
+from ofa_core.search.solver import SolveSettings
 from ofa_core.space import Space
 
 __all__ = [
     "LatencySource",
     "Limits",
     "is_table",
+    "make_front",
     "make_problem",
     "make_search",
     "warn_of_idle_limits",
@@ -106,14 +109,14 @@ class Limits:
     """The limits that a user sets; None for no limit.
 
     Attributes:
-        latency_ms: largest latency per batch.
+        latency_ms: largest latency per batch; None allows the slowest network.
         confidence: probability with which a measured latency must be within the limit.
         mmacs: largest number of multiply-accumulates, in millions.
         params_m: largest number of parameters, in millions.
         energy_mj: largest energy above idle per batch.
     """
 
-    latency_ms: float
+    latency_ms: float | None = None
     confidence: float | None = None
     mmacs: float | None = None
     params_m: float | None = None
@@ -147,7 +150,12 @@ def make_problem(
     check_resolutions(pixels, latency, accuracy)
     if left_out:
         _log.info("%s px left out: %s", ", ".join(map(str, left_out)), next(iter(left_out.values())))
-    constraints = [Constraint(latency_quantity(latency), limits.latency_ms, limits.confidence)]
+    cost = latency_quantity(latency)
+    largest = Constraint(cost, 1.0, limits.confidence)
+    latency_ms = limits.latency_ms
+    if latency_ms is None:
+        latency_ms = loosest_value(space, tuple(pixels), largest)
+    constraints = [replace(largest, limit=latency_ms)]
     if limits.mmacs is not None:
         macs = block_sum(MMACS, space, pixels, lambda block: block.macs / 1e6)
         constraints.append(Constraint(macs, limits.mmacs))
@@ -187,16 +195,31 @@ def warn_of_idle_limits(problem: Problem) -> None:
         _log.warning("limit %s excludes no sub-net: %s; %s", limit, worst, hint)
 
 
-def make_search(seed: int) -> Callable[[Problem, Sequence[Arch]], SearchResult]:
+def make_search(seed: int, algorithm: str = "anneal") -> Callable[[Problem, Sequence[Arch]], SearchResult]:
     """Return the search, with progress on stderr, as a function of the problem and architectures to begin with."""
 
     def run(problem: Problem, start: Sequence[Arch]) -> SearchResult:
         with progress("search") as news:
             return search(
-                problem, seed=seed, start=start, on_batch=lambda n, best: news(f"{n} sub-nets, best {best:.2f}")
+                problem,
+                seed=seed,
+                settings=SolveSettings(algorithm=algorithm),
+                start=start,
+                on_batch=lambda n, best: news(f"{n} sub-nets, best {best:.2f}"),
             )
 
     return run
+
+
+def make_front(problem: Problem, n: int, seed: int, algorithm: str = "anneal") -> SearchResult:
+    """Return the front of n limits, with progress on stderr; Ctrl-C ends the search with the best front so far."""
+    with progress("search the front") as news, stop_on_interrupt() as should_stop:
+        watch = Watch(lambda n_evaluated, _best: news(f"{n_evaluated} sub-nets"), should_stop)
+        settings = replace(FRONT_SETTINGS, algorithm=algorithm)
+        result = search_front(problem, n, seed=seed, settings=settings, watch=watch)
+        if should_stop():
+            _log.warning("interrupted: the front is the best that was found so far")
+        return result
 
 
 def with_front(result: SearchResult) -> SearchResult:

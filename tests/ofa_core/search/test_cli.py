@@ -584,3 +584,61 @@ def test_a_damaged_folder_is_one_line_or_still_a_report(name: str, lut: Path, tm
         assert len(err.splitlines()) == code
         failed += code
     assert failed
+
+
+@pytest.mark.parametrize(("words", "n_most"), [(["--pareto"], 20), (["--pareto", 5], 5), (["--pareto=7"], 7)])
+def test_a_front_has_a_file_and_a_row_for_each_network(
+    words: list[Any], n_most: int, lut: Path, tmp_path: Path, small: Space, call: Any
+) -> None:
+    out = tmp_path / "out"
+    code, text, err = call("--lut", lut, *words, "-a", "proxy:macs", "-o", out, "--no-report", "--json")
+    assert code == 0, err
+    assert "excludes no sub-net" not in err
+    record = json.loads(text)
+    answers = record["answers"]
+    assert n_most // 2 < len(answers) <= n_most
+    with (out / "pareto.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["latency_ms"]) for row in rows] == [a["values"]["latency_ms"] for a in answers]
+    assert sorted(p.name for p in (out / "answers").iterdir()) == [Path(a["file"]).name for a in answers]
+    for answer in answers:
+        assert arch_from_dict(read_arch_dict(out / answer["file"]), small) == arch_from_dict(answer["arch"], small)
+        assert answer["values"]["latency_ms"] <= answer["limits"]["latency_ms"]
+    assert record["arch"] == answers[-1]["arch"]
+    code, text, err = call("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", out, "--no-report")
+    assert code == 0, err
+    assert not list((out / "answers").iterdir())  # those of the earlier search
+
+
+def test_a_front_up_to_a_limit_is_printed_point_by_point(lut: Path, tmp_path: Path, call: Any) -> None:
+    argv = ("--lut", lut, "--pareto", 4, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", tmp_path / "out")
+    code, text, err = call(*argv, "--no-report")
+    assert code == 0, err
+    lines = [line for line in text.splitlines() if re.match(r"00\d ", line)]
+    assert 2 <= len(lines) <= 4
+    assert re.fullmatch(r"00\d +latency_ms <= 0\.05: 0\.0\d+ ms per batch, \d\.\d+", lines[-1])
+
+
+@pytest.mark.parametrize("algorithm", ["evolution", "random"])
+def test_algorithms_for_comparison_are_named_on_the_command_line(
+    algorithm: str, lut: Path, tmp_path: Path, call: Any
+) -> None:
+    argv = ("--lut", lut, "--max-latency-ms", 0.05, "-a", "proxy:macs", "-o", tmp_path / "out", "--no-report")
+    code, _, err = call(*argv, "--algorithm", algorithm)
+    assert code == 0, err
+    assert call(*argv, "--algorithm", "magic")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--pareto", "1"],
+        ["--pareto", "5", "--measure", "local"],
+        ["--max-latency-ms", "1", "--measure", "local", "--algorithm", "random"],
+    ],
+)
+def test_options_of_a_front_that_do_not_fit_are_refused(words: list[str], lut: Path, tmp_path: Path, call: Any) -> None:
+    code, out, _ = call("--lut", lut, "-a", "proxy:macs", "-o", tmp_path / "out", *words)
+    assert (code, out) == (2, "")
+    assert not (tmp_path / "out").exists()

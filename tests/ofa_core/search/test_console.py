@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ofa_core.search.closed_loop import LoopResult, Trial
-from ofa_core.search.console import answer_lines, progress, round_line
+from ofa_core.search.console import answer_lines, progress, round_line, stop_on_interrupt
 from ofa_core.search.problem import MeasuredNet
 from ofa_core.search.result_folder import Sources, record_of
 from ofa_core.search.result_schema import AccuracyRecord, LatencyRecord
@@ -72,3 +74,14 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
             now_s[0] = float(second)
             news(f"{second} sub-nets")
     assert [record.getMessage() for record in caplog.records] == ["search: 10 sub-nets", "search: 20 sub-nets"]
+
+
+def test_the_first_interrupt_stops_a_search_and_the_second_ends_the_program() -> None:
+    with stop_on_interrupt() as should_stop:
+        assert not should_stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert should_stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
