@@ -62,7 +62,10 @@ def open_meter(device: Device, choice: Choice, options: EnergyOptions) -> Meter:
     Raises:
         MeterError: if no meter can be read; the message gives the reason.
     """
-    if info(choice).device_kind == "cuda":
+    kind = info(choice).device_kind
+    if kind == "gpu" and device.kind != "phone":
+        raise MeterError(f"the meter of a computer may not include its GPU: energy by {choice.backend} needs a phone")
+    if kind == "cuda":
         program = PythonProgram(choice.backend, options.python, choice.dtype, choice.delegate)
         return Meter(device, [*program(device), "--meter"])
     return Meter(device, meter_command(options.root))

@@ -14,15 +14,16 @@ from synthetic import make_spec
 from devices.errors import DeviceUnreachableError
 from devices.fake import FakeDevice, FakeRun, Fault
 from devices.local import LocalDevice
-from devices.power_meter import Meter, meter_command
+from devices.power_meter import Meter, MeterError, meter_command
 from ofa_core.errors import FormatError
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.table import LatencyTable
 from profiler import energy_session as energy_module
 from profiler.agent_runner import AgentRunner
+from profiler.backends import choose
 from profiler.campaign import ProfileResult, journal_path, profile
 from profiler.console import show_profile
-from profiler.energy_session import N_NETWORKS, EnergyOptions, measure_energy
+from profiler.energy_session import N_NETWORKS, EnergyOptions, measure_energy, open_meter
 from profiler.journal import EnergyRecord, JournalState, read_journal
 from profiler.settings import Settings
 
@@ -120,6 +121,15 @@ def test_a_power_not_above_idle_is_unknown(tmp_path: Path, watts: Watts, why: st
     assert f"energy unknown for 12 networks: {why}".replace("\\", "") in text
     assert "too few networks for a model" in text
     assert "energy_mj" not in out.read_text().splitlines()[0]
+
+
+def test_a_computers_meter_is_not_taken_for_that_of_its_gpu() -> None:
+    with LocalDevice() as device, pytest.raises(MeterError, match=r"energy by litert-gpu needs a phone"):
+        open_meter(device, choose("litert-gpu"), EnergyOptions())
+    phone = FakeDevice(latency, watts=flat(3.0))
+    phone.kind = "phone"
+    with closing(open_meter(phone, choose("litert-gpu"), EnergyOptions(clock=phone.clock))) as meter:
+        assert meter.source
 
 
 def test_an_energy_below_the_meters_noise_is_unknown(tmp_path: Path) -> None:
