@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from ofa_core.errors import OutputError
 
@@ -69,7 +68,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             with temporary.open("rb") as stream:
-                _sync(stream)
+                os.fsync(stream.fileno())
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(target)
         finally:
@@ -201,10 +200,6 @@ def _remedy(path: Path, error: OSError) -> str:
     if path.is_relative_to(temporary):
         return f"; free some space in {temporary}, or choose another folder, by TMPDIR for temporary files"
     return "; free some space there, or choose another folder, and run the same command again"
-
-
-def _sync(stream: IO[bytes]) -> None:
-    os.fsync(stream.fileno())
 
 
 def _umask() -> int:

@@ -19,6 +19,7 @@ __all__ = [
     "csv_rows",
     "parse_int",
     "parse_ms",
+    "parse_number",
     "read_csv_rows",
     "read_text",
     "rows_as_dicts",
@@ -141,12 +142,15 @@ def parse_ms(text: str, name: str, where: str) -> float | None:
         FormatError: for text that is not a number.
         TableError: for a negative, infinite or too large number.
     """
-    if not text:
-        return None
+    return parse_number(text, f"{where}: {name}") if text else None
+
+
+def parse_number(text: str, what: str) -> float:
+    """Return text as a number from 0 to 10^12; raises as `parse_ms` does, and names the number `what`."""
     try:
         value = float(text)
     except ValueError as error:
-        raise FormatError(f"{where}: {name} is {text[:40]!r}; a number is expected") from error
+        raise FormatError(f"{what} is {text[:40]!r}; a number is expected") from error
     if not 0 <= value <= MAX_NUMBER:
-        raise TableError(f"{where}: {name} is {text[:40]!r}; a number from 0 to {MAX_NUMBER:g} is expected")
+        raise TableError(f"{what} is {text[:40]!r}; a number from 0 to {MAX_NUMBER:g} is expected")
     return value

@@ -91,7 +91,8 @@ def find_column(header: Sequence[str], wanted: str | None, quantity: Quantity | 
             kinds = tuple(kind for kind in kinds if kind == wanted)
         column = next((found for kind in kinds if (found := recognised_column(header, kind, name)) is not None), None)
     if column is None:
-        raise FormatError(f"{name}: no column of measured values{_of(quantity)}; {_there(header)}; {_EXPECTED}")
+        values = "measured values" if quantity is None else f"measured values of {_WORDS[quantity]}"
+        raise FormatError(f"{name}: no column of {values}; {_there(header)}; {_EXPECTED}")
     if quantity is not None and quantity != column.quantity:
         holds, expected = _WORDS[column.quantity], _WORDS[quantity]
         raise FormatError(f"{name}: column {column.name!r} holds {holds}; {expected} is expected")
@@ -160,10 +161,6 @@ def _with_unit(title: str, name: str) -> ValueColumn:
 
 def _words(title: str) -> list[str]:
     return [word for word in re.split(r"[\s_()\[\]{}:;,/@.-]+", title.lower().replace("%", " % ")) if word]
-
-
-def _of(quantity: Quantity | None) -> str:
-    return "" if quantity is None else f" of {_WORDS[quantity]}"
 
 
 def _there(header: Sequence[str]) -> str:

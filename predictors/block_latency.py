@@ -198,9 +198,6 @@ class BlockPredictor:
             deviation[start : start + CHUNK] = np.sqrt(np.maximum(left, 0.0) + self.kernel_.noise**2)
         return mean, deviation
 
-    def _repeat_margin(self, confidence: float) -> float:
-        return self.repeat_ * NormalDist().inv_cdf((1.0 + confidence) / 2.0)
-
     def predict(self, blocks: Sequence[Key | BlockSpec]) -> Floats:
         """Return (n,) milliseconds per batch of n blocks, each alone or as (resolution, block)."""
         return self.predict_with_interval(blocks)[0]
@@ -221,5 +218,6 @@ class BlockPredictor:
             raise PredictorError("this BlockPredictor is not fitted; call fit first")
         X = block_features([b if isinstance(b, BlockSpec) else b[1] for b in blocks])
         mean, deviation = self._mean(X)
-        margin = np.hypot(conformal_quantile(self.scores_, confidence) * deviation, self._repeat_margin(confidence))
+        repeat = self.repeat_ * NormalDist().inv_cdf((1.0 + confidence) / 2.0)
+        margin = np.hypot(conformal_quantile(self.scores_, confidence) * deviation, repeat)
         return np.exp(mean), np.exp(mean - margin), np.exp(mean + margin)

@@ -80,7 +80,8 @@ def load_predictor(path: Path) -> Estimator:
 def _store(archive: zipfile.ZipFile, prefix: str, predictor: Estimator) -> None:
     kind = next((name for name, cls in KINDS.items() if type(predictor) is cls), None)
     if kind is None:
-        raise PredictorError(f"a {type(predictor).__name__} cannot be saved; supported are {_class_names()}")
+        supported = ", ".join(dict.fromkeys(cls.__name__ for cls in KINDS.values()))
+        raise PredictorError(f"a {type(predictor).__name__} cannot be saved; supported are {supported}")
     if not predictor.fitted:
         raise PredictorError(f"this {type(predictor).__name__} is not fitted, so it cannot be saved")
     parts = predictor.to_parts()
@@ -108,10 +109,6 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(
         zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED
     )  # with a fixed date, so that equal predictors give equal files
-
-
-def _class_names() -> str:
-    return ", ".join(dict.fromkeys(cls.__name__ for cls in KINDS.values()))
 
 
 @dataclass(frozen=True)

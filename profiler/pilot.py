@@ -46,10 +46,6 @@ class Schedule:
         n_rounds = self.n_rounds if n_rounds is None else n_rounds
         return self.pilot_s + n_processes * (self.load_s + n_rounds * self.round_s)
 
-    def loading_s(self, n_processes: int) -> float:
-        """Return the estimated seconds of loading models after the pilot."""
-        return n_processes * self.load_s
-
 
 @dataclass
 class PilotTimes:

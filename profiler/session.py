@@ -134,7 +134,7 @@ class Session:
         s, name = self.settings, self.name or self.runner.device.name
         least_s = schedule.total_s(s.n_processes, s.min_rounds)
         self._check_crowding(least_s)
-        load_s = schedule.loading_s(s.n_processes)
+        load_s = s.n_processes * schedule.load_s
         if least_s > LATE * s.budget_s:
             _LOG.warning(
                 "%s: --budget-s %g is too small: %d rounds in each of %d processes take about %.0f s, "

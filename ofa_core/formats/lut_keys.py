@@ -15,12 +15,11 @@ as 0 ms.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from ofa_core.blocks import Act, BlockSpec, make_divisible
+from ofa_core.blocks import Act, BlockSpec, Op, make_divisible
 from ofa_core.errors import OfaError
 from ofa_core.spaces import mobilenet_v3
 
@@ -37,7 +36,7 @@ _KEY = re.compile(
     re.ASCII,
 )
 # What the layers of each family are called; "mbconv" is spelt `expanded_conv`, `MBConv` or not at all.
-_OPS: dict[Dialect, dict[str, str]] = {
+_OPS: dict[Dialect, dict[str, Op]] = {
     "ofa": {
         "Conv": "first_conv",
         "expanded_conv": "mbconv",
@@ -145,21 +144,20 @@ def block_of(key: LutKey, dialect: Dialect, channels: bool) -> BlockSpec | None:
     """
     if not _fits(key, dialect):
         return None
+    op = _OPS[dialect][key.op]
     try:
-        return _MAKERS[_OPS[dialect][key.op]](key, dialect, channels)
+        return _mbconv(key, dialect, channels) if op == "mbconv" else _fixed_layer(op, key, dialect)
     except OfaError:
         return None
 
 
-def _wide_act(dialect: Dialect) -> Act:
-    return "relu6" if dialect == "proxyless" else "h_swish"
-
-
-def _first_conv(key: LutKey, dialect: Dialect, channels: bool) -> BlockSpec:
-    del channels
-    stride = 1 if key.in_px == key.out_px else 2
-    act = _wide_act(dialect)
-    return BlockSpec("first_conv", key.in_px, key.out_px, key.in_c, 0, key.out_c, 3, stride, act, False, False)
+def _fixed_layer(op: Op, key: LutKey, dialect: Dialect) -> BlockSpec:
+    """Return a layer of the stem or the head."""
+    in_px, out_px = (1, 1) if op == "classifier" else (key.in_px, key.out_px)
+    kernel_px = {"first_conv": 3, "avg_pool": 0}.get(op, 1)
+    stride = 2 if op == "first_conv" and in_px != out_px else 1
+    act: Act = "none" if op in ("avg_pool", "classifier") else "relu6" if dialect == "proxyless" else "h_swish"
+    return BlockSpec(op, in_px, out_px, key.in_c, 0, key.out_c, kernel_px, stride, act, False, False)
 
 
 def _mbconv(key: LutKey, dialect: Dialect, channels: bool) -> BlockSpec | None:
@@ -188,38 +186,6 @@ def _mbconv(key: LutKey, dialect: Dialect, channels: bool) -> BlockSpec | None:
         bool(key.se),
         idskip,
     )
-
-
-def _final_expand(key: LutKey, dialect: Dialect, channels: bool) -> BlockSpec:
-    del channels
-    act = _wide_act(dialect)
-    return BlockSpec("final_expand", key.in_px, key.out_px, key.in_c, 0, key.out_c, 1, 1, act, False, False)
-
-
-def _avg_pool(key: LutKey, dialect: Dialect, channels: bool) -> BlockSpec:
-    del dialect, channels
-    return BlockSpec("avg_pool", key.in_px, key.out_px, key.in_c, 0, key.out_c, 0, 1, "none", False, False)
-
-
-def _feature_mix(key: LutKey, dialect: Dialect, channels: bool) -> BlockSpec:
-    del channels
-    act = _wide_act(dialect)
-    return BlockSpec("feature_mix", key.in_px, key.out_px, key.in_c, 0, key.out_c, 1, 1, act, False, False)
-
-
-def _classifier(key: LutKey, dialect: Dialect, channels: bool) -> BlockSpec:
-    del dialect, channels
-    return BlockSpec("classifier", 1, 1, key.in_c, 0, key.out_c, 1, 1, "none", False, False)
-
-
-_MAKERS: dict[str, Callable[[LutKey, Dialect, bool], BlockSpec | None]] = {
-    "first_conv": _first_conv,
-    "mbconv": _mbconv,
-    "final_expand": _final_expand,
-    "avg_pool": _avg_pool,
-    "feature_mix": _feature_mix,
-    "classifier": _classifier,
-}
 
 
 @cache

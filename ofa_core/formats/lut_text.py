@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ofa_core.csv_fields import MAX_NUMBER, SEPARATORS
+from ofa_core.csv_fields import SEPARATORS, parse_number
 from ofa_core.errors import FormatError, TableError
 from ofa_core.formats.lut_keys import parse_key
 from ofa_core.measured_columns import unit_to_ms
@@ -57,7 +57,7 @@ def read_records(path: Path) -> dict[str, dict[str, float]]:
         if "mean" not in record:
             raise FormatError(f"{path}: {_short(key)} has no mean; count, mean and std (or var) are expected")
         records[key] = {
-            name: _number(record[name], f"{path}: {name} of {_short(key)}")
+            name: parse_number(record[name], f"{path}: {name} of {_short(key)}")
             for name in ("mean", "count", "std", "var")
             if name in record
         }
@@ -68,16 +68,6 @@ def read_records(path: Path) -> dict[str, dict[str, float]]:
 
 def _short(key: str) -> str:
     return repr(key if len(key) <= 120 else f"{key[:117]}...")
-
-
-def _number(text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise FormatError(f"{what} is {text[:40]!r}; a number is expected") from error
-    if not 0 <= value <= MAX_NUMBER:
-        raise TableError(f"{what} is {text[:40]!r}; a number from 0 to {MAX_NUMBER:g} is expected")
-    return value
 
 
 def is_key_csv(text: str) -> bool:
@@ -113,7 +103,11 @@ def _csv_pairs(text: str, path: Path) -> Iterator[tuple[str, str | Mapping[str, 
         if len(fields) != n_fields or n_fields < 2:
             raise FormatError(f"{path}, line {number}: {line[:60]!r} is not a `key,ms` or `key,mean,std` line")
         where = f"{path}, line {number}"
-        yield fields[0], {name: _scaled(fields[i], factor, where) for name, (i, factor) in names.items()}
+        values = {
+            name: fields[i] if factor == 1 else repr(parse_number(fields[i], where) * factor)
+            for name, (i, factor) in names.items()
+        }
+        yield fields[0], values
 
 
 def _value_columns(header: list[str], path: Path, *, headed: bool) -> dict[str, tuple[int, float]]:
@@ -135,10 +129,6 @@ def _value_columns(header: list[str], path: Path, *, headed: bool) -> dict[str, 
     if "mean" not in found:
         raise FormatError(f"{path}: no column mean in {', '.join(header)[:100]!r}")
     return found
-
-
-def _scaled(text: str, factor: float, where: str) -> str:
-    return text if factor == 1 else repr(_number(text, where) * factor)
 
 
 def _yaml_pairs(text: str, path: Path) -> Iterator[tuple[str, str | Mapping[str, str]]]:

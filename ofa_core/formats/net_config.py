@@ -308,12 +308,14 @@ def net_config_of(space: Space, arch: Arch) -> dict[str, Any]:
             "in_features": layers["classifier"].in_c,
             "out_features": layers["classifier"].out_c,
             "bias": True,
-            "use_bn": False,
-            "act_func": None,
-            "dropout_rate": 0,
-            "ops_order": "weight_bn_act",
+            **_layer_record(use_bn=False, act=None),
         },
     }
+
+
+def _layer_record(*, use_bn: bool, act: str | None) -> dict[str, Any]:
+    """Return the fields that all layers but mobile inverted convolutions have."""
+    return {"use_bn": use_bn, "act_func": act, "dropout_rate": 0, "ops_order": "weight_bn_act"}
 
 
 def _conv_record(block: BlockSpec, use_bn: bool) -> dict[str, Any]:
@@ -327,10 +329,7 @@ def _conv_record(block: BlockSpec, use_bn: bool) -> dict[str, Any]:
         "has_shuffle": False,
         "in_channels": block.in_c,
         "out_channels": block.out_c,
-        "use_bn": use_bn,
-        "act_func": block.act,
-        "dropout_rate": 0,
-        "ops_order": "weight_bn_act",
+        **_layer_record(use_bn=use_bn, act=block.act),
     }
 
 
@@ -339,10 +338,7 @@ def _block_record(block: BlockSpec, ratio: int) -> dict[str, Any]:
         "name": "IdentityLayer",
         "in_channels": [block.in_c],
         "out_channels": [block.out_c],
-        "use_bn": False,
-        "act_func": None,
-        "dropout_rate": 0,
-        "ops_order": "weight_bn_act",
+        **_layer_record(use_bn=False, act=None),
     }
     return {
         "name": "MobileInvertedResidualBlock",

@@ -134,17 +134,7 @@ def gemm_weight_gradient(x: Tensor, grad: Tensor, kernel_px: int, stride: int) -
 
 
 def split_weight_gradient(x: Tensor, grad: Tensor, kernel_px: int, stride: int) -> Tensor:
-    """Return the weight gradient of a depth-wise convolution with padding `kernel_px // 2`, by narrow kernels.
-
-    Args:
-        x: (n, c, h, w) input.
-        grad: (n, c, ceil(h / stride), ceil(w / stride)) gradient of the output.
-        kernel_px: side of the kernel, odd.
-        stride: stride.
-
-    Returns:
-        (c, 1, kernel_px, kernel_px).
-    """
+    """Return the weight gradient by narrow kernels; arguments and result are those of `gemm_weight_gradient`."""
     out_h, out_w = grad.shape[2:]
     result = x.new_zeros((x.shape[1], 1, kernel_px, kernel_px))
     for rows in _tap_groups(kernel_px, stride, kernel_px):

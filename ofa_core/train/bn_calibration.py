@@ -106,10 +106,7 @@ def _expanded(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     centred = rows - mean
     covariance = centred.t() @ centred / len(rows)
     mean, var = weight @ mean, ((weight @ covariance) * weight).sum(1).clamp_min(0)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    norm.running_mean.copy_(mean)
-    norm.running_var.copy_(var)
+    _set_statistics(norm, mean, var)
     scale = norm.weight * (var + norm.eps).rsqrt()
     return functional.conv2d(x, (weight * scale[:, None])[..., None, None], norm.bias - mean * scale)
 
@@ -127,9 +124,12 @@ def _apply(norms: list[nn.BatchNorm2d], sums: list[Tensor], n_images: int, *, al
         raise OfaError("batch norm calibration needs images, and got none")
     parts = torch.split(packed[1:], [s.numel() for s in sums])
     for norm, part in zip(norms, parts, strict=True):
-        mean, var = (part / total).view(2, -1)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(var)
+        _set_statistics(norm, *(part / total).view(2, -1))
     return int(total)
+
+
+def _set_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(var)
