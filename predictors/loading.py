@@ -37,6 +37,7 @@ __all__ = ["LatencyFile", "default_luts", "load_accuracy", "load_latency"]
 _LOG = logging.getLogger(__name__)
 
 LEAST_NETWORKS = 12  # for a model of whole networks in place of a table
+GAIN = 0.8  # a model of whole networks replaces a sum if its error is below this fraction of the sum's
 
 
 def default_luts() -> list[Path]:
@@ -134,8 +135,8 @@ def load_latency(
 def _of_table(by_sum: LutPredictor, table: LatencyTable, networks: Sequence[Network]) -> LatencyEstimator:
     """Return the fitted sum of a table or, where sums do not give latencies, a model of whole networks.
 
-    The model of the reference networks has the table as a prior. It is used if its leave-one-out error is smaller, and
-    if no energy was measured, because energy is attributed to blocks by their sum.
+    The model of the reference networks has the table as a prior. It is used if its leave-one-out error is a fifth
+    smaller, and if no energy was measured, because energy is attributed to blocks by their sum.
     """
     by_sum.fit(table, networks)
     space, calibration = as_space(by_sum.space), by_sum.calibration
@@ -148,7 +149,7 @@ def _of_table(by_sum: LutPredictor, table: LatencyTable, networks: Sequence[Netw
         whole.fit([net.arch for net in known], [net.latency_ms for net in known])
     except PredictorError:  # such as equal latencies; the note of the sum says that its correction cannot be trusted
         return by_sum
-    if whole.errors_.mape >= calibration.loo_mape:
+    if whole.errors_.mape > GAIN * calibration.loo_mape:
         return by_sum
     _LOG.warning(
         "%s: the sum of blocks does not predict whole networks (leave-one-out error %.1f %%); using a model %s",

@@ -184,7 +184,8 @@ def show_profile(
             lines.append(
                 "not additive: on this device the sum of blocks does not predict a whole network's latency, because "
                 "launches or transfers dominate. ofa-predict and ofa-search use a model of the reference networks "
-                "instead, if its error is smaller; measure larger batches (--batch-size), or search with --measure"
+                "instead, if its error is a fifth smaller; measure larger batches (--batch-size), or search with "
+                "--measure"
             )
     lines += [*_energy_lines(result, filled or table), *(f"failed: {error}" for error in result.failures.values())]
     return lines
