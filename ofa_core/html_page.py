@@ -12,7 +12,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["chart", "heading", "page", "section", "table"]
+__all__ = ["card", "cards", "chart", "heading", "page", "section", "table"]
 
 
 def page(title: str, parts: Iterable[str], data: Any, script: str) -> str:
@@ -52,6 +52,19 @@ def section(title: str, text: str, body: str) -> str:
     """Return a section of a page: title and text (both are escaped here) and HTML."""
     below = f"<p>{escape(text)}</p>" if text else ""
     return f"<section>\n<h2>{escape(title)}</h2>\n{below}{body}\n</section>"
+
+
+def card(name: str, value: str, more: str, *, main: bool = False) -> str:
+    """Return one figure with its name and a note, all plain text; `main` stands out."""
+    return (
+        f'<div class="card{" main" if main else ""}"><div class="name">{escape(name)}</div>'
+        f'<div class="value">{escape(value)}</div><div class="more">{escape(more)}</div></div>'
+    )
+
+
+def cards(entries: Iterable[tuple[str, str, str]]) -> str:
+    """Return a row of cards of name, value and note."""
+    return f'<div class="cards">{"".join(card(*entry) for entry in entries)}</div>'
 
 
 def chart(name: str) -> str:

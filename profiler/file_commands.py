@@ -93,6 +93,22 @@ def _gate(result: Comparison, limit: float, markdown: Path | None, junit: Path |
 
 
 @commands.command()
+def report(
+    table: Annotated[Path, table_argument(metavar="TABLE", help="A latency table, or hub:NAME.")],
+    other: Annotated[
+        Path | None, table_argument(metavar="[OTHER]", help="A table of the same blocks, shown beside it.")
+    ] = None,
+    out: Annotated[Path | None, to_file("--out", "-o", help="[default: the table's name with .html, here]")] = None,
+) -> None:
+    """Write a page of a table: blocks, intervals, whole networks, conditions; with OTHER, also the differences."""
+    from profiler.table_page import read_files, write_table_page
+
+    path = out or Path(f"{table.stem}.html")
+    write_table_page(path, read_files(table), None if other is None else read_files(other))
+    sys.stdout.write(f"{path}\n")
+
+
+@commands.command()
 def share(
     table: Annotated[Path, typer.Argument(help="Latency table that ofa-profile wrote.", show_default=False)],
     licence: Annotated[

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ofa_core.atomic import write_text
 from ofa_core.context import Context
-from ofa_core.html_page import chart, heading, page, section
+from ofa_core.html_page import card, chart, heading, page, section
 from ofa_core.search.page_data import page_data
 from ofa_core.search.quantity import Description
 from ofa_core.search.result_schema import CalibrationRecord
@@ -99,21 +99,21 @@ def _cards(data: SearchFolder) -> Iterable[str]:
     measured, accuracy = record.measured, record.accuracy
     if measured:
         note = f"90 % interval {_ms(measured.low_ms)} to {_ms(measured.high_ms)} ms, slower of two sessions"
-        yield _card("Measured latency", f"{_ms(measured.latency_ms)} ms", note, main=True)
+        yield card("Measured latency", f"{_ms(measured.latency_ms)} ms", note, main=True)
     interval = "error unknown"
     if best.low_ms is not None and best.high_ms is not None:
         interval = f"90 % interval {_ms(best.low_ms)} to {_ms(best.high_ms)} ms"
-    yield _card("Predicted latency", f"{_ms(best.predicted_ms)} ms", interval, main=not measured)
+    yield card("Predicted latency", f"{_ms(best.predicted_ms)} ms", interval, main=not measured)
     if accuracy.percent:
-        yield _card("Predicted top-1", f"{best.top1:.2f} %", accuracy.label)
+        yield card("Predicted top-1", f"{best.top1:.2f} %", accuracy.label)
     else:
-        yield _card("Score", f"{best.top1:.2f}", f"{accuracy.label}, not an accuracy")
-    yield _card("MACs", f"{_millions(record.mmacs)} M", "per image")
-    yield _card("Parameters", f"{record.params_m:.2f} M", f"{4 * record.params_m:.1f} MB as float32")
+        yield card("Score", f"{best.top1:.2f}", f"{accuracy.label}, not an accuracy")
+    yield card("MACs", f"{_millions(record.mmacs)} M", "per image")
+    yield card("Parameters", f"{record.params_m:.2f} M", f"{4 * record.params_m:.1f} MB as float32")
     if record.energy_mj is not None:
-        yield _card("Predicted energy", f"{record.energy_mj:.3g} mJ", "per batch, above idle")
+        yield card("Predicted energy", f"{record.energy_mj:.3g} mJ", "per batch, above idle")
     yield from _further_cards(data)
-    yield _card("Input", f"{record.arch.r[0]} px", f"{sum(record.arch.d)} searchable blocks")
+    yield card("Input", f"{record.arch.r[0]} px", f"{sum(record.arch.d)} searchable blocks")
 
 
 def _further_cards(data: SearchFolder) -> Iterable[str]:
@@ -122,7 +122,7 @@ def _further_cards(data: SearchFolder) -> Iterable[str]:
         if quantity.name not in OWN_CARDS:
             words = data.described(quantity.name)
             note = "objective of the search" if quantity.name == data.record.objective else ""
-            yield _card(_capital(words.label), words.shown(quantity.value), note)
+            yield card(_capital(words.label), words.shown(quantity.value), note)
 
 
 def _ms(value: float) -> str:
@@ -136,13 +136,6 @@ def _millions(value: float) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _card(name: str, value: str, more: str, *, main: bool = False) -> str:
-    return (
-        f'<div class="card{" main" if main else ""}"><div class="name">{escape(name)}</div>'
-        f'<div class="value">{escape(value)}</div><div class="more">{escape(more)}</div></div>'
-    )
 
 
 # ---- notes -----------------------------------------------------------------------------------------------------------
