@@ -1,7 +1,7 @@
 """Options that several commands have, and the parsers of files that may be published ones.
 
 A file that is read is a path, or an address such as `hub:NAME` (see `ofa_core.hub`). The parser of its option returns
-the local file, so that no reader below a command line knows about addresses.
+the local file, so that readers see local files only.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ app = new_app(
 )
 
 VERIFY_PROCESSES = 6
-MANY_NETWORKS = 1000  # choosing so many takes seconds, so a message says it
+MANY_NETWORKS = 1000  # choosing so many takes seconds, so a message is printed before
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""Metadata of exported files, which tell random weights from trained ones."""
+"""Metadata of exported files, which distinguish random weights from trained ones."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def load_weights(path: Path, space: Space | None, preprocessing: str | None) -> 
 
     Args:
         path: the file, or the folder of a specialised net (`net.config`, `run.config` and `init`).
-        space: the expected space; a published file does not hold it, but the hub knows that of its own files.
+        space: the expected space; a published file does not hold it, but the hub has it for its own files.
         preprocessing: name in `NAMED_PREPROCESSING`; as the space.
 
     Raises:

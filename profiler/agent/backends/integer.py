@@ -1,7 +1,7 @@
 """Check at load that an int8 model runs as integers from input to output, and name the operator that does not.
 
-A runtime computes an operator without an integer kernel in float32, or outside its fast delegate, and says nothing.
-Such a model is slower than its table says, so a model in the form `integer` is refused instead.
+A runtime computes an operator without an integer kernel in float32, or outside its fast delegate, without a message.
+Such a table would be wrong, so a model in the form `integer` is refused instead.
 """
 
 from __future__ import annotations
