@@ -134,6 +134,21 @@ class BlockSpec:
         expanded = self.mid_c * self.in_px**2 if self.expands else 0
         return outer + expanded + self.mid_c * self.out_px**2
 
+    @property
+    def peak_elements(self) -> int:
+        """Largest number of elements of feature maps that exist at once while the layer runs.
+
+        These are the input and output of one operation, and the block's input as long as a shortcut needs it.
+        Convolutions include batch norm and activation; squeeze-and-excite and the addition work in place.
+        """
+        read, written = self.in_c * self.in_px**2, self.out_c * self.out_px**2
+        if self.op != "mbconv":
+            return read + written
+        kept = read if self.shortcut else 0
+        wide, filtered = self.mid_c * self.in_px**2, self.mid_c * self.out_px**2
+        first = max(read + wide, kept + wide + filtered) if self.expands else read + filtered
+        return max(first, kept + filtered + written)
+
     def label(self) -> str:
         """Return a short readable name, such as `mbconv 28x28 40->240->40 k5 s1 h_swish se +`."""
         if self.op == "mbconv":

@@ -1,0 +1,67 @@
+"""Peak memory of activations: the largest of a network's layers, so a limit on it only forbids some blocks.
+
+Counted are the feature maps that exist at once (`BlockSpec.peak_elements`), in the data type and for the batch of the
+latency table. Weights, the runtime and its workspace come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_core.context import Context
+from ofa_core.dense import DenseTable
+from ofa_core.errors import OfaError
+from ofa_core.genomes import Genomes
+from ofa_core.search.quantity import Description, Quantity
+from ofa_core.space import Space
+
+__all__ = ["MEMORY_MB", "allowed_within", "memory_quantity", "peak_table"]
+
+MEMORY_MB = Description("memory_mb", "peak activations", "MB")
+BYTES = {"float32": 4, "float16": 2, "int8": 1}
+BYTES_PER_MB = 1e6
+
+
+def peak_table(space: Space, resolutions: Sequence[int], context: Context | None) -> DenseTable:
+    """Return the peak of each layer in MB; those of a network are to be compared, not added.
+
+    Args:
+        space: space of the networks.
+        resolutions: input sizes in pixels.
+        context: how latency was measured, for data type and batch size; None counts one image in float32.
+
+    Raises:
+        OfaError: for a data type of unknown size.
+    """
+    dtype, batch_size = ("float32", 1) if context is None else (context.dtype, context.batch_size)
+    if dtype not in BYTES:
+        raise OfaError(f"no size is known for the data type {dtype!r} of the table; memory cannot be counted")
+    pixels = sorted(set(resolutions))
+    fixed = np.zeros(len(pixels))
+    slots = np.zeros((len(pixels), space.n_slots, 1 + space.n_codes))
+    for r, px in enumerate(pixels):
+        for code, layout in enumerate(space.choice_layouts(px), 1):
+            slots[r, :, code] = [block.peak_elements for block in layout.searchable]
+        fixed[r] = max(block.peak_elements for block in layout.fixed)
+    scale = BYTES[dtype] * batch_size / BYTES_PER_MB
+    return DenseTable(np.asarray(pixels, dtype=np.int64), scale * fixed, scale * slots)
+
+
+def memory_quantity(table: DenseTable) -> Quantity:
+    """Return the peak of activations as a quantity, given the peaks of the layers."""
+    every = np.arange(table.slots.shape[1])
+
+    def values(genomes: Genomes) -> NDArray[np.float64]:
+        rows = np.searchsorted(table.resolutions, genomes[:, 0])
+        largest = table.slots[rows[:, None], every, genomes[:, 1:]].max(axis=1)
+        return np.asarray(np.maximum(table.fixed[rows], largest))
+
+    return Quantity.of(MEMORY_MB, values)
+
+
+def allowed_within(table: DenseTable, limit_mb: float) -> NDArray[np.bool_]:
+    """Return (R, n_slots, 1 + n_codes): False for codes whose layer exceeds the limit, and where a fixed layer does."""
+    return np.asarray((table.slots <= limit_mb) & (table.fixed <= limit_mb)[:, None, None])
