@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_core.context import Context
 from ofa_core.dense import total_macs, total_params
 from ofa_core.errors import MissingBlockError
 from ofa_core.genomes import Genomes, padded_lists
@@ -51,6 +52,7 @@ class TableAnswer:
         energy_mj: (n,) millijoules per batch above idle.
         energy_margin: factor of the 90 % interval of the energy.
         table: the table; None if the file has whole networks only.
+        context: device and settings of the measurements; None if unknown.
     """
 
     lut: str
@@ -64,6 +66,7 @@ class TableAnswer:
     energy_mj: Floats
     energy_margin: float
     table: LutPredictor | None
+    context: Context | None
 
     @property
     def has_energy(self) -> bool:
@@ -82,6 +85,11 @@ class TableAnswer:
             "n_filled": int(self.n_filled[i]),
             **dict(zip(_ENERGIES, map(_known, energies), strict=True)),
         }
+
+    @property
+    def dtype(self) -> str | None:
+        """Type of weights and activations, as in tables; None if unknown."""
+        return None if self.context is None else self.context.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,7 @@ class Answers:
                 "arch": {"wid": None, **lists, "r": [int(self.genomes[i, 0])]},
                 "mmacs": float(self.mmacs[i]),
                 "params_m": float(self.params_m[i]),
-                "predictions": [table.record(i) for table in self.tables],
+                "predictions": [{**table.record(i), "dtype": table.dtype} for table in self.tables],
                 **named,
             }
 
@@ -180,6 +188,7 @@ def answer_by(
         energy_mj=energy_mj,
         energy_margin=margin,
         table=table,
+        context=context,
     )
 
 

@@ -15,9 +15,10 @@ from ofa_core.cli_options import ColumnOption, SpaceOption, arch_file, table_arg
 from predictors.console import ROW_TITLES, row_texts, show_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ofa_core.arch_lists import ArchList
+    from ofa_core.genomes import Genomes
     from ofa_core.measured_columns import ValueColumn
     from ofa_core.measured_files import MeasuredFile
     from ofa_core.space import Space
@@ -66,13 +67,13 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one row per architecture and table.")] = False,
 ) -> None:
     """Predict one architecture or several."""
-    from functools import cache
+    from functools import cache, partial
 
     from ofa_core.errors import OfaError
     from ofa_core.formats.arch_files import read_archs
     from ofa_core.space_files import space_from
     from predictors import console
-    from predictors.answers import answer_by, answers_of
+    from predictors.answers import answers_of
     from predictors.loading import LatencyFile, default_luts
 
     if as_json and as_csv:
@@ -83,18 +84,16 @@ def predict(
     nets = read_archs(arch, named, lambda: _covered_space(paths, read, strict=bool(lut)), resolution)
     if blocks and (nets.is_list or as_csv):
         raise typer.BadParameter("works with one architecture only, and not with --csv", param_hint="--blocks")
+    predict = partial(_answer, read, nets.space, fill, column)
     tables: list[TableAnswer] = []
     for path in paths:
         try:
-            tables.append(answer_by(read(path), nets.space, nets.genomes, fill=fill, column=column))
+            tables.append(predict(path, nets.genomes))
         except OfaError as error:
             if lut:
                 raise
             logger.warning("%s left out: %s", path, error)
-    for table in tables:
-        logger.info("%s: %s", table.lut, table.note)
-    if not tables:
-        logger.warning("no latency table found; measure one with ofa-profile, or name one with --lut")
+    _log_tables(nets, tables, predict)
     answers = answers_of(nets.space, nets.genomes, tables)
     if as_csv:
         console.write_csv(answers)
@@ -106,6 +105,27 @@ def predict(
             for row, table in zip(answer["predictions"], tables, strict=True):
                 row["blocks"] = _blocks(table, nets)
         typer.echo(json.dumps(answer)) if as_json else console.show_answer(answer, blocks=blocks)
+
+
+def _answer(
+    read: Callable[[Path], LatencyFile], space: Space, fill: bool, column: str | None, path: Path, genomes: Genomes
+) -> TableAnswer:
+    """Predict networks with a file; raises as `predictors.answers.answer_by` does."""
+    from predictors.answers import answer_by
+
+    return answer_by(read(path), space, genomes, fill=fill, column=column)
+
+
+def _log_tables(nets: ArchList, tables: Sequence[TableAnswer], predict: Callable[[Path, Genomes], TableAnswer]) -> None:
+    """Log the method and error of each table, and how a float table and an int8 table of one runtime differ."""
+    from predictors.dtype_pairs import dtype_pairs
+
+    for table in tables:
+        logger.info("%s: %s", table.lut, table.note)
+    if not tables:
+        logger.warning("no latency table found; measure one with ofa-profile, or name one with --lut")
+    for pair in dtype_pairs(nets.space, nets.genomes, tables, predict):
+        logger.info("%s", pair.text())
 
 
 def _covered_space(paths: list[Path], read: Callable[[Path], LatencyFile], *, strict: bool) -> Space:

@@ -97,7 +97,7 @@ def _list_rows(answers: Answers, *, energy: bool) -> Iterator[tuple[str, ...]]:
         counts = (f"{answers.mmacs[i]:.1f}", f"{answers.params_m[i]:.2f}")
         network = (str(i + 1), str(px), "-".join(map(str, depths[i].tolist())), *counts)
         for table in answers.tables:
-            row = table.record(i)
+            row = {**table.record(i), "dtype": table.dtype}
             yield (*network, *_latency_texts(row), *([_energy_text(row)] if energy else []), _file_text(row))
         if not answers.tables:
             yield network
@@ -120,7 +120,9 @@ def write_csv(answers: Answers) -> None:
 
 def _latency_texts(row: dict[str, Any]) -> tuple[str, str, str]:
     interval = "unknown" if row["low_ms"] is None else f"{row['low_ms']:.3f} to {row['high_ms']:.3f}"
-    return row["device"], f"{row['latency_ms']:.3f}", interval
+    dtype = row.get("dtype")
+    device = row["device"] if dtype in (None, "float32") else f"{row['device']}, {dtype}"
+    return device, f"{row['latency_ms']:.3f}", interval
 
 
 def _file_text(row: dict[str, Any]) -> str:

@@ -48,7 +48,9 @@ def test_json_has_exactly_the_contract(bench, space, make_table, capsys):
     assert list(row) == [
         *("lut", "device", "latency_ms", "low_ms", "high_ms", "calibrated", "n_filled"),
         *("energy_mj", "energy_low_mj", "energy_high_mj"),
+        "dtype",
     ]
+    assert row["dtype"] == "float32"
     assert row["energy_mj"] is row["energy_low_mj"] is row["energy_high_mj"] is None
     assert row["lut"] == "luts/rig.csv"
     assert row["device"] == "rig"
