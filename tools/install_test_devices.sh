@@ -7,6 +7,7 @@
 #
 # Unpacked files are in $OFA_TEST_CACHE, by default $XDG_CACHE_HOME/ofa-latency/test-devices (~/.cache/...):
 #   adbd/      Debian's adbd with all its libraries, from the suite after bookworm (uses no library of this system)
+#   busybox/   a static busybox, the shell of phones that have no library of Linux
 #   aarch64/   a root directory with C and C++ libraries, and libLiteRt.so from the aarch64 wheel of ai-edge-litert
 #   tflite-runtime/   a virtual environment with the last tflite-runtime, if PYTHON is 3.11 or older; the
 #              tests find it through $OFA_TFLITE_RUNTIME_PYTHON=$OFA_TEST_CACHE/tflite-runtime/bin/python
@@ -73,6 +74,8 @@ mkdir -p "$cache"
 # shellcheck disable=SC2086
 unpack adbd trixie amd64 $adbd
 touch "$cache/adbd/.complete"
+unpack busybox bookworm amd64 busybox-static
+touch "$cache/busybox/.complete"
 
 if [ ! -e "$cache/aarch64/.complete" ]; then
   # shellcheck disable=SC2086

@@ -14,6 +14,7 @@ import subprocess
 from importlib import resources
 from pathlib import Path
 
+from ofa_core import download
 from ofa_core.errors import OfaError
 from profiler.native.system import System, check_program, this_system
 
@@ -35,7 +36,7 @@ def prebuilt_folder() -> Path:
 
 def cache_folder() -> Path:
     """Return the folder of built agents and downloaded programs: `$XDG_CACHE_HOME/ofa-latency/native`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "ofa-latency", "native")
+    return download.cache_folder() / "native"
 
 
 def agent_for(system: System, given: Path | None = None) -> Path:

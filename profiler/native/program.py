@@ -69,6 +69,7 @@ class NativeProgram:
 
     def _files(self, device: Device) -> tuple[Path, Runtime, list[Path]]:
         system = system_of(device.facts())
+        agent = agent_for(system, self.agent)
         runtime = runtime_for(system, self.library)
         accelerators = accelerators_of(runtime, system) if self.backend.startswith("litert-gpu") else []
-        return agent_for(system, self.agent), runtime, accelerators
+        return agent, runtime, accelerators

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from android_system import CACHE
 
 
 @dataclass
@@ -148,10 +149,6 @@ def _wait_for(port: int, log: Path) -> None:
 
 # ---- phones --------------------------------------------------------------------------------------------------------
 
-CACHE = Path(
-    os.environ.get("OFA_TEST_CACHE")
-    or Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "ofa-latency", "test-devices")
-)
 COOL = """IsStatusOverride: false
 Thermal Status: 0
 Current temperatures from HAL:
@@ -213,7 +210,26 @@ CPU revision\t: 1
 """What /proc/cpuinfo of a Cortex-A76 says, for libraries that read it (qemu before 8.1 shows the host's)."""
 
 
-def _make_phone(folder: Path, number: int, model: str, size: str, machine: str) -> None:
+@dataclass(frozen=True)
+class FakePhone:
+    """What a phone is.
+
+    Attributes:
+        model: `ro.product.model`.
+        size: of /data, for mount.
+        machine: what `uname -m` says; aarch64 programs are run by qemu.
+        abi: `ro.product.cpu.abi`; a phone without it is a Linux machine with an adbd.
+        system: folder that becomes its /system, instead of all of this machine's programs.
+    """
+
+    model: str
+    size: str = "400m"
+    machine: str = "x86_64"
+    abi: str = ""
+    system: Path | None = None
+
+
+def _make_phone(folder: Path, number: int, phone: FakePhone) -> None:
     own = folder / f"phone{number}"
     for cpu, khz in ((0, 1_900_000), (1, 2_450_000)):
         (own / "cpu" / f"cpu{cpu}" / "cpufreq").mkdir(parents=True)
@@ -221,18 +237,22 @@ def _make_phone(folder: Path, number: int, model: str, size: str, machine: str) 
         (own / "cpu" / f"cpu{cpu}" / "cpufreq" / "scaling_governor").write_text("schedutil\n")
     for name in ("online", "possible", "present"):
         (own / "cpu" / name).write_text("0-1\n")
-    (own / "size").write_text(size)
-    props = {"ro.product.model": model, "ro.product.manufacturer": "Fake", "ro.build.version.release": "8.1.0"}
-    (own / "props").write_text("".join(f"{k}={v}\n" for k, v in props.items()) + f"machine={machine}\n")
-    if machine == "aarch64":
+    (own / "size").write_text(phone.size)
+    props = {"ro.product.model": phone.model, "ro.product.manufacturer": "Fake", "ro.build.version.release": "8.1.0"}
+    if phone.abi:
+        props |= {"ro.product.cpu.abi": phone.abi, "ro.board.platform": "msm8998"}
+    (own / "props").write_text("".join(f"{k}={v}\n" for k, v in props.items()) + f"machine={phone.machine}\n")
+    if phone.system is not None:
+        shutil.copytree(phone.system, own / "system")
+    if phone.machine == "aarch64":
         (own / "cpuinfo").write_text(ARM_CPUINFO + ARM_CPUINFO.replace("processor\t: 0", "processor\t: 1"))
     (own / "thermalservice").write_text(COOL)
     (own / "battery").write_text(CHARGED)
 
 
 @contextlib.contextmanager
-def running_phones(models: list[str], sizes: list[str], machine: str = "x86_64") -> Iterator[Phones]:
-    """Phones of these models with that much storage each; skips with a reason where they cannot be had."""
+def running_phones(wanted: Sequence[FakePhone]) -> Iterator[Phones]:
+    """Start these phones; skips with a reason where they cannot be had."""
     if os.uname().machine != "x86_64":
         pytest.skip("the adbd of the tests is built for x86-64")
     for program in ("adb", "unshare"):
@@ -240,15 +260,17 @@ def running_phones(models: list[str], sizes: list[str], machine: str = "x86_64")
             pytest.skip(f"there is no {program}; tools/install_test_devices.sh installs it")
     if not (CACHE / "adbd" / ".complete").exists():
         pytest.skip(f"there is no adbd in {CACHE}; tools/install_test_devices.sh unpacks it")
+    if any(phone.system is not None for phone in wanted) and not (CACHE / "busybox" / ".complete").exists():
+        pytest.skip(f"there is no busybox in {CACHE}; tools/install_test_devices.sh unpacks it")
     namespaces = ["unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
     if subprocess.run([*namespaces, "true"], capture_output=True).returncode:
         pytest.skip("this system lets nobody make namespaces")
     with tempfile.TemporaryDirectory(prefix="phones-") as name:  # short: a UNIX socket's path holds 107 bytes
         folder = Path(name)
-        for number, (model, size) in enumerate(zip(models, sizes, strict=True), start=1):
-            _make_phone(folder, number, model, size, machine)
+        for number, phone in enumerate(wanted, start=1):
+            _make_phone(folder, number, phone)
         script = Path(__file__).with_name("adb_phones.sh")
-        command = [*namespaces, "bash", script, folder, CACHE, str(len(models))]
+        command = [*namespaces, "bash", script, folder, CACHE, str(len(wanted))]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
@@ -261,7 +283,7 @@ def running_phones(models: list[str], sizes: list[str], machine: str = "x86_64")
                 pytest.fail(f"no phones: {(folder / 'log').read_text()}")
             patch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{folder}/adb.sock")
             phones = Phones(folder, process)
-            for number in range(1, len(models) + 1):
+            for number in range(1, len(wanted) + 1):
                 phones.wait(number)
             yield phones
         finally:
@@ -275,7 +297,7 @@ def running_phones(models: list[str], sizes: list[str], machine: str = "x86_64")
 @pytest.fixture(scope="session")
 def all_phones() -> Iterator[Phones]:
     """A Pixel 2, and a Samsung Note8 with little storage."""
-    with running_phones(["Pixel 2", "SM-N950F"], ["400m", "3m"]) as phones:
+    with running_phones([FakePhone("Pixel 2"), FakePhone("SM-N950F", "3m")]) as phones:
         yield phones
 
 
@@ -295,7 +317,7 @@ def arm_phone() -> Iterator[tuple[Phones, Path]]:
     """A phone whose aarch64 programs are run by qemu, and the runtime for it."""
     if not (CACHE / "aarch64" / ".complete").exists():
         pytest.skip(f"there is no aarch64 root in {CACHE}; tools/install_test_devices.sh makes it")
-    with running_phones(["Pixel 4"], ["400m"], machine="aarch64") as phones:
+    with running_phones([FakePhone("Pixel 4", machine="aarch64")]) as phones:
         try_it = ["adb", "-s", phones.serial(1), "shell", "-T", "/arm/lib/ld-linux-aarch64.so.1 --version"]
         if subprocess.run(try_it, capture_output=True).returncode:
             pytest.skip("this kernel has no binfmt_misc per namespace (Linux 6.7 or newer has)")

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from android_system import CACHE, make_system
 
 from profiler.native.build import source_path
 from profiler.native.elf import read_elf
@@ -17,7 +18,6 @@ from profiler.native.elf import read_elf
 ROOT = Path(__file__).parents[3]
 PREBUILT = source_path().parent / "prebuilt"
 MANIFEST = json.loads((PREBUILT / "manifest.json").read_text())
-CACHE = Path(os.environ.get("OFA_TEST_CACHE", "/nonexistent"))
 
 
 @pytest.mark.parametrize("name", MANIFEST)
@@ -80,22 +80,7 @@ def test_the_script_makes_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def android_system(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with Android's loader and C library, both stand-ins over glibc for aarch64."""
-    cache, compiler = CACHE / "aarch64", "aarch64-linux-gnu-gcc"
-    for missing in [name for name in (compiler, "qemu-aarch64-static") if shutil.which(name) is None]:
-        pytest.skip(f"{missing} is not installed (tools/install_test_devices.sh)")
-    if not cache.is_dir():
-        pytest.skip("OFA_TEST_CACHE has no aarch64 libraries (tools/install_test_devices.sh)")
-    system = tmp_path_factory.mktemp("android") / "system"
-    (system / "bin").mkdir(parents=True)
-    (system / "lib64").mkdir()
-    shutil.copy(cache / "lib" / "ld-linux-aarch64.so.1", system / "bin" / "linker64")
-    shared = [compiler, "-shared", "-fPIC", "-w"]
-    libc = ["-Wl,-soname,libc.so", "-o", str(system / "lib64" / "libc.so")]
-    subprocess.run([*shared, *libc, str(Path(__file__).with_name("bionic_over_glibc.c"))], check=True)
-    libdl = ["-nostdlib", "-Wl,-soname,libdl.so", "-o", str(system / "lib64" / "libdl.so"), "-xc", "/dev/null"]
-    subprocess.run([*shared, *libdl], check=True)
-    return system.parent
+    return make_system(tmp_path_factory.mktemp("android")).parent
 
 
 @pytest.mark.parametrize("name", ["android-arm64", "linux-arm64"])

@@ -1,0 +1,223 @@
+"""A phone as its owner plugs it in: Android without any library of Linux, the shipped agent, one command, no option.
+
+The phone is a real adbd in a namespace, its programs are the shipped bytes under qemu, its runtime is the real LiteRT
+of the aarch64 wheel, and a server on the loopback interface stands in for the official address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from android_system import litert_for_android, make_system
+from conftest import FakePhone, Phones, running_phones
+
+from ofa_core.spaces import tiny
+from ofa_core.table import LatencyTable
+from profiler.cli import main
+from profiler.journal import read_journal
+
+pytestmark = pytest.mark.android
+PROFILE = [sys.executable, str(Path(__file__).with_name("short_session.py"))]
+
+
+CUT_BYTES = 100_000
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files; below /cut/ the connection is cut in the middle of each."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/cut/"):
+            super().do_GET()
+            return
+        content = Path(self.directory, self.path.removeprefix("/cut/")).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[:CUT_BYTES])
+
+    def log_message(self, *args: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Release:
+    """The folder of a runtime's release, on a server.
+
+    Attributes:
+        folder: what is served.
+        address: of the server.
+        sha256: of the runtime.
+    """
+
+    folder: Path
+    address: str
+    sha256: str
+
+    def list(self, path: Path, **changes: object) -> Path:
+        """Write a list of runtimes that names this release."""
+        row: dict[str, object] = {
+            "name": "LiteRT 2.3.0",
+            "sha256": self.sha256,
+            "n_bytes": (self.folder / "libLiteRt.so").stat().st_size,
+            "addresses": [f"{self.address}/libLiteRt.so"],
+        }
+        lines = [f"{key} = {value!r}" for key, value in {**row, **changes}.items()]
+        path.write_text("\n".join(["[android-arm64]", *lines, "[android-arm]", *lines]))
+        return path
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    folder = tmp_path_factory.mktemp("release")
+    content = litert_for_android()
+    (folder / "libLiteRt.so").write_bytes(content)
+    handler = partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listener:
+        thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield Release(folder, f"http://127.0.0.1:{listener.server_port}", hashlib.sha256(content).hexdigest())
+        listener.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_system(tmp_path_factory.mktemp("android"))
+
+
+@pytest.fixture(scope="module")
+def pixel2(system: Path) -> Iterator[Phones]:
+    """A Pixel 2, and a Note8 with little storage."""
+    models = [FakePhone("Pixel 2"), FakePhone("SM-N950F", "3m")]
+    with running_phones([replace(m, machine="aarch64", abi="arm64-v8a", system=system) for m in models]) as phones:
+        yield phones
+
+
+def run(folder: Path, runtimes: Path, *words: str, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+    """Run `ofa-profile` as in a new home."""
+    home = {"XDG_CACHE_HOME": str(folder / "cache"), "OFA_LITERT_RUNTIMES": str(runtimes), "no_proxy": "127.0.0.1"}
+    return subprocess.run(
+        [*PROFILE, *words],
+        capture_output=True, text=True, timeout=timeout_s, cwd=folder, env={**os.environ, **home},
+    )  # fmt: skip
+
+
+def files_of(phones: Phones, number: int = 1) -> list[str]:
+    listing = ["adb", "-s", phones.serial(number), "shell", "-T", "find /data/local/tmp"]
+    return subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.fixture
+def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return a function that runs `ofa-profile --target TARGET --space tiny` in a new home and returns its error."""
+
+    def call(runtimes: Path, target: str = "adb:pixel2") -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("OFA_LITERT_RUNTIMES", str(runtimes))
+        monkeypatch.setattr(sys, "argv", ["ofa-profile", "--target", target, "--space", "tiny"])
+        assert main() == 1
+        done = capsys.readouterr()
+        assert done.out == ""
+        *news, line = done.err.splitlines()
+        known = ("adb:", "downloading ", "advice: ", "warning: ", "it was cut")
+        assert all(text.removeprefix("ofa-profile: ").startswith(known) for text in news), news
+        assert not list(tmp_path.glob("luts/*.csv"))
+        return line
+
+    return call
+
+
+def library_in(folder: Path) -> list[str]:
+    return [path.name for path in (folder / "cache").rglob("*") if path.is_file()]
+
+
+def test_without_network(pixel2: Phones, release: Release, tmp_path: Path, fails: Callable[..., str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/libLiteRt.so"
+    line = fails(release.list(tmp_path / "list.toml", addresses=[address]))
+    assert (
+        f"cannot download {address} (Connection refused): run the command again, or download the file elsewhere" in line
+    )
+    place = tmp_path / "cache" / "ofa-latency" / "native" / "android-arm64" / "libLiteRt.so"
+    n_bytes = (release.folder / "libLiteRt.so").stat().st_size
+    assert line.endswith(f"({n_bytes} bytes, SHA-256 checksum {release.sha256}) and save it as {place}")
+    assert library_in(tmp_path) == []
+    assert files_of(pixel2) == ["/data/local/tmp"]
+
+
+def test_another_file_at_the_address(
+    pixel2: Phones, release: Release, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    line = fails(release.list(tmp_path / "list.toml", sha256="00" * 32))
+    assert f"its SHA-256 checksum is {release.sha256}, not {'00' * 32}; it is not kept" in line
+    assert library_in(tmp_path) == []
+    assert files_of(pixel2) == ["/data/local/tmp"]
+
+
+def test_a_cut_download(pixel2: Phones, release: Release, tmp_path: Path, fails: Callable[..., str]) -> None:
+    address = f"{release.address}/cut/libLiteRt.so"
+    line = fails(release.list(tmp_path / "list.toml", addresses=[address]))
+    assert "it was cut at 100000 of " in line
+    assert "run the command again to continue" in line
+    assert library_in(tmp_path) == [f".{release.sha256[:24]}.part"]
+    assert files_of(pixel2) == ["/data/local/tmp"]
+
+
+def test_a_full_phone(pixel2: Phones, release: Release, tmp_path: Path, fails: Callable[..., str]) -> None:
+    line = fails(release.list(tmp_path / "list.toml"), "adb:note8")
+    assert re.search(r"No space left on device: \d\.\d MiB free in .*, 5\.7 MiB needed", line)
+    assert files_of(pixel2, 2) == ["/data/local/tmp"]
+
+
+def test_a_phone_of_another_instruction_set(
+    pixel2: Phones, release: Release, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    props = (pixel2.folder / "phone1" / "props").read_text()
+    pixel2.set(1, "props", props.replace("arm64-v8a", "x86_64"))
+    try:
+        line = fails(release.list(tmp_path / "list.toml"))
+    finally:
+        pixel2.set(1, "props", props)
+    assert "no agent is shipped for android-x86_64 (only for android-arm, android-arm64, " in line
+    assert files_of(pixel2) == ["/data/local/tmp"]
+
+
+def test_an_unauthorised_phone(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    listing = "List of devices attached\\nHT7A1234 unauthorized usb:1-2 transport_id:1\\n"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "adb").write_text(f"#!/bin/sh\nprintf '{listing}'\n")
+    (tmp_path / "bin" / "adb").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    line = fails(release.list(tmp_path / "list.toml"), "adb:HT7A1234")
+    assert line.endswith("cannot be used: HT7A1234 (unauthorized; allow this computer on the phone's screen)")
+    assert library_in(tmp_path) == []
+
+
+def test_a_phone_needs_no_option(pixel2: Phones, release: Release, tmp_path: Path) -> None:
+    done = run(tmp_path, release.list(tmp_path / "list.toml"), "--target", "adb:pixel2", "--space", "tiny")
+    assert done.returncode in (0, 3), done.stderr
+    assert done.stdout == "luts/adb-pixel2-tflite.csv\n"
+    table = LatencyTable.read(tmp_path / done.stdout.strip())
+    assert table.context.backend_version == "LiteRT 2.3.0 (C API)"
+    assert set(table.resolutions(tiny())) == set(tiny().resolutions)
+    assert len(table) == len(tiny().all_blocks(tiny().resolutions))
+    state = read_journal(tmp_path / "luts" / "adb-pixel2-tflite.journal.jsonl")
+    assert not state.failures
+    assert len(state.visits) == 3 * (len(table) + 2)  # each block and two networks, in three processes
+    assert table.n_failed < len(table)  # a row fails if this machine is busy and preempts each of its runs
+    assert files_of(pixel2) == ["/data/local/tmp"]
