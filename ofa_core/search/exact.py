@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ofa_core.errors import InfeasibleConstraintError
 from ofa_core.genomes import Genomes
 from ofa_core.search.additive import cheapest_by_table, probed_table
+from ofa_core.search.conflicts import LeastFactors, least_factors, scaled_limit
 from ofa_core.search.descent import neighbours
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.space import Space
@@ -90,13 +91,28 @@ def check_feasible(problem: Problem) -> Genomes:
         if constraint.loads(found).min() > 1:
             raise _unreachable(problem, constraint, found)
         starts.append(found)
+    if len(problem.constraints) > 1:
+        least = least_factors(problem)
+        starts.append(least.genomes)
     candidates = np.unique(np.concatenate(starts), axis=0)
     fits = candidates[problem.feasible(candidates)]
     if not len(fits):
-        names = " and ".join(map(str, problem.constraints))
-        raise InfeasibleConstraintError(f"no sub-net of {problem.space.name} was found with {names} together")
+        raise _contradiction(problem, least)
     _, first = np.unique(fits[:, 0], return_index=True)
     return np.asarray(fits[first])
+
+
+def _contradiction(problem: Problem, least: LeastFactors) -> InfeasibleConstraintError:
+    """Return the error for limits that exclude each other."""
+    factor = float(np.ceil(1e4 * least.factors.min())) / 1e4
+    names = " and ".join(map(str, problem.constraints))
+    work = ", ".join(str(scaled_limit(constraint, factor)) for constraint in problem.constraints)
+    known = "has" if least.proved else "was found with"
+    bound = f" (less than x {least.bound:.4f} is impossible)" if least.proved else ""
+    return InfeasibleConstraintError(
+        f"no sub-net of {problem.space.name} {known} {names} together; with all limits x {factor:.4f}{bound} there is "
+        f"one: {work}"
+    )
 
 
 def _unreachable(problem: Problem, constraint: Constraint, found: Genomes) -> InfeasibleConstraintError:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ofa_core.genomes import Genomes, sample_genomes
 from ofa_core.search.additive import fitted_table, probed_table
@@ -67,7 +68,7 @@ def solve_groups(
     Args:
         problem: space, resolutions and objective; its limits are not used.
         groups: limits that hold together, for each answer.
-        rng: random generator; equal states give equal answers.
+        rng: random generator; equal states give equal answers, whatever the number of threads.
         settings: effort.
         start: (n, 1 + n_slots) architectures to begin with, such as an earlier answer; a group ignores those beyond its
             limits.
@@ -81,6 +82,18 @@ def solve_groups(
         InfeasibleConstraintError: if no architecture meets the limits of a group.
     """
     settings, watch = settings or SolveSettings(), watch or Watch()
+    with threadpool_limits(limits=1, user_api="blas"):  # sums in one order, so that the answer is the same everywhere
+        return _solved(problem, groups, rng, settings, start, watch)
+
+
+def _solved(
+    problem: Problem,
+    groups: Sequence[Sequence[Constraint]],
+    rng: np.random.Generator,
+    settings: SolveSettings,
+    start: Genomes | None,
+    watch: Watch,
+) -> tuple[list[Found], Archive]:
     archive = Archive(problem, watch)
     parts = [replace(problem, constraints=tuple(group)) for group in groups]
     cheapest = [check_feasible(part) for part in parts]

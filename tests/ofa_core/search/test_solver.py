@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -142,3 +145,33 @@ def test_an_objective_that_adds_up_is_solved_exactly(stand_ins: Any) -> None:
         assert part.feasible(genomes).all()
         found, _ = descend(part, genomes[:1], values[:1], part.scores)
         assert (found == genomes[:1]).all()
+
+
+SEARCH_BUILTIN = """
+import numpy as np
+from ofa_core.search.anneal import AnnealSettings
+from ofa_core.search.problem import Constraint, Problem
+from ofa_core.search.quantity import MMACS, accuracy_quantity, block_sum
+from ofa_core.search.solver import SolveSettings, solve_groups
+from ofa_core.spaces import get_space
+from predictors.builtin_accuracy import BuiltinAccuracy
+space, pixels = get_space("mbv3-w1.0"), (192, 224)
+limit = Constraint(block_sum(MMACS, space, pixels, lambda block: block.macs / 1e6), 200.0)
+problem = Problem(space, pixels, (limit,), accuracy_quantity(BuiltinAccuracy(space)))
+settings = SolveSettings(AnnealSettings(n_chains=300, n_steps=20), 1)
+[(genomes, values)], archive = solve_groups(problem, [(limit,)], np.random.default_rng(0), settings=settings)
+print(archive.n_evaluated, values.tobytes().hex(), genomes.tobytes().hex())
+"""
+
+
+def test_the_number_of_threads_does_not_matter() -> None:
+    answers = set()
+    for n_threads in ("1", "2", "5"):
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        environment = {**os.environ, **dict.fromkeys(names, n_threads)}
+        run = subprocess.run(
+            [sys.executable, "-c", SEARCH_BUILTIN], env=environment, check=True, capture_output=True, text=True
+        )
+        answers.add(run.stdout)
+    assert len(answers) == 1
+    assert len(answers.pop()) > 100
