@@ -68,7 +68,7 @@ def progress_rows() -> Iterator[Callable[[str], Callable[[Progress], None]]]:
 
             def show(p: Progress) -> None:
                 text = f"{name} {p.phase}"
-                bar.update(task, description=text, total=p.total or None, completed=p.done, what=p.what[:48])
+                bar.update(task, description=text, total=p.total or None, completed=p.done, what=_last_visit(p))
 
             return show
 
@@ -91,6 +91,18 @@ class _AboveBar(io.TextIOBase):
         return len(text)
 
 
+def _last_visit(p: Progress) -> str:
+    """Return the last visit, the state of the machine and the item in a few words."""
+    parts = []
+    if p.last_ms is not None:
+        parts += [f"{p.last_ms:.3g} ms \u00b1{50 * p.last_spread:.1f} %", f"speed {p.speed:.2f}"]
+    if p.temperature_c is not None:
+        parts.append(f"{p.temperature_c:.0f} C")
+    if p.n_failed:
+        parts.append(f"{p.n_failed} failed")
+    return " \u00b7 ".join([*parts, p.what[:48]])
+
+
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[Progress], None]]:
     """Yield the progress callback of a single device."""
@@ -107,8 +119,8 @@ def _plain_progress(name: str) -> Callable[[Progress], None]:
             return
         last[0] = now
         share = f" {100 * p.done / p.total:.0f} %" if p.total else ""
-        failed = f", {p.n_failed} failed" if p.n_failed else ""
-        _LOG.info("%s: %s%s, %.0f s%s", name, p.phase, share, p.elapsed_s, failed)
+        left = f", about {p.left_s:.0f} s left" if p.left_s is not None else ""
+        _LOG.info("%s: %s%s, %.0f s%s; %s", name, p.phase, share, p.elapsed_s, left, _last_visit(p))
 
     return show
 

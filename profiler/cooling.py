@@ -32,6 +32,7 @@ class Cooling:
         clock: monotonic clock, in seconds.
         sleep: function that waits for some seconds.
         waited_s: seconds waited so far.
+        temperature_c: highest temperature when it was last read; None if unknown.
     """
 
     device: Device
@@ -41,6 +42,7 @@ class Cooling:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     waited_s: float = field(default=0.0, init=False)
+    temperature_c: float | None = field(default=None, init=False)
     _throttle_count: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -81,9 +83,11 @@ class Cooling:
 
     def _look(self) -> Conditions | None:
         try:
-            return self.device.conditions()
+            conditions = self.device.conditions()
         except DeviceError:  # the next visit handles a lost connection
             return None
+        self.temperature_c = _hottest(conditions)
+        return conditions
 
     def _why_hot(self, now: Conditions) -> str | None:
         if now.throttled:

@@ -13,7 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Protocol
+
+import numpy as np
 
 from ofa_core.errors import OfaError
 from profiler.estimation import N_DISCARDED, reference_probe_ns, samples_of, unit_offsets
@@ -43,6 +46,10 @@ class HeatGuard(Protocol):
 
     def cool_down(self) -> float:
         """Wait until the device is cool, for a limited time; return the seconds waited."""
+
+    @property
+    def temperature_c(self) -> float | None:
+        """Highest temperature of the device when it was last read; None if unknown."""
 
 
 @dataclass
@@ -78,6 +85,9 @@ class Session:
     _started: float = field(default=0.0, init=False)
     _n_voids: int = field(default=0, init=False)
     _looked: float = field(default=0.0, init=False)
+    _probe_ns: list[int] = field(default_factory=list, init=False)
+    _measuring_since: float | None = field(default=None, init=False)
+    _n_before: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._visitor = Visitor(
@@ -197,7 +207,12 @@ class Session:
             outcome.before, outcome.after, (result.inner, outcome.probe_inner),
         )  # fmt: skip
         self.journal.write(visit.to_json())
-        self._state.timed_s += visit.timed_s(PROBE_RUNS[1])
+        state, runs_ns = self._state, result.wall_ns[N_DISCARDED:]
+        first, middle, third = (float(value) for value in np.percentile(runs_ns, [25, 50, 75]))
+        self._probe_ns.append(visit.after[0])
+        state.timed_s += visit.timed_s(PROBE_RUNS[1])
+        state.last_ms, state.last_spread = middle / 1e6, (third - first) / middle
+        state.speed = median(self._probe_ns) / visit.after[0]
         self._report("measure", visit.item)
 
     def _void_if_hot(
@@ -205,7 +220,9 @@ class Session:
     ) -> list[tuple[int, int]]:
         """If the device was throttled, void the visits since the last look, wait, and return them to be made again."""
         self._looked = self.clock()
-        if heat.stayed_cool() or self._n_voids >= MAX_VOIDS:
+        is_cool = heat.stayed_cool()
+        self._state.temperature_c = heat.temperature_c
+        if is_cool or self._n_voids >= MAX_VOIDS:
             return []
         self._n_voids += 1
         self.journal.write({"void": [[process, chunk, round_, item] for round_, item in unsure]})
@@ -245,5 +262,11 @@ class Session:
         state.phase, state.what = phase, self.plan.items[item].label
         state.done += phase == "measure"
         state.n_failed = sum(len(errors) >= MAX_TRIES for errors in self.journal.state.failures.values())
-        state.elapsed_s = self.clock() - self._started
+        now = self.clock()
+        state.elapsed_s = now - self._started
+        if phase == "measure" and self._measuring_since is None:
+            self._measuring_since, self._n_before = now, state.done
+        if self._measuring_since is not None and state.done > self._n_before:
+            per_visit_s = (now - self._measuring_since) / (state.done - self._n_before)
+            state.left_s = per_visit_s * (state.total - state.done)
         self.progress(state)

@@ -48,6 +48,11 @@ class Progress:
         n_failed: number of items given up.
         timed_s: seconds of timed inference so far.
         elapsed_s: seconds since the first load.
+        left_s: estimated seconds to the end; None if unknown.
+        last_ms: median latency of the last visit; None before the first one.
+        last_spread: interquartile range of its runs, relative to the median.
+        speed: speed of the machine at that visit, relative to its median in this session.
+        temperature_c: highest temperature of the device when it was last read; None if unknown.
     """
 
     phase: str = "pilot"
@@ -57,3 +62,8 @@ class Progress:
     n_failed: int = 0
     timed_s: float = 0.0
     elapsed_s: float = 0.0
+    left_s: float | None = None
+    last_ms: float | None = None
+    last_spread: float = 0.0
+    speed: float = 1.0
+    temperature_c: float | None = None

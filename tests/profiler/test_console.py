@@ -6,16 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from synthetic import make_spec
 
 from devices.fake import FakeDevice, FakeRun
 from profiler.agent_runner import AgentRunner
 from profiler.campaign import profile
-from profiler.console import show_profile
-from profiler.settings import Settings
+from profiler.console import progress_bar, show_profile
+from profiler.settings import Progress, Settings
 
 LAUNCH_MS = 0.2  # of any model, however small: what a GPU at batch 1 takes to be asked
 LONG = "a message " + "of many words " * 12 + "end"
@@ -48,6 +50,32 @@ def test_an_additive_device_is_not_though_each_call_costs_and_noise_is_there(tmp
     assert not [line for line in lines if line.startswith("not additive")]
     [calibration] = [line for line in lines if line.startswith("calibration on")]
     assert calibration.endswith(": additive")
+
+
+def test_progress_shows_the_last_visit_the_machine_and_the_time_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Progress] = []
+
+    def latency(run: FakeRun) -> float:
+        return float(json.loads(run.model)["ms"])
+
+    device = FakeDevice(latency)
+    profile(
+        make_spec(n_reference=6, settings=SETTINGS),
+        AgentRunner(device, "sleep"),
+        tmp_path / "t.csv",
+        progress=lambda p: seen.append(replace(p)),
+    )
+    measured = [p for p in seen if p.phase == "measure"]
+    assert all(p.last_ms is not None and p.last_ms > 0 and p.last_spread < 1e-6 for p in measured)
+    assert all(abs(p.speed - 1) < 1e-6 for p in measured)
+    assert measured[-1].left_s == 0
+    assert all(p.left_s is not None and p.left_s > 0 for p in measured[1:-1])
+    with caplog.at_level("INFO", logger="profiler"), progress_bar("rig") as show:
+        show(replace(measured[1], left_s=61.4, last_ms=0.1234, last_spread=0.02, speed=0.97, temperature_c=48.2))
+    [line] = caplog.messages
+    assert ", about 61 s left; 0.123 ms \u00b11.0 % \u00b7 speed 0.97 \u00b7 48 C \u00b7 " in line
 
 
 def test_messages_and_results_stay_whole_beside_a_progress_bar(tmp_path: Path) -> None:
