@@ -166,7 +166,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         a, b = old.get(name), new.get(name)
         if a != b:
             long = isinstance(a, list | dict) or isinstance(b, list | dict)
-            out.append(f"another {name[:40]}" if long else f"{name[:40]} {str(a)[:60]!r}, now {str(b)[:60]!r}")
+            out.append(f"different {name[:40]}" if long else f"{name[:40]} {str(a)[:60]!r}, now {str(b)[:60]!r}")
     return out
 
 

@@ -8,7 +8,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from ofa_core.errors import FormatError, OfaError
 __all__ = ["from_table", "read_toml"]
 
 MAX_SHOWN = 120  # characters of a value in a message
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 T = TypeVar("T")
 
@@ -44,7 +45,8 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
         where: name of the table, for errors.
     """
     hints = typing.get_type_hints(cls)
-    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    own = fields(cls)  # type: ignore[arg-type]
+    known = [f.name for f in own]
     values = {}
     for key, value in table.items():
         place = f"{where}.{key}" if where else str(key)
@@ -53,10 +55,10 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise OfaError(f"unknown key {place if place.isprintable() else ascii(place):.{MAX_SHOWN}}; {hint}")
         values[key] = _converted(hints[key], value, place)
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise OfaError(f"{where or 'top level'}: {str(error).split('() ')[-1]}") from error
+    required = [f.name for f in own if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in required if name not in values]:
+        raise OfaError(f"{where or 'the file'} has no {', '.join(missing)}")
+    return cls(**values)
 
 
 def _converted(hint: Any, value: Any, place: str) -> Any:
@@ -69,7 +71,7 @@ def _converted(hint: Any, value: Any, place: str) -> Any:
         if value not in arguments:
             near = difflib.get_close_matches(_shown(value), map(str, arguments), 1, 0.5)
             hint_text = f"; did you mean {near[0]}?" if near else ""
-            raise OfaError(f"{place} is {_shown(value)}; one of {', '.join(map(str, arguments))}{hint_text}")
+            raise OfaError(f"{place} is {_shown(value)}; choose one of {', '.join(map(str, arguments))}{hint_text}")
         return value
     if origin in (types.UnionType, typing.Union):
         return _converted(next(a for a in arguments if a is not type(None)), value, place)
@@ -82,7 +84,7 @@ def _converted(hint: Any, value: Any, place: str) -> Any:
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(value, place)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise OfaError(f"{place} is {_shown(value)}; {hint.__name__} is expected")
+        raise OfaError(f"{place} is {_shown(value)}; {_KINDS[hint]} is expected")
     return value
 
 
@@ -90,7 +92,7 @@ def _finite(value: float, place: str) -> float:
     try:
         number = float(value)
     except OverflowError as error:
-        raise OfaError(f"{place} is {_shown(value)}; too large a number") from error
+        raise OfaError(f"{place} is {_shown(value)}, which is too large") from error
     if not math.isfinite(number):
         raise OfaError(f"{place} is {number}; a finite number is expected")
     return number

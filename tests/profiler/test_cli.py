@@ -171,7 +171,7 @@ def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(
     )
     # The whole plan is another one: its measurements are not mixed in.
     assert call(*argv, monkeypatch=monkeypatch) == 1
-    assert "another items" in capsys.readouterr().err
+    assert "different items" in capsys.readouterr().err
 
 
 def test_a_few_networks_of_a_new_device_make_a_predictor_that_a_search_takes(

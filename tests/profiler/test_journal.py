@@ -64,7 +64,7 @@ def test_another_context_is_refused_and_fresh_sets_it_aside(tmp_path: Path) -> N
     path = tmp_path / "x.jsonl"
     Journal(path, HEADER).close()
     other = {**HEADER, "context": {"device": "e"}}
-    with pytest.raises(ContextMismatchError, match=r"another context.*--fresh"):
+    with pytest.raises(ContextMismatchError, match=r"different context.*--fresh"):
         Journal(path, other)
     for n in (1, 2):
         set_aside(path)
@@ -133,7 +133,7 @@ def test_a_finished_journal_gives_way_to_another_plan_and_no_other_does(tmp_path
     path, other = tmp_path / "x.jsonl", {**HEADER, "items": ["a"]}
     with Journal(path, HEADER) as journal:
         journal.write(visit().to_json())
-    with pytest.raises(ContextMismatchError, match="another items"):
+    with pytest.raises(ContextMismatchError, match="different items"):
         Journal(path, other)
     mark_done(path)
     with Journal(path, HEADER) as journal:

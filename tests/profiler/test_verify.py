@@ -225,7 +225,7 @@ def test_the_journal_of_other_sub_nets_is_refused_and_kept(tmp_path: Path) -> No
     with pytest.raises(Killed):
         check(out, make_device(), nets(3), progress=killed_after(5))
     kept = journal.read_bytes()
-    with pytest.raises(ContextMismatchError, match=r"another items.*--fresh"):
+    with pytest.raises(ContextMismatchError, match=r"different items.*--fresh"):
         check(out, make_device(), nets(3, seed=6))
     assert journal.read_bytes() == kept
 
