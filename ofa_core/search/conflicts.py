@@ -20,11 +20,12 @@ from ofa_core.search.descent import descend
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.quantity import Quantity
 
-__all__ = ["LeastFactors", "least_factors", "scaled_limit"]
+__all__ = ["LeastFactors", "least_factors", "scaled"]
 
 Floats = NDArray[np.float64]
 N_WEIGHTS = 150  # steps of the weights
-RATE = 4.0  # of the first step; step t has this / sqrt(t)
+RATE = 2.0  # of the first step; step t has this / sqrt(t)
+N_DESCENTS = 8
 LOOSE = 1e6  # factor of a limit that excludes nothing
 TOLERANCE = 1e-9
 
@@ -34,8 +35,8 @@ class LeastFactors:
     """Networks with small common factors of the limits.
 
     Attributes:
-        genomes: (r, 1 + n_slots) networks; those found at each resolution, if one of them meets all limits.
-        factors: (r,) their factors: the largest used share of a limit.
+        genomes: (n, 1 + n_slots) networks of all resolutions; improved by descent if none meets all limits.
+        factors: (n,) their factors: the largest used share of a limit.
         bound: no network has a smaller factor; 0 if that is unknown.
     """
 
@@ -55,25 +56,23 @@ def least_factors(problem: Problem) -> LeastFactors:
     n_limits, n_resolutions = len(tables), len(problem.resolutions)
     weights = np.full((n_resolutions, n_limits), 1 / n_limits)
     bounds = np.zeros(n_resolutions)
-    factors = np.full(n_resolutions, np.inf)
-    found = np.zeros((n_resolutions, 1 + problem.space.n_slots), dtype=np.int16)
+    found = []
     for step in range(1, N_WEIGHTS + 1):
         genomes, sums = cheapest_by_table(problem.space, _weighted(tables, weights), problem.allowed)
         usable = np.isfinite(sums)
         bounds = np.maximum(bounds, sums)
-        loads = np.full(weights.shape, np.inf)
-        loads[usable] = problem.loads(genomes[usable])
-        better = loads.max(axis=1) < factors
-        found[better], factors[better] = genomes[better], loads.max(axis=1)[better]
-        raised = np.where(usable[:, None], loads, 0.0)
-        weights *= np.exp(RATE / np.sqrt(step) * (raised - raised.max(axis=1, keepdims=True)))
+        found.append(genomes[usable])
+        used = problem.loads(genomes[usable])
+        # Shares of the largest share, so that the steps are the same whatever the common factor of the limits.
+        weights[usable] *= np.exp(RATE / np.sqrt(step) * (used / used.max(axis=1, keepdims=True) - 1))
         weights = np.maximum(weights, 1e-6)
         weights /= weights.sum(axis=1, keepdims=True)
-    usable = np.isfinite(factors)
-    found, factors = found[usable], factors[usable]
-    if len(found) and factors.min() > 1:
-        found, factors = _descended(problem, found, factors)
-    return LeastFactors(found, factors, float(bounds.min()) if exact else 0.0)
+    networks = np.unique(np.concatenate(found), axis=0)
+    factors = problem.loads(networks).max(axis=1)
+    if len(networks) and factors.min() > 1:
+        best = np.argsort(factors, kind="stable")[:N_DESCENTS]
+        networks, factors = _descended(problem, networks[best], factors[best])
+    return LeastFactors(networks, factors, float(bounds.min()) if exact else 0.0)
 
 
 def _load_tables(problem: Problem) -> tuple[list[DenseTable], bool]:
@@ -99,8 +98,14 @@ def _descended(problem: Problem, genomes: Genomes, factors: Floats) -> tuple[Gen
     return ends, -scores
 
 
-def scaled_limit(constraint: Constraint, factor: float) -> Constraint:
-    """Return the limit times a factor, rounded to four digits on the safe side."""
+def scaled(problem: Problem, factor: float) -> Problem:
+    """Return the problem with all limits times a factor, rounded to four digits on the safe side."""
+    return replace(problem, constraints=tuple(_scaled_limit(constraint, factor) for constraint in problem.constraints))
+
+
+def _scaled_limit(constraint: Constraint, factor: float) -> Constraint:
+    if factor == 1:
+        return constraint
     limit = constraint.limit * (factor if constraint.is_cap else 2 - factor)
     unit = 10.0 ** (np.floor(np.log10(limit)) - 3)
     rounded = unit * (np.ceil(limit / unit) if constraint.is_cap else np.floor(limit / unit))

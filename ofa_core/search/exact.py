@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ofa_core.errors import InfeasibleConstraintError
 from ofa_core.genomes import Genomes
 from ofa_core.search.additive import cheapest_by_table, probed_table
-from ofa_core.search.conflicts import LeastFactors, least_factors, scaled_limit
+from ofa_core.search.conflicts import LeastFactors, least_factors, scaled
 from ofa_core.search.descent import neighbours
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.space import Space
@@ -24,6 +24,7 @@ from ofa_core.space import Space
 __all__ = ["cheapest", "check_feasible", "every_genome", "loosest_value"]
 
 MAX_ROUNDS = 200
+MAX_RAISES = 5
 OTHER_UNIT = 20  # a limit that misses the nearest possible value by this factor is probably in another unit
 
 
@@ -104,9 +105,13 @@ def check_feasible(problem: Problem) -> Genomes:
 
 def _contradiction(problem: Problem, least: LeastFactors) -> InfeasibleConstraintError:
     """Return the error for limits that exclude each other."""
-    factor = float(np.ceil(1e4 * least.factors.min())) / 1e4
     names = " and ".join(map(str, problem.constraints))
-    work = ", ".join(str(scaled_limit(constraint, factor)) for constraint in problem.constraints)
+    factor = 1.0
+    for _ in range(MAX_RAISES):  # until a search finds a network within the limits that the message names
+        factor = float(np.ceil(1e4 * factor * least_factors(scaled(problem, factor)).factors.min())) / 1e4
+        if least_factors(scaled(problem, factor)).factors.min() <= 1:
+            break
+    work = ", ".join(map(str, scaled(problem, factor).constraints))
     known = "has" if least.proved else "was found with"
     bound = f" (less than x {least.bound:.4f} is impossible)" if least.proved else ""
     return InfeasibleConstraintError(

@@ -10,7 +10,7 @@ import pytest
 
 from ofa_core.dense import DenseTable
 from ofa_core.errors import InfeasibleConstraintError
-from ofa_core.search.conflicts import least_factors, scaled_limit
+from ofa_core.search.conflicts import least_factors, scaled
 from ofa_core.search.exact import check_feasible, every_genome
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.quantity import Quantity
@@ -67,11 +67,11 @@ def test_a_contradiction_is_proved_and_answered_with_limits_that_work(stand_ins:
         check_feasible(nearly)
 
 
-def test_a_limit_is_rounded_to_the_safe_side() -> None:
+def test_a_limit_is_rounded_to_the_safe_side(stand_ins: Any) -> None:
     cap = Constraint(Quantity("ms", lambda g: g[:, 0] * 1.0), 20.0)
     floor = Constraint(Quantity("top1", lambda g: g[:, 0] * 1.0, direction="max"), 80.0)
-    assert scaled_limit(cap, 1.04321).limit == 20.87
-    assert scaled_limit(floor, 1.04321).limit == 76.54
+    problem = with_limits(stand_ins.problem(mobilenet_v3(), 9.0), cap, floor)
+    assert [c.limit for c in scaled(problem, 1.04321).constraints] == [20.87, 76.54]
 
 
 def _cheapest(space: Space, quantity: Quantity) -> Any:
