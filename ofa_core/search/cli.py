@@ -210,6 +210,74 @@ def report(
     typer.echo(str(path))
 
 
+@app.command()
+def compare(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Folders that ofa-search wrote, one per device.", show_default=False)
+    ] = None,
+    lut: Annotated[
+        list[Path] | None,
+        table_option("--lut", help="Latency table to search with --max-latency-ms; may be repeated, one per device."),
+    ] = None,
+    max_latency_ms: Annotated[
+        list[float] | None,
+        typer.Option("--max-latency-ms", help="Latency limit of each --lut, in their order, or one for all."),
+    ] = None,
+    space: SpaceOption = None,
+    accuracy: Annotated[
+        str | None,
+        typer.Option("--accuracy", "-a", parser=accuracy_file, metavar="MODEL", help="Accuracy model for --lut."),
+    ] = None,
+    authors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--authors",
+            metavar="DEVICE",
+            help="Add the authors' nets for this device of the hub; may be repeated.  [default: for the compared "
+            "devices that the hub has nets for]",
+        ),
+    ] = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Estimate the blocks of a table that covers no resolution.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the searches.")] = 0,
+    out_csv: Annotated[Path | None, to_file("--csv", help="Also write the comparison as CSV.")] = None,
+    out_html: Annotated[Path | None, to_file("--html", help="Also write the comparison as an HTML page.")] = None,
+) -> None:
+    """Compare the best networks of several devices on each of these devices, and the authors' nets beside them."""
+    from ofa_core.atomic import write_text
+    from ofa_core.search import comparing
+    from ofa_core.search.comparison import Comparison, csv_text, table_rows
+    from ofa_core.search.comparison_page import write_page
+    from ofa_core.search.console import table_lines
+    from ofa_core.space_files import space_from
+
+    limits = _limits_of(lut or [], max_latency_ms or [])
+    if len(folders or []) + len(limits) < 2:
+        raise typer.BadParameter("give at least two devices: search folders, or tables with --lut")
+    where = None if space is None else space_from(space)
+    found = [comparing.from_folder(folder) for folder in folders or []]
+    for path, limit_ms in limits:
+        found.append(comparing.from_table(path, comparing.Wanted(limit_ms, where, accuracy, seed, fill)))
+    found = comparing.entrants(found)
+    nets = [one.net for one in found] + comparing.nets_of_authors(found, authors or [])
+    comparison = Comparison.of([one.device for one in found], nets)
+    typer.echo("\n".join(table_lines(*table_rows(comparison))))
+    if out_csv is not None:
+        write_text(out_csv, csv_text(comparison))
+    if out_html is not None:
+        write_page(out_html, comparison)
+
+
+def _limits_of(luts: list[Path], limits_ms: list[float]) -> list[tuple[Path, float]]:
+    """Pair tables with limits."""
+    if bool(luts) != bool(limits_ms) or len(limits_ms) not in (0, 1, len(luts)):
+        raise typer.BadParameter(
+            f"give one limit, or one for each of {len(luts)} tables of --lut", param_hint="--max-latency-ms"
+        )
+    return list(zip(luts, limits_ms * len(luts) if len(limits_ms) == 1 else limits_ms, strict=True))
+
+
 def _check_options(max_latency_ms: float | None, pareto: int | None, measure: str | None, algorithm: str) -> None:
     """Refuse options that do not go together."""
     if max_latency_ms is None and pareto is None:

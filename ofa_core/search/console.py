@@ -13,7 +13,7 @@ from ofa_core.search.closed_loop import Trial
 from ofa_core.search.result_schema import SearchRecord
 from ofa_core.search.run import SearchResult
 
-__all__ = ["answer_lines", "progress", "round_line", "stop_on_interrupt"]
+__all__ = ["answer_lines", "progress", "round_line", "stop_on_interrupt", "table_lines"]
 
 PLAIN_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
@@ -57,6 +57,18 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(stopped)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def table_lines(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table as aligned lines of plain text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (titles, *rows)
+    ]
 
 
 def round_line(number: int, result: SearchResult, trials: Sequence[Trial]) -> str:
