@@ -95,5 +95,5 @@ def test_a_journal_of_version_0_1_is_resumed(tmp_path: Path) -> None:
         assert file.resumed
     for delegate in ("cuda", "none"):
         other = {**header, "context": {**header["context"], "delegate": delegate}}
-        with pytest.raises(ContextMismatchError, match="another context"):
+        with pytest.raises(ContextMismatchError, match="different context"):
             LinesFile(path, other)
