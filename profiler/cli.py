@@ -34,6 +34,7 @@ from profiler.options import (
     LibraryOption,
     LutOption,
     PythonOption,
+    RuntimeOption,
     SeedOption,
     TargetOption,
     blocks_budget_s,
@@ -132,6 +133,7 @@ def profile(
     benchmark_binary: BenchmarkOption = None,
     agent_binary: AgentOption = None,
     litert_library: LibraryOption = None,
+    runtime: RuntimeOption = "official",
     keep: KeepOption = False,
     tune: Annotated[
         bool,
@@ -163,7 +165,7 @@ def profile(
     networks = _networks(the_space, pixels, nets, select, seed)
     if budget_s is None:
         budget_s = blocks_budget_s(part, len(pixels)) if nets is None else networks_budget_s(nets)
-    options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
+    options = Launch(python, benchmark_binary, agent_binary, litert_library, keep, runtime)
     targets = {the_target.name or str(the_target): the_target for the_target in expand_targets(target)}
     for name in targets:
         check_name(name)
@@ -319,6 +321,7 @@ def verify(
     benchmark_binary: BenchmarkOption = None,
     agent_binary: AgentOption = None,
     litert_library: LibraryOption = None,
+    runtime: RuntimeOption = "official",
     keep: KeepOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -364,7 +367,7 @@ def verify(
     latency = load_latency(lut, the_space, fill=fill)
     whole = None if latency.lut is latency else latency.predict  # sums do not give latencies here
     spec = VerifySpec(the_space, archs, settings, role, filled_table if fill else None, predict=whole)
-    options = Launch(python, benchmark_binary, agent_binary, litert_library, keep)
+    options = Launch(python, benchmark_binary, agent_binary, litert_library, keep, runtime)
     the_target = target_of(table.context.device, target)
     files = TableFiles(lut, remeasure_path(lut, "verify"), fresh)
     start = partial(launch, the_target, choice_of(table.context), options, table.context.graph_form)

@@ -28,6 +28,9 @@ __all__ = ["Launch", "backend_for", "expand_targets", "launch", "target_of"]
 
 _LOG = logging.getLogger(__name__)
 
+OFFICIAL, GLIBC = RUNTIMES = ("official", "glibc")
+"""Values of `--runtime`: the runtime for the device's system, or the one for Linux with a C library of its own."""
+
 _EVERY = ":*"  # after a scheme: all connected devices of that scheme
 
 
@@ -41,6 +44,7 @@ class Launch:
         agent_binary: the C agent, built for the device.
         litert_library: libLiteRt.so for the C agent.
         keep: leave files on the device.
+        runtime: `official`, or `glibc` to run the C agent for Linux on a phone.
     """
 
     python: str | None = None
@@ -48,11 +52,12 @@ class Launch:
     agent_binary: Path | None = None
     litert_library: Path | None = None
     keep: bool = False
+    runtime: str = OFFICIAL
 
     @property
     def is_native(self) -> bool:
         """True if the user asks for the C agent."""
-        return self.agent_binary is not None or self.litert_library is not None
+        return self.agent_binary is not None or self.litert_library is not None or self.runtime != OFFICIAL
 
 
 def backend_for(
@@ -100,6 +105,8 @@ def launch(target: Target, choice: Choice, options: Launch, graph_form: str = ""
         raise OfaError(f"backend {choice.label} needs --benchmark-binary FILE")
     if choice.backend != BENCHMARK_MODEL and options.benchmark_binary is not None:
         raise OfaError(f"--benchmark-binary works only with --backend {BENCHMARK_MODEL}, not with {choice.label}")
+    if options.runtime not in RUNTIMES or (options.runtime != OFFICIAL and options.benchmark_binary is not None):
+        raise OfaError(f"--runtime {options.runtime!r} is not {' or '.join(RUNTIMES)}, or --benchmark-binary is given")
     is_native = _wants_native(target, options) and options.benchmark_binary is None
     if is_native and not info(choice).native:
         raise OfaError(f"backend {choice.label!r} needs Python on {target}: name an interpreter with --python")
@@ -113,7 +120,11 @@ def launch(target: Target, choice: Choice, options: Launch, graph_form: str = ""
         from profiler.native.program import NativeProgram
 
         native = NativeProgram(
-            options.agent_binary, options.litert_library, backend=choice.label, graph_form=graph_form
+            options.agent_binary,
+            options.litert_library,
+            backend=choice.label,
+            graph_form=graph_form,
+            with_glibc=options.runtime == GLIBC,
         )
         return device, AgentRunner(device, choice.label, program=native)
     python = options.python or target.python

@@ -31,6 +31,7 @@ __all__ = [
     "LibraryOption",
     "LutOption",
     "PythonOption",
+    "RuntimeOption",
     "SeedOption",
     "TargetOption",
     "blocks_budget_s",
@@ -80,6 +81,13 @@ LibraryOption = Annotated[
     Path | None,
     typer.Option(
         help="Runtime of the C agent: libLiteRt.so, or an .aar, .apk, .zip or .whl with it. [default: downloaded once]"
+    ),
+]
+RuntimeOption = Annotated[
+    str,
+    typer.Option(
+        help="Runtime of the C agent: official, or glibc: that for Linux, for phones whose Android is older than the "
+        "official one."
     ),
 ]
 FreshOption = Annotated[

@@ -13,7 +13,7 @@ import typer
 from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder, with_value
 from ofa_core.cli_options import ColumnOption, SpaceOption, accuracy_file, table_option, weights_file
 from ofa_core.errors import OfaError
-from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption
+from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption, RuntimeOption
 
 if TYPE_CHECKING:
     from ofa_core.search.closed_loop import LoopResult
@@ -103,6 +103,7 @@ def search(
     benchmark_binary: BenchmarkOption = None,
     agent_binary: AgentOption = None,
     litert_library: LibraryOption = None,
+    runtime: RuntimeOption = "official",
     budget_s: Annotated[
         float | None,
         typer.Option(min=1, max=MOST_S, help="Seconds for each measuring session.  [default: 3 per network]"),
@@ -175,7 +176,7 @@ def search(
         from ofa_core.search.measuring import Measuring, loop_on_device
         from profiler.launch import Launch
 
-        options = Launch(python, benchmark_binary, agent_binary, litert_library)
+        options = Launch(python, benchmark_binary, agent_binary, litert_library, runtime=runtime)
         how = Measuring(lut, measure, options, seed, budget_s, fresh, fill)
         asked: dict[str, Any] = {"accuracy": accuracy, "pixels": problem.resolutions, "confidence": confidence}
         asked |= {"fill": fill, "limits": {c.name: c.limit for c in problem.constraints[1:]}}

@@ -13,8 +13,9 @@ from pathlib import Path
 from devices.device import Device
 from ofa_core.errors import OfaError
 from profiler.native.build import agent_for
+from profiler.native.glibc import LOADERS, bundle_for
 from profiler.native.runtimes import LIBRARY, Runtime, accelerators_of, runtime_for
-from profiler.native.system import system_of
+from profiler.native.system import System, system_of
 
 __all__ = ["NativeProgram"]
 
@@ -32,6 +33,7 @@ class NativeProgram:
         prefix: command that starts the program, such as an emulator.
         backend: label of the backend: `tflite`, `tflite-fp16`, `tflite-int8`, `litert-gpu` or `litert-gpu-fp16`.
         graph_form: form of the models; the agent refuses `integer` ones that XNNPACK does not compute whole.
+        with_glibc: run the agent for Linux, with a C library of its own.
     """
 
     agent: Path | None = None
@@ -39,12 +41,14 @@ class NativeProgram:
     prefix: Sequence[str] = ()
     backend: str = "tflite"
     graph_form: str = ""
+    with_glibc: bool = False
 
     def payload(self, device: Device) -> str:
         """Return the names and the size of what is pushed; raises as `__call__` does, before anything is pushed."""
-        agent, runtime, accelerators = self._files(device)
-        n_bytes = sum(path.stat().st_size for path in (agent, runtime.path, *accelerators))
-        return f"the agent and {runtime.name}{' for the GPU' if accelerators else ''}, {n_bytes / 2**20:.1f} MiB"
+        files = self._files(device)
+        n_bytes = sum(path.stat().st_size for path in (files.agent, files.runtime.path, *files.others))
+        gpu = " for the GPU" if self.backend.startswith("litert-gpu") else ""
+        return f"the agent and {files.name}{gpu}, {n_bytes / 2**20:.1f} MiB"
 
     def __call__(self, device: Device) -> list[str]:
         """Push all files and return the command line.
@@ -53,23 +57,40 @@ class NativeProgram:
             OfaError: there is no program or no runtime for the device, or it does not fit the device.
             DeviceError: a file cannot be pushed.
         """
-        agent, runtime, accelerators = self._files(device)
-        device.push(agent, f"{_FOLDER}/{_AGENT}")
-        device.push(runtime.path, f"{_FOLDER}/{LIBRARY}")
-        for path in accelerators:
+        files = self._files(device)
+        device.push(files.agent, f"{_FOLDER}/{_AGENT}")
+        device.push(files.runtime.path, f"{_FOLDER}/{LIBRARY}")
+        for path in files.others:
             device.push(path, f"{_FOLDER}/{path.name}")
         folder = f"{device.work_dir}/{_FOLDER}"
         script = 'test -x "$1" || chmod 700 "$1"'  # on this machine the file is a link to the cache
         made = device.run(["sh", "-c", script, "sh", f"{folder}/{_AGENT}"], timeout_s=30)
         if made.rc != 0:
             raise OfaError(f"{device.name}: cannot make the agent executable: {made.reason}")
+        loader = [f"{folder}/{files.loader}", "--library-path", folder] if files.loader else []
         command = [f"{folder}/{_AGENT}", "--backend", self.backend, "--lib", f"{folder}/{LIBRARY}"]
         command += ["--graph-form", self.graph_form] if self.graph_form == "integer" else []
-        return [*self.prefix, *command, "--runtime", f"{runtime.name} (C API)"]
+        return [*self.prefix, *loader, *command, "--runtime", f"{files.name} (C API)"]
 
-    def _files(self, device: Device) -> tuple[Path, Runtime, list[Path]]:
+    def _files(self, device: Device) -> _Files:
         system = system_of(device.facts())
+        if self.with_glibc:
+            system = System("linux", system.machine)
         agent = agent_for(system, self.agent)
         runtime = runtime_for(system, self.library)
-        accelerators = accelerators_of(runtime, system) if self.backend.startswith("litert-gpu") else []
-        return agent, runtime, accelerators
+        others = accelerators_of(runtime, system) if self.backend.startswith("litert-gpu") else []
+        if not self.with_glibc:
+            return _Files(agent, runtime, others, runtime.name)
+        bundle = bundle_for(system, agent, runtime.path, *others)
+        return _Files(agent, runtime, [*others, *bundle], f"{runtime.name} with glibc", LOADERS[system.machine])
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What is pushed: agent, runtime and others; the runtime's name in tables; the loader that starts the agent."""
+
+    agent: Path
+    runtime: Runtime
+    others: list[Path]
+    name: str
+    loader: str = ""

@@ -20,13 +20,19 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from android_system import litert_for_android, make_system
+from android_system import AARCH64, litert_for_android, make_system
 from conftest import FakePhone, Phones, running_phones
 
+from devices.target import Target
+from ofa_core.errors import OfaError
+from ofa_core.export.tflite import block_tflite
 from ofa_core.spaces import tiny
 from ofa_core.table import LatencyTable
+from profiler.backends import choose
 from profiler.cli import main
 from profiler.journal import read_journal
+from profiler.launch import Launch, launch
+from profiler.runner import Visit
 
 pytestmark = pytest.mark.android
 PROFILE = [sys.executable, str(Path(__file__).with_name("short_session.py"))]
@@ -208,13 +214,30 @@ def test_an_unauthorised_phone(
     assert library_in(tmp_path) == []
 
 
+def test_the_runtime_for_linux_brings_its_c_library(pixel2: Phones, tmp_path: Path) -> None:
+    """`--runtime glibc`: nothing of the phone's system is used."""
+    target = Target.parse("adb:pixel2")
+    options = Launch(litert_library=AARCH64 / "libLiteRt.so", runtime="glibc")
+    device, runner = launch(target, choose("tflite"), options)
+    with device:
+        assert re.fullmatch(r"the agent and ai-edge-litert 2\.3\.0 with glibc, 1\d\.\d MiB", runner.payload())
+        with runner.opened() as hello:
+            assert hello.backend_version == "ai-edge-litert 2.3.0 with glibc (C API)"
+            (tmp_path / "block.tflite").write_bytes(block_tflite(tiny().all_blocks((24,))[0]))
+            handle = runner.load(tmp_path / "block.tflite", threads=1, cpus=None)
+            assert (runner.run([Visit(handle, 0, 2)])[0].wall_ns > 0).all()
+    assert files_of(pixel2) == ["/data/local/tmp"]
+    for refused in (replace(options, runtime="musl"), Launch(runtime="glibc", benchmark_binary=tmp_path)):
+        with pytest.raises(OfaError, match=r"--runtime '(musl|glibc)' is not official or glibc, or --benchmark-binary"):
+            launch(target, choose("tflite" if refused.benchmark_binary is None else "benchmark-model"), refused)
+
+
 def test_a_phone_needs_no_option(pixel2: Phones, release: Release, tmp_path: Path) -> None:
     done = run(tmp_path, release.list(tmp_path / "list.toml"), "--target", "adb:pixel2", "--space", "tiny")
     assert done.returncode in (0, 3), done.stderr
     assert done.stdout == "luts/adb-pixel2-tflite.csv\n"
     table = LatencyTable.read(tmp_path / done.stdout.strip())
     assert table.context.backend_version == "LiteRT 2.3.0 (C API)"
-    assert set(table.resolutions(tiny())) == set(tiny().resolutions)
     assert len(table) == len(tiny().all_blocks(tiny().resolutions))
     state = read_journal(tmp_path / "luts" / "adb-pixel2-tflite.journal.jsonl")
     assert not state.failures
