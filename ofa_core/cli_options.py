@@ -21,6 +21,7 @@ __all__ = [
     "arch_file",
     "space_word",
     "table_argument",
+    "table_file",
     "table_option",
     "weights_file",
 ]

@@ -12,17 +12,18 @@ from ofa_core.errors import OfaError
 from ofa_core.lock import only_one
 from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.search.closed_loop import LoopResult
+from ofa_core.search.fleet import Member, device_latency
 from ofa_core.search.protocols import AccuracyPredictor
-from ofa_core.search.quantity import accuracy_quantity
+from ofa_core.search.quantity import accuracy_quantity, latency_quantity
 from ofa_core.search.result_folder import write_folder
-from ofa_core.search.result_schema import AccuracyRecord, CalibrationRecord, LatencyRecord, SearchRecord
+from ofa_core.search.result_schema import AccuracyRecord, CalibrationRecord, DeviceRecord, LatencyRecord, SearchRecord
 from ofa_core.search.run import SearchResult
 from ofa_core.search.steps import LatencySource, is_table
 
 if TYPE_CHECKING:
     from ofa_core.search.trained import Trained
 
-__all__ = ["Answer", "accuracy_record", "latency_record", "write_answer"]
+__all__ = ["Answer", "accuracy_record", "device_record", "latency_record", "write_answer"]
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +76,16 @@ def latency_record(latency: LatencySource, lut: Path, correction: float | None) 
         context=latency.context,
         calibration=None if calibration is None else _calibration_record(calibration),
         correction=correction,
+    )
+
+
+def device_record(member: Member) -> DeviceRecord:
+    """Return what a search folder holds of a further device."""
+    return DeviceRecord(
+        name=member.name,
+        quantity=device_latency(member.name, latency_quantity(member.latency)).name,
+        limit_ms=member.limit_ms,
+        latency=latency_record(member.latency, member.lut, None),
     )
 
 

@@ -13,10 +13,12 @@ import typer
 from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder, with_value
 from ofa_core.cli_options import ColumnOption, SpaceOption, accuracy_file, table_option, weights_file
 from ofa_core.errors import OfaError
+from ofa_core.search.device_words import LutWord, check_options, limits_of, lut_word, targets_of
 from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption, RuntimeOption
 
 if TYPE_CHECKING:
     from ofa_core.search.closed_loop import LoopResult
+    from ofa_core.search.fleet import Member
     from ofa_core.search.result_schema import SearchRecord
     from ofa_core.search.steps import LatencySource
     from ofa_core.search.trained import Trained
@@ -26,7 +28,6 @@ __all__ = ["app", "main"]
 
 _log = logging.getLogger(__name__)
 FRONT_POINTS = 20
-ALGORITHMS = ("anneal", "evolution", "random")
 
 app = new_app(
     "Find the most accurate sub-net within a latency limit on a device.\n\n"
@@ -37,10 +38,14 @@ app = new_app(
 @app.callback()
 def search(
     lut: Annotated[
-        Path,
-        table_option(
+        list[LutWord],
+        typer.Option(
             "--lut",
-            help="Latency table (CSV or published YAML), .predictor file, CSV of measured networks, or hub:NAME.",
+            parser=lut_word,
+            metavar="FILE[=LIMIT]",
+            help="Latency table (CSV or published YAML), .predictor file, CSV of measured networks, or hub:NAME. "
+            "Several times, each with its limit in ms, for several devices.",
+            show_default=False,
         ),
     ],
     max_latency_ms: Annotated[
@@ -58,6 +63,10 @@ def search(
             show_default=False,
         ),
     ] = None,
+    per_device: Annotated[
+        bool,
+        typer.Option("--per-device", help="Find the best network of each --lut, not one within all limits."),
+    ] = False,
     algorithm: Annotated[
         str, typer.Option("--algorithm", help="anneal; or for comparison evolution (as published) or random.")
     ] = "anneal",
@@ -96,8 +105,14 @@ def search(
         ),
     ] = None,
     measure: Annotated[
-        str | None,
-        typer.Option("--measure", "-m", help="Measure candidates on this device: local, ssh:USER@HOST, adb:SERIAL."),
+        list[str] | None,
+        typer.Option(
+            "--measure",
+            "-m",
+            metavar="[FILE=]TARGET",
+            help="Measure candidates on this device: local, ssh:USER@HOST, adb:SERIAL. With several --lut, once for "
+            "each, as FILE=TARGET.",
+        ),
     ] = None,
     python: PythonOption = None,
     benchmark_binary: BenchmarkOption = None,
@@ -146,38 +161,44 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the most accurate sub-net within a latency limit."""
-    from ofa_core.search.answer import Answer, accuracy_record, latency_record, write_answer
+    from ofa_core.search.answer import Answer, accuracy_record, device_record, latency_record, write_answer
+    from ofa_core.search.fleet import common_resolutions, with_members
     from ofa_core.search.result_folder import Sources, record_of
-    from ofa_core.search.steps import Limits, make_front, make_problem, make_search, warn_of_idle_limits, with_front
+    from ofa_core.search.steps import Limits, make_problem, make_search, warn_of_idle_limits, with_front
+    from ofa_core.search.steps_of_many import make_each, make_front
     from predictors.loading import load_accuracy
 
-    _check_options(max_latency_ms, pareto, measure, algorithm)
+    limits_ms, targets = limits_of(lut, max_latency_ms), targets_of(measure or (), lut)
+    check_options(limits_ms, pareto, per_device, bool(targets), algorithm)
     if column is not None and not (accuracy or "").lower().endswith(".csv"):
         raise typer.BadParameter("needs a CSV file for --accuracy", param_hint="--column")
     pixels = None if resolutions is None else parse_pixels(resolutions)
-    latency, found = _latency(lut, space, fill)
+    latency, found = _latency(lut[0].path, space, fill)
+    others = _others(lut, limits_ms, found, fill)
     model = load_accuracy(accuracy, found, column)
     limits = Limits(
-        latency_ms=max_latency_ms,
-        confidence=confidence,
-        mmacs=max_mmacs,
-        params_m=max_params_m,
-        energy_mj=max_energy_mj,
+        latency_ms=limits_ms[0], confidence=confidence, mmacs=max_mmacs, params_m=max_params_m, energy_mj=max_energy_mj
     )
+    if others and pixels is None:
+        pixels = common_resolutions(found, [latency, *(m.latency for m in others)], model)
     problem, left_out_px = make_problem(found, latency, model, pixels, limits)
+    problem = with_members(problem, others)
     trained = _trained(weights, data, preprocessing, found)
-    if max_latency_ms is not None:
+    if limits_ms[0] is not None:
         warn_of_idle_limits(problem)
+    loop = None
     if pareto is not None:
-        loop, result = None, make_front(problem, pareto, seed, algorithm)
-    elif measure is None:
-        loop, result = None, make_search(seed, algorithm)(problem, ())
+        result = make_front(problem, pareto, seed, algorithm)
+    elif per_device:
+        result = make_each(problem, [word.name for word in lut], seed, algorithm)
+    elif not targets:
+        result = make_search(seed, algorithm)(problem, ())
     else:
         from ofa_core.search.measuring import Measuring, loop_on_device
         from profiler.launch import Launch
 
         options = Launch(python, benchmark_binary, agent_binary, litert_library, runtime=runtime)
-        how = Measuring(lut, measure, options, seed, budget_s, fresh, fill)
+        how = Measuring(lut[0].path, targets[lut[0].name], options, seed, budget_s, fresh, fill)
         asked: dict[str, Any] = {"accuracy": accuracy, "pixels": problem.resolutions, "confidence": confidence}
         asked |= {"fill": fill, "limits": {c.name: c.limit for c in problem.constraints[1:]}}
         loop, latency = loop_on_device(problem, latency, how, asked)
@@ -185,17 +206,18 @@ def search(
     if not (no_report or pareto):
         result = with_front(result)
     sources = Sources(
-        latency=latency_record(latency, lut, None if loop is None else loop.factor),
+        latency=latency_record(latency, lut[0].path, None if loop is None else loop.factor),
         accuracy=accuracy_record(model, accuracy),
         left_out_px=left_out_px,
-        target=measure,
+        target=targets.get(lut[0].name),
         weights=None if weights is None else str(weights),
+        devices=[device_record(member) for member in others],
     )
     record = record_of(result, sources, loop)
-    write_answer(out, Answer(result, record, latency, lut, loop, trained), report=not no_report)
+    write_answer(out, Answer(result, record, latency, lut[0].path, loop, trained), report=not no_report)
     _print(record, str(result.best.arch), out, as_json)
     if loop is not None:
-        _finish(loop, lut)
+        _finish(loop, lut[0].path)
 
 
 @app.command()
@@ -279,25 +301,24 @@ def _limits_of(luts: list[Path], limits_ms: list[float]) -> list[tuple[Path, flo
     return list(zip(luts, limits_ms * len(luts) if len(limits_ms) == 1 else limits_ms, strict=True))
 
 
-def _check_options(max_latency_ms: float | None, pareto: int | None, measure: str | None, algorithm: str) -> None:
-    """Refuse options that do not go together."""
-    if max_latency_ms is None and pareto is None:
-        raise typer.BadParameter("give a limit, or --pareto for a front", param_hint="--max-latency-ms")
-    if measure is not None and pareto is not None:
-        raise typer.BadParameter("a front is predicted only; leave one of them out", param_hint="--pareto --measure")
-    if algorithm not in ALGORITHMS:
-        raise typer.BadParameter(f"{algorithm!r}; one of {', '.join(ALGORITHMS)} is expected", param_hint="--algorithm")
-    if measure is not None and algorithm != "anneal":
-        raise typer.BadParameter("a comparison is predicted only; leave --measure out", param_hint="--algorithm")
+def _others(luts: list[LutWord], limits_ms: list[float | None], space: Space, fill: bool) -> list[Member]:
+    """Load the devices after the first one."""
+    from ofa_core.search.fleet import Member
+
+    members = []
+    for word, limit_ms in zip(luts[1:], limits_ms[1:], strict=True):
+        latency, _ = _latency(word.path, space, fill)
+        members.append(Member(word.name, word.path, latency, limit_ms or 0.0))
+    return members
 
 
-def _latency(lut: Path, space: str | None, fill: bool) -> tuple[LatencySource, Space]:
+def _latency(lut: Path, space: str | Space | None, fill: bool) -> tuple[LatencySource, Space]:
     """Load the latency predictor and its space."""
     from ofa_core.space_files import space_from
     from predictors.estimator import as_space
     from predictors.loading import load_latency
 
-    latency = load_latency(lut, None if space is None else space_from(space), fill=fill)
+    latency = load_latency(lut, space_from(space) if isinstance(space, str) else space, fill=fill)
     found = as_space(latency.space)
     if not latency.resolutions:
         advice = "" if fill else "; add --fill to estimate them"

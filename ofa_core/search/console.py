@@ -129,6 +129,11 @@ def answer_lines(record: SearchRecord, network: str) -> list[str]:
 def _lines_of_answers(record: SearchRecord) -> Iterator[str]:
     """Yield a line for each network of a front or of several devices."""
     words = {q.name: f"{{:.4g}} {q.unit}".strip() for q in record.quantities}
+    best = {q.name: q.value for q in record.quantities}
+    for device in record.devices:
+        if not record.answers:
+            shown = f"{best[device.quantity]:.4g} ms, at most {device.limit_ms:g} ms"
+            yield f"{device.name:<11}{shown}, {device.latency.label}: {device.latency.note}"
     for answer in record.answers:
         limits = ", ".join(f"{name} <= {limit:.4g}" for name, limit in answer.limits.items())
         values = ", ".join(words[name].format(value) for name, value in answer.values.items() if name in words)

@@ -40,6 +40,7 @@ from ofa_core.search.result_schema import (
     AnswerRecord,
     ArchRecord,
     CandidateRow,
+    DeviceRecord,
     FrontRow,
     LatencyRecord,
     Layer,
@@ -79,6 +80,7 @@ class Sources:
         left_out_px: resolutions that the accuracy model does not support.
         target: device of --measure.
         weights: supernet of --weights.
+        devices: further devices of a search for several.
     """
 
     latency: LatencyRecord
@@ -86,6 +88,7 @@ class Sources:
     left_out_px: Sequence[int] = ()
     target: str | None = None
     weights: str | None = None
+    devices: Sequence[DeviceRecord] = ()
 
 
 def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = None) -> SearchRecord:
@@ -135,6 +138,7 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
             )
             for answer in result.answers
         ],
+        devices=list(sources.devices),
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "ArchRecord",
     "CalibrationRecord",
     "CandidateRow",
+    "DeviceRecord",
     "FrontRow",
     "LatencyRecord",
     "Layer",
@@ -135,6 +136,16 @@ class AnswerRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceRecord:
+    """A further device of a search for several: its latency predictor, its limit, and the name of its quantity."""
+
+    name: str
+    quantity: str
+    limit_ms: Positive
+    latency: LatencyRecord
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchRecord:
     """The content of `search.json`."""
 
@@ -168,6 +179,7 @@ class SearchRecord:
     objective: str = TOP1.name
     quantities: list[QuantityRecord] = field(default_factory=list)
     answers: list[AnswerRecord] = field(default_factory=list)
+    devices: list[DeviceRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,8 @@ from ofa_core.context import Context
 from ofa_core.errors import OfaError
 from ofa_core.measured_networks import Network
 from ofa_core.search.archive import Watch
-from ofa_core.search.console import progress, stop_on_interrupt
+from ofa_core.search.console import progress
 from ofa_core.search.exact import loosest_value
-from ofa_core.search.front import FRONT_SETTINGS, search_front
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.protocols import AccuracyPredictor, Archs, LatencyPredictor
 from ofa_core.search.quantity import (
@@ -39,7 +38,6 @@ __all__ = [
     "LatencySource",
     "Limits",
     "is_table",
-    "make_front",
     "make_problem",
     "make_search",
     "warn_of_idle_limits",
@@ -209,17 +207,6 @@ def make_search(seed: int, algorithm: str = "anneal") -> Callable[[Problem, Sequ
             )
 
     return run
-
-
-def make_front(problem: Problem, n: int, seed: int, algorithm: str = "anneal") -> SearchResult:
-    """Return the front of n limits, with progress on stderr; Ctrl-C ends the search with the best front so far."""
-    with progress("search the front") as news, stop_on_interrupt() as should_stop:
-        watch = Watch(lambda n_evaluated, _best: news(f"{n_evaluated} sub-nets"), should_stop)
-        settings = replace(FRONT_SETTINGS, algorithm=algorithm)
-        result = search_front(problem, n, seed=seed, settings=settings, watch=watch)
-        if should_stop():
-            _log.warning("interrupted: the front is the best that was found so far")
-        return result
 
 
 def with_front(result: SearchResult) -> SearchResult:

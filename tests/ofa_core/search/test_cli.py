@@ -642,3 +642,84 @@ def test_options_of_a_front_that_do_not_fit_are_refused(words: list[str], lut: P
     code, out, _ = call("--lut", lut, "-a", "proxy:macs", "-o", tmp_path / "out", *words)
     assert (code, out) == (2, "")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def other_lut(lut: Path, small: Space) -> Path:
+    """A second device, on which large blocks are slower."""
+    path = lut.with_name("other.csv")
+    table = LatencyTable.read(lut)
+    context = replace(table.context, device="other")
+    entries = {key: Entry(entry.latency_ms * (1 + key[1].in_c / 64)) for key, entry in table.entries.items()}
+    LatencyTable(context, entries).write(path)
+    return path
+
+
+def test_one_network_within_the_limits_of_two_devices(
+    lut: Path, other_lut: Path, tmp_path: Path, small: Space, call: Any
+) -> None:
+    out = tmp_path / "out"
+    argv = ("-a", "proxy:macs", "-o", out, "--no-report")
+    code, text, err = call("--lut", f"{lut}=0.05", "--lut", f"{other_lut}=0.055", *argv, "--json")
+    assert code == 0, err
+    record = json.loads(text)
+    assert record["latency_ms"] <= 0.05
+    assert record["limits"] == {"latency_ms:other": 0.055}
+    (device,) = record["devices"]
+    assert (device["name"], device["limit_ms"]) == ("other", 0.055)
+    arch = arch_from_dict(record["arch"], small)
+    value = next(q["value"] for q in record["quantities"] if q["name"] == device["quantity"])
+    assert LatencyTable.read(other_lut).sum_ms(small, [arch])[0] == pytest.approx(value)
+    assert value <= 0.055
+    one = json.loads(call("--lut", f"{lut}=0.05", *argv, "--json")[1])
+    assert (one["latency_ms"] <= 0.05, one["devices"]) == (True, [])
+    assert one["top1"] >= record["top1"]
+    code, text, err = call("--lut", f"{lut}=0.05", "--lut", f"{other_lut}=0.055", *argv)
+    assert re.search(r"^other +0\.05\d* ms, at most 0\.055 ms, other", text, re.MULTILINE)
+
+
+def test_a_network_for_each_of_two_devices(lut: Path, other_lut: Path, tmp_path: Path, small: Space, call: Any) -> None:
+    out = tmp_path / "out"
+    argv = ("-a", "proxy:macs", "-o", out, "--no-report", "--json")
+    code, text, err = call("--lut", f"{lut}=0.05", "--lut", f"{other_lut}=0.055", "--per-device", *argv)
+    assert code == 0, err
+    answers = json.loads(text)["answers"]
+    assert [a["name"] for a in answers] == ["made-up", "other"]
+    for answer, path, limit in zip(answers, (lut, other_lut), (0.05, 0.055), strict=True):
+        alone = json.loads(call("--lut", path, "--max-latency-ms", limit, *argv)[1])
+        assert answer["values"]["top1"] == pytest.approx(alone["top1"])
+        assert list(answer["limits"].values()) == [limit]
+    code, _, err = call("--lut", f"{lut}=0.05", "--lut", f"{other_lut}=0.055", "--per-device", *argv[:-1])
+    assert code == 0, err
+
+
+def test_limits_that_exclude_each_other_name_limits_that_work(
+    lut: Path, other_lut: Path, tmp_path: Path, small: Space, call: Any
+) -> None:
+    argv = ("-a", "proxy:macs", "-o", tmp_path / "out", "--no-report", "--max-mmacs", 0.3)
+    code, _, err = call("--lut", f"{lut}=0.0001", "--lut", f"{other_lut}=0.055", *argv)
+    assert code == 1
+    assert "no sub-net of tiny has latency_ms <= 0.0001; the smallest is" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--lut", "LUT=0.05", "--lut", "OTHER"], "other.csv has no limit"),
+        (["--lut", "LUT=0.05", "--lut", "LUT=0.06"], "two files are named made-up"),
+        (["--lut", "LUT=0.05", "--max-latency-ms", "1"], "not both"),
+        (["--lut", "LUT=nan"], "a finite number > 0"),
+        (["--lut", "LUT=0.05", "--per-device"], "needs several --lut"),
+        (["--lut", "LUT=0.05", "--lut", "OTHER=1", "--pareto", "5"], "a front is for one device"),
+        (["--lut", "LUT=0.05", "--lut", "OTHER=1", "--measure", "local"], "FILE=TARGET with a file of --lut"),
+        (["--lut", "LUT=0.05", "--lut", "OTHER=1", "--measure", "other.csv=local"], "made-up has no target"),
+    ],
+)
+def test_words_for_several_devices_that_do_not_fit(
+    words: list[str], message: str, lut: Path, other_lut: Path, tmp_path: Path, call: Any
+) -> None:
+    argv = [word.replace("LUT", str(lut)).replace("OTHER", str(other_lut)) for word in words]
+    code, out, err = call("-a", "proxy:macs", "-o", tmp_path / "out", *argv)
+    assert (code, out) == (2, "")
+    assert message.replace(" ", "") in re.sub(r"[\s│]+", "", err)
+    assert not (tmp_path / "out").exists()
