@@ -103,12 +103,14 @@ def check_choice(value: str, choices: tuple[str, ...], option: str) -> None:
 
 
 def check_graph_form(form: str | None, choice: Choice) -> None:
-    """Raise an error for a graph form that a backend's models do not have with this dtype."""
+    """Raise a usage error for a graph form that a backend's models do not have with this dtype."""
     from profiler.backends import graph_forms
 
     forms = graph_forms(choice)
     if form is not None and form not in forms:
-        raise OfaError(f"--graph-form {form!r}: models of {choice.label} are {' or '.join(forms)}")
+        raise typer.BadParameter(
+            f"{form!r}: models of {choice.label} are {' or '.join(forms)}", param_hint="--graph-form"
+        )
 
 
 def check_name(name: str) -> None:
