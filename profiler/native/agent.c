@@ -343,17 +343,19 @@ static int infer(Loaded *m) {
   return status;
 }
 
-// A processor without fp16 arithmetic may fall back to fp32 in silence: what was computed in half precision has no more
-// than half precision's digits.
-static bool check_half(Loaded *m) {
+// A processor without fp16 arithmetic may fall back to fp32 in silence, and a GPU may prefer fp16: what was computed in
+// half precision has no more than half precision's digits.
+static bool check_precision(Loaded *m) {
+  uint32_t *bits, all = 0;
   TRY(infer(m));
   for (size_t i = 0; i < m->n_outputs; i++) {
-    uint32_t *bits, extra = 0;
     TRY(LockTensorBuffer(m->outputs[i], (void **)&bits, READ));
-    for (size_t j = 0; j < m->output_size[i]; j++) extra |= bits[j] & 0x1fff;
+    for (size_t j = 0; j < m->output_size[i]; j++) all |= bits[j];
     TRY(UnlockTensorBuffer(m->outputs[i]));
-    if (extra) return fail("RuntimeError", "this is computed in fp32: no fp16 arithmetic here, it seems");
   }
+  bool is_single = all & 0x1fff;
+  if (is_half && is_single) return fail("RuntimeError", "this is computed in fp32: no fp16 arithmetic here, it seems");
+  if (!is_half && !is_single && all) return fail("RuntimeError", "the GPU computes this in fp16");
   return true;
 }
 
@@ -403,7 +405,7 @@ static bool do_load(const Request *r) {
   m->n_cpus = r->n_cpus;
   memcpy(m->cpus, r->cpus, sizeof m->cpus);
   m->peak_rss_kb = UNKNOWN;
-  if (!compile(m, r->model) || (is_half && !check_half(m))) {
+  if (!compile(m, r->model) || ((is_half || is_gpu) && !check_precision(m))) {
     unload(m);
     return false;
   }

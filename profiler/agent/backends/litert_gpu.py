@@ -1,8 +1,9 @@
 """LiteRT on a GPU: ai-edge-litert's CompiledModel with the GPU accelerator alone; each run waits for its result.
 
 The runtime's own call returns when the work is queued, after a thousandth of the time. So a run ends when its outputs
-have been read; copying them is part of the time. The precision is always stated, because the accelerator's default is
-fp16 where the GPU has it. The CPU is no fall-back: a model with an operator that the accelerator lacks is refused.
+have been read; copying them is part of the time. The precision is always stated and checked by the digits of the
+outputs, because the accelerator's default is fp16 where the GPU has it. The CPU is no fall-back: a model with an
+operator that the accelerator lacks is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ try:
 except ImportError as error:
     raise ImportError(f"litert-gpu needs a newer ai-edge-litert ({error}): pip install -U ai-edge-litert") from error
 
-__all__ = ["LitertGpuBackend", "LitertGpuModel"]
+__all__ = ["LitertGpuBackend", "LitertGpuModel", "check_dtype"]
 
 _LOW_BITS = 0x1FFF  # of a float32: zero in every float16
 _ADAPTER = re.compile(r"Selected adapter: (.+?), arch=.*, backend=(.+?), adapterType=(.+)")
@@ -62,8 +63,7 @@ class LitertGpuModel:
             buffer.write(random_input(rng, detail))
         self._launch = partial(model.run_by_index, 0, inputs, outputs)
         self._outputs = [(buffer, int(np.prod(buffer.get_tensor_details()["shape"]))) for buffer in outputs]
-        if dtype == "fp16" and any((array.view(np.uint32) & _LOW_BITS).any() for array in self.result()):
-            raise RuntimeError("the GPU computes this in fp32; it seems to lack fp16 arithmetic")
+        check_dtype(self.result(), dtype)
         self.settings: dict[str, Any] = {
             **settings,
             "fully_accelerated": True,
@@ -88,6 +88,15 @@ class LitertGpuModel:
     def close(self) -> None:
         """Drop the model; its memory goes with the last reference."""
         del self._launch, self._outputs
+
+
+def check_dtype(arrays: list[Any], dtype: str) -> None:
+    """Raise RuntimeError if the digits of float32 outputs show that they were computed in another dtype."""
+    has_low_bits = any((array.view(np.uint32) & _LOW_BITS).any() for array in arrays)
+    if dtype == "fp16" and has_low_bits:
+        raise RuntimeError("the GPU computes this in fp32; it seems to lack fp16 arithmetic")
+    if dtype == "fp32" and not has_low_bits and any(array.any() for array in arrays):
+        raise RuntimeError("the GPU computes this in fp16")
 
 
 def _compiled(environment: Any, source: str | bytes, dtype: str) -> Any:

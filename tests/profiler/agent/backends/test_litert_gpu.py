@@ -144,3 +144,16 @@ def test_a_table_of_the_gpu(gpu, tmp_path: Path) -> None:
     context = table.context
     assert (context.backend, context.dtype, context.delegate, context.clock) == ("litert-gpu", "float32", "", "wall")
     assert "SwiftShader" in context.backend_version
+
+
+def test_the_digits_of_the_outputs_show_the_dtype() -> None:
+    from profiler.agent.backends.litert_gpu import check_dtype
+
+    zeros, single = np.zeros(4, np.float32), np.array([0.1, 0, 0.7], np.float32)
+    half = single.astype(np.float16).astype(np.float32)
+    for arrays, dtype in (([single], "fp32"), ([half], "fp16"), ([zeros], "fp32"), ([zeros, half, single], "fp32")):
+        check_dtype(arrays, dtype)
+    with pytest.raises(RuntimeError, match=r"^the GPU computes this in fp16$"):
+        check_dtype([zeros, half], "fp32")
+    with pytest.raises(RuntimeError, match=r"^the GPU computes this in fp32; it seems to lack fp16 arithmetic$"):
+        check_dtype([half, single], "fp16")
