@@ -1,9 +1,10 @@
 """`BlockPredictor`: latency of blocks that were not measured, from measured blocks.
 
-A Gaussian process on log latency. Its kernel is a sum of four terms: cost (smooth in MACs, feature maps and weights),
-shape (smooth in pixels, channels, kernel), roughness between neighbours, and an effect shared by all blocks of one
-feature map size, because runtimes treat some sizes differently and some were measured while the machine was slower.
-Outliers get less weight. The amplitudes are selected by leave-one-out error.
+A Gaussian process on log latency, or on its ratio to a rough cost (`predictors.block_costs`). Its kernel is a sum of
+four terms: cost (smooth in MACs, feature maps and weights), shape (smooth in pixels, channels, kernel), roughness
+between neighbours, and an effect shared by all blocks of one feature map size, because runtimes treat some sizes
+differently and some were measured while the machine was slower. Outliers get less weight. The cost model and the
+amplitudes are selected by leave-one-out error.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ofa_core.calibration import conformal_quantile
 from ofa_core.errors import PredictorError
 from ofa_core.samples import implausible, is_constant
 from ofa_core.table import Key, LatencyTable
+from predictors.block_costs import COST_MODELS, Rates
 from predictors.estimator import Floats
 
 __all__ = ["BlockKernel", "BlockPredictor", "block_features", "relative_level"]
@@ -30,6 +32,7 @@ MAX_ROWS = 2000  # rows of the fitted process
 NU = 2.0  # degrees of freedom of the errors: outliers are frequent
 ITERATIONS = 3
 CHUNK = 4096
+LEAST_MARGIN = 1e-3  # half-width of an interval, relative: no block is known better
 
 
 def block_features(specs: Sequence[BlockSpec]) -> Floats:
@@ -111,6 +114,7 @@ CANDIDATES = (
     BlockKernel(noise=0.06, rough=0.03, shape_length=3.0),
     BlockKernel(noise=0.04, rough=0.1, size=0.1, shape_length=3.0),
 )
+TYPICAL = (CANDIDATES[2], CANDIDATES[5])
 
 
 class BlockPredictor:
@@ -120,10 +124,12 @@ class BlockPredictor:
         y, low, high = model.predict_with_interval(blocks)
 
     Attributes:
+        rates_: rough costs that were selected; None if the process alone is better.
         kernel_: amplitudes that were selected.
         mape_: mean absolute relative leave-one-out error, a fraction.
     """
 
+    rates_: Rates | None
     kernel_: BlockKernel
     mape_: float
 
@@ -155,11 +161,19 @@ class BlockPredictor:
         mean = np.bincount(which, np.log(y)) / counts
         spare = len(y) - len(index)
         self.repeat_ = float(np.sqrt(((np.log(y) - mean[which]) ** 2).sum() / spare)) if spare else 0.0
-        self._select(block_features(list(index)), mean, np.random.default_rng(0))
+        self._select(list(index), mean, np.random.default_rng(0))
         return self
 
-    def _select(self, X: Floats, y: Floats, rng: np.random.Generator) -> None:
-        some = rng.permutation(len(y))[:SELECTION_ROWS]
+    def _select(self, blocks: Sequence[BlockSpec], log_ms: Floats, rng: np.random.Generator) -> None:
+        """Select the cost model, then the amplitudes, and learn from the rows."""
+        X, some = block_features(blocks), rng.permutation(len(log_ms))[:SELECTION_ROWS]
+        self.rates_, y, least = None, log_ms, self._loss(X[some], log_ms[some])
+        for model in COST_MODELS:
+            rates = model.fit(blocks, np.exp(log_ms))
+            ratio = log_ms - rates.log_ms(blocks)
+            loss = self._loss(X[some], ratio[some])
+            if loss < least:
+                self.rates_, y, least = rates, ratio, loss
         losses = [np.mean(np.abs(self._learn(X[some], y[some], kernel))) for kernel in CANDIDATES]
         self.kernel_ = CANDIDATES[int(np.argmin(losses))]
         keep = rng.permutation(len(y))[:MAX_ROWS] if len(y) > MAX_ROWS else np.arange(len(y))
@@ -168,6 +182,10 @@ class BlockPredictor:
         errors = errors - self.level_
         self.scores_ = np.abs(errors) / self._deviation_
         self.mape_ = float(np.mean(np.abs(np.expm1(errors))))
+
+    def _loss(self, X: Floats, y: Floats) -> float:
+        """Return the least mean leave-one-out error with two typical sets of amplitudes."""
+        return min(float(np.mean(np.abs(self._learn(X, y, kernel)))) for kernel in TYPICAL)
 
     def _learn(self, X: Floats, y: Floats, kernel: BlockKernel) -> Floats:
         """Condition on rows, and return their leave-one-out errors."""
@@ -198,6 +216,9 @@ class BlockPredictor:
             deviation[start : start + CHUNK] = np.sqrt(np.maximum(left, 0.0) + self.kernel_.noise**2)
         return mean, deviation
 
+    def _log_cost(self, blocks: Sequence[BlockSpec]) -> Floats | float:
+        return 0.0 if self.rates_ is None else self.rates_.log_ms(blocks)
+
     def predict(self, blocks: Sequence[Key | BlockSpec]) -> Floats:
         """Return (n,) milliseconds per batch of n blocks, each alone or as (resolution, block)."""
         return self.predict_with_interval(blocks)[0]
@@ -216,8 +237,9 @@ class BlockPredictor:
         """
         if not hasattr(self, "kernel_"):
             raise PredictorError("this BlockPredictor is not fitted; call fit first")
-        X = block_features([b if isinstance(b, BlockSpec) else b[1] for b in blocks])
-        mean, deviation = self._mean(X)
+        specs = [b if isinstance(b, BlockSpec) else b[1] for b in blocks]
+        mean, deviation = self._mean(block_features(specs))
+        mean += self._log_cost(specs)
         repeat = self.repeat_ * NormalDist().inv_cdf((1.0 + confidence) / 2.0)
-        margin = np.hypot(conformal_quantile(self.scores_, confidence) * deviation, repeat)
+        margin = np.hypot(conformal_quantile(self.scores_, confidence) * deviation, max(repeat, LEAST_MARGIN))
         return np.exp(mean), np.exp(mean - margin), np.exp(mean + margin)

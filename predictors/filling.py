@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +13,9 @@ from predictors.block_latency import BlockPredictor
 
 __all__ = ["FilledTable", "all_resolutions", "fill_blocks", "filled_table"]
 
+_LOG = logging.getLogger(__name__)
 CONFIDENCE = 0.9
+MAX_ERROR = 0.1  # leave-one-out, of a block; estimates with more get a warning
 
 
 @dataclass(frozen=True)
@@ -60,4 +63,13 @@ def all_resolutions(table: LatencyTable, space: Space) -> list[int]:
 
 @lru_cache(maxsize=4)
 def _block_model(table: LatencyTable) -> BlockPredictor:
-    return BlockPredictor().fit(table)
+    """Return the fitted model of a table's blocks, and log its error once."""
+    model = BlockPredictor().fit(table)
+    level, advice = logging.INFO, ""
+    if model.mape_ > MAX_ERROR:
+        level, advice = logging.WARNING, ": estimates are rough; measure more blocks (--share, or --plan all)"
+    _LOG.log(
+        level, "%s: blocks that were not measured are estimated; leave-one-out error %.1f %%%s",
+        table.context.label, 100 * model.mape_, advice,
+    )  # fmt: skip
+    return model

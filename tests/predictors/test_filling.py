@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from ofa_core.errors import PredictorError
@@ -31,3 +34,23 @@ def test_too_few_blocks(tiny_space, make_table):
     few = LatencyTable(whole.context, dict(list(whole.entries.items())[:9]))
     with pytest.raises(PredictorError, match="9 measured blocks; at least 10 are needed"):
         filled_table(few, tiny_space)
+
+
+@pytest.mark.parametrize(("noise", "level"), [(0.01, "INFO"), (0.6, "WARNING")])
+def test_the_error_of_the_estimates_is_logged_once_and_is_a_warning_above_10_percent(
+    tiny_space, make_table, caplog, noise, level
+):
+    whole = make_table(tiny_space, tiny_space.resolutions)
+    factors = np.exp(noise * np.random.default_rng(0).standard_normal(len(whole.entries)))
+    part = {
+        key: replace(entry, latency_ms=entry.latency_ms * factor)
+        for (key, entry), factor in list(zip(whole.entries.items(), factors, strict=True))[::2]
+    }
+    table = LatencyTable(whole.context, part)
+    caplog.set_level("INFO")
+    for _ in range(2):
+        filled_table(table, tiny_space)
+    (record,) = [record for record in caplog.records if record.name == "predictors.filling"]
+    assert record.levelname == level
+    assert "leave-one-out error" in record.message
+    assert ("measure more blocks" in record.message) == (level == "WARNING")
