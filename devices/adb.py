@@ -7,6 +7,7 @@ growing pauses.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from devices.adb_channel import AdbChannel
-from devices.adb_client import adb, find_phone, is_network_address, select
+from devices.adb_client import adb, adb_program, find_phone, is_network_address, select
 from devices.device import ClosedAtExit, Completed, DeviceKind
 from devices.errors import (
     ChannelClosedError,
@@ -46,6 +47,7 @@ from devices.target import Target
 
 __all__ = ["WORK_DIR", "AdbDevice", "open_target"]
 
+_LOG = logging.getLogger(__name__)
 PARENT = "/data/local/tmp"
 FOLDER = "ofa-latency"
 WORK_DIR = f"{PARENT}/{FOLDER}"
@@ -121,7 +123,7 @@ class AdbDevice(ClosedAtExit):
         """Start a long-lived process; see `Device.start`."""
         self._connected()
         self._channels = [channel for channel in self._channels if not channel.is_over]
-        inner = LocalChannel(["adb", *select(self.serial), *self._shell(argv)], str(self._local.path))
+        inner = LocalChannel([adb_program(), *select(self.serial), *self._shell(argv)], str(self._local.path))
         deadline = time.monotonic() + _START_S
         group, n_bytes = None, 0
         try:
@@ -269,12 +271,22 @@ class AdbDevice(ClosedAtExit):
         self._options = replace(self._options, pauses_s=(0.0,))
         for channel in self._channels:
             channel.kill()
-        with contextlib.suppress(DeviceError):
-            if not self._options.keep and self.work_dir != "/":
-                script = '[ "$(cat .owner)" = "$2" ] && cd / && rm -rf -- "$1"'
-                run_script(self, script, self.work_dir, self._token, timeout_s=_START_S)
+        if not self._options.keep and self.work_dir != "/":
+            self._remove_work_dir()
         self._is_closed = True
         self._local.close()
+
+    def _remove_work_dir(self) -> None:
+        script = '[ "$(cat .owner)" = "$2" ] || exit 0; cd / && rm -rf -- "$1"'
+        try:
+            done = run_script(self, script, self.work_dir, self._token, timeout_s=_START_S)
+            reason = "" if done.rc == 0 else done.reason
+        except DeviceProcessError:  # the folder is gone
+            return
+        except DeviceError as error:
+            reason = str(error)
+        if reason:
+            _LOG.warning("%s: files stay in %s until the next session: %s", self.name, self.work_dir, reason)
 
 
 def open_target(target: Target) -> AdbDevice:

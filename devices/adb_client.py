@@ -10,8 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib import util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devices.device import Completed
@@ -32,6 +35,7 @@ __all__ = [
     "MODELS",
     "Phone",
     "adb",
+    "adb_program",
     "find_devices",
     "find_phone",
     "identify",
@@ -100,6 +104,15 @@ class Phone:
         return f"{self.address or self.serial}{model}{serial}{state}"
 
 
+def adb_program() -> str:
+    """Return the adb client: the one on the PATH, else the one in the package adbutils, which is not imported."""
+    if (found := shutil.which("adb")) is not None:
+        return found
+    spec = util.find_spec("adbutils")
+    bundled = Path(spec.origin).with_name("binaries") / "adb" if spec is not None and spec.origin is not None else None
+    return str(bundled) if bundled is not None and os.access(bundled, os.X_OK) else "adb"
+
+
 def adb(
     arguments: Sequence[str],
     *,
@@ -114,10 +127,10 @@ def adb(
         OutputTimeoutError: adb does not answer in time.
     """
     try:
-        return run_to_end(["adb", *arguments], timeout_s=timeout_s, input=input)
+        return run_to_end([adb_program(), *arguments], timeout_s=timeout_s, input=input)
     except DeviceProcessError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            advice = "adb is not installed on this machine (Debian: apt install adb)"
+            advice = "adb is not installed on this machine: apt install adb (Debian), or pip install ofa-latency[adb]"
             raise DeviceUnreachableError(advice) from error
         raise
     except OutputTimeoutError as error:

@@ -30,6 +30,7 @@ class Package:
 
 PACKAGES = {
     "PIL": Package("pillow", "train"),
+    "adbutils": Package("adbutils", "adb"),
     "ai_edge_litert": Package("ai-edge-litert", "tflite"),
     "flatbuffers": Package("flatbuffers", "tflite"),
     "huggingface_hub": Package("huggingface_hub", "hub"),

@@ -193,7 +193,8 @@ def profile(
                 order=None if plan == "all" else partial(_active_blocks, part),
                 networks=networks,
             )
-            path, code = _profile_one(spec, the_target, how, stoppable(row(name), stop))
+            label = f"{name}: " if len(targets) > 1 else ""
+            path, code = _profile_one(spec, the_target, how, stoppable(row(name), stop), label)
             paths.append(path)
             return code
 
@@ -242,9 +243,9 @@ def _active_blocks(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]
 
 
 def _profile_one(
-    spec: ProfileSpec, target: Target, options: RunOptions, progress: Callable[[Progress], None]
+    spec: ProfileSpec, target: Target, options: RunOptions, progress: Callable[[Progress], None], label: str
 ) -> tuple[Path, int]:
-    """Profile a target, log the summary, and return the path of the table and the exit code."""
+    """Profile a target, log the summary with the label in each line; return the path of the table and the exit code."""
     from profiler import console
     from profiler.device_run import profile_target
 
@@ -259,13 +260,13 @@ def _profile_one(
         filled = filled_table(result.table, spec.space)
     n_lost = len(spec.networks) - len(result.networks) if spec.networks else 0
     for line in console.show_profile(result, took_s, filled, n_filled):
-        _LOG.info("%s", line)
+        _LOG.info("%s%s", label, line)
     if n_lost:
-        _LOG.warning("%d sub-nets could not be measured; %s", n_lost, console.QUIETER)
+        _LOG.warning("%s%d sub-nets could not be measured; %s", label, n_lost, console.QUIETER)
     if spec.networks:
-        _LOG.info("next: ofa-predict fit %s --out NAME.predictor; --source adds networks of other devices", path)
+        _LOG.info("%snext: ofa-predict fit %s --out NAME.predictor; --source adds other devices", label, path)
     if result.is_unstable and not n_lost:
-        _LOG.warning("unstable: %s", result.measured.crowding or console.QUIETER)
+        _LOG.warning("%sunstable: %s", label, result.measured.crowding or console.QUIETER)
     return path, EXIT_UNSTABLE if n_lost or result.is_unstable else 0
 
 
@@ -371,7 +372,10 @@ def verify(
     the_target = target_of(table.context.device, target)
     files = TableFiles(lut, remeasure_path(lut, "verify"), fresh)
     start = partial(launch, the_target, choice_of(table.context), options, table.context.graph_form)
-    with opened_for(files, table.context.device, start) as runner, console.progress_bar("verify") as progress:
+    with (
+        opened_for(files, table.context.device, start, budget_s) as runner,
+        console.progress_bar("verify") as progress,
+    ):
         started = time.monotonic()
         result = run_verify(lut, spec, runner, progress=progress)
         took_s = time.monotonic() - started

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
-from devices.facts import Conditions, quiet_report
+from devices.facts import Conditions, DeviceFacts, quiet_report
 from ofa_core.energy_model import fit_energy
 from ofa_core.measured_networks import calibration_of
 from ofa_core.table import LatencyTable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "QUIETER",
     "conditions_lines",
+    "phone_line",
     "progress_bar",
     "progress_rows",
     "show_comparison",
@@ -123,6 +124,22 @@ def _plain_progress(name: str) -> Callable[[Progress], None]:
         _LOG.info("%s: %s%s, %.0f s%s; %s", name, p.phase, share, p.elapsed_s, left, _last_visit(p))
 
     return show
+
+
+def phone_line(facts: DeviceFacts, conditions: Conditions, payload: str, budget_s: float) -> str:
+    """Return the line that introduces a session on a phone: what it is, its battery, what is pushed, how long it takes.
+
+    Args:
+        facts: of the phone.
+        conditions: of the phone.
+        payload: what is pushed, with its size.
+        budget_s: seconds that the session is expected to take.
+    """
+    c = conditions
+    power = {True: ", discharging", False: ", charging or full", None: ""}[c.on_battery]
+    battery = f"battery {c.battery_percent} %{power}" if c.battery_percent is not None else "battery unknown"
+    phone = f"{facts.model or 'unknown model'}, {facts.os or 'unknown system'}, {battery}"
+    return f"{phone}; pushing {payload}; about {max(1, round(budget_s / 60))} min"
 
 
 def conditions_lines(conditions: Conditions) -> list[str]:

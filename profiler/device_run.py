@@ -19,7 +19,7 @@ from ofa_core.jsonlines import set_aside
 from ofa_core.lock import only_one
 from ofa_core.measured_networks import networks_path
 from profiler.campaign import ProfileResult, ProfileSpec, journal_path, profile
-from profiler.console import conditions_lines
+from profiler.console import conditions_lines, phone_line
 from profiler.cpu_clusters import choose_cpus
 from profiler.energy_session import EnergyOptions
 from profiler.launch import Launch, launch
@@ -48,13 +48,19 @@ class TableFiles:
 
 
 @contextmanager
-def opened_for(files: TableFiles, name: str, start: Callable[[], tuple[Device, Runner]]) -> Iterator[Runner]:
+def opened_for(
+    files: TableFiles, name: str, start: Callable[[], tuple[Device, Runner]], budget_s: float
+) -> Iterator[Runner]:
     """Yield a runner on an open device, and close the device on exit.
+
+    What goes to the device is found and checked first, so that files for another system are refused before anything is
+    pushed.
 
     Args:
         files: the table to lock, and its journal.
         name: name of the device in messages.
         start: opens the device and makes a runner for it.
+        budget_s: seconds that the session is expected to take.
 
     Raises:
         InUseError: if another command holds the table.
@@ -65,7 +71,10 @@ def opened_for(files: TableFiles, name: str, start: Callable[[], tuple[Device, R
             set_aside(files.journal)
         device, runner = start()
         with device:
-            for line in conditions_lines(device.conditions()):
+            payload, conditions = runner.payload(), device.conditions()
+            if device.kind == "phone":
+                _LOG.info("%s: %s", name, phone_line(device.facts(), conditions, payload, budget_s))
+            for line in conditions_lines(conditions):
                 _LOG.info("%s: %s", name, line)
             yield runner
 
@@ -108,7 +117,12 @@ def profile_target(
     files = TableFiles(path, journal_path(path), options.fresh)
     with ExitStack() as stack:
         runner = stack.enter_context(
-            opened_for(files, spec.device, lambda: launch(target, spec.choice, options.launch, spec.form))
+            opened_for(
+                files,
+                spec.device,
+                lambda: launch(target, spec.choice, options.launch, spec.form),
+                spec.settings.budget_s,
+            )
         )
         device = runner.device
         if options.tune:

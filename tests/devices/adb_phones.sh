@@ -33,7 +33,8 @@ make_phone() { # NUMBER
     cp -R "$own/system" "$root/"
     cp "$cache/busybox/bin/busybox" "$root/system/bin/.busybox"
     for name in $("$cache/busybox/bin/busybox" --list); do ln -sf .busybox "$root/system/bin/$name"; done
-    rm "$root/system/bin/uname"
+    rm "$root/system/bin/uname" "$root/system/bin/env"
+    printf '#!/bin/sh\nsleep %s\nexec busybox env "$@"\n' "$(cat "$own/delay")" > "$root/system/bin/env"
     ln -s system/bin "$root/bin"
   else
     mkdir "$root"/{usr,etc,root,arm}

@@ -220,6 +220,7 @@ class FakePhone:
         machine: what `uname -m` says; aarch64 programs are run by qemu.
         abi: `ro.product.cpu.abi`; a phone without it is a Linux machine with an adbd.
         system: folder that becomes its /system, instead of all of this machine's programs.
+        delay_s: seconds that each command takes longer to start; needs `system`.
     """
 
     model: str
@@ -227,6 +228,7 @@ class FakePhone:
     machine: str = "x86_64"
     abi: str = ""
     system: Path | None = None
+    delay_s: float = 0.0
 
 
 def _make_phone(folder: Path, number: int, phone: FakePhone) -> None:
@@ -244,6 +246,7 @@ def _make_phone(folder: Path, number: int, phone: FakePhone) -> None:
     (own / "props").write_text("".join(f"{k}={v}\n" for k, v in props.items()) + f"machine={phone.machine}\n")
     if phone.system is not None:
         shutil.copytree(phone.system, own / "system")
+        (own / "delay").write_text(str(phone.delay_s))
     if phone.machine == "aarch64":
         (own / "cpuinfo").write_text(ARM_CPUINFO + ARM_CPUINFO.replace("processor\t: 0", "processor\t: 1"))
     (own / "thermalservice").write_text(COOL)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -195,3 +197,22 @@ def test_without_adb_one_line_names_the_package(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DeviceUnreachableError, match="apt install adb"):
         list_phones()
+
+
+def test_adb_may_come_from_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "adbutils", raising=False)
+    importlib.invalidate_caches()
+    advice = r"adb is not installed on this machine: apt install adb \(Debian\), or pip install ofa-latency\[adb\]"
+    with pytest.raises(DeviceUnreachableError, match=advice):
+        list_phones()
+    program = tmp_path / "adbutils" / "binaries" / "adb"
+    program.parent.mkdir(parents=True)
+    (tmp_path / "adbutils" / "__init__.py").write_text("raise ImportError('this package is only looked up')\n")
+    program.write_text("#!/bin/sh\necho 'List of devices attached'; echo 'HT7A1 device usb:1-1 model:Pixel_2'\n")
+    importlib.invalidate_caches()
+    with pytest.raises(DeviceUnreachableError):  # a file that cannot be run
+        list_phones()
+    program.chmod(0o755)
+    assert [phone.serial for phone in list_phones()] == ["HT7A1"]

@@ -236,6 +236,10 @@ def test_a_phone_needs_no_option(pixel2: Phones, release: Release, tmp_path: Pat
     done = run(tmp_path, release.list(tmp_path / "list.toml"), "--target", "adb:pixel2", "--space", "tiny")
     assert done.returncode in (0, 3), done.stderr
     assert done.stdout == "luts/adb-pixel2-tflite.csv\n"
+    introduction = (
+        "Fake Pixel 2 (msm8998), Android 8.1.0, battery 87 %, charging or full; pushing the agent and LiteRT 2.3.0"
+    )
+    assert f"adb:pixel2: {introduction}, 5.7 MiB; about 5 min\n" in done.stderr
     table = LatencyTable.read(tmp_path / done.stdout.strip())
     assert table.context.backend_version == "LiteRT 2.3.0 (C API)"
     assert len(table) == len(tiny().all_blocks(tiny().resolutions))
@@ -244,3 +248,41 @@ def test_a_phone_needs_no_option(pixel2: Phones, release: Release, tmp_path: Pat
     assert len(state.visits) == 3 * (len(table) + 2)  # each block and two networks, in three processes
     assert table.n_failed < len(table)  # a row fails if this machine is busy and preempts each of its runs
     assert files_of(pixel2) == ["/data/local/tmp"]
+
+
+def test_four_phones_side_by_side(
+    release: Release, system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is full, one is slow, one is a 32-bit phone that gets a 64-bit runtime; their lines do not mix."""
+    models = [
+        FakePhone("Pixel 2", abi="arm64-v8a"),
+        FakePhone("SM-N950F", "3m", abi="arm64-v8a"),
+        FakePhone("Pixel 4", abi="arm64-v8a", delay_s=0.3),
+        FakePhone("Moto E", abi="armeabi-v7a"),
+    ]
+    with running_phones([replace(model, machine="aarch64", system=system) for model in models]) as phones:
+        names = [f"adb:{phones.serial(number)}" for number in range(1, 5)]
+        monkeypatch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{phones.folder}/adb.sock")
+        done = run(tmp_path, release.list(tmp_path / "list.toml"), "--target", "adb:*", "-s", "tiny", "-r", "24")
+        for number in range(1, 5):
+            assert files_of(phones, number) == ["/data/local/tmp"]
+    assert done.returncode == 1, done.stderr
+    tables = [f"luts/adb-{phones.serial(number).replace(':', '-')}-tflite.csv" for number in (1, 3)]
+    assert sorted(done.stdout.split()) == tables
+    lines = [line.removeprefix("ofa-profile: ") for line in done.stderr.splitlines()]
+    about = {name: [line for line in lines if re.match(rf"(error: |warning: )?{name}: ", line)] for name in names}
+    assert sorted(line for some in about.values() for line in some) == sorted(
+        line for line in lines if not line.startswith("downloading ")
+    )
+    assert lines.count(f"downloading {release.address}/libLiteRt.so (5.7 MiB)") == 2  # for each instruction set
+    for name, model in zip(names, models, strict=True):
+        if name != names[3]:
+            assert f"{name}: Fake {model.model} (msm8998), Android 8.1.0, battery 87 %" in about[name][0]
+    assert re.search("error: .*No space left on device", about[names[1]][-1])
+    [refused] = about[names[3]]
+    assert refused.startswith(
+        f"error: {names[3]}: failed: {tmp_path}/cache/ofa-latency/native/android-arm/libLiteRt.so is"
+    )
+    assert refused.endswith("for Android on arm64 (64-bit); libLiteRt.so for Android on arm (32-bit) is needed")
+    for name in (names[0], names[2]):
+        assert any(re.search(r": \d+ blocks ", line) for line in about[name])

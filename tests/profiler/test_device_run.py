@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ def test_the_state_of_the_device_is_logged_and_the_table_is_locked(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = files_in(tmp_path)
-    with caplog.at_level(logging.INFO, "profiler"), opened_for(files, "phone", start) as runner:
+    with caplog.at_level(logging.INFO, "profiler"), opened_for(files, "phone", start, 60) as runner:
         assert runner.device.name == "fake"
-        with pytest.raises(InUseError), opened_for(files, "phone", start):
+        with pytest.raises(InUseError), opened_for(files, "phone", start, 60):
             pass
     assert caplog.messages[0].startswith("phone: governor")
     assert files.journal.read_text() == "kept\n"
@@ -41,9 +42,23 @@ def test_the_state_of_the_device_is_logged_and_the_table_is_locked(
         pass
 
 
+def test_a_session_on_a_phone_is_introduced_before_anything_is_pushed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = make_device()
+    device.kind = "phone"
+    with (
+        caplog.at_level(logging.INFO, "profiler"),
+        opened_for(files_in(tmp_path), "pixel2", lambda: (device, AgentRunner(device, "sleep")), 200),
+    ):
+        pass
+    assert re.fullmatch(r"pixel2: .+, .+, battery .+; pushing the agent; about 3 min", caplog.messages[0])
+    assert caplog.messages[1].startswith("pixel2: governor")
+
+
 def test_fresh_renames_the_journal(tmp_path: Path) -> None:
     files = files_in(tmp_path, fresh=True)
-    with opened_for(files, "fake", start):
+    with opened_for(files, "fake", start, 60):
         assert not files.journal.exists()
     assert (tmp_path / "t.journal.jsonl.1").read_text() == "kept\n"
 
@@ -53,7 +68,7 @@ def test_a_device_that_cannot_be_opened_leaves_the_table_free(tmp_path: Path) ->
         raise DeviceUnreachableError("fake: gone")
 
     files = files_in(tmp_path)
-    with pytest.raises(DeviceUnreachableError), opened_for(files, "fake", fail):
+    with pytest.raises(DeviceUnreachableError), opened_for(files, "fake", fail, 60):
         pass
     with only_one(files.table):
         pass
