@@ -16,7 +16,7 @@ SHORT_TEST_PACKAGES = hypothesis pytest pytest-timeout
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install check audit test test-minimum test-newer env-minimum env-newer demo bench clean
+.PHONY: install check audit docs test test-minimum test-newer env-minimum env-newer demo bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
@@ -53,6 +53,9 @@ check: $(TEST_VENV)/.installed  ## check lint, format, types, import rules, secu
 	$(TEST_VENV)/bin/bandit --quiet --recursive --configfile pyproject.toml devices ofa_core predictors profiler tools benchmarks examples experiments
 	$(TEST_VENV)/bin/python tools/check_versions.py
 	$(TEST_VENV)/bin/python tools/check_code.py
+
+docs: $(TEST_VENV)/.installed  ## build the documentation as a site in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(TEST_VENV)/bin/python -m mkdocs build --quiet --strict
 
 # This asks an advisory service, so it needs the network. `check` compares with the list in tools/ instead.
 # --strict: an unknown package, or a service that does not answer, is an error.
