@@ -59,11 +59,11 @@ def test_the_pair_has_the_ratio_and_the_rank(tmp_path):
 @pytest.mark.parametrize(
     "change", [{"device": "other"}, {"threads": 2}, {"backend": "onnxruntime", "delegate": "cpu"}, {"batch_size": 8}]
 )
-def test_tables_of_other_contexts_are_no_pair(tmp_path, change):
+def test_tables_of_different_contexts_are_not_paired(tmp_path, change):
     assert not pairs(write(tmp_path / "a.csv", FLOAT), write(tmp_path / "b.csv", replace(INT8, **change)))
 
 
-def test_two_float_tables_are_no_pair(tmp_path):
+def test_two_float_tables_are_not_paired(tmp_path):
     half = replace(FLOAT, dtype="float16")
     assert not pairs(*(write(tmp_path / f"{i}.csv", c) for i, c in enumerate((FLOAT, FLOAT, half))))
 

@@ -89,7 +89,7 @@ def test_a_single_slow_block_fails() -> None:
     assert key[1].label() in text_lines(outcome)[-1]
 
 
-def test_a_noisy_comparison_says_what_it_could_not_have_found() -> None:
+def test_a_noisy_comparison_gives_the_smallest_detectable_change() -> None:
     quiet, noisy = (gate(compare(table(1, noise=n), table(2, noise=n)), 0.03) for n in (0.005, 0.1))
     assert quiet.verdicts[1].resolution < 0.03 < noisy.verdicts[1].resolution
 

@@ -33,7 +33,7 @@ def test_what_is_fixed_is_what_remains():
     assert (depths_of(SPACE, genomes) == depths).all()
 
 
-def test_nothing_fixed_is_no_mask():
+def test_no_fixed_part_gives_no_mask():
     assert allowed_by(SPACE, []) is None
     assert allowed_by(SPACE, ["r=192"]) is None
     assert fixed_resolution(["d=2"], (160, 192)) is None

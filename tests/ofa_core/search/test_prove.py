@@ -90,7 +90,7 @@ def test_no_bound_is_below_a_network_that_exists(
     assert proof.is_optimal == (proof.bound == proof.value)
 
 
-def test_a_proof_that_runs_out_of_time_says_what_is_known(random_part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proof_without_time_left_gives_its_bounds(random_part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ENUMERATED", 1)
     space = three_stages()
     problem = problem_of(space, *random_part(space, 0, 0.5))
@@ -102,7 +102,7 @@ def test_a_proof_that_runs_out_of_time_says_what_is_known(random_part: Any, monk
     assert proof.bound >= best_of(problem, genomes)[1]
 
 
-def test_forbidden_codes_are_no_part_of_a_proof(small: Space, random_part: Any) -> None:
+def test_forbidden_codes_are_not_part_of_a_proof(small: Space, random_part: Any) -> None:
     problem = problem_of(small, *random_part(small, 1, 0.5))
     everything = every_genome(small, problem.resolutions)
     best = best_of(problem, everything)[0]
@@ -115,7 +115,7 @@ def test_forbidden_codes_are_no_part_of_a_proof(small: Space, random_part: Any) 
     assert proof.genome[1] != best[1]
 
 
-def test_where_no_bound_is_known_it_says_so(small: Space, stand_ins: Any) -> None:
+def test_an_unknown_bound_is_reported(small: Space, stand_ins: Any) -> None:
     problem = stand_ins.problem(small, 0.5)
     start = encode(small, [small.smallest(24)])[0]
     proof = prove(problem, start)

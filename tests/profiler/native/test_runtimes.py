@@ -225,7 +225,7 @@ def test_an_accelerator_comes_out_of_the_archive_of_the_library(tmp_path: Path) 
     assert accelerator.read_bytes() == (tmp_path / "elf/arm64-v8a/libLiteRtClGlAccelerator.so").read_bytes()
 
 
-def test_without_an_accelerator_one_line_says_what_to_pass(tmp_path: Path) -> None:
+def test_without_an_accelerator_one_line_names_the_option(tmp_path: Path) -> None:
     runtime = runtime_for(PHONE, archive_of(tmp_path, ["libLiteRt.so"]))
     with pytest.raises(OfaError, match=r"^no GPU accelerator .* for Android on arm64 .*: litert-VERSION\.aar"):
         accelerators_of(runtime, PHONE)
