@@ -25,3 +25,9 @@ def image(block: BlockSpec, batch_size: int = 1, seed: int = 0) -> np.ndarray:
 def relative_error(got: np.ndarray, want: np.ndarray) -> float:
     assert got.shape == want.shape
     return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+def nmse(got: np.ndarray, want: np.ndarray) -> float:
+    """Return the mean squared error relative to the variance of the right output."""
+    assert got.shape == want.shape
+    return float(((got - want) ** 2).mean() / want.var())

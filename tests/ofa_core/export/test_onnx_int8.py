@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx_runs import image, nmse
 
-from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
 from ofa_core.export.onnx import block_model as float_model
 from ofa_core.export.onnx_int8 import arch_model, block_model
@@ -34,11 +34,6 @@ def session(model: onnx.ModelProto, path=None, level: str = "ORT_ENABLE_ALL") ->
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def image(block: BlockSpec, seed: int = 0) -> np.ndarray:
-    shape = (1, block.in_c, block.in_px, block.in_px)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
 def grid_of(model: onnx.ModelProto, name: str) -> Grid:
     props = {prop.key: prop.value for prop in model.metadata_props}
     return Grid(float(props[f"{name}_scale"]), int(props[f"{name}_zero_point"]) - 128)
@@ -50,11 +45,6 @@ def run(model: onnx.ModelProto, x: np.ndarray, level: str = "ORT_ENABLE_ALL") ->
     y = session(model, level=level).run(["output"], {"input": q})[0]
     assert y.dtype == np.uint8
     return grid_of(model, "output").dequantise((y.astype(np.int16) - 128).astype(np.int8))
-
-
-def nmse(got: np.ndarray, want: np.ndarray) -> float:
-    assert got.shape == want.shape
-    return float(((got - want) ** 2).mean() / want.var())
 
 
 def optimised_ops(model: onnx.ModelProto, folder) -> set[str]:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
+from onnx_runs import image, nmse
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
@@ -72,16 +73,6 @@ def run_onnx_integers(model, q: np.ndarray) -> np.ndarray:
     return y.astype(np.int16) - 128
 
 
-def image(block: BlockSpec, seed: int = 0, batch_size: int = 1) -> np.ndarray:
-    shape = (batch_size, block.in_c, block.in_px, block.in_px)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
-def nmse(got: np.ndarray, want: np.ndarray) -> float:
-    assert got.shape == want.shape
-    return float(((got - want) ** 2).mean() / want.var())
-
-
 @pytest.mark.parametrize("act", ["relu", "relu6", "h_swish"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_every_mbconv_is_one_delegate_near_the_float_block_and_equals_its_onnx_form(block_grid, stride, act):
@@ -98,7 +89,7 @@ def test_every_mbconv_is_one_delegate_near_the_float_block_and_equals_its_onnx_f
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_every_other_op_is_one_delegate_near_the_float_block(head_blocks, batch_size):
     for i, block in enumerate(head_blocks):
-        weights, x = random_weights(block), image(block, i, batch_size)
+        weights, x = random_weights(block), image(block, batch_size, seed=i)
         (ranges,) = observed_ranges([block], [weights], [x])
         data = block_tflite(block, batch_size=batch_size, weights=weights, ranges=ranges)
         want = np.concatenate([run_float(block, weights, one[np.newaxis]) for one in x])
