@@ -193,8 +193,7 @@ def profile(
                 order=None if plan == "all" else partial(_active_blocks, part),
                 networks=networks,
             )
-            label = f"{name}: " if len(targets) > 1 else ""
-            path, code = _profile_one(spec, the_target, how, stoppable(row(name), stop), label)
+            path, code = _profile_one(spec, the_target, how, stoppable(row(name), stop), len(targets) > 1)
             paths.append(path)
             return code
 
@@ -243,15 +242,16 @@ def _active_blocks(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]
 
 
 def _profile_one(
-    spec: ProfileSpec, target: Target, options: RunOptions, progress: Callable[[Progress], None], label: str
+    spec: ProfileSpec, target: Target, options: RunOptions, progress: Callable[[Progress], None], has_others: bool
 ) -> tuple[Path, int]:
-    """Profile a target, log the summary with the label in each line; return the path of the table and the exit code."""
+    """Profile a target and log the summary, each line with the device if there are others; return path and code."""
     from profiler import console
     from profiler.device_run import profile_target
 
     started = time.monotonic()
     path, result = profile_target(spec, target, options, progress)
     took_s = time.monotonic() - started
+    label = f"{spec.device}: " if has_others else ""
     filled, n_filled = None, 0
     if spec.order is not None:
         from predictors.filling import filled_table
