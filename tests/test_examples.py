@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -76,3 +77,18 @@ def test_train_and_export(tmp_path: Path) -> None:
     assert float(shown.split("top-1 ")[1].split(" %")[0]) > 15  # guessing gives 10 %
     onnx.checker.check_model(onnx.load(tmp_path / "run/subnet.onnx"))
     assert (tmp_path / "run/supernet.pt").exists()
+
+
+def test_the_notebook_runs_top_to_bottom_and_holds_no_outputs(tmp_path: Path) -> None:
+    notebook = json.loads((ROOT / "examples" / "tour.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) == 5
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    # A kernel runs the cells one after the other in one namespace, and so does a script of all cells.
+    (tmp_path / "tour.py").write_text("\n".join("".join(cell["source"]) for cell in cells))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "tour.py"], capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "(1, 10)"
