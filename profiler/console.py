@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -139,7 +140,7 @@ def phone_line(facts: DeviceFacts, conditions: Conditions, payload: str, budget_
     power = {True: ", discharging", False: ", charging or full", None: ""}[c.on_battery]
     battery = f"battery {c.battery_percent} %{power}" if c.battery_percent is not None else "battery unknown"
     phone = f"{facts.model or 'unknown model'}, {facts.os or 'unknown system'}, {battery}"
-    return f"{phone}; pushing {payload}; about {max(1, round(budget_s / 60))} min"
+    return f"{phone}; pushing {payload}; about {math.ceil(budget_s / 60)} min"
 
 
 def conditions_lines(conditions: Conditions) -> list[str]:

@@ -7,22 +7,16 @@ its checksum verified.
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
-import os
 import re
 import shlex
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from devices.device import Device
 from devices.errors import DeviceError
 from ofa_core.backend_names import split_number
+from ofa_core.download import Download, fetch
 from ofa_core.errors import OfaError
 from profiler.backends import Choice, info
 from profiler.native.build import cache_folder
@@ -49,8 +43,6 @@ The address was not reachable when this was written, so no checksum is known; th
 
 LITERT_VERSION = "2.2.0"
 _INSTALL_S = 1800.0
-_FETCH_S = 60.0
-_MAX_PROGRAM_BYTES = 1 << 29
 _OWN = "--benchmark-binary FILE"
 _MACHINES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64"}
 
@@ -219,7 +211,7 @@ def digest_advice(address: str) -> str:
 
 
 def fetch_benchmark_model(
-    machine: str, *, sha256: str | None, system: str = "android", version: str = LITERT_VERSION, url: str | None = None
+    machine: str, *, sha256: str | None, system: str = "android", version: str = LITERT_VERSION
 ) -> Path:
     """Download the official program into the cache, unless it is there already.
 
@@ -228,7 +220,6 @@ def fetch_benchmark_model(
         sha256: expected SHA-256 checksum of the file, 64 hexadecimal digits.
         system: `android` or `linux`.
         version: release of LiteRT.
-        url: another address.
 
     Returns:
         The program, for `--benchmark-binary`.
@@ -236,46 +227,12 @@ def fetch_benchmark_model(
     Raises:
         OfaError: no checksum is given, the address is not reachable, or the file has another checksum.
     """
-    address = url or benchmark_address(machine, system, version)
+    address = benchmark_address(machine, system, version)
     if sha256 is None:
         raise OfaError(f"{address}: {digest_advice(address)}")
     wanted = sha256.strip().lower()
     if not re.fullmatch("[0-9a-f]{64}", wanted):
         raise OfaError(f"--sha256 {sha256[:80]!r} is not a SHA-256 checksum: 64 hexadecimal digits are expected")
     path = cache_folder() / f"{system}-{machine}" / f"benchmark_model-{wanted[:12]}"
-    if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == wanted:
-        return path
-    try:
-        with urllib.request.urlopen(address, timeout=_FETCH_S) as reply:  # noqa: S310  # nosec B310 # the checksum is verified
-            data = _read(reply)
-    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise OfaError(
-            f"cannot download {address} ({reason}), and {path.parent} does not contain it: without a network, copy the "
-            f"file to this machine and pass {_OWN}"
-        ) from error
-    got = hashlib.sha256(data).hexdigest()
-    if got != wanted:
-        raise OfaError(f"{address} has the SHA-256 checksum {got}, not {wanted}: the file is not kept")
-    _write_program(path, data)
+    fetch(Download((address,), wanted), path).chmod(0o755)
     return path
-
-
-def _read(reply: IO[bytes]) -> bytes:
-    """Read a reply of limited size in limited time."""
-    data, deadline = bytearray(), time.monotonic() + _INSTALL_S
-    while chunk := reply.read(1 << 20):
-        data += chunk
-        if len(data) > _MAX_PROGRAM_BYTES:
-            raise ValueError(f"it is larger than {_MAX_PROGRAM_BYTES >> 20} MiB")
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"it did not end within {_INSTALL_S:.0f} s")
-    return bytes(data)
-
-
-def _write_program(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.chmod(0o755)
-    temporary.replace(path)

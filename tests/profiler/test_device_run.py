@@ -52,7 +52,7 @@ def test_a_session_on_a_phone_is_introduced_before_anything_is_pushed(
         opened_for(files_in(tmp_path), "pixel2", lambda: (device, AgentRunner(device, "sleep")), 200),
     ):
         pass
-    assert re.fullmatch(r"pixel2: .+, .+, battery .+; pushing the agent; about 3 min", caplog.messages[0])
+    assert re.fullmatch(r"pixel2: .+, .+, battery .+; pushing the agent; about 4 min", caplog.messages[0])
     assert caplog.messages[1].startswith("pixel2: governor")
 
 
