@@ -10,7 +10,7 @@ from onnx_runs import image, nmse
 
 from ofa_core.errors import OfaError
 from ofa_core.export.onnx import block_model as float_model
-from ofa_core.export.onnx_int8 import arch_model, block_model
+from ofa_core.export.onnx_int8 import arch_model, block_model, narrow_weights
 from ofa_core.export.quantisation import INTEGER_FORMS, Grid
 from ofa_core.export.ranges import observed_ranges
 from ofa_core.export.weights import random_net_weights, random_weights
@@ -23,12 +23,14 @@ INTEGER_OPS = {
 }  # fmt: skip
 
 
-def session(model: onnx.ModelProto, path=None, level: str = "ORT_ENABLE_ALL") -> onnxruntime.InferenceSession:
+def session(
+    model: onnx.ModelProto, path=None, level: str = "ORT_ENABLE_ALL", *, exact_sums: bool = True
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    options.add_session_config_entry("session.x64quantprecision", "1")  # without 16-bit sums on old processors
+    options.add_session_config_entry("session.x64quantprecision", str(int(exact_sums)))  # for x86 without VNNI
     if path:
         options.optimized_model_filepath = str(path)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -39,10 +41,10 @@ def grid_of(model: onnx.ModelProto, name: str) -> Grid:
     return Grid(float(props[f"{name}_scale"]), int(props[f"{name}_zero_point"]) - 128)
 
 
-def run(model: onnx.ModelProto, x: np.ndarray, level: str = "ORT_ENABLE_ALL") -> np.ndarray:
+def run(model: onnx.ModelProto, x: np.ndarray, level: str = "ORT_ENABLE_ALL", *, exact_sums: bool = True) -> np.ndarray:
     """Feed real numbers through the input grid, and get real numbers."""
     q = (grid_of(model, "input").quantise(x).astype(np.int16) + 128).astype(np.uint8)
-    y = session(model, level=level).run(["output"], {"input": q})[0]
+    y = session(model, level=level, exact_sums=exact_sums).run(["output"], {"input": q})[0]
     assert y.dtype == np.uint8
     return grid_of(model, "output").dequantise((y.astype(np.int16) - 128).astype(np.int8))
 
@@ -96,6 +98,21 @@ def test_every_block_of_a_space_has_integer_operators_only(name, tmp_path):
 def test_the_fused_form_has_float_activations(block_grid, tmp_path):
     block = next(block for block in block_grid(3, 1, "h_swish") if block.se)
     assert {"DequantizeLinear", "HardSigmoid"} <= optimised_ops(block_model(block, graph_form="fused"), tmp_path)
+
+
+def test_narrow_weights_are_right_without_exact_sums(block_grid):
+    worst = 0.0
+    for i, block in enumerate(block_grid(5, 1, "h_swish")[::4]):
+        weights, x = random_weights(block), image(block, seed=i)
+        (ranges,) = observed_ranges([block], [weights], [x])
+        model = block_model(block, weights=weights, ranges=ranges)
+        exact = run(model, x)
+        narrow_weights(model)
+        onnx.checker.check_model(model, full_check=True)
+        kernels = [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith(".weight.q")]
+        assert max(np.abs(kernel).max() for kernel in kernels) == 64
+        worst = max(worst, nmse(run(model, x, exact_sums=False), exact))
+    assert worst <= MAX_NMSE
 
 
 def test_the_file_is_valid_and_its_metadata_describe_it(block_grid):
