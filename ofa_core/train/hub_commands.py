@@ -26,7 +26,9 @@ DeviceFilter = Annotated[
     str | None, typer.Option("--device", help="Only what was made for or measured on this device.")
 ]
 KindFilter = Annotated[str | None, typer.Option("--kind", help="Only supernet, net, table or accuracy.")]
-TITLES = ("name", "kind", "device", "latency_ms", "batch", "top1", "finetune_epochs", "space", "cached")
+TITLES = ("name", "kind", "device", "latency_ms", "batch", "top1", "epochs", "space", "cached")
+NUMBERS = ("latency_ms", "batch", "top1", "epochs")
+LONGEST_LINE = 120  # a narrower terminal wraps it
 
 
 @commands.command("list")
@@ -125,10 +127,11 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
         return
     from rich.table import Table
 
+    shown = [i for i in range(len(TITLES)) if any(row[i] for row in rows)]
     table = Table(box=None, pad_edge=False)
-    for title in TITLES:
-        numeric = title in ("latency_ms", "batch", "top1", "finetune_epochs")
-        table.add_column(title, justify="right" if numeric else "left", no_wrap=title == "name")
+    for i in shown:
+        table.add_column(TITLES[i], justify="right" if TITLES[i] in NUMBERS else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[i] for i in shown))
+    out.width = max(out.width, LONGEST_LINE)
     out.print(table)

@@ -67,6 +67,20 @@ def test_of_all_rows_only_files_with_the_right_content_are_kept(mirror, hub):
     assert n == 171
 
 
+def test_verify_downloads_and_judges_all_rows(mirror, hub, capsys):
+    from ofa_core.cli_app import run_app
+    from ofa_core.train.cli import app
+
+    kinds = ("right", "wrong", "cut")
+    hub(made_up(mirror, lambda n: kinds[n % 3]))
+    assert run_app(app, ["hub", "verify", "--download"], prog="ofa-train") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "57 right, 0 damaged, 0 missing, 114 failed"
+    assert len(lines) == 172
+    assert run_app(app, ["hub", "verify"], prog="ofa-train") == 0  # nothing wrong was kept
+    assert capsys.readouterr().out.splitlines()[-1] == "57 right, 0 damaged, 114 missing, 0 failed"
+
+
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-1], lambda b: b"X" + b[1:], lambda b: b""], ids=["cut", "other", "empty"]
 )

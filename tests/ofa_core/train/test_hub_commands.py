@@ -204,3 +204,38 @@ def test_a_table_and_a_net_are_taken_by_their_names(mirror, hub, capsys, tmp_pat
     words = ("--max-latency-ms", 9, "--accuracy", "proxy:macs", "--no-report", "--out", out)
     run(search, "--lut", "hub:t", *words)
     assert (out / "arch.json").exists()
+
+
+def test_a_shared_table_is_used_by_its_address(mirror, hub, capsys, tmp_path):
+    import hashlib
+
+    from ofa_core.spaces import tiny
+    from ofa_core.table import Context, Entry, LatencyTable
+    from predictors.cli import app as predict
+    from profiler.cli import app as profile
+
+    hub([])
+    space, table = tiny(), tmp_path / "phone.csv"
+    LatencyTable(Context(device="phone"), {(None, b): Entry(0.5) for b in space.all_blocks()}).write(table)
+    assert run_app(profile, ["share", str(table), "--licence", "CC0-1.0"], prog="ofa-profile") == 0
+    said = capsys.readouterr().out.splitlines()
+    shared = tmp_path / "phone.share.zip"
+    digest = hashlib.sha256(shared.read_bytes()).hexdigest()
+    assert said[0] == f"{shared}: {len(LatencyTable.read(table))} blocks, 0 networks, CC0-1.0"
+    assert said[1].endswith(f"--lut 'https://HOST/phone.share.zip#sha256={digest}'")
+
+    mirror.add("phone.share.zip", shared.read_bytes())
+    address = f"{mirror.address}phone.share.zip#sha256={digest}"
+    assert run_app(app, ["hub", "get", address], prog="ofa-train") == 0
+    assert Path(capsys.readouterr().out.strip()).read_bytes() == table.read_bytes()
+    (tmp_path / "arch.json").write_text('{"space": "tiny", "ks": [3,3,3,3], "e": [3,3,3,3], "d": [1,1], "r": 24}')
+    assert run_app(predict, [str(tmp_path / "arch.json"), "--lut", address, "--json"], prog="ofa-predict") == 0
+    prediction = json.loads(capsys.readouterr().out)["predictions"][0]
+    assert prediction["latency_ms"] == 0.5 * len(space.blocks(space.smallest(24)))
+
+
+@pytest.mark.parametrize("licence", ["", " ", "two\nlines", "x" * 201])
+def test_a_licence_is_one_line(capsys, tmp_path, licence):
+    from profiler.cli import app as profile
+
+    assert run_app(profile, ["share", str(tmp_path / "t.csv"), "--licence", licence], prog="ofa-profile") == 2
