@@ -24,7 +24,8 @@ from ofa_core.search.run import SearchResult
 __all__ = ["LoopResult", "LoopSteps", "MeasuredNet", "Trial", "close_loop"]
 
 MAX_ROUNDS = 5
-N_CONFIRMED = 3
+N_NEW = 5  # of the candidates of a round; the others could only win if all of these broke the limit
+N_CONFIRMED = 2
 MIN_SPREAD = 0.005  # of log latency, around the corrected prediction
 
 
@@ -112,6 +113,10 @@ class _State:
         known = {trial.predicted.arch for trial in self.trials}
         return self.better([c for c in candidates if c.arch not in known], winner)
 
+    def worth_measuring(self, candidates: Sequence[Candidate], winner: Trial | None) -> list[Candidate]:
+        """Return the hopeful candidates that can decide the round: the best ones."""
+        return sorted(self.hopeful(candidates, winner), key=self.score, reverse=True)[:N_NEW]
+
     def passing(self) -> list[Trial]:
         """Return the slowest trial of each network whose every measurement met the limit, best first."""
         slowest: dict[Arch, Trial] = {}
@@ -153,7 +158,7 @@ def close_loop(
     result = steps.search(problem, [])
     for number in range(1, max_rounds + 1):
         state = _State(problem, trials, number)
-        new = _session(steps, state.hopeful(result.candidates, winner), (number, False), rounds)
+        new = _session(steps, state.worth_measuring(result.candidates, winner), (number, False), rounds)
         trials += new
         # The best networks that met the limit are measured again, so that no network wins by a lucky measurement.
         doubtful = [t.predicted for t in state.passing() if state.count(t.predicted.arch) < 2]

@@ -27,7 +27,7 @@ from ofa_core.space import Space
 
 __all__ = ["EACH_SETTINGS", "Member", "common_resolutions", "device_latency", "search_each", "with_members"]
 
-EACH_SETTINGS = SolveSettings(AnnealSettings(n_chains=100), n_descents=1)
+EACH_SETTINGS = SolveSettings(AnnealSettings(n_chains=70), n_descents=1)
 
 
 @dataclass(frozen=True)

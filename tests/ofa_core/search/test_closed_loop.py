@@ -179,3 +179,11 @@ def test_a_killed_search_continues_and_gives_the_same_answer(n_sessions: int, st
     assert loop.result.best == whole.result.best
     start()  # killed again, while the answer was written
     assert [len(archs) for archs in measured] == device.calls
+
+
+def test_a_round_measures_the_best_candidates_only(stand_ins: Any) -> None:
+    loop, device = run(stand_ins, 1.12)
+    assert max(device.calls) == 5
+    first = [trial.predicted for trial in loop.trials if trial.round == 1 and not trial.confirms]
+    found = once(most_accurate(mobilenet_v3(), device.latency, stand_ins.accuracy(mobilenet_v3()), LIMIT), [])
+    assert first == list(found.candidates[:5])
