@@ -213,7 +213,7 @@ def test_predict_changes_nothing(case, space, genomes):
         with suppress(OfaError):
             model.filled_counts(encode(space, [space.largest(240)]))
             model.layers(space.largest(240))
-            model.block_ms(space.largest(240))
+            model.block_ms([240])
     assert state(model) == before
     assert model.note == note
     assert model.predict(genomes).tolist() == y.tolist()
