@@ -70,6 +70,7 @@ ResolutionOption = Annotated[
 
 Errors = tuple[type[Exception], ...]
 
+_NUMBER = re.compile(r"[0-9]*\.?[0-9]+(?:[eE]-?[0-9]+)?")
 _SELECTED = "ofa_core.cli_app.selected"
 
 
@@ -217,7 +218,7 @@ def with_value(words: Sequence[str], option: str, value: str) -> list[str]:
     """Return the words of a command line with a value after an option that is followed by no number."""
     out = list(words)
     for i in reversed([i for i, word in enumerate(out) if word == option]):
-        if not (i + 1 < len(out) and out[i + 1].isdecimal()):
+        if not (i + 1 < len(out) and _NUMBER.fullmatch(out[i + 1])):
             out.insert(i + 1, value)
     return out
 

@@ -14,15 +14,25 @@ from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder,
 from ofa_core.cli_options import ColumnOption, SpaceOption, accuracy_file, table_option, weights_file
 from ofa_core.errors import OfaError
 from ofa_core.search.device_words import LutWord, check_options, limits_of, lut_word, targets_of
+from ofa_core.search.options import (
+    BestOption,
+    FixOption,
+    MemoryOption,
+    MinTop1Option,
+    ObjectiveOption,
+    ProveOption,
+    check_goal,
+    default_objective,
+)
 from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption, RuntimeOption
 
 if TYPE_CHECKING:
     from ofa_core.search.closed_loop import LoopResult
-    from ofa_core.search.fleet import Member
+    from ofa_core.search.measuring import Measuring
+    from ofa_core.search.problem import Problem
     from ofa_core.search.result_schema import SearchRecord
+    from ofa_core.search.run import SearchResult
     from ofa_core.search.steps import LatencySource
-    from ofa_core.search.trained import Trained
-    from ofa_core.space import Space
 
 __all__ = ["app", "main"]
 
@@ -93,6 +103,12 @@ def search(
     column: ColumnOption = None,
     max_mmacs: Annotated[float | None, typer.Option("--max-mmacs", help="Limit MACs, in millions.")] = None,
     max_params_m: Annotated[float | None, typer.Option("--max-params-m", help="Limit parameters, in millions.")] = None,
+    min_top1: MinTop1Option = None,
+    objective: ObjectiveOption = None,
+    max_memory_mb: MemoryOption = None,
+    fix: FixOption = None,
+    best: BestOption = None,
+    prove: ProveOption = None,
     max_energy_mj: Annotated[
         float | None,
         typer.Option("--max-energy-mj", help="Limit energy above idle, in millijoules per batch."),
@@ -163,46 +179,45 @@ def search(
     """Find the most accurate sub-net within a latency limit."""
     from ofa_core.search.answer import Answer, accuracy_record, device_record, latency_record, write_answer
     from ofa_core.search.fleet import common_resolutions, with_members
+    from ofa_core.search.inputs import load_latency_of, load_others, load_trained
+    from ofa_core.search.limits import Limits, limits_shown, make_problem, warn_of_idle_limits
+    from ofa_core.search.proving import finished
     from ofa_core.search.result_folder import Sources, record_of
-    from ofa_core.search.steps import Limits, make_problem, make_search, warn_of_idle_limits, with_front
-    from ofa_core.search.steps_of_many import make_each, make_front
+    from ofa_core.search.steps import with_front
     from predictors.loading import load_accuracy
 
     limits_ms, targets = limits_of(lut, max_latency_ms), targets_of(measure or (), lut)
     check_options(limits_ms, pareto, per_device, bool(targets), algorithm)
+    named: dict[str, Any] = {"latency_ms": limits_ms[0], "confidence": confidence, "top1": min_top1}
+    named |= {"mmacs": max_mmacs, "params_m": max_params_m, "energy_mj": max_energy_mj, "memory_mb": max_memory_mb}
+    limits = Limits(**named, fixed=tuple(fix or ()), objective=objective or default_objective(min_top1))
+    check_goal(limits, best, prove, {"--pareto": pareto, "--measure": measure, "--per-device": per_device or None})
     if column is not None and not (accuracy or "").lower().endswith(".csv"):
         raise typer.BadParameter("needs a CSV file for --accuracy", param_hint="--column")
     pixels = None if resolutions is None else parse_pixels(resolutions)
-    latency, found = _latency(lut[0].path, space, fill)
-    others = _others(lut, limits_ms, found, fill)
+    latency, found = load_latency_of(lut[0].path, space, fill)
+    others = load_others(lut, limits_ms, found, fill)
     model = load_accuracy(accuracy, found, column)
-    limits = Limits(
-        latency_ms=limits_ms[0], confidence=confidence, mmacs=max_mmacs, params_m=max_params_m, energy_mj=max_energy_mj
-    )
     if others and pixels is None:
         pixels = common_resolutions(found, [latency, *(m.latency for m in others)], model)
     problem, left_out_px = make_problem(found, latency, model, pixels, limits)
     problem = with_members(problem, others)
-    trained = _trained(weights, data, preprocessing, found)
-    if limits_ms[0] is not None:
-        warn_of_idle_limits(problem)
+    trained = load_trained(weights, data, preprocessing, found)
+    warn_of_idle_limits(problem, limits)
     loop = None
-    if pareto is not None:
-        result = make_front(problem, pareto, seed, algorithm)
-    elif per_device:
-        result = make_each(problem, [word.name for word in lut], seed, algorithm)
-    elif not targets:
-        result = make_search(seed, algorithm)(problem, ())
+    if not targets:
+        each = [word.name for word in lut] if per_device else []
+        result = _predicted(problem, pareto, each, seed, algorithm)
     else:
-        from ofa_core.search.measuring import Measuring, loop_on_device
+        from ofa_core.search.measuring import Measuring
         from profiler.launch import Launch
 
         options = Launch(python, benchmark_binary, agent_binary, litert_library, runtime=runtime)
         how = Measuring(lut[0].path, targets[lut[0].name], options, seed, budget_s, fresh, fill)
-        asked: dict[str, Any] = {"accuracy": accuracy, "pixels": problem.resolutions, "confidence": confidence}
-        asked |= {"fill": fill, "limits": {c.name: c.limit for c in problem.constraints[1:]}}
-        loop, latency = loop_on_device(problem, latency, how, asked)
+        asked = {"accuracy": accuracy, "confidence": confidence, **limits.masks()}
+        loop, latency = _on_device(problem, latency, how, asked)
         result = loop.result
+    result, proof = finished(result, problem, prove, best)
     if not (no_report or pareto):
         result = with_front(result)
     sources = Sources(
@@ -212,6 +227,10 @@ def search(
         target=targets.get(lut[0].name),
         weights=None if weights is None else str(weights),
         devices=[device_record(member) for member in others],
+        goal=problem.objective.name,
+        limits=limits_shown(problem, limits),
+        fixed=limits.fixed,
+        proof=proof,
     )
     record = record_of(result, sources, loop)
     write_answer(out, Answer(result, record, latency, lut[0].path, loop, trained), report=not no_report)
@@ -301,44 +320,26 @@ def _limits_of(luts: list[Path], limits_ms: list[float]) -> list[tuple[Path, flo
     return list(zip(luts, limits_ms * len(luts) if len(limits_ms) == 1 else limits_ms, strict=True))
 
 
-def _others(luts: list[LutWord], limits_ms: list[float | None], space: Space, fill: bool) -> list[Member]:
-    """Load the devices after the first one."""
-    from ofa_core.search.fleet import Member
+def _predicted(problem: Problem, pareto: int | None, each: list[str], seed: int, algorithm: str) -> SearchResult:
+    """Search without measurements: one network, a front, or the network of each device."""
+    from ofa_core.search.steps import make_search
+    from ofa_core.search.steps_of_many import make_each, make_front
 
-    members = []
-    for word, limit_ms in zip(luts[1:], limits_ms[1:], strict=True):
-        latency, _ = _latency(word.path, space, fill)
-        members.append(Member(word.name, word.path, latency, limit_ms or 0.0))
-    return members
-
-
-def _latency(lut: Path, space: str | Space | None, fill: bool) -> tuple[LatencySource, Space]:
-    """Load the latency predictor and its space."""
-    from ofa_core.space_files import space_from
-    from predictors.estimator import as_space
-    from predictors.loading import load_latency
-
-    latency = load_latency(lut, space_from(space) if isinstance(space, str) else space, fill=fill)
-    found = as_space(latency.space)
-    if not latency.resolutions:
-        advice = "" if fill else "; add --fill to estimate them"
-        raise OfaError(f"{lut} lacks blocks of {found.name} at every resolution{advice}")
-    if not latency.calibrated:
-        _log.warning("%s has no whole networks beside it: latencies are plain sums, and their error is unknown", lut)
-    return latency, found
+    if pareto is not None:
+        return make_front(problem, pareto, seed, algorithm)
+    return make_each(problem, each, seed, algorithm) if each else make_search(seed, algorithm)(problem, ())
 
 
-def _trained(weights: Path | None, data: str | None, preprocessing: str | None, space: Space) -> Trained | None:
-    """Load the supernet of --weights."""
-    if weights is None:
-        if data or preprocessing:
-            raise typer.BadParameter("needs --weights", param_hint="--data" if data else "--preprocessing")
-        return None
-    from ofa_core.search.trained import Trained
+def _on_device(
+    problem: Problem, latency: LatencySource, how: Measuring, asked: dict[str, Any]
+) -> tuple[LoopResult, LatencySource]:
+    """Close the loop on a device; `asked` are options that identify the search."""
+    from ofa_core.search.measuring import loop_on_device
 
-    if data is None:
-        raise typer.BadParameter("--weights needs images for batch norm calibration", param_hint="--data")
-    return Trained(weights, data, preprocessing, space)
+    limits = {c.name: c.limit for c in problem.constraints[1:]}
+    return loop_on_device(
+        problem, latency, how, asked | {"pixels": problem.resolutions, "fill": how.fill, "limits": limits}
+    )
 
 
 def _print(record: SearchRecord, network: str, out: Path, as_json: bool) -> None:
@@ -371,7 +372,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
 def main() -> int:
     """Run the console script and return its exit code."""
     words = with_value(sys.argv[1:], "--pareto", str(FRONT_POINTS))
-    return run_app(app, words, prog="ofa-search", errors=_known_errors)
+    return run_app(app, with_value(words, "--prove", "0"), prog="ofa-search", errors=_known_errors)
 
 
 if __name__ == "__main__":

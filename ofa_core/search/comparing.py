@@ -18,8 +18,9 @@ from ofa_core.formats.net_config import read_member
 from ofa_core.hub import PREFIX, local_path
 from ofa_core.hub_index import Item, read_index
 from ofa_core.search.comparison import Cell, Contender, Device, is_same_device, unique_names
+from ofa_core.search.limits import Limits, make_problem
 from ofa_core.search.saved import read_folder
-from ofa_core.search.steps import Limits, make_problem, make_search
+from ofa_core.search.steps import make_search
 from ofa_core.space import Space
 from predictors.estimator import as_space
 from predictors.loading import LatencyFile, load_accuracy

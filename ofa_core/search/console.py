@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ofa_core.search.closed_loop import Trial
-from ofa_core.search.result_schema import SearchRecord
+from ofa_core.search.quantity import TOP1, Description
+from ofa_core.search.result_schema import ProofRecord, SearchRecord
 from ofa_core.search.run import SearchResult
 
-__all__ = ["answer_lines", "progress", "round_line", "stop_on_interrupt", "table_lines"]
+__all__ = ["answer_lines", "progress", "proof_words", "round_line", "stop_on_interrupt", "table_lines"]
 
 PLAIN_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
@@ -103,7 +104,9 @@ def answer_lines(record: SearchRecord, network: str) -> list[str]:
         network: the architecture in short.
     """
     latency, accuracy, measured = record.latency, record.accuracy, record.measured
-    lines = [f"{record.space} on {latency.label}, at most {record.limit_ms:g} ms"]
+    words = {q.name: Description(q.name, q.label, q.unit) for q in record.quantities}
+    limit = "" if record.limit_ms is None else f", at most {record.limit_ms:g} ms"
+    lines = [f"{record.space} on {latency.label}{limit}"]
     if measured is not None:
         networks = f"{measured.n_networks} network{'s' if measured.n_networks != 1 else ''}"
         rounds = f"{measured.n_rounds} round{'s' if measured.n_rounds != 1 else ''}"
@@ -114,16 +117,29 @@ def answer_lines(record: SearchRecord, network: str) -> list[str]:
     lines.append(f"predicted  {record.latency_ms:.4g} ms{_interval(record.low_ms, record.high_ms)}, {latency.note}")
     score = f"{record.top1:.2f} %" if accuracy.percent else f"{record.top1:.2f}"
     lines.append(f"{'top-1' if accuracy.percent else 'score':<11}{score}, {accuracy.text}")
-    if record.objective != "top1":
-        objective = next(q for q in record.quantities if q.name == record.objective)
-        lines.append(f"{'objective':<11}{objective.label} {objective.value:.4g} {objective.unit}".rstrip())
+    if record.optimised != TOP1.name:
+        goal = next(q for q in record.quantities if q.name == record.optimised)
+        lines.append(f"{'objective':<11}{goal.label} {words[goal.name].shown(goal.value)}")
+    if record.proof is not None:
+        lines.append(f"{'proof':<11}{proof_words(record.proof, words[record.optimised])}")
     size = f"{record.mmacs:.1f} M MACs, {record.params_m:.2f} M parameters"
+    size += "".join(f", {q.value:.3g} MB of activations" for q in record.quantities if q.name == "memory_mb")
     if record.energy_mj is not None:
         size += f", {record.energy_mj:.3g} mJ above idle"
     lines.append(f"size       {record.arch.r[0]} px, {size}")
     lines.append(f"network    {network}")
     lines.append(f"search     {record.n_evaluated} sub-nets evaluated in {record.seconds:.1f} s, seed {record.seed}")
     return [*lines, *_lines_of_answers(record)]
+
+
+def proof_words(proof: ProofRecord, goal: Description) -> str:
+    """Return how far an answer can be from the best network, in words."""
+    if proof.bound is None or proof.gap is None:
+        return f"no bound is known: {proof.reason}"
+    if proof.is_optimal:
+        return f"proved optimal for these predictions, in {proof.seconds:.1f} s"
+    unit = "points" if goal.unit == "%" else goal.unit
+    return f"within {proof.gap:.2g} {unit} of the best network, whose {goal.label} is at best {goal.shown(proof.bound)}"
 
 
 def _lines_of_answers(record: SearchRecord) -> Iterator[str]:
@@ -134,7 +150,8 @@ def _lines_of_answers(record: SearchRecord) -> Iterator[str]:
         if not record.answers:
             shown = f"{best[device.quantity]:.4g} ms, at most {device.limit_ms:g} ms"
             yield f"{device.name:<11}{shown}, {device.latency.label}: {device.latency.note}"
+    signs = {q.name: ">=" if q.direction == "max" else "<=" for q in record.quantities}
     for answer in record.answers:
-        limits = ", ".join(f"{name} <= {limit:.4g}" for name, limit in answer.limits.items())
+        limits = ", ".join(f"{name} {signs.get(name, '<=')} {limit:.4g}" for name, limit in answer.limits.items())
         values = ", ".join(words[name].format(value) for name, value in answer.values.items() if name in words)
         yield f"{answer.name:<11}{limits}: {values}"

@@ -101,8 +101,6 @@ def check_options(
     Raises:
         typer.BadParameter: naming one of them, and what to do.
     """
-    if limits_ms[0] is None and pareto is None:
-        raise typer.BadParameter("give a limit, or --pareto for a front", param_hint="--max-latency-ms")
     if measured and pareto is not None:
         raise typer.BadParameter("a front is predicted only; leave one of them out", param_hint="--pareto --measure")
     if len(limits_ms) > 1 and pareto is not None:

@@ -18,7 +18,7 @@ from ofa_core.genomes import Genomes
 from ofa_core.search.quantity import Description, Quantity
 from ofa_core.space import Space
 
-__all__ = ["MEMORY_MB", "allowed_within", "memory_quantity", "peak_table"]
+__all__ = ["MEMORY_MB", "allowed_within", "least_peak", "memory_quantity", "peak_table"]
 
 MEMORY_MB = Description("memory_mb", "peak activations", "MB")
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
@@ -60,6 +60,22 @@ def memory_quantity(table: DenseTable) -> Quantity:
         return np.asarray(np.maximum(table.fixed[rows], largest))
 
     return Quantity.of(MEMORY_MB, values)
+
+
+def least_peak(space: Space, table: DenseTable, fixed: NDArray[np.bool_] | None = None) -> tuple[float, int]:
+    """Return the smallest peak of a network, and its resolution.
+
+    Args:
+        space: space of the networks.
+        table: result of `peak_table`.
+        fixed: (n_slots, 1 + n_codes) False for codes that may not be used; None for all.
+    """
+    allowed = np.ones(table.slots.shape[1:], dtype=bool) if fixed is None else fixed.copy()
+    for start, stage in zip(space.stage_starts, space.stages, strict=True):
+        allowed[start : start + stage.depths[0], 0] = False
+    least = np.maximum(table.fixed, np.where(allowed, table.slots, np.inf).min(axis=2).max(axis=1))
+    at = int(np.argmin(least))
+    return float(least[at]), int(table.resolutions[at])
 
 
 def allowed_within(table: DenseTable, limit_mb: float) -> NDArray[np.bool_]:

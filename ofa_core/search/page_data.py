@@ -195,9 +195,10 @@ def _measured(folder: SearchFolder) -> dict[str, Any] | None:
     low = 0.95 * min(min(p.predicted_ms, p.measured_ms) for p in every)
     high = 1.05 * max(max(p.predicted_ms, p.measured_ms) for p in every)
     series = [*_diagonal(folder, low, high), *(_group(*group) for group in groups if group[1])]
-    limit_ms = folder.record.limit_ms
-    guide = {"axis": "y", "value": limit_ms, "text": f"limit {limit_ms:g} ms", "colour": "var(--red)"}
-    return {"series": series, "guides": [guide]}
+    limit_ms, guides = folder.record.limit_ms, []
+    if limit_ms is not None:
+        guides.append({"axis": "y", "value": limit_ms, "text": f"limit {limit_ms:g} ms", "colour": "var(--red)"})
+    return {"series": series, "guides": guides}
 
 
 def _diagonal(folder: SearchFolder, low: float, high: float) -> Iterator[dict[str, Any]]:

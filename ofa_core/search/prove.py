@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ofa_core.genomes import Genomes
 from ofa_core.search.bounds import Multipliers, relax
+from ofa_core.search.inverse import is_inverse, turned
 from ofa_core.search.parts import Part
 from ofa_core.search.problem import Problem
 from ofa_core.search.provable import Stated, stated
@@ -80,6 +81,8 @@ def prove(
         clock: returns seconds.
     """
     begin = clock()
+    if is_inverse(problem):
+        return _prove_inverse(problem, genome, gap, max_s, clock)
     parts = stated(problem)
     if isinstance(parts, str):
         value = float(problem.objective.values(genome[None])[0])
@@ -92,6 +95,33 @@ def prove(
     best = sign * search.score
     bound = best if is_optimal else sign * bound
     return Proof(search.genome, best, bound, is_optimal, search.n_parts, clock() - begin)
+
+
+def _prove_inverse(problem: Problem, genome: Genomes, gap: float, max_s: float, clock: Callable[[], float]) -> Proof:
+    """Prove that no network with a smaller cost reaches the target: its largest value within that cost is too small."""
+    begin, n_parts = clock(), 0
+    (target,) = (c for c in problem.constraints if not c.is_cap)
+    while True:
+        best = float(problem.objective.values(genome[None])[0])
+        rounding = ROUNDING * max(1.0, abs(best))
+        limit = best - max(gap, rounding)
+        if limit <= 0:
+            return Proof(genome, best, 0.0, False, n_parts, clock() - begin)
+        smaller = turned(problem, limit)
+        parts = stated(smaller)
+        if isinstance(parts, str):
+            return Proof(genome, best, None, False, n_parts, clock() - begin, parts)
+        search = _Search(smaller, parts, genome, 0.0, score=target.limit - 2 * ROUNDING * max(1.0, abs(target.limit)))
+        while search.waiting and clock() - begin <= max_s and search.genome is genome:
+            search.step()
+        n_parts += search.n_parts
+        if search.genome is not genome and problem.feasible(search.genome[None])[0]:
+            genome = search.genome
+            continue
+        if search.waiting or search.genome is not genome:
+            return Proof(genome, best, None, False, n_parts, clock() - begin, f"none was proved in {max_s:g} s")
+        is_optimal = gap <= rounding
+        return Proof(genome, best, best if is_optimal else limit, is_optimal, n_parts, clock() - begin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +144,11 @@ class _Waiting:
 class _Search:
     """The state of a branch and bound: the best network known, and parts that are not done."""
 
-    def __init__(self, problem: Problem, parts: Sequence[Stated], genome: Genomes, gap: float) -> None:
-        self.problem, self.parts, self.gap = problem, parts, gap
-        self.genome, self.score = genome, float(problem.scores(genome[None])[0])
+    def __init__(
+        self, problem: Problem, parts: Sequence[Stated], genome: Genomes, gap: float, score: float | None = None
+    ) -> None:
+        self.problem, self.parts, self.gap, self.genome = problem, parts, gap, genome
+        self.score = float(problem.scores(genome[None])[0]) if score is None else score
         self.unit = max(sum(float(np.std(gains)) for gains in one.part.gains) for one in parts) or 1.0
         self.n_parts = 0
         self.done = -np.inf  # largest score that a network of the parts that are done can have

@@ -9,6 +9,7 @@ from pathlib import Path
 from ofa_core.atomic import write_text
 from ofa_core.context import Context
 from ofa_core.html_page import card, chart, heading, page, section
+from ofa_core.search.console import proof_words
 from ofa_core.search.page_data import page_data
 from ofa_core.search.quantity import Description
 from ofa_core.search.result_schema import CalibrationRecord
@@ -49,9 +50,8 @@ def _body(data: SearchFolder, *, layers: bool, measured: bool) -> tuple[str, lis
     """Return the title of the page and its parts."""
     record = data.record
     context = record.latency.context
-    kept = "measured within" if record.measured else "predicted within"
     device = context.device if context else record.latency.label
-    title = f"{data.space.name} on {device}: {kept} {record.limit_ms:g} ms"
+    title = f"{data.space.name} on {device}: {_kept(data)}"
     cost, objective = data.described(record.cost), data.described(record.objective)
     parts = [
         heading(title, _subtitle(context)),
@@ -69,6 +69,14 @@ def _body(data: SearchFolder, *, layers: bool, measured: bool) -> tuple[str, lis
         f"<footer>{escape(', '.join(f'{name} {number}' for name, number in record.versions.items()))}</footer>",
     ]
     return title, parts
+
+
+def _kept(data: SearchFolder) -> str:
+    """Return the first limit in words."""
+    record = data.record
+    if record.limit_ms is not None:
+        return f"{'measured' if record.measured else 'predicted'} within {record.limit_ms:g} ms"
+    return next((_limit(data.described(name), limit) for name, limit in record.limits.items()), "best network")
 
 
 def _measured_section(data: SearchFolder, *, measured: bool) -> str:
@@ -176,6 +184,10 @@ def _details(data: SearchFolder) -> Iterable[tuple[str, str]]:
     context, calibration = latency.context, latency.calibration
     yield "Winner", f"<code>{escape(data.best.network)}</code>"
     yield "Limits", _limits(data)
+    if record.optimised != record.objective:
+        yield "Optimised", escape(data.described(record.optimised).label)
+    if record.proof is not None:
+        yield "Proof", escape(proof_words(record.proof, data.described(record.optimised)))
     if context:
         cores = f", cores {context.cpus}" if context.cpus else ""
         yield "Device", escape(context.device)
@@ -216,10 +228,13 @@ def _term(per: str, ms: float) -> str:
 def _limits(data: SearchFolder) -> str:
     record = data.record
     context = record.latency.context
-    parts = [f"{record.limit_ms:g} ms per batch{f' of {context.batch_size}' if context else ''}"]
+    parts = []
+    if record.limit_ms is not None:
+        parts.append(f"{record.limit_ms:g} ms per batch{f' of {context.batch_size}' if context else ''}")
     parts += [_limit(data.described(name), value) for name, value in record.limits.items()]
     if record.confidence is not None:
         parts.append(f"with probability {record.confidence:g}")
+    parts += [f"fixed {fixed}" for fixed in record.fixed]
     return escape(", ".join(parts))
 
 

@@ -45,6 +45,7 @@ from ofa_core.search.result_schema import (
     LatencyRecord,
     Layer,
     MeasuredRecord,
+    ProofRecord,
     QuantityRecord,
     SearchRecord,
     TrialRow,
@@ -81,6 +82,10 @@ class Sources:
         target: device of --measure.
         weights: supernet of --weights.
         devices: further devices of a search for several.
+        goal: name of the quantity that was optimised; None for the objective of the result's problem.
+        limits: limits that the user set, by the name of the quantity; None for those of the result's problem.
+        fixed: fixed parts of the network.
+        proof: how far the answer can be from the best network; None if that was not computed.
     """
 
     latency: LatencyRecord
@@ -89,13 +94,17 @@ class Sources:
     target: str | None = None
     weights: str | None = None
     devices: Sequence[DeviceRecord] = ()
+    goal: str | None = None
+    limits: Mapping[str, float] | None = None
+    fixed: Sequence[str] = ()
+    proof: ProofRecord | None = None
 
 
 def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = None) -> SearchRecord:
     """Return the record of a result."""
     best, problem, space = result.best, result.problem, result.space
     named = space_fields(space)
-    limit, *others = problem.constraints
+    limits = {c.name: c.limit for c in problem.constraints} if sources.limits is None else dict(sources.limits)
     return SearchRecord(
         space=space.name,
         arch=ArchRecord(**arch_to_dict(best.arch, space)),
@@ -103,7 +112,7 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
         low_ms=best.low_ms,
         high_ms=best.high_ms,
         top1=best.top1,
-        limit_ms=limit.limit,
+        limit_ms=limits.pop(LATENCY_MS.name, None),
         mmacs=best.macs / 1e6,
         params_m=best.params / 1e6,
         seconds=result.seconds,
@@ -113,8 +122,8 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
         measured=None if loop is None else _measured_record(loop),
         space_digest=named["space_digest"],
         space_definition=named.get("space_definition"),
-        confidence=limit.confidence,
-        limits={c.name: c.limit for c in others},
+        confidence=problem.constraints[0].confidence,
+        limits=limits,
         left_out_px=list(sources.left_out_px),
         latency=sources.latency,
         accuracy=sources.accuracy,
@@ -139,6 +148,9 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
             for answer in result.answers
         ],
         devices=list(sources.devices),
+        goal=sources.goal or "",
+        fixed=list(sources.fixed),
+        proof=sources.proof,
     )
 
 

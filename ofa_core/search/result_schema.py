@@ -31,6 +31,7 @@ __all__ = [
     "LatencyRecord",
     "Layer",
     "MeasuredRecord",
+    "ProofRecord",
     "QuantityRecord",
     "SearchRecord",
     "TrialRow",
@@ -146,6 +147,25 @@ class DeviceRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProofRecord:
+    """How far the answer can be from the best network within the limits.
+
+    Attributes:
+        bound: no network has a better objective; None if no bound is known.
+        gap: distance of the objective from the bound; None if no bound is known.
+        is_optimal: True if no network is better.
+        reason: why no bound is known; empty otherwise.
+        seconds: time that it took.
+    """
+
+    bound: float | None
+    gap: NonNegative | None
+    is_optimal: bool
+    reason: str
+    seconds: NonNegative
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchRecord:
     """The content of `search.json`."""
 
@@ -156,7 +176,7 @@ class SearchRecord:
     low_ms: float | None
     high_ms: float | None
     top1: float
-    limit_ms: Positive
+    limit_ms: Positive | None
     mmacs: Positive
     params_m: Positive
     seconds: NonNegative
@@ -180,6 +200,14 @@ class SearchRecord:
     quantities: list[QuantityRecord] = field(default_factory=list)
     answers: list[AnswerRecord] = field(default_factory=list)
     devices: list[DeviceRecord] = field(default_factory=list)
+    goal: str = ""
+    fixed: list[str] = field(default_factory=list)
+    proof: ProofRecord | None = None
+
+    @property
+    def optimised(self) -> str:
+        """Name of the quantity that was optimised; `objective` is the quantity that the front shows."""
+        return self.goal or self.objective
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from ofa_core.genomes import Genomes, encode
 from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Watch
 from ofa_core.search.exact import cheapest
+from ofa_core.search.inverse import is_inverse, solve_inverse, turned
 from ofa_core.search.pareto import ParetoArchive
 from ofa_core.search.problem import Candidate, Constraint, Problem, make_candidates
 from ofa_core.search.protocols import AccuracyPredictor, LatencyPredictor
@@ -141,7 +142,8 @@ def search(
         should_stop: polled; the search returns the best so far when it is True.
 
     Returns:
-        The answer, further candidates and the front.
+        The answer, further candidates and the front. For the smallest cost of a wanted accuracy, the problem of the
+        result is the most accurate network within that cost (`ofa_core.search.inverse`).
 
     Raises:
         InfeasibleConstraintError: if no sub-net meets the limits; the message names the nearest possible value.
@@ -149,19 +151,24 @@ def search(
     space, sign = problem.space, problem.objective.sign
     report = None if on_batch is None else lambda n, score: on_batch(n, sign * score)
     begin = time.perf_counter()
-    answers, archive = solve_groups(
-        problem,
-        [problem.constraints],
-        np.random.default_rng(seed),
-        settings=settings,
-        start=encode(space, list(start)) if start else None,
-        watch=Watch(should_stop=should_stop) if report is None else Watch(report, should_stop),
-    )
+    rng, watch = np.random.default_rng(seed), Watch(should_stop=should_stop)
+    if report is not None:
+        watch = replace(watch, on_batch=report)
+    if is_inverse(problem):
+        (genomes, _), archive = solve_inverse(problem, rng, watch)
+    else:
+        first = encode(space, list(start)) if start else None
+        groups = [problem.constraints]
+        answers, archive = solve_groups(problem, groups, rng, settings=settings, start=first, watch=watch)
+        genomes, _ = answers[0]
     seconds = time.perf_counter() - begin
     seen, scores = archive.seen()
+    chosen = _spread(genomes[:1], seen, scores, problem)
+    if is_inverse(problem):
+        problem = turned(problem, float(problem.objective.values(genomes[:1])[0]))
+    candidates = make_candidates(problem, chosen)
     front = ParetoArchive(seen.shape[1])
-    front.add(seen, -problem.cost.scores(seen), scores)
-    candidates = make_candidates(problem, _spread(answers[0][0][:1], seen, scores, problem))
+    front.add(seen, -problem.cost.scores(seen), problem.scores(seen))
     return SearchResult(problem, candidates[0], candidates, front, archive.n_evaluated, seconds, seed)
 
 

@@ -1,0 +1,62 @@
+"""Load what the options of `ofa-search` name: latency predictors of one or more devices, and a supernet."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ofa_core.errors import OfaError
+
+if TYPE_CHECKING:
+    from ofa_core.search.device_words import LutWord
+    from ofa_core.search.fleet import Member
+    from ofa_core.search.steps import LatencySource
+    from ofa_core.search.trained import Trained
+    from ofa_core.space import Space
+
+__all__ = ["load_latency_of", "load_others", "load_trained"]
+
+_log = logging.getLogger(__name__)
+
+
+def load_others(luts: list[LutWord], limits_ms: list[float | None], space: Space, fill: bool) -> list[Member]:
+    """Load the devices after the first one."""
+    from ofa_core.search.fleet import Member
+
+    members = []
+    for word, limit_ms in zip(luts[1:], limits_ms[1:], strict=True):
+        latency, _ = load_latency_of(word.path, space, fill)
+        members.append(Member(word.name, word.path, latency, limit_ms or 0.0))
+    return members
+
+
+def load_latency_of(lut: Path, space: str | Space | None, fill: bool) -> tuple[LatencySource, Space]:
+    """Load the latency predictor and its space."""
+    from ofa_core.space_files import space_from
+    from predictors.estimator import as_space
+    from predictors.loading import load_latency
+
+    latency = load_latency(lut, space_from(space) if isinstance(space, str) else space, fill=fill)
+    found = as_space(latency.space)
+    if not latency.resolutions:
+        advice = "" if fill else "; add --fill to estimate them"
+        raise OfaError(f"{lut} lacks blocks of {found.name} at every resolution{advice}")
+    if not latency.calibrated:
+        _log.warning("%s has no whole networks beside it: latencies are plain sums, and their error is unknown", lut)
+    return latency, found
+
+
+def load_trained(weights: Path | None, data: str | None, preprocessing: str | None, space: Space) -> Trained | None:
+    """Load the supernet of --weights."""
+    if weights is None:
+        if data or preprocessing:
+            raise typer.BadParameter("needs --weights", param_hint="--data" if data else "--preprocessing")
+        return None
+    from ofa_core.search.trained import Trained
+
+    if data is None:
+        raise typer.BadParameter("--weights needs images for batch norm calibration", param_hint="--data")
+    return Trained(weights, data, preprocessing, space)
