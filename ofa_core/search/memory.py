@@ -18,11 +18,24 @@ from ofa_core.genomes import Genomes
 from ofa_core.search.quantity import Description, Quantity
 from ofa_core.space import Space
 
-__all__ = ["MEMORY_MB", "allowed_within", "least_peak", "memory_quantity", "peak_table"]
+__all__ = ["MEMORY_MB", "allowed_within", "element_bytes", "least_peak", "memory_quantity", "peak_table"]
 
 MEMORY_MB = Description("memory_mb", "peak activations", "MB")
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 BYTES_PER_MB = 1e6
+
+
+def element_bytes(context: Context | None) -> int:
+    """Return the bytes of one element of a feature map, for all images of a batch; of one in float32 if it is unknown.
+
+    Raises:
+        OfaError: for a data type of unknown size.
+    """
+    if context is None:
+        return 4
+    if context.dtype not in BYTES:
+        raise OfaError(f"no size is known for the data type {context.dtype[:40]!r} of the table")
+    return BYTES[context.dtype] * context.batch_size
 
 
 def peak_table(space: Space, resolutions: Sequence[int], context: Context | None) -> DenseTable:
@@ -36,9 +49,6 @@ def peak_table(space: Space, resolutions: Sequence[int], context: Context | None
     Raises:
         OfaError: for a data type of unknown size.
     """
-    dtype, batch_size = ("float32", 1) if context is None else (context.dtype, context.batch_size)
-    if dtype not in BYTES:
-        raise OfaError(f"no size is known for the data type {dtype!r} of the table; memory cannot be counted")
     pixels = sorted(set(resolutions))
     fixed = np.zeros(len(pixels))
     slots = np.zeros((len(pixels), space.n_slots, 1 + space.n_codes))
@@ -46,7 +56,7 @@ def peak_table(space: Space, resolutions: Sequence[int], context: Context | None
         for code, layout in enumerate(space.choice_layouts(px), 1):
             slots[r, :, code] = [block.peak_elements for block in layout.searchable]
         fixed[r] = max(block.peak_elements for block in layout.fixed)
-    scale = BYTES[dtype] * batch_size / BYTES_PER_MB
+    scale = element_bytes(context) / BYTES_PER_MB
     return DenseTable(np.asarray(pixels, dtype=np.int64), scale * fixed, scale * slots)
 
 

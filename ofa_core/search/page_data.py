@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
-
 from ofa_core.arch_json import ARCH_SCHEMA, arch_to_dict
-from ofa_core.context import Context
 from ofa_core.measured_networks import Network
+from ofa_core.search.memory import element_bytes
 from ofa_core.search.result_folder import layers_of
 from ofa_core.search.result_schema import Layer
 from ofa_core.search.saved import SavedNetwork, SearchFolder
@@ -56,7 +54,7 @@ class _Blocks:
     def __init__(self, folder: SearchFolder) -> None:
         self.rows: list[dict[str, Any]] = []
         self._folder = folder
-        self._bytes = _element_bytes(folder.record.latency.context)
+        self._bytes = element_bytes(folder.record.latency.context)
         self._places: dict[str, int] = {}
 
     def layers(self, network: SavedNetwork, latencies_ms: Sequence[float]) -> list[tuple[str, int, float]]:
@@ -74,13 +72,6 @@ class _Blocks:
                 self.rows.append(row)
             out.append((HEAD.get(layer.name, layer.name), self._places[key], float(f"{layer.latency_ms:.6g}")))
         return out
-
-
-def _element_bytes(context: Context | None) -> int:
-    """Return the bytes of all images of a batch for one element of a feature map."""
-    if context is None:
-        return 4
-    return np.dtype(context.dtype).itemsize * context.batch_size
 
 
 def _block_row(layer: Layer, memory_bytes: int) -> dict[str, Any]:
