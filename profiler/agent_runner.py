@@ -330,7 +330,7 @@ class AgentRunner(Runner):
         except DeviceTimeoutError:
             rc = None
         stderr = self._channel.stderr_tail().strip()
-        message = f"{job.what}: the agent ended with {_exit_text(rc)}{_last_words(stderr)}"
+        message = f"{job.what}: the agent ended with {_exit_text(rc)}{_last_words(stderr)}{_advice(stderr)}"
         return AgentCrashedError(message, rc=rc, stderr=stderr, **job.context)
 
     def _break(self, error: RunnerError, cause: Exception | None = None) -> NoReturn:
@@ -353,6 +353,11 @@ def _last_words(stderr: str) -> str:
     before, fatal, _ = stderr.partition("Fatal Python error: ")
     lines = [line.strip() for line in before.splitlines() if line.strip()]
     return f": {_short(lines[-1], quote=False)}" if lines else ": fatal error in native code" if fatal else ""
+
+
+def _advice(stderr: str) -> str:
+    """Return a remedy for a message of Android's loader."""
+    return "; this Android is older than the runtime: give --runtime glibc" if "cannot locate symbol" in stderr else ""
 
 
 def _exit_text(rc: int | None) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from profiler.backends import BENCHMARK_MODEL
 from profiler.options import DelegateOption, DtypeOption, PythonOption
+
+if TYPE_CHECKING:
+    from devices.facts import DeviceFacts
 
 __all__ = ["commands"]
 
@@ -29,18 +34,18 @@ def devices() -> None:
 def setup(
     target: Annotated[str, typer.Option("--target", "-t", help="Host or phone to set up.")],
     backend: Annotated[
-        str | None, typer.Option(help="Runtime to install. [default: onnxruntime; benchmark-model on phones]")
+        str | None, typer.Option(help="Runtime to install. [default: onnxruntime; tflite on phones]")
     ] = None,
     dtype: DtypeOption = None,
     delegate: DelegateOption = None,
     python: PythonOption = None,
     index_url: Annotated[str | None, typer.Option(help="Install from this package index, for an older GPU.")] = None,
     sha256: Annotated[
-        str | None, typer.Option(help="Checksum of the official benchmark_model, for phones; none is built in.")
+        str | None, typer.Option(help="Checksum of the official benchmark_model, to download this for a phone.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands without running them.")] = False,
 ) -> None:
-    """Install a backend's runtime on a host, in a virtual environment; download benchmark_model for a phone."""
+    """Install a backend's runtime on a host, in a virtual environment; download what a phone needs to this machine."""
     from devices.target import Target, open_device
     from profiler import setup as provision
     from profiler.launch import Launch, backend_for
@@ -48,15 +53,9 @@ def setup(
     the_target = Target.parse(target)
     with open_device(the_target) as device:
         if device.kind == "phone":
-            machine = device.facts().arch or "aarch64"
-            if dry_run:
-                address = provision.benchmark_address(machine)
-                if sha256:
-                    sys.stdout.write(f"download {address} if its SHA-256 checksum is {sha256}\n")
-                else:
-                    sys.stdout.write(f"do not download {address}: {provision.digest_advice(address)}\n")
-                return
-            sys.stdout.write(f"{provision.fetch_benchmark_model(machine, sha256=sha256)}\n")
+            is_benchmark = backend == BENCHMARK_MODEL or sha256 is not None
+            prepare = partial(_benchmark_model, sha256=sha256) if is_benchmark else _runtime
+            sys.stdout.write(f"{prepare(device.facts(), dry_run=dry_run)}\n")
             return
         base = python or the_target.python or device.python
         facts = provision.host_facts(device, base)
@@ -68,3 +67,29 @@ def setup(
         installed = provision.install(device, plan, base)
     _LOG.info("ready: use --python %s, or add it to devices.toml", installed)
     sys.stdout.write(f"{installed}\n")
+
+
+def _benchmark_model(facts: DeviceFacts, sha256: str | None, *, dry_run: bool) -> str:
+    """Download benchmark_model for a phone; return its path, or what would be downloaded."""
+    from profiler import setup as provision
+
+    machine = facts.arch or "aarch64"
+    if not dry_run:
+        return str(provision.fetch_benchmark_model(machine, sha256=sha256))
+    address = provision.benchmark_address(machine)
+    if sha256:
+        return f"download {address} if its SHA-256 checksum is {sha256}"
+    return f"do not download {address}: {provision.digest_advice(address)}"
+
+
+def _runtime(facts: DeviceFacts, *, dry_run: bool) -> str:
+    """Download the C agent's runtime for a phone; return its path, or what would be downloaded."""
+    from profiler.native.runtimes import known_runtimes, runtime_for
+    from profiler.native.system import system_of
+
+    system = system_of(facts)
+    known = known_runtimes().get(str(system))
+    if not dry_run or known is None:
+        return str(runtime_for(system).path)
+    source = known.wheel or known.addresses[0]
+    return f"download {known.name} for {system.title}: {source}, {known.n_bytes} bytes, SHA-256 checksum {known.sha256}"

@@ -92,4 +92,4 @@ def _runtimes(device: Device) -> str:
         python = checked_word(record["python"], "python")
         return f"Python {python}: {', '.join(runtimes) or 'no runtime (ofa-profile setup installs one)'}"
     except (DeviceError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "no Python: use the C agent (backend tflite) or --benchmark-binary"
+        return "no Python: the C agent is used (backend tflite), or --benchmark-binary"

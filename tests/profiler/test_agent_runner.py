@@ -229,3 +229,25 @@ def test_each_content_is_pushed_once(device: LocalDevice, tmp_path: Path) -> Non
         runner.load(sleep_model(tmp_path, "c"), threads=1, cpus=None)
         runner.load(sleep_model(tmp_path, "d", ms=2), threads=1, cpus=None)
     assert len(list(Path(device.work_dir, "models").iterdir())) == 2
+
+
+class OnOldAndroid:
+    """An agent whose runtime needs a newer Android."""
+
+    def payload(self, device: LocalDevice) -> str:
+        return "the agent"
+
+    def __call__(self, device: LocalDevice) -> list[str]:
+        words = (
+            'cannot use the runtime (dlopen failed: cannot locate symbol "aligned_alloc" referenced by "libLiteRt.so")'
+        )
+        return ["sh", "-c", 'echo "$1" >&2; exit 3', "sh", words]
+
+
+def test_a_runtime_that_is_newer_than_android_has_a_remedy(device: LocalDevice) -> None:
+    with closing(AgentRunner(device, "tflite", program=OnOldAndroid())) as runner:
+        assert runner.payload() == "the agent"
+        with pytest.raises(
+            AgentCrashedError, match=r"aligned_alloc.*; this Android is older .*: give --runtime glibc$"
+        ):
+            runner.open()

@@ -25,7 +25,7 @@ def test_this_machine_and_the_sections_of_devices_toml(tmp_path: Path, monkeypat
     assert here[1].startswith("  Python 3")
     assert rig[:2] == [
         "rig (fake): Fake SoC, 4 cores, 4 GiB, Fake OS 1",
-        "  no Python: use the C agent (backend tflite) or --benchmark-binary",
+        "  no Python: the C agent is used (backend tflite), or --benchmark-binary",
     ]
     assert rig[2].startswith("  governor performance, load 0.00")
     assert gone[0].startswith("gone (ssh:127.0.0.1:1): not reachable: ")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from devices.facts import DeviceFacts
 from devices.fake import FakeDevice
 from devices.local import LocalDevice
 from ofa_core.errors import OfaError
@@ -176,9 +177,26 @@ def test_a_dry_run_for_a_phone_prints_the_download(
     device = FakeDevice()
     device.kind = "phone"
     monkeypatch.setattr("devices.target.open_device", lambda target: device)
-    argv = ["ofa-profile", "setup", "--target", "adb:X", "--dry-run", *(["--sha256", digest] if digest else [])]
+    which = ["--sha256", digest] if digest else ["--backend", "benchmark-model"]
+    argv = ["ofa-profile", "setup", "--target", "adb:X", "--dry-run", *which]
     monkeypatch.setattr(sys, "argv", argv)
     assert main() == 0
     line = capsys.readouterr().out
     assert line.startswith("download https://" if digest else "do not download https://")
     assert (f"if its SHA-256 checksum is {digest}" if digest else ": no checksum is known for this file") in line
+
+
+def test_the_runtime_of_a_phone_has_a_known_checksum(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = FakeDevice()
+    device.kind = "phone"
+    monkeypatch.setattr(device, "facts", lambda: DeviceFacts("X", arch="aarch64", abi="arm64-v8a"))
+    monkeypatch.setattr("devices.target.open_device", lambda target: device)
+    monkeypatch.setattr(sys, "argv", ["ofa-profile", "setup", "--target", "adb:X", "--dry-run"])
+    assert main() == 0
+    line = capsys.readouterr().out
+    assert line.startswith(
+        "download LiteRT 2.2.0 for Android on arm64 (64-bit): https://storage.googleapis.com/litert/"
+    )
+    assert "5360968 bytes, SHA-256 checksum b2913eb6" in line

@@ -103,3 +103,34 @@ def test_an_agent_starts_and_answers(android_system: Path, name: str) -> None:
     assert hello["n_cores"] == os.cpu_count()
     assert load["error"] == {"type": "FileNotFoundError", "message": "nothing.tflite: No such file or directory"}
     assert bye["ok"]
+
+
+def test_the_32_bit_agent_starts_and_loads_a_library(tmp_path: Path) -> None:
+    """No LiteRT for 32-bit ARM could be had: the agent finds that an empty library is none."""
+    compiler, arm, headers = (
+        "arm-linux-gnueabi-gcc",
+        Path("/usr/arm-linux-gnueabi/lib"),
+        "/usr/arm-linux-gnueabihf/include",
+    )
+    for missing in [name for name in (compiler, "qemu-arm-static") if shutil.which(name) is None]:
+        pytest.skip(f"{missing} is not installed (tools/install_test_devices.sh)")
+    libraries = tmp_path / "system" / "lib"
+    libraries.mkdir(parents=True)
+    (tmp_path / "system" / "bin").mkdir()
+    shutil.copy(arm / "ld-linux.so.3", tmp_path / "system" / "bin" / "linker")
+    shutil.copy(arm / "libc.so.6", libraries)
+    shared = [compiler, "-shared", "-fPIC", "-nostdlib", "-w"]
+    bionic = [str(Path(__file__).with_name("bionic_over_glibc.c")), "-isystem", headers, "-D__ARM_PCS_VFP"]
+    libc = ["-Wl,-soname,libc.so", "-o", str(libraries / "libc.so"), str(libraries / "libc.so.6"), "-lgcc"]
+    subprocess.run([*shared, *bionic, *libc], check=True)
+    for name in ("libdl.so", "empty.so"):
+        subprocess.run([*shared, f"-Wl,-soname,{name}", "-o", str(libraries / name), "-xc", "/dev/null"], check=True)
+    done = subprocess.run(
+        ["qemu-arm-static", "-L", str(tmp_path), "-E", f"LD_LIBRARY_PATH={libraries}", str(PREBUILT / "android-arm"),
+         "--backend", "tflite", "--lib", str(libraries / "empty.so")],
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr == (
+        f"cannot use the runtime (it has no function LiteRtCreateEnvironment): {libraries}/empty.so\n"
+    )
