@@ -12,7 +12,7 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.space import Space
 from ofa_core.space_record import space_columns
 
-__all__ = ["EXPORT_SCHEMA", "arch_metadata", "block_metadata", "int8_metadata"]
+__all__ = ["EXPORT_SCHEMA", "arch_metadata", "block_metadata", "int8_metadata", "net_metadata"]
 
 EXPORT_SCHEMA = 1
 RANDOM_NOTE = "random weights: measures latency, predicts nothing"
@@ -32,6 +32,11 @@ def arch_metadata(space: Space, arch: Arch, graph_form: str, *, trained: bool) -
     space_keys = {name: value for name, value in space_columns(space).items() if value}
     what = {**space_keys, "arch": json.dumps(arch_to_dict(arch, space))}
     return _metadata(what, graph_form, trained)
+
+
+def net_metadata(name: str, graph_form: str) -> dict[str, str]:
+    """Return the metadata of a trained network outside all spaces: keys `schema`, `net`, `graph_form`, `weights`."""
+    return _metadata({"net": name}, graph_form, trained=True)
 
 
 def int8_metadata(grids: Mapping[str, tuple[float, int]], *, from_data: bool) -> dict[str, str]:

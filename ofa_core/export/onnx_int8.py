@@ -43,7 +43,7 @@ from ofa_core.export.quantisation import (
 from ofa_core.export.weights import check_weights, random_net_weights, random_weights
 from ofa_core.space import Space
 
-__all__ = ["arch_model", "block_model", "narrow_weights"]
+__all__ = ["arch_model", "block_model", "blocks_model", "narrow_weights"]
 
 
 def block_model(
@@ -72,7 +72,7 @@ def block_model(
     tensors = random_weights(block) if weights is None else weights
     metadata = block_metadata(block, graph_form, trained=weights is not None)
     found = None if ranges is None else [ranges]
-    return _model([block], [tensors], found, batch_size, graph_form, metadata)
+    return blocks_model([block], [tensors], found, batch_size, graph_form, metadata)
 
 
 def arch_model(
@@ -105,10 +105,10 @@ def arch_model(
     blocks = space.blocks(arch)
     tensors = random_net_weights(blocks) if weights is None else weights
     metadata = arch_metadata(space, arch, graph_form, trained=weights is not None)
-    return _model(blocks, tensors, ranges, batch_size, graph_form, metadata)
+    return blocks_model(blocks, tensors, ranges, batch_size, graph_form, metadata)
 
 
-def _model(
+def blocks_model(
     blocks: Sequence[BlockSpec],
     weights: Sequence[BlockWeights],
     ranges: Sequence[BlockRanges] | None,
@@ -116,6 +116,11 @@ def _model(
     graph_form: IntegerForm,
     metadata: Mapping[str, str],
 ) -> onnx.ModelProto:
+    """Return a chain of blocks as an int8 model; `metadata` is added to that of every int8 file, and replaces it.
+
+    Raises:
+        OfaError: for invalid sizes, weights, ranges or graph form.
+    """
     check_batch_size(batch_size)
     check_weights(blocks, weights)
     found = [fixed_ranges(block) for block in blocks] if ranges is None else ranges
@@ -130,7 +135,7 @@ def _model(
     model.graph.output.append(_uint8_info("output", (batch_size, last.out_c, *one_pixel)))
     x = input_grid(found[0])
     grids = {"input": (x.scale, x.zero - LOWEST), "output": (y.grid.scale, y.grid.zero - LOWEST)}
-    helper.set_model_props(model, {**metadata, **int8_metadata(grids, from_data=ranges is not None)})
+    helper.set_model_props(model, {**int8_metadata(grids, from_data=ranges is not None), **metadata})
     return model
 
 

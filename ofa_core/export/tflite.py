@@ -24,7 +24,7 @@ from ofa_core.export.tflite_file import METADATA_NAME, TfliteFile, import_writer
 from ofa_core.export.weights import check_weights, random_net_weights, random_weights
 from ofa_core.space import Space
 
-__all__ = ["METADATA_NAME", "arch_tflite", "block_tflite", "import_writers"]
+__all__ = ["METADATA_NAME", "arch_tflite", "block_tflite", "blocks_tflite", "import_writers"]
 
 FUSED = {"none": "NONE", "relu": "RELU", "relu6": "RELU6", "h_sigmoid": "RELU6", "h_swish": "NONE"}
 
@@ -47,7 +47,7 @@ def block_tflite(block: BlockSpec, *, batch_size: int = 1, weights: BlockWeights
     """
     tensors = random_weights(block, seed) if weights is None else weights
     metadata = block_metadata(block, "fused", trained=weights is not None)
-    return _file([block], [tensors], batch_size, metadata)
+    return blocks_tflite([block], [tensors], batch_size, metadata)
 
 
 def arch_tflite(
@@ -78,15 +78,20 @@ def arch_tflite(
     blocks = space.blocks(arch)
     tensors = random_net_weights(blocks, seed) if weights is None else weights
     metadata = arch_metadata(space, arch, "fused", trained=weights is not None)
-    return _file(blocks, tensors, batch_size, metadata)
+    return blocks_tflite(blocks, tensors, batch_size, metadata)
 
 
-def _file(
+def blocks_tflite(
     blocks: Sequence[BlockSpec],
     weights: Sequence[BlockWeights],
     batch_size: int,
     metadata: Mapping[str, str],
 ) -> bytes:
+    """Return a chain of blocks as a file; `block_tflite` and `arch_tflite` make the metadata.
+
+    Raises:
+        OfaError: for invalid sizes or weights, or if ai-edge-litert is not installed.
+    """
     file = TfliteFile()
     check_batch_size(batch_size)
     check_weights(blocks, weights)

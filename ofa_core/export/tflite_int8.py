@@ -30,7 +30,7 @@ from ofa_core.export.tflite_file import Steps, TfliteFile, tflite_kernel
 from ofa_core.export.weights import check_weights, random_net_weights, random_weights
 from ofa_core.space import Space
 
-__all__ = ["arch_tflite", "block_tflite"]
+__all__ = ["arch_tflite", "block_tflite", "blocks_tflite"]
 
 VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "MEAN": 2, "MUL": 2, "PAD": 2}
 """The first version of each operator that takes int8 with a scale per channel."""
@@ -62,7 +62,7 @@ def block_tflite(
     tensors = random_weights(block) if weights is None else weights
     metadata = block_metadata(block, graph_form, trained=weights is not None)
     found = None if ranges is None else [ranges]
-    return _file([block], [tensors], found, batch_size, graph_form, metadata)
+    return blocks_tflite([block], [tensors], found, batch_size, graph_form, metadata)
 
 
 def arch_tflite(
@@ -95,10 +95,10 @@ def arch_tflite(
     blocks = space.blocks(arch)
     tensors = random_net_weights(blocks) if weights is None else weights
     metadata = arch_metadata(space, arch, graph_form, trained=weights is not None)
-    return _file(blocks, tensors, ranges, batch_size, graph_form, metadata)
+    return blocks_tflite(blocks, tensors, ranges, batch_size, graph_form, metadata)
 
 
-def _file(
+def blocks_tflite(
     blocks: Sequence[BlockSpec],
     weights: Sequence[BlockWeights],
     ranges: Sequence[BlockRanges] | None,
@@ -106,6 +106,11 @@ def _file(
     graph_form: IntegerForm,
     metadata: Mapping[str, str],
 ) -> bytes:
+    """Return a chain of blocks as an int8 file; `metadata` is added to that of every int8 file, and replaces it.
+
+    Raises:
+        OfaError: for invalid sizes, weights, ranges or graph form, or if ai-edge-litert is not installed.
+    """
     file = TfliteFile(VERSIONS)
     check_batch_size(batch_size)
     check_weights(blocks, weights)
@@ -115,7 +120,7 @@ def _file(
     x = file.tensor([batch_size, first.in_px, first.in_px, first.in_c], "int8", _steps(grid))
     y = emit_integer_blocks(_Int8Graph(file), blocks, weights, found, x, graph_form)
     grids = {"input": (grid.scale, grid.zero), "output": (y.grid.scale, y.grid.zero)}
-    return file.to_bytes(x, y.handle, {**metadata, **int8_metadata(grids, from_data=ranges is not None)})
+    return file.to_bytes(x, y.handle, {**int8_metadata(grids, from_data=ranges is not None), **metadata})
 
 
 def _steps(grid: Grid) -> Steps:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ofa_core.arch import Arch
 from ofa_core.errors import FormatError
+from ofa_core.export.network_ranges import Ranges, ranges_from_dict
 from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.formats.published_weights import load_published, to_published
 from ofa_core.formats.state_dicts import find_states, key_of, listed
@@ -44,6 +45,7 @@ class Checkpoint:
         arch: the architecture of a sub-net; None for a supernet.
         preprocessing: preprocessing of its images.
         classes: names of the outputs, in order; None if the file lacks them.
+        ranges: of a sub-net that was fine-tuned in int8; None for others.
     """
 
     net: Supernet | SubNet
@@ -51,6 +53,7 @@ class Checkpoint:
     arch: Arch | None
     preprocessing: Preprocessing
     classes: tuple[str, ...] | None = None
+    ranges: Ranges | None = None
 
 
 def write_checkpoint(
@@ -158,6 +161,7 @@ class _Content:
     preprocessing: dict[str, Any]
     arch: _Arch | None
     state_dict: dict[str, Any]
+    ranges: dict[str, Any] | None = None
 
 
 def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
@@ -177,7 +181,10 @@ def checkpoint_from_dict(content: Any, source: str) -> Checkpoint:
         space.validate(arch)
         net = SubNet(space.blocks(arch), bn_eps=bn_eps(space))
     load_published(net, state, source)
-    return Checkpoint(net.eval(), space, arch, preprocessing, _classes_in(content, space, source))
+    ranges = None
+    if arch is not None and checked.ranges is not None:
+        ranges = ranges_from_dict(checked.ranges, space.blocks(arch), f"{source}: ranges")
+    return Checkpoint(net.eval(), space, arch, preprocessing, _classes_in(content, space, source), ranges)
 
 
 def _classes_in(content: Mapping[str, Any], space: Space, source: str) -> tuple[str, ...] | None:

@@ -20,6 +20,7 @@ import numpy as np
 from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.atomic import append_whole, naming, write_text
+from ofa_core.backend_names import DTYPES
 from ofa_core.csv_fields import csv_rows, read_text
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.genomes import sample_arch
@@ -31,24 +32,31 @@ __all__ = ["COLUMNS", "Origin", "check_table", "merge", "planned_archs", "read_r
 _COLUMNS_0_1 = ("space", "ks", "e", "d", "r", "top1", "n_images", "schema")
 _SPACE_COLUMNS = ("space_digest", "space_definition")
 _ORIGIN_COLUMNS = ("weights_digest", "images_digest")
-COLUMNS = (*_COLUMNS_0_1, *_SPACE_COLUMNS, *_ORIGIN_COLUMNS)
-_HEADERS = (COLUMNS, (*_COLUMNS_0_1, *_SPACE_COLUMNS), _COLUMNS_0_1)
+_DTYPE_COLUMNS = ("dtype", "ranges")
+_FLOAT_COLUMNS = (*_COLUMNS_0_1, *_SPACE_COLUMNS, *_ORIGIN_COLUMNS)
+COLUMNS = (*_FLOAT_COLUMNS, *_DTYPE_COLUMNS)
+_HEADERS = (COLUMNS, _FLOAT_COLUMNS, (*_COLUMNS_0_1, *_SPACE_COLUMNS), _COLUMNS_0_1)
 SCHEMA = 1
+FLOAT = DTYPES["fp32"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Digests of everything that the accuracies of a table depend on, besides the sub-nets.
+    """Everything that the accuracies of a table depend on, besides the sub-nets.
 
     Attributes:
         weights: digest of the supernet's tensors and preprocessing.
         images: digest of the evaluated and the calibration images.
+        dtype: type of weights and activations, as in latency tables.
+        ranges: how the ranges for int8 were found; empty for float32.
     """
 
     weights: str
     images: str
+    dtype: str = FLOAT
+    ranges: str = ""
 
 
 def planned_archs(space: Space, n: int, seed: int) -> list[Arch]:
@@ -86,7 +94,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     header, rows = csv_rows(whole, str(path))
     if tuple(header) not in _HEADERS:
         raise FormatError(f"{path}: not an accuracy table; its first line should be {','.join(COLUMNS)}")
-    return [dict(zip(header, cells, strict=True)) for _, cells in rows]
+    untold = {"dtype": FLOAT, "ranges": ""}  # of tables without these columns
+    return [untold | dict(zip(header, cells, strict=True)) for _, cells in rows]
 
 
 def check_table(path: Path, space: Space, origin: Origin) -> list[dict[str, str]]:
@@ -94,12 +103,17 @@ def check_table(path: Path, space: Space, origin: Origin) -> list[dict[str, str]
 
     Raises:
         SpaceError: for sub-nets of another space.
-        OfaError: for rows measured with other weights or images. Rows of version 0.1.0 have no digests; they are kept
-            with a warning.
+        OfaError: for rows measured with other weights or images, in another dtype, or with other ranges. Rows of
+            version 0.1.0 have no digests; they are kept with a warning.
     """
     rows = read_rows(path)
     for row in rows[:1]:
         require_space(space_of(row), space, path)
+    for row in rows:
+        then, now = (row["dtype"], row["ranges"]), (origin.dtype, origin.ranges)
+        if then != now:
+            shown = (" with ".join(filter(None, one)) for one in (then, now))
+            raise OfaError(f"{path} was measured in {' and this is '.join(shown)}; give another file as --out")
     for what, digest in (("weights", origin.weights), ("images", origin.images)):
         found = {row.get(f"{what}_digest", "") for row in rows}
         others = sorted(found - {digest, ""})
@@ -168,6 +182,8 @@ def _row_of(space: Space, arch: Arch, origin: Origin) -> dict[str, str]:
         "schema": str(SCHEMA),
         "weights_digest": origin.weights,
         "images_digest": origin.images,
+        "dtype": origin.dtype,
+        "ranges": origin.ranges,
     }
 
 

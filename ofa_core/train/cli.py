@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_core.cli_app import ResolutionOption, new_app, out_file_or_folder, run_app, to_file, to_folder
+from ofa_core.cli_app import ResolutionOption, new_app, out_file_or_folder, run_app
 from ofa_core.cli_options import SpaceOption, arch_file, weights_file
 from ofa_core.train import hub_commands
-from ofa_core.train.console import events_of, print_accuracies, progress, stop_on_sigterm, warn_of_chance
+from ofa_core.train.console import events_of, print_accuracies, print_results, progress, stop_on_sigterm, warn_of_chance
+from ofa_core.train.options import (
+    ARCH_HELP,
+    ArchFile,
+    ConfigFile,
+    Data,
+    Device,
+    Dtype,
+    How,
+    OutFile,
+    OutFolder,
+    RangeImages,
+    RangeMethod,
+    Resume,
+    Seed,
+    Weights,
+    WeightsOption,
+    Workers,
+    range_settings,
+)
 
 if TYPE_CHECKING:
     from ofa_core.space import Space
-    from ofa_core.train.commands import Opened, Request
     from ofa_core.train.config import Config
     from ofa_core.train.evaluation import Accuracy
 
@@ -30,29 +46,6 @@ app = new_app(
     "Train a supernet once, then evaluate, fine-tune and export its sub-nets. Without a sub-command: train the tiny "
     "space on scikit-learn's digits through all phases, in minutes."
 )
-
-Data = Annotated[str, typer.Option("--data", help="Images: digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL.")]
-WEIGHTS_HELP = "Checkpoint of ofa-train, published state dict, folder of a published net, or hub:NAME."
-ARCH_HELP = "Architecture of the sub-net: arch.json, or hub:NAME of a net."
-Weights = Annotated[Path, typer.Argument(parser=weights_file, metavar="WEIGHTS", help=WEIGHTS_HELP, show_default=False)]
-WeightsOption = Annotated[
-    Path, typer.Option("--weights", parser=weights_file, metavar="WEIGHTS", help=WEIGHTS_HELP, show_default=False)
-]
-ArchFile = Annotated[Path, typer.Argument(parser=arch_file, metavar="ARCH", help=ARCH_HELP, show_default=False)]
-How = Annotated[
-    str | None,
-    typer.Option(
-        "--preprocessing",
-        help="Set the preprocessing of published weights, whose file does not contain it: imagenet, half or half-crop.",
-    ),
-]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Number of processes that decode images.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-OutFile = Annotated[Path, to_file("--out", help="Write the result to this file.")]
-OutFolder = Annotated[Path, to_folder("--out", help="Write the result to this folder.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.", show_default=False)]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint in --out.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 
 
 @app.callback()
@@ -110,9 +103,9 @@ def supernet(
     from dataclasses import replace
 
     from ofa_core.space_files import SpaceConfig, space_table
-    from ofa_core.train.config import from_table
+    from ofa_core.train.config import as_table, from_table, settings_of
 
-    settings = _settings(config, data or "digits")
+    settings = settings_of(config, data or "digits")
     if space is not None:  # it replaces the space of --config, but not its resolutions and dropout
         kept = SpaceConfig(resolutions=settings.space.resolutions, dropout=settings.space.dropout)
         settings = replace(settings, space=kept)
@@ -126,7 +119,7 @@ def supernet(
         given = {k: v for k, v in values.items() if v is not None}
         if given:
             current = getattr(settings, part)
-            checked = from_table(type(current), {**_as_table(current), **given}, part)
+            checked = from_table(type(current), {**as_table(current), **given}, part)
             settings = replace(settings, **{part: checked})
     _train(settings, out, resume, start_from)
 
@@ -147,38 +140,49 @@ def evaluate(
     preprocessing: How = None,
     workers: Workers = 0,
     device: Device = "auto",
+    dtype: Dtype = "fp32",
+    ranges: RangeMethod = "minmax",
+    range_images: RangeImages = 256,
 ) -> None:
-    """Print the accuracy of a supernet's sub-nets, each calibrated first, or of a single network."""
+    """Print the accuracy of a supernet's sub-nets, each calibrated first, or of a single network.
+
+    With --dtype int8, print that of each network before and after quantisation, and how often both choose the same
+    class.
+    """
     from ofa_core.formats.arch_files import read_arch
     from ofa_core.nn.supernet import Supernet
     from ofa_core.train import commands
     from ofa_core.train.distributed import process_group
     from ofa_core.train.evaluation import standard_archs
-    from ofa_core.train.sources import open_sources
+    from ofa_core.train.int8 import measure
+    from ofa_core.train.published import open_published
 
+    how = range_settings(dtype, ranges, range_images)
     if weights.is_dir() and net_config is None:
         weights, net_config = weights / "init", weights
     request = commands.Request(weights, data, _space(space), preprocessing, workers)
     if net_config is not None:
-        commands.named_preprocessing(preprocessing, weights)
         with process_group(device) as process:
-            images = open_sources(data)[1]
-            result = commands.evaluate_published(net_config, request, images, process, resolution)
-            print_accuracies([(net_config.name, result)], images.labels, process)
+            net, px, evaluator = open_published(net_config, request, process, resolution)
+            result = measure(net, px, evaluator, how)
+            print_results([(net_config.name, result)], evaluator.labels, process)
         return
-    with _opened(request, device) as opened:
+    with commands.opened(request, device) as opened:
         checkpoint, evaluator = opened.checkpoint, opened.evaluator
         if isinstance(checkpoint.net, Supernet):
             archs = {str(p): read_arch(p, checkpoint.space, resolution) for p in arch} if arch else None
-            if archs is None and resolution is not None:
-                archs = standard_archs(checkpoint.space, (resolution,))
-            rows = [(n, a) for n, _, a in commands.evaluate_standard(checkpoint.net, evaluator, archs)]
+            if archs is None:
+                archs = standard_archs(checkpoint.space, None if resolution is None else (resolution,))
         else:
-            sub, own = commands.net_for(checkpoint, None, evaluator)
+            own = commands.net_for(checkpoint, None, evaluator)[1]
             own = own if resolution is None else own.at(resolution)
             checkpoint.space.validate(own)
-            rows = [(str(own), evaluator.accuracy(sub, own))]
-        print_accuracies(rows, evaluator.labels, opened.process)
+            archs = {str(own): own}
+        rows = []
+        for name, member in archs.items():
+            net, px = commands.subnet(checkpoint, member, evaluator), member.resolution_px
+            rows.append((name, measure(net, px, evaluator, how, checkpoint.ranges)))
+        print_results(rows, evaluator.labels, opened.process)
 
 
 @app.command("accuracy-table")
@@ -195,6 +199,9 @@ def accuracy_table(
     preprocessing: How = None,
     workers: Workers = 0,
     device: Device = "auto",
+    dtype: Dtype = "fp32",
+    ranges: RangeMethod = "minmax",
+    range_images: RangeImages = 256,
 ) -> None:
     """Measure random sub-nets for `ofa-search --accuracy`; continue a table that was interrupted."""
     from ofa_core.train import commands
@@ -202,11 +209,12 @@ def accuracy_table(
     from ofa_core.train.distributed import alone, wait_for_all
 
     request = commands.Request(weights, data, _space(space), preprocessing, workers, held_out=images)
-    with _opened(request, device) as opened:
+    with commands.opened(request, device) as opened:
         process = opened.process
         measured: list[Accuracy] = []
         with alone(out, process), progress(process.is_root) as bar:
-            for done, total in commands.table_rows(opened, out, n, seed, measured.append):
+            int8 = range_settings(dtype, ranges, range_images)
+            for done, total in commands.table_rows(opened, out, n, seed, int8, measured.append):
                 bar("sub-nets", done, total)
         warn_of_chance(measured, opened.data.train.labels[opened.data.held_out], process)
         wait_for_all(process)
@@ -232,32 +240,42 @@ def finetune(
     preprocessing: How = None,
     workers: Workers = 0,
     device: Device = "auto",
+    dtype: Dtype = "fp32",
+    ranges: RangeMethod = "minmax",
+    range_images: RangeImages = 256,
 ) -> None:
-    """Train one sub-net alone, starting from the supernet's weights."""
+    """Train one sub-net alone, starting from the supernet's weights.
+
+    With --dtype int8, the network computes in int8 while it is trained, and the result holds its ranges.
+    """
     from dataclasses import replace
 
     from ofa_core.formats.arch_files import read_arch
     from ofa_core.train import commands, phases
+    from ofa_core.train.config import settings_of
     from ofa_core.train.finetune import finetune_subnet
+    from ofa_core.train.int8 import measure, ranges_of
     from ofa_core.train.run import TrainingRun
 
-    settings = _settings(config, data) if config is not None else None
+    settings = settings_of(config, data) if config is not None else None
     request = commands.Request(
         weights, data, _space(space), preprocessing, workers, settings, new_classifier=new_classifier
     )
-    with _opened(request, device) as opened:
+    with commands.opened(request, device) as opened:
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
         sub, member = commands.net_for(checkpoint, read_arch(arch, checkpoint.space, resolution), evaluator)
-        before = evaluator.accuracy(sub, member)
+        how, px = range_settings(dtype, ranges, range_images), member.resolution_px
+        found = None if how is None else ranges_of(sub, px, evaluator, how)
+        before = measure(sub, px, evaluator, how, found)
         given = {k: v for k, v in {"lr": lr, "batch_size": batch_size}.items() if v is not None}
         phase = replace(phases.finetune(epochs), **given)  # type: ignore[arg-type]
         if opened.config.run.compile:
             _log.info("compiling the network before the first step, which takes minutes on a CPU")
         with events_of(process) as events:
             run = TrainingRun(opened.config, opened.data, out, process, events)
-            finetune_subnet(run, sub, checkpoint.space, member, phase)
-        after = evaluator.accuracy(sub, member)
-        print_accuracies([("before", before), (f"after {epochs} epochs", after)], evaluator.labels, process)
+            finetune_subnet(run, sub, checkpoint.space, member, phase, found)
+        after = measure(sub, px, evaluator, how, found)
+        print_results([("before", before), (f"after {epochs} epochs", after)], evaluator.labels, process)
 
 
 @app.command()
@@ -277,7 +295,7 @@ def calibrate(
     from ofa_core.formats.checkpoint import write_checkpoint
     from ofa_core.train import commands
 
-    with _opened(commands.Request(weights, data, _space(space), preprocessing, workers), device) as opened:
+    with commands.opened(commands.Request(weights, data, _space(space), preprocessing, workers), device) as opened:
         checkpoint, evaluator, process = opened.checkpoint, opened.evaluator, opened.process
         sub, member = commands.net_for(checkpoint, read_arch(arch, checkpoint.space, resolution), evaluator)
         if process.is_root:
@@ -297,61 +315,53 @@ def export(
     ] = None,
     data: Data = "digits",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per inference of .onnx and .tflite.")] = 1,
+    net_config: Annotated[
+        Path | None, typer.Option(help="net.config of a published specialised net.  [default: the one beside WEIGHTS]")
+    ] = None,
     resolution: ResolutionOption = None,
     space: SpaceOption = None,
     preprocessing: How = None,
     workers: Workers = 0,
+    dtype: Dtype = "fp32",
+    ranges: RangeMethod = "minmax",
+    range_images: RangeImages = 256,
 ) -> None:
     """Write a sub-net with its weights: .onnx, .tflite, or a folder of net.config, run.config and init.
 
-    A supernet's sub-net is calibrated first, on the images of --data.
+    A supernet's sub-net is calibrated first, on the images of --data; with --dtype int8, ranges are found on them.
     """
     from ofa_core.formats.arch_files import read_arch
     from ofa_core.train import commands
+    from ofa_core.train.distributed import ALONE
+    from ofa_core.train.int8 import ranges_of
+    from ofa_core.train.published import open_published
+    from ofa_core.train.writing import Finished, writer_of
 
-    if resolution is not None and arch is None:
+    if resolution is not None and arch is None and net_config is None:
         raise typer.BadParameter("give --arch too; this is its input size", param_hint="--resolution")
-    write = commands.writer_of(out, batch_size)
+    how = range_settings(dtype, ranges, range_images)
+    write = writer_of(out, batch_size, int8=how is not None)
     request = commands.Request(weights, data, _space(space), preprocessing, workers, check_labels=False)
-    with _opened(request, "cpu") as opened:
-        checkpoint = opened.checkpoint
-        chosen = None if arch is None else read_arch(arch, checkpoint.space, resolution)
-        sub, member = commands.net_for(checkpoint, chosen, opened.evaluator)
-    write(sub, checkpoint.space, member)
+    if net_config is not None:
+        net, px, evaluator = open_published(net_config, request, ALONE, resolution)
+        found = None if how is None else ranges_of(net, px, evaluator, how)
+        write(Finished(net, net_config.stem, found))
+    else:
+        with commands.opened(request, "cpu") as opened:
+            checkpoint = opened.checkpoint
+            chosen = None if arch is None else read_arch(arch, checkpoint.space, resolution)
+            sub, member = commands.net_for(checkpoint, chosen, opened.evaluator)
+            found = checkpoint.ranges
+            if how is not None and found is None:
+                found = ranges_of(sub, member.resolution_px, opened.evaluator, how)
+        write(Finished(sub, (checkpoint.space, member), None if how is None else found))
     sys.stdout.write(f"{out}\n")
-
-
-@contextmanager
-def _opened(request: Request, device: str) -> Iterator[Opened]:
-    """Open a checkpoint and images in this process; warn at the end of images that could not be decoded."""
-    from ofa_core.train.commands import open_checkpoint
-    from ofa_core.train.distributed import process_group
-
-    with process_group(device) as process:
-        opened = open_checkpoint(request, process)
-        yield opened
-        if opened.data.unreadable.names:
-            _log.warning("%s; they are left out", opened.data.unreadable.summary())
 
 
 def _space(space: str | None) -> Space | None:
     from ofa_core.space_files import space_from
 
     return None if space is None else space_from(space)
-
-
-def _settings(config: Path | None, data: str) -> Config:
-    from ofa_core.train.config import Config, DataConfig, embedded, read_config
-
-    if config is not None:
-        return read_config(config)
-    return embedded() if data == "digits" else Config(data=DataConfig(data))
-
-
-def _as_table(settings: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if v is not None}
 
 
 def _train(config: Config, out: Path, resume: bool, start_from: Path | None) -> None:

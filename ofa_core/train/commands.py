@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ofa_core.arch import Arch
-from ofa_core.atomic import write_bytes
+from ofa_core.backend_names import DTYPES
 from ofa_core.errors import FormatError, OfaError
-from ofa_core.export.trained_weights import trained_weights
 from ofa_core.formats.checkpoint import Checkpoint, read_checkpoint
-from ofa_core.formats.net_config import read_member, write_net_config
+from ofa_core.formats.net_config import read_member
 from ofa_core.formats.preprocessing import Preprocessing
 from ofa_core.formats.published_weights import (
     load_published,
     n_classes_of,
     read_specialised,
     read_state_dict,
-    write_published,
 )
 from ofa_core.hub_index import item_with
 from ofa_core.nn.subnet import SubNet
@@ -32,31 +29,32 @@ from ofa_core.space import Space
 from ofa_core.space_record import require_space
 from ofa_core.spaces import get_space
 from ofa_core.train.accuracy_table import Origin, check_table, planned_archs, shard_path, write_table
-from ofa_core.train.batches import Loader
-from ofa_core.train.config import Config, DataConfig, embedded
-from ofa_core.train.distributed import Process
-from ofa_core.train.evaluation import Accuracy, Evaluator, evaluate, standard_archs
+from ofa_core.train.config import Config, settings_of
+from ofa_core.train.distributed import Process, process_group
+from ofa_core.train.evaluation import Accuracy, Evaluator, standard_archs
 from ofa_core.train.identity import class_difference, source_digest, weights_digest
 from ofa_core.train.images import IMAGENET
+from ofa_core.train.int8 import RangeSettings, ranges_of
+from ofa_core.train.integer import IntegerNet
 from ofa_core.train.new_classifier import with_new_classifier
 from ofa_core.train.run import Data, open_data
-from ofa_core.train.sources import Source
 
 __all__ = [
     "NAMED_PREPROCESSING",
     "Opened",
     "Request",
-    "Writer",
     "check_classes",
-    "evaluate_published",
     "evaluate_standard",
     "load_weights",
     "named_preprocessing",
     "net_for",
     "open_checkpoint",
+    "opened",
+    "subnet",
     "table_rows",
-    "writer_of",
 ]
+
+_log = logging.getLogger(__name__)
 
 _OTHER_IMAGES = "give its own images as --data, or fine-tune with --new-classifier"
 
@@ -120,9 +118,7 @@ def open_checkpoint(request: Request, process: Process) -> Opened:
     Raises:
         OfaError: if the classes of the images are not those of the checkpoint; and as `load_weights`.
     """
-    settings = request.settings or (
-        embedded() if request.images == "digits" else Config(data=DataConfig(request.images))
-    )
+    settings = request.settings or settings_of(None, request.images)
     held_out = settings.data.held_out if request.held_out is None else request.held_out
     images = replace(settings.data, source=request.images, workers=request.workers, held_out=held_out)
     settings = replace(settings, data=images)
@@ -136,6 +132,16 @@ def open_checkpoint(request: Request, process: Process) -> Opened:
     checkpoint.net.to(process.device)
     config = replace(settings, preprocessing=checkpoint.preprocessing)
     return Opened(checkpoint, config, data(), data().evaluator(config, process), process)
+
+
+@contextmanager
+def opened(request: Request, device: str) -> Iterator[Opened]:
+    """Open a checkpoint and images in this process; warn at the end of images that could not be decoded."""
+    with process_group(device) as process:
+        found = open_checkpoint(request, process)
+        yield found
+        if found.data.unreadable.names:
+            _log.warning("%s; they are left out", found.data.unreadable.summary())
 
 
 def load_weights(path: Path, space: Space | None, preprocessing: str | None) -> Checkpoint:
@@ -234,6 +240,11 @@ def net_for(checkpoint: Checkpoint, arch: Arch | None, evaluator: Evaluator) -> 
     return evaluator.calibrated(checkpoint.net, arch), arch
 
 
+def subnet(checkpoint: Checkpoint, arch: Arch, evaluator: Evaluator) -> SubNet:
+    """Return a supernet's sub-net, calibrated; or the checkpoint's own sub-net, at any image size."""
+    return checkpoint.net if isinstance(checkpoint.net, SubNet) else evaluator.calibrated(checkpoint.net, arch)
+
+
 def evaluate_standard(
     net: Supernet, evaluator: Evaluator, archs: dict[str, Arch] | None = None
 ) -> Iterator[tuple[str, Arch, Accuracy]]:
@@ -243,44 +254,25 @@ def evaluate_standard(
         yield name, arch, evaluator.accuracy(net, arch)
 
 
-def evaluate_published(
-    net_config: Path, request: Request, images: Source, process: Process, resolution_px: int | None = None
-) -> Accuracy:
-    """Evaluate a published specialised net.
-
-    Args:
-        net_config: its net.config, or the folder that holds it.
-        request: weights, preprocessing and workers.
-        images: the images.
-        process: this process among all.
-        resolution_px: input size; None takes that of the files.
-
-    Raises:
-        OfaError: if the numbers of classes differ and the images hold no ImageNet indices, or if the input size is
-            unknown.
-    """
-    how = named_preprocessing(request.preprocessing, request.weights)
-    net, config = read_specialised(net_config, request.weights, resolution_px)
-    index: NDArray[np.int64] | None = getattr(images, "imagenet1k_index", None)
-    if index is None and len(images.classes) != config.n_classes:
-        raise OfaError(f"the network has {config.n_classes} classes, and the images have {len(images.classes)}")
-    if index is not None and index.max(initial=0) >= config.n_classes:
-        raise OfaError(f"imagenet1k_index goes to {index.max()}, and the network has {config.n_classes} classes")
-    px = config.resolution_px
-    if px is None:
-        raise OfaError(f"{net_config} comes without an image size (run.config); give --resolution PX")
-    indices = np.arange(len(images.labels))
-    loader = Loader(images, indices, 64, (px,), how, workers=request.workers, rank=process.rank, world=process.world)
-    net.to(process.device)
-    return evaluate(net, loader.batches(), process, index, loader.unreadable)
-
-
 def table_rows(
-    opened: Opened, out: Path, n_archs: int, seed: int, on_result: Callable[[Accuracy], object] = lambda _: None
+    opened: Opened,
+    out: Path,
+    n_archs: int,
+    seed: int,
+    int8: RangeSettings | None = None,
+    on_result: Callable[[Accuracy], object] = lambda _: None,
 ) -> Iterator[tuple[int, int]]:
     """Write an accuracy table of `n_archs` random sub-nets on the held-out training images.
 
     Each process measures the sub-nets of its share alone, and passes each result to `on_result`.
+
+    Args:
+        opened: the supernet and the images.
+        out: the table.
+        n_archs: number of sub-nets.
+        seed: of the sub-nets.
+        int8: how ranges are found, to measure the sub-nets in int8; None measures them in float32.
+        on_result: called with each result.
 
     Yields:
         (done, total) of this process.
@@ -288,13 +280,18 @@ def table_rows(
     net, space, process = opened.checkpoint.net, opened.checkpoint.space, opened.process
     if not isinstance(net, Supernet):
         raise OfaError("an accuracy table needs a supernet, and the checkpoint is a sub-net")
-    origin = table_origin(opened)
+    origin = table_origin(opened, int8)
     check_table(out, space, origin)  # with several processes, the table that their files replace
     single = Process(0, 1, process.device)
     evaluator = opened.data.evaluator(opened.config, single, held_out=True)
 
     def top1_of(arch: Arch) -> tuple[float, int]:
-        result = evaluator.accuracy(net, arch)
+        if int8 is None:
+            result = evaluator.accuracy(net, arch)
+        else:
+            sub = evaluator.calibrated(net, arch)
+            ranges = ranges_of(sub, arch.resolution_px, evaluator, int8)
+            result = evaluator.measure(IntegerNet.of(sub, ranges), arch.resolution_px)
         on_result(result)
         return result.top1, result.n_images
 
@@ -302,8 +299,8 @@ def table_rows(
     yield from write_table(shard_path(out, process.rank, process.world), space, own, top1_of, origin)
 
 
-def table_origin(opened: Opened) -> Origin:
-    """Return digests of the weights and of the held-out and calibration images of an accuracy table."""
+def table_origin(opened: Opened, int8: RangeSettings | None = None) -> Origin:
+    """Return what an accuracy table depends on: the weights, the held-out and calibration images, and the dtype."""
     data, config = opened.data, opened.config
     parts = (
         source_digest(data.train, data.held_out),
@@ -312,38 +309,5 @@ def table_origin(opened: Opened) -> Origin:
         config.augmentation,
     )
     images = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return Origin(weights_digest(opened.checkpoint.net, config.preprocessing), images)
-
-
-Writer = Callable[[SubNet, Space, Arch], None]
-
-
-def writer_of(out: Path, batch_size: int = 1) -> Writer:
-    """Return a function that writes a sub-net to `out`: a .onnx or .tflite file, or a folder as published.
-
-    Args:
-        out: the file or folder.
-        batch_size: images per inference of a file.
-
-    Raises:
-        MissingPackageError: now, before a sub-net is prepared.
-    """
-    if out.suffix == ".onnx":
-        from ofa_core.export.onnx import arch_model, write_onnx
-
-        return lambda net, space, arch: write_onnx(
-            arch_model(space, arch, batch_size=batch_size, weights=trained_weights(net)), out
-        )
-    if out.suffix == ".tflite":
-        from ofa_core.export.tflite import arch_tflite, import_writers
-
-        import_writers()
-        return lambda net, space, arch: write_bytes(
-            out, arch_tflite(space, arch, batch_size=batch_size, weights=trained_weights(net))
-        )
-
-    def write_folder(net: SubNet, space: Space, arch: Arch) -> None:
-        write_net_config(out, space, arch)
-        write_published(out / "init", net)
-
-    return write_folder
+    weights = weights_digest(opened.checkpoint.net, config.preprocessing)
+    return Origin(weights, images) if int8 is None else Origin(weights, images, DTYPES["int8"], int8.note)

@@ -26,7 +26,7 @@ __all__ = [
     "build_space",
     "embedded",
 ]
-__all__ += ["comparable", "differences", "from_table", "read_config", "without_rates"]
+__all__ += ["as_table", "comparable", "differences", "from_table", "read_config", "settings_of", "without_rates"]
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,18 @@ def read_config(path: Path) -> Config:
         return from_table(Config, table)
     except OfaError as error:
         raise OfaError(f"{path}: {error}") from error
+
+
+def settings_of(path: Path | None, source: str) -> Config:
+    """Return the settings of a file; without one, those that suit the images."""
+    if path is not None:
+        return read_config(path)
+    return embedded() if source == "digits" else Config(data=DataConfig(source))
+
+
+def as_table(settings: Any) -> dict[str, Any]:
+    """Return a part of the settings as it would stand in a file."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if v is not None}
 
 
 def comparable(config: Config) -> dict[str, Any]:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from ofa_core.train.distributed import Process
     from ofa_core.train.evaluation import Accuracy
+    from ofa_core.train.int8 import Comparison
     from ofa_core.train.run import Events
 
-__all__ = ["events_of", "print_accuracies", "progress", "stop_on_sigterm", "warn_of_chance"]
+__all__ = ["events_of", "print_accuracies", "print_results", "progress", "stop_on_sigterm", "warn_of_chance"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,23 @@ def progress(shown: bool) -> Iterator[Callable[..., None]]:
 
     with bar:
         yield update
+
+
+def print_results(rows: Sequence[tuple[str, Accuracy | Comparison]], labels: NDArray[Any], process: Process) -> None:
+    """Print accuracies; a comparison as a line for each dtype, and how often both choose the same class."""
+    from ofa_core.train.int8 import Comparison
+
+    shown: list[tuple[str, Accuracy]] = []
+    notes = []
+    for name, result in rows:
+        if isinstance(result, Comparison):
+            shown += [(f"{name} fp32", result.fp32), (f"{name} int8", result.int8)]
+            notes.append(f"{name}: {result.text}\n")
+        else:
+            shown.append((name, result))
+    print_accuracies(shown, labels, process)
+    if process.is_root:
+        sys.stdout.writelines(notes)
 
 
 def print_accuracies(rows: Sequence[tuple[str, Accuracy]], labels: NDArray[Any], process: Process) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from ofa_core.train.sources import Source
 __all__ = ["Accuracy", "Evaluator", "chance_top1", "evaluate", "is_chance", "standard_archs"]
 
 CALIBRATION_SEED = 937162211  # published (SUB_SEED)
+RANGE_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def evaluate(
     process: Process = ALONE,
     class_index: NDArray[np.int64] | None = None,
     unreadable: Unreadable | None = None,
+    on_logits: Callable[[Tensor], object] = lambda _: None,
 ) -> Accuracy:
     """Return the accuracy of a plain network on batches, over all processes.
 
@@ -60,6 +62,7 @@ def evaluate(
         process: this process among all.
         class_index: (classes of the data,) output of the network for each class; None if they are the same.
         unreadable: images that were left out, named in the error.
+        on_logits: called with the (n, outputs) of each batch.
 
     Raises:
         OfaError: if no image could be read.
@@ -75,6 +78,7 @@ def evaluate(
         labels = batch.labels if targets is None else targets[batch.labels]
         labels = labels.to(device)
         logits = net(batch.images.to(device)).float()
+        on_logits(logits)
         total += _sums(logits, labels)
     net.train(was_training)
     hits, hits5, loss, n = sum_over_ranks(total, process).tolist()
@@ -136,6 +140,7 @@ class Evaluator:
         workers: number of processes that decode images.
         process: this process among all.
         unreadable: collects the images that cannot be decoded.
+        class_index: output of the network for each class of the images; None if they are the same.
     """
 
     images: Source
@@ -149,6 +154,7 @@ class Evaluator:
     workers: int = 0
     process: Process = ALONE
     unreadable: Unreadable = field(default_factory=Unreadable)
+    class_index: NDArray[np.int64] | None = None
     _kept_batches: dict[tuple[str, int], list[Batch]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -158,9 +164,11 @@ class Evaluator:
 
     def accuracy(self, net: Supernet | SubNet, arch: Arch) -> Accuracy:
         """Return the accuracy of a supernet's sub-net, calibrated first, or of a network as it is."""
-        sub = self.calibrated(net, arch) if isinstance(net, Supernet) else net
-        batches = self.batches(arch.resolution_px)
-        return evaluate(sub, batches, self.process, unreadable=self.unreadable)
+        return self.measure(self.calibrated(net, arch) if isinstance(net, Supernet) else net, arch.resolution_px)
+
+    def measure(self, net: nn.Module, px: int, on_logits: Callable[[Tensor], object] = lambda _: None) -> Accuracy:
+        """Return the accuracy of a network as it is, at an image size; see `evaluate`."""
+        return evaluate(net, self.batches(px), self.process, self.class_index, self.unreadable, on_logits)
 
     def calibrated(self, net: Supernet | SubNet, arch: Arch) -> SubNet:
         """Return a calibrated copy of a supernet's sub-net, or calibrate the given sub-net in place."""
@@ -175,6 +183,12 @@ class Evaluator:
     def batches(self, px: int) -> list[Batch]:
         """Return this process's evaluation batches at an image size, cached while the size stays the same."""
         return self._kept(("images", px), self._loader(self.images, self.indices, px, None))
+
+    def range_images(self, px: int, n: int) -> list[Tensor]:
+        """Return n training images prepared as for evaluation, in batches; the same ones in every process."""
+        chosen = rng_for(CALIBRATION_SEED, 1).permutation(self.calibration_indices)[:n]
+        loader = self._loader(self.calibration, chosen, px, None)
+        return [b.images for b in replace(loader, batch_size=RANGE_BATCH, rank=0, world=1).batches() if len(b.labels)]
 
     def _calibration_batches(self, px: int) -> list[Batch]:
         n = min(self.n_calibration, len(self.calibration_indices))

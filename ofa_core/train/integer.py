@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.export.layers import BlockWeights, Layer
+from ofa_core.export.network_ranges import Ranges
 from ofa_core.export.quantisation import (
     HIGHEST,
     LOWEST,
@@ -35,7 +36,7 @@ from ofa_core.export.quantisation import (
     folding,
     input_grid,
 )
-from ofa_core.export.trained_weights import as_arrays
+from ofa_core.export.trained_weights import as_arrays, trained_weights
 from ofa_core.nn.folding import Pair, folded_layers
 from ofa_core.nn.subnet import SubNet
 
@@ -63,6 +64,11 @@ class IntegerNet(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks, self.weights, self.ranges, self.form = tuple(blocks), tuple(weights), tuple(ranges), form
+
+    @classmethod
+    def of(cls, net: SubNet, ranges: Ranges) -> IntegerNet:
+        """Return the quantised form of a calibrated sub-net."""
+        return cls(net.blocks, trained_weights(net), ranges.blocks)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ The last two run the images twice: first for the extremes, then for a histogram 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,10 +24,11 @@ from torch.nn import functional
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
 from ofa_core.export.layers import BlockWeights, Layer, LayerAct, LayerWeights, emit_block
+from ofa_core.export.network_ranges import Ranges
 from ofa_core.export.quantisation import Grid, Range, range_names
 from ofa_core.nn.elastic import activate
 
-__all__ = ["METHODS", "Method", "Ranges", "find_ranges"]
+__all__ = ["METHODS", "Method", "find_ranges"]
 
 Method = Literal["minmax", "percentile", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -43,26 +43,6 @@ LIMITS: dict[LayerAct, Range] = {
     "none": (-np.inf, np.inf),
 }
 """Values before an activation that make a difference after it."""
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """The ranges of a network's tensors and their origin.
-
-    Attributes:
-        blocks: ranges of each block by the names of `range_names`.
-        method: how they were found.
-        n_images: number of images that they were found on.
-    """
-
-    blocks: tuple[dict[str, Range], ...]
-    method: str
-    n_images: int
-
-    @property
-    def note(self) -> str:
-        """Origin in words."""
-        return f"{self.method} ranges of {self.n_images} images"
 
 
 @torch.no_grad()
