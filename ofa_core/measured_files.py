@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ofa_core.arch_json import ArchColumns, arch_fields, resolution_of
 from ofa_core.arch_lists import Record, encode_records, named_space
 from ofa_core.atomic import write_text
+from ofa_core.backend_names import DTYPES
 from ofa_core.context import CONTEXT_COLUMNS, LATER_CONTEXT_COLUMNS, parse_context
 from ofa_core.csv_fields import csv_rows, parse_ms, read_text
 from ofa_core.errors import ContextMismatchError, FormatError, OfaError
@@ -191,6 +192,19 @@ class MeasuredFile:
             differences = "; ".join(contexts[0].differences(contexts[1]))
             raise ContextMismatchError(f"{self.path}: rows of different contexts: {differences[:300]}")
         return contexts[0]
+
+    def accuracy_dtype(self) -> str:
+        """Return the dtype of the measured networks, as in tables; files without the column are float32.
+
+        Raises:
+            FormatError: for an unknown dtype, or several.
+        """
+        where = self.header.index("dtype") if "dtype" in self.header else None
+        found = {DTYPES["fp32"] if where is None else fields[where] for _, fields in self.rows}
+        if len(found) != 1 or not found <= {DTYPES["fp32"], DTYPES["int8"]}:
+            listed = ", ".join(sorted(found))[:60]
+            raise FormatError(f"{self.path}: dtype {listed}; either float32 or int8 is expected, in all rows")
+        return found.pop()
 
     def _row(self, fields: list[str]) -> dict[str, str]:
         return dict(zip(self.header, fields, strict=True))

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ofa_core.backend_names import DTYPES
 from ofa_core.calibration import conformal_quantile
 from ofa_core.dense import DenseTable, total_macs
 from ofa_core.errors import FormatError, PredictorError
@@ -55,6 +56,7 @@ class AccuracyPredictor(Estimator):
     Args:
         space: space of the architectures.
         model: one of `MODELS`.
+        dtype: type of weights and activations of the measured sub-nets: `float32` or `int8`.
 
     Attributes:
         model_: selected model.
@@ -75,9 +77,15 @@ class AccuracyPredictor(Estimator):
     seen_: tuple[int, ...]
     shared_: tuple[str, ...]
 
-    def __init__(self, space: Space | str, *, model: str = "auto") -> None:
+    def __init__(self, space: Space | str, *, model: str = "auto", dtype: str = DTYPES["fp32"]) -> None:
         self.space = space
         self.model = model
+        self._dtype = dtype
+
+    @property
+    def dtype(self) -> str:
+        """Type of weights and activations of the measured sub-nets, as in tables."""
+        return self._dtype
 
     def fit(self, archs: Archs, top1: ArrayLike) -> Self:
         """Fit to measured architectures.
@@ -121,7 +129,8 @@ class AccuracyPredictor(Estimator):
     @property
     def label(self) -> str:
         """Model and number of architectures."""
-        return f"{self.model_} fitted to {self.n_rows_} sub-nets"
+        where = "" if self.dtype == DTYPES["fp32"] else f" in {self.dtype}"
+        return f"{self.model_} fitted to {self.n_rows_} sub-nets{where}"
 
     @property
     def note(self) -> str:
@@ -161,7 +170,7 @@ class AccuracyPredictor(Estimator):
         facts, take = structured(parts.facts, _Facts, "facts"), Arrays(parts.arrays)
         if not facts.seen:
             raise FormatError("facts: seen is empty; resolutions are expected")
-        predictor = cls(parts.space, model=facts.model)
+        predictor = cls(parts.space, model=facts.model, dtype=facts.dtype)
         predictor.errors_ = take.floats("errors", None)
         predictor.mae_ = float(np.mean(np.abs(predictor.errors_)))
         predictor.model_, predictor.n_rows_, predictor.seen_ = facts.chosen, facts.n_rows, tuple(facts.seen)
@@ -177,6 +186,7 @@ class _Facts:
     chosen: Literal["quadratic", "rbf", "ridge"]
     n_rows: Count
     seen: list[Annotated[int, Range(1, MAX_RESOLUTION_PX)]]
+    dtype: Literal["float32", "int8"] = "float32"
     shared: list[str] = field(default_factory=list)  # not in files of version 0.1.0
 
 

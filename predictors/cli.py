@@ -209,7 +209,7 @@ def fit(
     if values.quantity == TOP1:
         if source or lut:
             raise typer.BadParameter("--source and --lut are for latency, not for top1", param_hint="--source")
-        predictor = AccuracyPredictor(where).fit(rows.genomes, rows.values)
+        predictor = AccuracyPredictor(where, dtype=file.accuracy_dtype()).fit(rows.genomes, rows.values)
     else:
         sources = [load_latency(path, where, fill=True) for path in source or []]
         context = file.context()

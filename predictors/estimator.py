@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ofa_core.arch import Arch
+from ofa_core.backend_names import DTYPES
 from ofa_core.errors import PredictorError
 from ofa_core.genomes import Genomes, genomes_of
 from ofa_core.measured_columns import LATENCY
@@ -145,6 +146,11 @@ class Estimator(ABC):
 
     quantity: ClassVar[str] = LATENCY  # or TOP1
     space: Space | str
+
+    @property
+    def dtype(self) -> str:
+        """Type of weights and activations of the networks that an accuracy is predicted of, as in tables."""
+        return DTYPES["fp32"]
 
     @property
     def label(self) -> str:

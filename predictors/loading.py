@@ -203,7 +203,7 @@ def load_accuracy(spec: str | None, space: Space, column: str | None = None) -> 
     if suffix == ".csv":
         file = MeasuredFile.read(path)
         rows = file.select(space, file.column(column, TOP1))
-        return AccuracyPredictor(space).fit(rows.genomes, rows.values)
+        return AccuracyPredictor(space, dtype=file.accuracy_dtype()).fit(rows.genomes, rows.values)
     raise PredictorError(f"--accuracy {spec}: proxy:macs, a .pth, .npz, .predictor or .csv file is expected")
 
 

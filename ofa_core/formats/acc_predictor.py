@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
 from ofa_core.atomic import atomic_path
+from ofa_core.backend_names import DTYPES
 from ofa_core.errors import FormatError, PredictorError
 from ofa_core.extras import needed_for
 from ofa_core.genomes import genomes_of
@@ -70,6 +71,11 @@ class PublishedAccuracyPredictor:
                 f"a predictor with {len(self.weights[0])} inputs; "
                 f"{self.space.name} at {len(self.resolutions)} resolutions has {n_inputs}"
             )
+
+    @property
+    def dtype(self) -> str:
+        """Type of weights and activations of the networks that it was fitted to."""
+        return DTYPES["fp32"]
 
     @property
     def note(self) -> str:

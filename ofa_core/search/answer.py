@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from ofa_core.backend_names import DTYPES
 from ofa_core.calibration import Calibration
 from ofa_core.errors import OfaError
 from ofa_core.lock import only_one
 from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.search.closed_loop import LoopResult
 from ofa_core.search.fleet import Member, device_latency
+from ofa_core.search.network_file import NetworkFile
 from ofa_core.search.protocols import AccuracyPredictor
 from ofa_core.search.quantity import accuracy_quantity, latency_quantity
 from ofa_core.search.result_folder import write_folder
@@ -20,10 +21,9 @@ from ofa_core.search.result_schema import AccuracyRecord, CalibrationRecord, Dev
 from ofa_core.search.run import SearchResult
 from ofa_core.search.steps import LatencySource, is_table
 
-if TYPE_CHECKING:
-    from ofa_core.search.trained import Trained
-
 __all__ = ["Answer", "accuracy_record", "device_record", "latency_record", "write_answer"]
+
+INT8_NOTE = "the loss by int8 is not predicted (ofa-train accuracy-table --dtype int8 measures it)"
 
 _log = logging.getLogger(__name__)
 
@@ -37,16 +37,16 @@ class Answer:
         record: content of `search.json`.
         latency: latency predictor.
         lut: file of the latency predictor.
+        network: the network to write.
         loop: result of the closed loop; None without --measure.
-        trained: supernet whose weights the network gets; None for random weights.
     """
 
     result: SearchResult
     record: SearchRecord
     latency: LatencySource
     lut: Path
+    network: NetworkFile
     loop: LoopResult | None = None
-    trained: Trained | None = None
 
 
 def write_answer(out: Path, answer: Answer, *, report: bool) -> None:
@@ -59,7 +59,7 @@ def write_answer(out: Path, answer: Answer, *, report: bool) -> None:
         if table is None:
             _log.info("%s holds whole networks only: no blocks.csv, and no layers in the report", answer.lut)
         _copy_networks(answer.latency, answer.lut, out)
-        _export(answer, out / "subnet.onnx")
+        answer.network.write(out)
         if report:
             _try_report(out)
 
@@ -93,10 +93,19 @@ def _calibration_record(calibration: Calibration) -> CalibrationRecord:
     return CalibrationRecord(**asdict(calibration), margin_90=calibration.margin(0.9))
 
 
-def accuracy_record(accuracy: AccuracyPredictor, source: str | None) -> AccuracyRecord:
-    """Return what a search folder holds of an accuracy model; `source` is the user's choice."""
+def accuracy_record(accuracy: AccuracyPredictor, source: str | None, *, int8: bool = False) -> AccuracyRecord:
+    """Return what a search folder holds of an accuracy model.
+
+    Args:
+        accuracy: the model.
+        source: the user's choice.
+        int8: True if the network is used in int8.
+    """
     percent = accuracy_quantity(accuracy).unit == "%"
-    return AccuracyRecord(source=source or "built in", label=accuracy.label, note=accuracy.note, percent=percent)
+    note = accuracy.note
+    if int8 and accuracy.dtype != DTYPES["int8"]:
+        note = "; ".join(filter(None, (note, INT8_NOTE)))
+    return AccuracyRecord(source=source or "built in", label=accuracy.label, note=note, percent=percent)
 
 
 def _copy_networks(latency: LatencySource, lut: Path, out: Path) -> None:
@@ -108,28 +117,6 @@ def _copy_networks(latency: LatencySource, lut: Path, out: Path) -> None:
         return
     if lut.is_file() and networks_path(lut).is_file():
         write_networks(copy, context, table.with_sums(read_networks(networks_path(lut), context)))
-
-
-def _export(answer: Answer, path: Path) -> None:
-    """Write the winner as ONNX: with a supernet's weights if there is one, otherwise with random weights."""
-    from ofa_core.export.onnx import GRAPH_FORMS, arch_model, write_onnx
-
-    context, trained = answer.latency.context, answer.trained
-    options: dict[str, Any] = {
-        "batch_size": context.batch_size if context else 1,
-        "graph_form": context.graph_form if context and context.graph_form in GRAPH_FORMS else GRAPH_FORMS[0],
-    }
-    arch, space = answer.result.best.arch, answer.result.space
-    if trained is None:
-        write_onnx(arch_model(space, arch, **options), path)
-        _log.info("%s has random weights: use it to measure latency, not accuracy", path)
-        return
-    own = trained.checkpoint.space
-    write_onnx(arch_model(own, arch, weights=trained.weights_of(arch), **options), path)
-    if own != space:
-        _log.warning(
-            "%s has %d classes; its latency was predicted for %d classes", path, own.n_classes, space.n_classes
-        )
 
 
 def _try_report(out: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,7 @@ from ofa_core.search.options import (
     check_goal,
     default_objective,
 )
+from ofa_core.train.options import RangeImages, RangeMethod
 from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption, RuntimeOption
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def search(
             "-w",
             parser=weights_file,
             metavar="WEIGHTS",
-            help="Supernet checkpoint, or hub:NAME, whose weights go into subnet.onnx.",
+            help="Supernet checkpoint, or hub:NAME, whose weights go into the written network.",
         ),
     ] = None,
     data: Annotated[
@@ -168,6 +169,12 @@ def search(
             "half-crop.",
         ),
     ] = None,
+    dtype: Annotated[
+        Literal["fp32", "int8"] | None,
+        typer.Option("--dtype", help="Type of the written network.  [default: int8 for an int8 table, else fp32]"),
+    ] = None,
+    ranges: RangeMethod = "minmax",
+    range_images: RangeImages = 256,
     fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that the table lacks.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed; equal seeds give equal answers.")] = 0,
     out: Annotated[Path, to_folder("--out", "-o", help="Folder for the results.")] = Path("search"),
@@ -181,6 +188,7 @@ def search(
     from ofa_core.search.fleet import common_resolutions, with_members
     from ofa_core.search.inputs import load_latency_of, load_others, load_trained
     from ofa_core.search.limits import Limits, limits_shown, make_problem, warn_of_idle_limits
+    from ofa_core.search.network_file import network_file
     from ofa_core.search.proving import finished
     from ofa_core.search.result_folder import Sources, record_of
     from ofa_core.search.steps import with_front
@@ -192,8 +200,7 @@ def search(
     named |= {"mmacs": max_mmacs, "params_m": max_params_m, "energy_mj": max_energy_mj, "memory_mb": max_memory_mb}
     limits = Limits(**named, fixed=tuple(fix or ()), objective=objective or default_objective(min_top1))
     check_goal(limits, best, prove, {"--pareto": pareto, "--measure": measure, "--per-device": per_device or None})
-    if column is not None and not (accuracy or "").lower().endswith(".csv"):
-        raise typer.BadParameter("needs a CSV file for --accuracy", param_hint="--column")
+    _check_column(column, accuracy)
     pixels = None if resolutions is None else parse_pixels(resolutions)
     latency, found = load_latency_of(lut[0].path, space, fill)
     others = load_others(lut, limits_ms, found, fill)
@@ -206,8 +213,7 @@ def search(
     warn_of_idle_limits(problem, limits)
     loop = None
     if not targets:
-        each = [word.name for word in lut] if per_device else []
-        result = _predicted(problem, pareto, each, seed, algorithm)
+        result = _predicted(problem, pareto, [word.name for word in lut] if per_device else [], seed, algorithm)
     else:
         from ofa_core.search.measuring import Measuring
         from profiler.launch import Launch
@@ -220,9 +226,10 @@ def search(
     result, proof = finished(result, problem, prove, best)
     if not (no_report or pareto):
         result = with_front(result)
+    network = network_file(result, latency.context, trained, dtype, (ranges, range_images))
     sources = Sources(
         latency=latency_record(latency, lut[0].path, None if loop is None else loop.factor),
-        accuracy=accuracy_record(model, accuracy),
+        accuracy=accuracy_record(model, accuracy, int8=network.int8),
         left_out_px=left_out_px,
         target=targets.get(lut[0].name),
         weights=None if weights is None else str(weights),
@@ -231,12 +238,12 @@ def search(
         limits=limits_shown(problem, limits),
         fixed=limits.fixed,
         proof=proof,
+        int8=network.record,
     )
     record = record_of(result, sources, loop)
-    write_answer(out, Answer(result, record, latency, lut[0].path, loop, trained), report=not no_report)
+    write_answer(out, Answer(result, record, latency, lut[0].path, network, loop), report=not no_report)
     _print(record, str(result.best.arch), out, as_json)
-    if loop is not None:
-        _finish(loop, lut[0].path)
+    _finish(loop, lut[0].path)
 
 
 @app.command()
@@ -354,8 +361,15 @@ def _print(record: SearchRecord, network: str, out: Path, as_json: bool) -> None
     typer.echo(f"files      {out}/{{{','.join(sorted(p.name for p in out.iterdir() if p.is_file()))}}}")
 
 
-def _finish(loop: LoopResult, lut: Path) -> None:
-    """Remove the journals of a loop whose answer is written."""
+def _check_column(column: str | None, accuracy: str | None) -> None:
+    if column is not None and not (accuracy or "").lower().endswith(".csv"):
+        raise typer.BadParameter("needs a CSV file for --accuracy", param_hint="--column")
+
+
+def _finish(loop: LoopResult | None, lut: Path) -> None:
+    """Remove the journals of a loop whose answer is written; there may have been none."""
+    if loop is None:
+        return
     from ofa_core.search.measuring import forget
 
     forget(lut)

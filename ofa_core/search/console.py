@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from ofa_core.search.closed_loop import Trial
 from ofa_core.search.quantity import TOP1, Description
-from ofa_core.search.result_schema import ProofRecord, SearchRecord
+from ofa_core.search.result_schema import Int8Record, ProofRecord, SearchRecord
 from ofa_core.search.run import SearchResult
 
 __all__ = ["answer_lines", "progress", "proof_words", "round_line", "stop_on_interrupt", "table_lines"]
@@ -117,6 +117,8 @@ def answer_lines(record: SearchRecord, network: str) -> list[str]:
     lines.append(f"predicted  {record.latency_ms:.4g} ms{_interval(record.low_ms, record.high_ms)}, {latency.note}")
     score = f"{record.top1:.2f} %" if accuracy.percent else f"{record.top1:.2f}"
     lines.append(f"{'top-1' if accuracy.percent else 'score':<11}{score}, {accuracy.text}")
+    if record.int8 is not None:
+        lines.append(_int8_line(record.int8))
     if record.optimised != TOP1.name:
         goal = next(q for q in record.quantities if q.name == record.optimised)
         lines.append(f"{'objective':<11}{goal.label} {words[goal.name].shown(goal.value)}")
@@ -140,6 +142,12 @@ def proof_words(proof: ProofRecord, goal: Description) -> str:
         return f"proved optimal for these predictions, in {proof.seconds:.1f} s"
     unit = "points" if goal.unit == "%" else goal.unit
     return f"within {proof.gap:.2g} {unit} of the best network, whose {goal.label} is at best {goal.shown(proof.bound)}"
+
+
+def _int8_line(found: Int8Record) -> str:
+    accuracies = f"top-1 {found.fp32_top1:.2f} % in fp32 and {found.int8_top1:.2f} % in int8"
+    agreement = f"int8 chooses the class of fp32 for {found.agreement:.1f} %"
+    return f"{'in int8':<11}{accuracies} on {found.n_images} validation images; {agreement} ({found.ranges})"
 
 
 def _lines_of_answers(record: SearchRecord) -> Iterator[str]:

@@ -67,6 +67,11 @@ class AccuracyPredictor(Protocol):
         """Source and error of the predictions, one sentence; may be empty."""
         ...
 
+    @property
+    def dtype(self) -> str:
+        """Type of weights and activations of the networks that it predicts, as in tables: `float32` or `int8`."""
+        ...
+
     def predict(self, archs: Archs) -> NDArray[np.float64]:
         """Return (n,) percent of n architectures or genomes."""
         ...

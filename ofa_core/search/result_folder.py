@@ -42,6 +42,7 @@ from ofa_core.search.result_schema import (
     CandidateRow,
     DeviceRecord,
     FrontRow,
+    Int8Record,
     LatencyRecord,
     Layer,
     MeasuredRecord,
@@ -68,7 +69,7 @@ __all__ = [
 BlockMs = Callable[[BlockSpec, int], float]  # from a block and a resolution to its latency in the table
 
 ANSWERS = "answers"
-REPLACED = ("blocks.csv", "measured.csv", "report.html", "subnet.onnx")
+REPLACED = ("blocks.csv", "measured.csv", "report.html", "subnet.onnx", "subnet.tflite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,7 @@ class Sources:
         limits: limits that the user set, by the name of the quantity; None for those of the result's problem.
         fixed: fixed parts of the network.
         proof: how far the answer can be from the best network; None if that was not computed.
+        int8: measured accuracies of the winner in int8.
     """
 
     latency: LatencyRecord
@@ -98,6 +100,7 @@ class Sources:
     limits: Mapping[str, float] | None = None
     fixed: Sequence[str] = ()
     proof: ProofRecord | None = None
+    int8: Int8Record | None = None
 
 
 def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = None) -> SearchRecord:
@@ -151,6 +154,7 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
         goal=sources.goal or "",
         fixed=list(sources.fixed),
         proof=sources.proof,
+        int8=sources.int8,
     )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "CandidateRow",
     "DeviceRecord",
     "FrontRow",
+    "Int8Record",
     "LatencyRecord",
     "Layer",
     "MeasuredRecord",
@@ -93,6 +94,25 @@ class MeasuredRecord:
     n_rounds: PositiveCount
     n_networks: PositiveCount
     converged: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Record:
+    """Measured accuracies (percent) of the winner before and after quantisation, on validation images.
+
+    Attributes:
+        fp32_top1: before.
+        int8_top1: after.
+        agreement: images for which both choose the same class.
+        n_images: number of images.
+        ranges: how ranges were found.
+    """
+
+    fp32_top1: NonNegative
+    int8_top1: NonNegative
+    agreement: NonNegative
+    n_images: PositiveCount
+    ranges: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +228,8 @@ class SearchRecord:
     def optimised(self) -> str:
         """Name of the quantity that was optimised; `objective` is the quantity that the front shows."""
         return self.goal or self.objective
+
+    int8: Int8Record | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

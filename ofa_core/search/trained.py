@@ -6,12 +6,12 @@ from pathlib import Path
 
 from ofa_core.arch import Arch
 from ofa_core.errors import OfaError, SpaceError
-from ofa_core.export.layers import BlockWeights
-from ofa_core.export.trained_weights import trained_weights
 from ofa_core.nn.supernet import Supernet
 from ofa_core.space import Space
 from ofa_core.train.commands import Request, net_for, open_checkpoint
 from ofa_core.train.distributed import ALONE
+from ofa_core.train.int8 import Comparison, RangeSettings, compare, ranges_of
+from ofa_core.train.writing import Finished
 
 __all__ = ["Trained"]
 
@@ -41,6 +41,22 @@ class Trained:
             mine = self.checkpoint.space.name
             raise OfaError(f"{weights} holds one sub-net of {mine}; a supernet of {space.name} is expected")
 
-    def weights_of(self, arch: Arch) -> list[BlockWeights]:
-        """Return the weights of each block of a sub-net whose batch norm is calibrated."""
-        return trained_weights(net_for(self.checkpoint, arch, self.evaluator)[0])
+    def finished(self, arch: Arch, how: RangeSettings | None = None) -> tuple[Finished, Comparison | None]:
+        """Return a sub-net whose batch norm is calibrated, ready to be written.
+
+        Args:
+            arch: the sub-net.
+            how: how ranges for int8 are found; None is float32.
+
+        Returns:
+            The sub-net; in int8 also its accuracies before and after quantisation, on the validation images. They are
+            None if the classes of the images are not those of the supernet.
+        """
+        net, px = net_for(self.checkpoint, arch, self.evaluator)[0], arch.resolution_px
+        member = (self.checkpoint.space, arch)
+        if how is None:
+            return Finished(net, member), None
+        ranges = ranges_of(net, px, self.evaluator, how)
+        classes = self.evaluator.images.classes
+        known = len(classes) == self.checkpoint.space.n_classes and self.checkpoint.classes in (None, classes)
+        return Finished(net, member, ranges), compare(net, ranges, px, self.evaluator) if known else None
