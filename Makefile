@@ -83,7 +83,7 @@ demo: $(VENV)/.installed  ## profile this CPU, verify, search at a limit, measur
 	$(VENV)/bin/python tools/demo.py --out $(DEMO_DIR)
 
 bench: $(TEST_VENV)/.installed  ## compare with limits and with other tools; some benchmarks need $$OFA_REFERENCE_DATA
-	for name in help_texts export search search_fronts training; do \
+	for name in help_texts export search search_fronts proofs training; do \
 	  echo "== $$name"; PYTHONPATH=. $(TEST_VENV)/bin/python benchmarks/$$name.py || exit 1; done
 	if [ -n "$$OFA_REFERENCE_DATA" ]; then PYTHONPATH=. $(TEST_VENV)/bin/python benchmarks/prediction.py "$$OFA_REFERENCE_DATA"; fi
 

@@ -114,8 +114,9 @@ def _contradiction(problem: Problem, archive: Archive, rng: np.random.Generator)
             seen, _ = archive.seen()
             fits = seen[replace(problem, constraints=others).feasible(seen)]
             genomes = fits[np.argsort(-constraint.values(fits), kind="stable")[:1]]
-        if len(genomes):
-            value = _outwards(float(constraint.values(genomes[:1])[0]), up=constraint.is_cap)
+        value = float(constraint.values(genomes[:1])[0]) if len(genomes) else 0.0
+        if value > 0:
+            value = _outwards(value, up=constraint.is_cap)
             nearest.append(str(replace(constraint, limit=value)))
     return InfeasibleConstraintError(
         f"no sub-net of {problem.space.name} was found with {' and '.join(map(str, problem.constraints))} together; "

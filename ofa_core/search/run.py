@@ -17,7 +17,7 @@ from ofa_core.arch import Arch
 from ofa_core.errors import OfaError
 from ofa_core.genomes import Genomes, encode
 from ofa_core.search.anneal import AnnealSettings
-from ofa_core.search.archive import Watch
+from ofa_core.search.archive import Archive, Found, Watch
 from ofa_core.search.exact import cheapest
 from ofa_core.search.inverse import is_inverse, solve_inverse, turned
 from ofa_core.search.pareto import ParetoArchive
@@ -162,7 +162,7 @@ def search(
         answers, archive = solve_groups(problem, groups, rng, settings=settings, start=first, watch=watch)
         genomes, _ = answers[0]
     seconds = time.perf_counter() - begin
-    seen, scores = archive.seen()
+    seen, scores = _allowed(problem, archive)
     chosen = _spread(genomes[:1], seen, scores, problem)
     if is_inverse(problem):
         problem = turned(problem, float(problem.objective.values(genomes[:1])[0]))
@@ -226,6 +226,13 @@ def _spread(best: Genomes, seen: Genomes, scores: NDArray[np.float64], problem: 
     return np.concatenate([best, rest[np.argsort(-problem.scores(rest), kind="stable")]])
 
 
+def _allowed(problem: Problem, archive: Archive) -> Found:
+    """Return the evaluated networks of allowed blocks, and their scores."""
+    seen, scores = archive.seen()
+    fits = problem.allows(seen)
+    return seen[fits], scores[fits]
+
+
 def fill_front(
     result: SearchResult,
     *,
@@ -257,6 +264,6 @@ def fill_front(
     groups = [(Constraint(cost, float(limit)),) for limit in np.geomspace(lowest * 1.03, highest, n_limits)]
     rng = np.random.default_rng((result.seed, 1))
     _, archive = solve_groups(problem, groups, rng, settings=settings, watch=watch)
-    seen, scores = archive.seen()
+    seen, scores = _allowed(problem, archive)
     front.add(seen, -cost.scores(seen), scores)
     return replace(result, front=front)
