@@ -10,10 +10,10 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from devices.adb_channel import AdbChannel
 from devices.adb_client import adb, adb_program, find_phone, is_network_address, select
@@ -48,6 +48,7 @@ from devices.target import Target
 __all__ = ["WORK_DIR", "AdbDevice", "open_target"]
 
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 PARENT = "/data/local/tmp"
 FOLDER = "ofa-latency"
 WORK_DIR = f"{PARENT}/{FOLDER}"
@@ -99,6 +100,9 @@ class AdbDevice(ClosedAtExit):
 
     def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
         """Run a program to its end; see `Device.run`."""
+        return _again_if_missing(lambda: self._run(argv, timeout_s, input))
+
+    def _run(self, argv: Sequence[str], timeout_s: float, input: bytes | None) -> Completed:  # noqa: A002
         self._connected()
         try:
             done = self._adb(self._shell(argv), timeout_s=timeout_s, input=input)
@@ -110,7 +114,7 @@ class AdbDevice(ClosedAtExit):
         group, stdout = _split_mark(done.stdout, self._token)
         stderr, has_ended = split_end_mark(done.stderr)
         if group == MISSING:
-            raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no access")
+            raise _MissingError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no access")
         if group is None and done.rc == 125:
             raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: {self.work_dir} is gone")
         if not has_ended:  # adb itself exits with 0 when the phone is unplugged in the middle
@@ -121,6 +125,9 @@ class AdbDevice(ClosedAtExit):
 
     def start(self, argv: Sequence[str]) -> AdbChannel:
         """Start a long-lived process; see `Device.start`."""
+        return _again_if_missing(lambda: self._start(argv))
+
+    def _start(self, argv: Sequence[str]) -> AdbChannel:
         self._connected()
         self._channels = [channel for channel in self._channels if not channel.is_over]
         inner = LocalChannel([adb_program(), *select(self.serial), *self._shell(argv)], str(self._local.path))
@@ -145,7 +152,7 @@ class AdbDevice(ClosedAtExit):
             raise
         if group == MISSING:
             inner.kill()
-            raise DeviceProcessError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no access")
+            raise _MissingError(f"{self.name}: cannot start {argv[0]}: No such file or directory, or no access")
         channel = AdbChannel(self, inner, argv[0], group)
         self._channels.append(channel)
         return channel
@@ -287,6 +294,19 @@ class AdbDevice(ClosedAtExit):
             reason = str(error)
         if reason:
             _LOG.warning("%s: files stay in %s until the next session: %s", self.name, self.work_dir, reason)
+
+
+class _MissingError(DeviceProcessError):
+    """The shell on the phone finds no such program."""
+
+
+def _again_if_missing(action: Callable[[], _T]) -> _T:
+    """Call `action` again if the phone did not find the program: a phone once missed its own shell for a moment."""
+    try:
+        return action()
+    except _MissingError as error:
+        _LOG.debug("%s; trying again", error)
+        return action()
 
 
 def open_target(target: Target) -> AdbDevice:

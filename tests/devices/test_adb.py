@@ -246,3 +246,32 @@ def test_a_phone_that_stays_away_is_given_up(phones) -> None:
         phones.plug(1)
     with open_device(Target("adb", phones.serial(1))) as again:
         assert again.run(["true"], timeout_s=20).rc == 0
+
+
+ONCE = r"""#!/bin/sh
+# An adb client whose phone does not find a program that is named in the arguments the first time.
+case "$*" in *once-missing*)
+  if mkdir "${0%/*}/seen" 2> /dev/null; then
+    echo "@ofa-latency@ $(echo "$*" | sed -n 's/.*OFA_LATENCY_TOKEN=\([0-9a-f]*\).*/\1/p') missing"
+    echo "@ofa-latency@ end" >&2
+    exit 127
+  fi ;;
+esac
+exec REAL "$@"
+"""
+
+
+@pytest.mark.android
+def test_a_program_that_is_missing_for_a_moment(device: AdbDevice, tmp_path: Path, monkeypatch) -> None:
+    real = shutil.which("adb")
+    assert real is not None
+    (tmp_path / "adb").write_text(ONCE.replace("REAL", real))
+    (tmp_path / "adb").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert device.run(["echo", "once-missing"], timeout_s=20).stdout == b"once-missing\n"
+    (tmp_path / "seen").rmdir()
+    channel = device.start(["echo", "once-missing"])
+    assert channel.read_line(20) == "once-missing"
+    assert (tmp_path / "seen").exists()
+    with pytest.raises(DeviceProcessError, match="cannot start no-such-program: No such file or directory, or no acc"):
+        device.run(["no-such-program"], timeout_s=20)
