@@ -156,13 +156,12 @@ class _Watched:
         self._see = see
 
     def conv(self, x: Tensor, layer: Layer, weights: LayerWeights) -> Tensor:
-        weight, bias = torch.from_numpy(weights.weight), torch.from_numpy(weights.bias)
+        weight, bias = _tensors(weights, x)
         y = functional.conv2d(x, weight, bias, layer.stride, layer.kernel_px // 2, 1, layer.groups)
         return self._activated(y, layer)
 
     def linear(self, x: Tensor, layer: Layer, weights: LayerWeights) -> Tensor:
-        y = functional.linear(x.flatten(1), torch.from_numpy(weights.weight), torch.from_numpy(weights.bias))
-        return self._activated(y, layer)
+        return self._activated(functional.linear(x.flatten(1), *_tensors(weights, x)), layer)
 
     def pool(self, x: Tensor) -> Tensor:
         return self._seen("pool", x.mean((2, 3), keepdim=True))
@@ -180,3 +179,7 @@ class _Watched:
     def _seen(self, name: str, y: Tensor) -> Tensor:
         self._see(name, y)
         return y
+
+
+def _tensors(weights: LayerWeights, like: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(weights.weight).to(like.device), torch.from_numpy(weights.bias).to(like.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,8 +16,13 @@ from ofa_core.genomes import sample_arch  # noqa: E402
 from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
 from ofa_core.spaces import get_space  # noqa: E402
 from ofa_core.train.bn_calibration import calibrate  # noqa: E402
+from ofa_core.train.commands import Request  # noqa: E402
+from ofa_core.train.distributed import ALONE  # noqa: E402
+from ofa_core.train.int8 import RangeSettings, ranges_of  # noqa: E402
 from ofa_core.train.integer import IntegerNet, IntegerTraining  # noqa: E402
+from ofa_core.train.published import open_published  # noqa: E402
 from ofa_core.train.ranges import find_ranges  # noqa: E402
+from ofa_core.train.writing import Finished, writer_of  # noqa: E402
 
 SPACES = ("tiny", "mbv3-w0.35", "proxyless-w0.35")
 
@@ -83,3 +90,23 @@ def test_gradients_are_near_those_of_the_network(quantised):
         model(x).square().mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
     assert torch.cosine_similarity(*gradients, dim=0) > 0.9
+
+
+@pytest.mark.reference
+@pytest.mark.slow
+def test_a_real_network_computes_the_same_integers_everywhere(reference_data, run_file, tmp_path):
+    """The published proxyless-w0.3 on real photos; benchmarks/int8_accuracy.py runs all of them."""
+    stem, photos = reference_data / "proxyless-w0.3-r176_imagenet", reference_data / "imagenette224_val.npz"
+    request = Request(Path(f"{stem}.pth"), f"npz:{photos},{photos}", preprocessing="half")
+    net, px, evaluator = open_published(Path(f"{stem}.json"), request, ALONE)
+    ranges = ranges_of(net, px, evaluator, RangeSettings(n_images=32))
+    x = evaluator.range_images(px, 96)[-1]
+    outputs = [IntegerNet.of(net, ranges)(x).numpy()]
+    for name in ("net.tflite", "net.onnx"):
+        writer_of(tmp_path / name, int8=True)(Finished(net, "net", ranges))
+        outputs.append(run_file(tmp_path / name, x.numpy()))
+    for other in outputs[1:]:
+        assert np.mean(np.isclose(outputs[0], other, atol=1e-4)) > 0.99
+        assert np.mean(outputs[0].argmax(1) == other.argmax(1)) > 0.99
+    with torch.no_grad():
+        assert np.mean(net(x).numpy().argmax(1) == outputs[0].argmax(1)) > 0.7
