@@ -195,9 +195,7 @@ def quiet_report(conditions: Conditions) -> list[str]:
     c, advice = conditions, []
     slow = sorted({g for g in c.governors or () if g != "performance"})
     if slow:
-        advice.append(
-            f"frequency governor is {', '.join(slow)}: set it to performance (cpupower frequency-set -g performance)"
-        )
+        advice.append(f"frequency governor is {', '.join(slow)}: set it to performance (--tune, or cpupower)")
     limit = 0.2 * (c.n_cores or 1)
     if c.busy_cores is not None and c.busy_cores > limit:
         advice.append(f"{c.busy_cores:.1f} cores are busy now: stop other programs")

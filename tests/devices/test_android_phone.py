@@ -232,6 +232,7 @@ def test_the_runtime_for_linux_brings_its_c_library(pixel2: Phones, tmp_path: Pa
             launch(target, choose("tflite" if refused.benchmark_binary is None else "benchmark-model"), refused)
 
 
+@pytest.mark.slow
 def test_a_phone_needs_no_option(pixel2: Phones, release: Release, tmp_path: Path) -> None:
     done = run(tmp_path, release.list(tmp_path / "list.toml"), "--target", "adb:pixel2", "--space", "tiny")
     assert done.returncode in (0, 3), done.stderr
@@ -250,6 +251,7 @@ def test_a_phone_needs_no_option(pixel2: Phones, release: Release, tmp_path: Pat
     assert files_of(pixel2) == ["/data/local/tmp"]
 
 
+@pytest.mark.slow
 def test_four_phones_side_by_side(
     release: Release, system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
