@@ -6,8 +6,8 @@
 `files` writes every block of the spaces for both runtimes. It prints how many are wholly integer, the largest error
 against the float block (mean squared error over the variance of the output, ranges from data) with and without dead
 channels, and the CPU time of the writers. `tables` compares two tables of one runtime with whole networks beside them:
-the plain sum's bias, the leave-one-out error, speed-up, ranks, and the error of blocks that are estimated from a
-quarter of them (`--plan active`).
+the plain sum's bias, the leave-one-out error, speed-up, ranks, the error of blocks that are estimated from a quarter of
+them (`--plan active`), and what a search with the float table loses in int8.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 
+from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.calibration import spearman
 from ofa_core.export.layers import BlockWeights, LayerWeights
@@ -35,15 +36,18 @@ from ofa_core.export.tflite_int8 import arch_tflite, block_tflite
 from ofa_core.export.weights import random_weights
 from ofa_core.genomes import sample_arch, sample_genomes
 from ofa_core.measured_networks import calibration_of, networks_path, read_networks
+from ofa_core.search.run import most_accurate, search
+from ofa_core.search.steps import LatencySource
 from ofa_core.spaces import get_space
 from ofa_core.table import LatencyTable
 from predictors.block_latency import MIN_BLOCKS, BlockPredictor
 from predictors.block_order import active_order
-from predictors.loading import load_latency
+from predictors.loading import load_accuracy, load_latency
 from profiler.agent.backends.integer import float_operators, outside_delegate
 
 SHARE = 0.25
 N_RANKED = 200
+N_FLOAT_LIMITS = 40
 RUNTIMES = ("LiteRT", "onnxruntime exact", "onnxruntime by default", "the same with narrow weights")
 
 
@@ -166,6 +170,7 @@ def tables(float_path: Path, int8_path: Path) -> Iterator[str]:
         yield f"{path.stem}: {active_text(table)}"
     by_block = [{block: entry.latency_ms for (_, block), entry in table.entries.items()} for table in found]
     yield from speed_ups(*by_block)
+    yield from searches(float_path, int8_path)
     space = get_space("mbv3-w1.0")
     predictors = [load_latency(path, space) for path in (float_path, int8_path)]
     for px in sorted(set(predictors[0].resolutions) & set(predictors[1].resolutions)):
@@ -175,6 +180,33 @@ def tables(float_path: Path, int8_path: Path) -> Iterator[str]:
             f"{px} px, {N_RANKED} random nets: int8 {np.mean(first / second):.2f} times as fast "
             f"({np.min(first / second):.2f} to {np.max(first / second):.2f}), rank correlation "
             f"{spearman(first, second):.3f}"
+        )
+
+
+def searches(float_path: Path, int8_path: Path) -> Iterator[str]:
+    """At equal int8 latency, the winners of a search with either table; at an equal limit, float against int8."""
+    space = get_space("mbv3-w1.0")
+    by_float, by_int8 = load_latency(float_path, space), load_latency(int8_path, space)
+    accuracy = load_accuracy(None, space)
+    sizes = sorted(set(by_float.resolutions) & set(by_int8.resolutions))
+
+    def winner(latency: LatencySource, limit_ms: float) -> Arch:
+        return search(most_accurate(space, latency, accuracy, limit_ms, resolutions=sizes)).best.arch
+
+    def ends(latency: LatencySource) -> tuple[float, float]:
+        low, high = latency.predict([space.smallest(sizes[0]), space.largest(sizes[-1])])
+        return float(low), float(high)
+
+    float_nets = [winner(by_float, limit) for limit in np.geomspace(*ends(by_float), N_FLOAT_LIMITS + 2)[1:]]
+    float_ms, int8_ms = by_float.predict(float_nets), by_int8.predict(float_nets)
+    top1 = accuracy.predict(float_nets)
+    for limit in np.geomspace(*ends(by_int8), 7)[1:-2]:
+        best = float(accuracy.predict([winner(by_int8, limit)])[0])
+        lost = best - max(top1[int8_ms <= limit], default=math.nan)
+        same = max(top1[float_ms <= limit], default=math.nan)
+        yield (
+            f"at most {limit:.2f} ms: predicted top-1 of int8 {best:.2f} by its own table, {lost:+.2f} points against "
+            f"winners of the float table; of float {same:.2f} (int8's own loss is not predicted)"
         )
 
 
