@@ -20,6 +20,7 @@ __all__ = [
     "accuracy_file",
     "arch_file",
     "space_word",
+    "supernet_file",
     "table_argument",
     "table_file",
     "table_option",
@@ -39,6 +40,7 @@ def _file(*kinds: str) -> Callable[[str | Path], Path]:
 
 
 weights_file = _file("supernet", "net")
+supernet_file = _file("supernet")
 arch_file = _file("arch")
 table_file = _file("table")
 

@@ -20,7 +20,7 @@ from ofa_core.download import git_blob_sha1
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.schema import NonNegative, Positive, PositiveCount, structured
 
-__all__ = ["KINDS", "Index", "IndexedFile", "Item", "item_with", "read_index"]
+__all__ = ["KINDS", "Index", "IndexedFile", "Item", "item_with", "read_index", "read_index_file"]
 
 SCHEMA = 1
 INDEX_VARIABLE = "OFA_HUB_INDEX"
@@ -117,11 +117,20 @@ def read_index() -> Index:
         FormatError: for a file that is not an index.
     """
     given = os.environ.get(INDEX_VARIABLE)
-    return _read(Path(given) if given else Path(__file__).parent / "data" / "hub.json")
+    return _cached(Path(given) if given else Path(__file__).parent / "data" / "hub.json")
 
 
 @cache
-def _read(path: Path) -> Index:
+def _cached(path: Path) -> Index:
+    return read_index_file(path)
+
+
+def read_index_file(path: Path) -> Index:
+    """Read an index.
+
+    Raises:
+        FormatError: for a file that is not an index.
+    """
     try:
         values = json.loads(path.read_bytes())
     except OSError as error:

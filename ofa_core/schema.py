@@ -78,7 +78,7 @@ def structured(value: Any, shape: type[T], where: str) -> T:
     except BaseValidationError as error:
         first = transform_error(error, "", lambda e, _type: _words(e))[0]
         reason, _, path = first.rpartition(" @ ")
-        path = path.removeprefix(".")
+        path = _shortened(path.removeprefix("."))
         raise FormatError(f"{where}: {f'{path} ' if path else ''}{reason}") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"{where}: {str(error) or type(error).__name__}") from error
@@ -206,4 +206,8 @@ def _shown(value: Any) -> str:
         text = ascii(value)
     except ValueError:  # a whole number of thousands of digits
         text = "a number of very many digits"
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."

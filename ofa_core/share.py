@@ -117,23 +117,29 @@ def read_share(path: Path) -> tuple[ShareRecord, dict[str, bytes]]:
             record = structured(json.loads(archive.read(RECORD)), ShareRecord, f"{path}: {RECORD}")
             members = {name: archive.read(name) for name in record.sha256}
     except KeyError as error:
-        raise FormatError(f"{path}: {str(error.args[0])[:100]}") from error
+        raise FormatError(f"{path}: {ascii(error.args[0])[:200]}") from error
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RecursionError, EOFError) as error:
-        raise FormatError(f"{path}: not a shared table: {str(error)[:200] or type(error).__name__}") from error
+        raise FormatError(f"{path}: not a shared table: {ascii(str(error) or type(error).__name__)[:200]}") from error
     if record.schema != SCHEMA:
         raise FormatError(f"{path}: schema {record.schema}; this version reads {SCHEMA}")
-    allowed = {record.table, networks_path(Path(record.table)).name}
-    if record.table not in members or not members.keys() <= allowed or Path(record.table).name != record.table:
-        raise FormatError(f"{path}: {RECORD} lists {', '.join(members)[:100]}; a table and its networks are expected")
+    allowed = {record.table, record.table.removesuffix(".csv") + ".networks.csv"}
+    is_name = Path(record.table).name == record.table and record.table.endswith(".csv")
+    if record.table not in members or not members.keys() <= allowed or not is_name:
+        raise FormatError(f"{path}: {RECORD} lists {ascii(list(members))[:100]}; a table and its networks are expected")
     for name, data in members.items():
         if hashlib.sha256(data).hexdigest() != record.sha256[name]:
-            raise FormatError(f"{path}: {name} differs from its checksum in {RECORD}")
+            raise FormatError(f"{path}: {ascii(name)[:100]} differs from its checksum in {RECORD}")
     return record, members
 
 
 def unpack_share(path: Path, folder: Path) -> Path:
-    """Write the members of a shared table to a folder, created if needed, and return the table's path."""
+    """Write the members of a shared table to a folder, created if needed, and return the table's path.
+
+    Networks that were measured later for a table in the folder are kept.
+    """
     record, members = read_share(path)
-    for name, data in members.items():
-        write_bytes(folder / name, data)
-    return folder / record.table
+    table = folder / record.table
+    if not table.is_file() or table.read_bytes() != members[record.table]:
+        for name, data in sorted(members.items(), key=lambda member: member[0] == record.table):  # the table last
+            write_bytes(folder / name, data)
+    return table

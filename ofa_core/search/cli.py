@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder, with_value
-from ofa_core.cli_options import ColumnOption, SpaceOption, accuracy_file, table_option, weights_file
+from ofa_core.cli_options import ColumnOption, SpaceOption, accuracy_file, supernet_file, table_option
 from ofa_core.errors import OfaError
 from ofa_core.search.device_words import LutWord, check_options, limits_of, lut_word, targets_of
 from ofa_core.search.options import (
@@ -148,7 +148,7 @@ def search(
         typer.Option(
             "--weights",
             "-w",
-            parser=weights_file,
+            parser=supernet_file,
             metavar="WEIGHTS",
             help="Supernet checkpoint, or hub:NAME, whose weights go into the written network.",
         ),

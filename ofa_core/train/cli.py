@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_core.cli_app import ResolutionOption, new_app, out_file_or_folder, run_app
-from ofa_core.cli_options import SpaceOption, arch_file, weights_file
+from ofa_core.cli_options import SpaceOption, arch_file, supernet_file
 from ofa_core.train import hub_commands
 from ofa_core.train.console import events_of, print_accuracies, print_results, progress, stop_on_sigterm, warn_of_chance
 from ofa_core.train.options import (
@@ -86,7 +86,7 @@ def supernet(
         Path | None,
         typer.Option(
             "--from",
-            parser=weights_file,
+            parser=supernet_file,
             metavar="WEIGHTS",
             help="Start from these weights instead of random ones.",
             show_default=False,

@@ -101,6 +101,23 @@ def _images(folder: Path) -> None:
             assert 0 <= label < len(source.classes)
 
 
+def _hub_index(folder: Path) -> None:
+    from ofa_core.hub_index import read_index_file
+
+    for item in read_index_file(folder / "hub.json").items:
+        assert "/" not in item.name
+        assert not any(file.name.startswith((".", "/")) for file in item.files)
+
+
+def _shared(folder: Path) -> None:
+    from ofa_core.share import unpack_share
+    from ofa_core.table import LatencyTable
+
+    table = unpack_share(folder / "table.share.zip", folder / "out" / "unpacked")
+    assert table.parent == folder / "out" / "unpacked"
+    LatencyTable.read(table)
+
+
 def _space(folder: Path) -> None:
     from ofa_core.space_files import space_from
 
@@ -178,6 +195,8 @@ KINDS: tuple[Kind, ...] = (
     *(_search_file(Path(name).name) for name in FOLDER[:-1]),
     Kind("candidates.json", "search/candidates.json", TREE, ((*VERIFY, "--candidates", "search/candidates.json"),),
          ("table.csv",), share=0.5),
+    Kind("hub index", "hub.json", TREE, (_hub_index,), share=0.5),
+    Kind("shared table", "table.share.zip", (m.zip_of,), (_shared,), share=0.5),
     Kind("devices.toml", "devices.toml", TOML, (_devices,)),
     Kind("training run: run-*.pt", RUN[1], (m.torch_of, m.zip_of, m.code_of), (resume_run,), RUN, 0.1, resumes=True),
     Kind("training run: log.csv", RUN[2], CELLS, (resume_run,), (RUN[0], RUN[3]), 0.1, resumes=True),

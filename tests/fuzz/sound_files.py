@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import numpy as np
 from in_process import run_command
 from small_spaces import OWN_SPACE
 
+import ofa_core
 from ofa_core.arch_json import arch_to_dict
 from ofa_core.formats.net_config import net_config_of
 from ofa_core.formats.yaml_tables import write_ofa_yaml
 from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_files import MeasuredFile
 from ofa_core.measured_networks import read_networks, write_networks
+from ofa_core.share import write_share
 from ofa_core.spaces import proxyless, tiny
 from ofa_core.table import Context, Entry, LatencyTable
 
@@ -82,6 +85,8 @@ def write_sound_files(folder: Path) -> None:
         _run(argv, folder)
     space, rng = tiny(), np.random.default_rng(0)
     table = LatencyTable.read(folder / "table.csv")
+    write_share(folder / "table.csv", folder / "table.share.zip", "CC0-1.0", {"ofa-latency": "0.1.0"})
+    shutil.copy(Path(ofa_core.__file__).parent / "data" / "hub.json", folder / "hub.json")
     table.write(folder / "other.csv")
     LatencyTable(replace(table.context, batch_size=4), table.entries).write(folder / "batch4.csv")
     (yaml_path,) = write_ofa_yaml(table, folder, space, [24])

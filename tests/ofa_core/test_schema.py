@@ -81,3 +81,10 @@ def test_anything_else_is_one_line(value: object) -> None:
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(FormatError, match=r"x\.json: yes is missing"):
         structured({k: v for k, v in GOOD.items() if k != "yes"}, Outer, "x.json")
+
+
+def test_a_very_long_key_is_shortened_in_the_message() -> None:
+    with pytest.raises(FormatError) as caught:
+        structured({"k" * 50_000: 1}, dict[str, str], "x.json")
+    assert len(str(caught.value)) < 200
+    assert "x.json: ['kkk" in str(caught.value)

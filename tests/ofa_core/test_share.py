@@ -78,7 +78,7 @@ def with_member(shared: Path, out: Path, name: str, data: bytes) -> Path:
 
 def test_a_changed_member_is_refused(shared, tmp_path):
     changed = with_member(shared, tmp_path / "c.zip", "phone.csv", b"schema,x\n")
-    with pytest.raises(FormatError, match=r"phone\.csv differs from its checksum"):
+    with pytest.raises(FormatError, match=r"'phone\.csv' differs from its checksum"):
         unpack_share(changed, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
@@ -87,6 +87,7 @@ def test_a_changed_member_is_refused(shared, tmp_path):
     ("change", "reason"),
     [
         ({"table": "../phone.csv"}, "a table and its networks are expected"),
+        ({"table": "phone.exe", "sha256": {"phone.csv": "0"}}, "a table and its networks are expected"),
         ({"sha256": {}}, "a table and its networks are expected"),
         ({"sha256": {"phone.csv": "0", "../evil": "0"}}, "evil"),
         ({"schema": 2}, "schema 2"),
@@ -102,6 +103,17 @@ def test_a_record_that_does_not_fit_is_one_line(shared, tmp_path, change, reason
         unpack_share(changed, tmp_path / "back")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "back").exists()
+
+
+def test_networks_that_were_measured_later_are_kept(shared, tmp_path):
+    table = unpack_share(shared, tmp_path / "back")
+    beside = networks_path(table)
+    beside.write_text(beside.read_text() + "more\n")
+    assert unpack_share(shared, tmp_path / "back") == table
+    assert beside.read_text().endswith("more\n")
+    table.write_text("damaged")
+    unpack_share(shared, tmp_path / "back")
+    assert not beside.read_text().endswith("more\n")
 
 
 def test_a_truncated_shared_table_is_refused(shared, tmp_path):
