@@ -63,7 +63,7 @@ def limits_of(luts: Sequence[LutWord], max_latency_ms: float | None) -> list[flo
     if len(luts) > 1 and None in limits:
         lacking = luts[limits.index(None)]
         raise typer.BadParameter(f"{lacking.path} has no limit; give {lacking.path}=LIMIT", param_hint="--lut")
-    wrong = [limit for limit in limits if limit is not None and not (math.isfinite(limit) and limit > 0)]
+    wrong = [ms for lut in luts if (ms := lut.limit_ms) is not None and not (math.isfinite(ms) and ms > 0)]
     if wrong:
         raise typer.BadParameter(f"limit {wrong[0]:g} ms: a finite number > 0 is expected", param_hint="--lut")
     return limits
