@@ -51,6 +51,7 @@ LISTED = {
     r"ofa-(train|search|predict) .*(supernet|subnet|finetune|accuracy-table|calibrate|weights|board|imagefolder).*": (
         "needs trained weights or images; tests/ofa_core/train and tests/test_photo_folder.py have them"
     ),
+    r"ofa-profile .*--dtype int8": "takes 4 minutes; tests/profiler/agent/backends/test_integer.py runs int8 models",
     r"ofa-train": "takes minutes; tests/test_examples.py trains a smaller net",
 }
 

@@ -43,7 +43,7 @@ from ofa_core.export.quantisation import (
 from ofa_core.export.weights import check_weights, random_net_weights, random_weights
 from ofa_core.space import Space
 
-__all__ = ["arch_model", "block_model", "blocks_model", "narrow_weights"]
+__all__ = ["arch_model", "block_model", "blocks_model", "narrow_weights", "saturates"]
 
 
 def block_model(
@@ -137,6 +137,16 @@ def blocks_model(
     grids = {"input": (x.scale, x.zero - LOWEST), "output": (y.grid.scale, y.grid.zero - LOWEST)}
     helper.set_model_props(model, {**int8_metadata(grids, from_data=ranges is not None), **metadata})
     return model
+
+
+def saturates(isa: str) -> bool:
+    """Return True if onnxruntime's int8 sums saturate by default on a processor with these int8 instructions.
+
+    Args:
+        isa: the column `isa` of a table.
+    """
+    words = isa.split()
+    return "avx2" in words and not any("vnni" in word or "amx" in word for word in words)
 
 
 def narrow_weights(model: onnx.ModelProto) -> None:

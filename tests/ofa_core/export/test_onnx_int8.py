@@ -10,7 +10,7 @@ from onnx_runs import image, nmse
 
 from ofa_core.errors import OfaError
 from ofa_core.export.onnx import block_model as float_model
-from ofa_core.export.onnx_int8 import arch_model, block_model, narrow_weights
+from ofa_core.export.onnx_int8 import arch_model, block_model, narrow_weights, saturates
 from ofa_core.export.quantisation import INTEGER_FORMS, Grid
 from ofa_core.export.ranges import observed_ranges
 from ofa_core.export.weights import random_net_weights, random_weights
@@ -137,3 +137,20 @@ def test_impossible_requests_are_refused(block_grid):
         block_model(block, batch_size=0)
     with pytest.raises(OfaError, match="tensors of"):
         block_model(block, weights=random_weights(block_grid(3, 1, "relu")[-1]))
+
+
+@pytest.mark.parametrize(
+    ("isa", "expected"),
+    [
+        ("avx2", True),
+        ("avx2 avx512bw", True),
+        ("avx2 avx512bw avx512_vnni", False),
+        ("avx2 avx_vnni", False),
+        ("asimddp i8mm", False),
+        ("none", False),
+        ("unknown", False),
+        ("", False),
+    ],
+)
+def test_sums_saturate_on_x86_without_vnni(isa, expected):
+    assert saturates(isa) is expected
