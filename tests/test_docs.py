@@ -99,6 +99,15 @@ def test_each_option_exists(command: str) -> None:
     assert not unknown, f"{COMMANDS[command]}: {command}"
 
 
+def test_each_page_can_be_reached() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text()
+    decisions = (ROOT / "docs" / "adr" / "README.md").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = str(page.relative_to(ROOT / "docs"))
+        listed = f"({page.name})" in decisions if re.match(r"adr/\d", name) else f": {name}\n" in nav
+        assert listed, name
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files with the names that the pages use: tables, architectures, a list of networks."""
