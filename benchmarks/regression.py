@@ -12,18 +12,19 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 
 from ofa_core.blocks import BlockSpec
 from ofa_core.context import Context, statistic_name
 from ofa_core.space_record import space_of
 from ofa_core.table import Entry, LatencyTable
 from profiler.compare import compare
-from profiler.estimation import Sample, estimate, reference_probe_ns, samples_of
+from profiler.estimation import estimate, reference_probe_ns, samples_of
 from profiler.journal import read_journal
 from profiler.plan import BlockItem
 from profiler.regression import gate
@@ -40,10 +41,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Session:
-    """The samples of a journal's blocks by process."""
+    """The latencies of a journal's blocks in each process, at the session's reference speed."""
 
-    samples: Mapping[int, list[Sample]]
-    blocks: Mapping[int, BlockSpec]
+    blocks: tuple[BlockSpec, ...]
+    log_ms: NDArray[np.float64]  # (blocks, processes); NaN for a block that a process did not measure
+    ref_ns: float
 
 
 def read(path: Path) -> Session:
@@ -51,26 +53,31 @@ def read(path: Path) -> Session:
     header = state.header
     space = space_of({"space": header["space"], "space_digest": header["space_digest"]})
     by_id = {BlockItem(block).id: block for block in space.all_blocks(header["resolutions"])}
-    blocks = {i: by_id[name] for i, name in enumerate(header["items"]) if name in by_id}
+    items = {i: by_id[name] for i, name in enumerate(header["items"]) if name in by_id}
     samples = samples_of(state.visits.values(), "wall")
-    by_process: dict[int, list[Sample]] = {}
-    for sample in samples:
-        by_process.setdefault(sample.unit[0], []).append(sample)
-    return Session(by_process, blocks)
+    ref_ns = reference_probe_ns(samples)
+    processes = sorted({sample.unit[0] for sample in samples})
+    log_ms = np.full((len(items), len(processes)), np.nan)
+    for column, process in enumerate(processes):
+        estimates = estimate([s for s in samples if s.unit[0] == process], ref_ns)
+        for row, item in enumerate(items):
+            if item in estimates:
+                log_ms[row, column] = math.log(estimates[item].latency_ms)
+    return Session(tuple(items.values()), log_ms, ref_ns)
 
 
 def drawn_table(session: Session, rng: np.random.Generator) -> LatencyTable:
     """Return the table of a session whose processes are drawn from those of the given one."""
-    samples: list[Sample] = []
-    for number, process in enumerate(rng.choice(sorted(session.samples), len(session.samples))):
-        samples += [replace(s, unit=(number, s.unit[1])) for s in session.samples[process]]
-    ref_ns = reference_probe_ns(samples)
-    estimates = estimate([s for s in samples if s.item in session.blocks], ref_ns)
+    n_processes = session.log_ms.shape[1]
+    drawn = session.log_ms[:, rng.integers(0, n_processes, n_processes)]
+    measured = np.isfinite(drawn).sum(axis=1) >= 2
+    drawn, blocks = drawn[measured], [block for block, known in zip(session.blocks, measured, strict=True) if known]
+    half = stats.t.ppf(0.95, n_processes - 1) * np.nanstd(drawn, axis=1, ddof=1) / math.sqrt(n_processes)
     entries = {
-        (None, session.blocks[i]): Entry(e.latency_ms, n_processes=e.n_processes, ci90_ms=e.half_width * e.latency_ms)
-        for i, e in estimates.items()
+        (None, block): Entry(math.exp(middle), n_processes=n_processes, ci90_ms=math.exp(middle) * math.expm1(width))
+        for block, middle, width in zip(blocks, np.nanmean(drawn, axis=1), half, strict=True)
     }
-    return LatencyTable(Context("simulated", statistic=statistic_name(ref_ns)), entries)
+    return LatencyTable(Context("simulated", statistic=statistic_name(session.ref_ns)), entries)
 
 
 def slowed(table: LatencyTable, kind: str, by: float) -> LatencyTable:
