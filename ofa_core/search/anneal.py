@@ -40,7 +40,7 @@ class AnnealSettings:
     """
 
     n_chains: int = 300
-    n_steps: int = 300
+    n_steps: int = 400
     hot: float = 0.08
     cold: float = 0.02
 

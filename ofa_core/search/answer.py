@@ -16,7 +16,7 @@ from ofa_core.search.fleet import Member, device_latency
 from ofa_core.search.network_file import NetworkFile
 from ofa_core.search.protocols import AccuracyPredictor
 from ofa_core.search.quantity import accuracy_quantity, latency_quantity
-from ofa_core.search.result_folder import write_folder
+from ofa_core.search.result_folder import measured_record, write_folder
 from ofa_core.search.result_schema import AccuracyRecord, CalibrationRecord, DeviceRecord, LatencyRecord, SearchRecord
 from ofa_core.search.run import SearchResult
 from ofa_core.search.steps import LatencySource, is_table
@@ -81,11 +81,14 @@ def latency_record(latency: LatencySource, lut: Path, correction: float | None) 
 
 def device_record(member: Member) -> DeviceRecord:
     """Return what a search folder holds of a further device."""
+    loop = member.loop
     return DeviceRecord(
         name=member.name,
         quantity=device_latency(member.name, latency_quantity(member.latency)).name,
         limit_ms=member.limit_ms,
-        latency=latency_record(member.latency, member.lut, None),
+        latency=latency_record(member.latency, member.lut, None if loop is None else loop.factor),
+        target=member.target,
+        measured=None if loop is None else measured_record(loop),
     )
 
 

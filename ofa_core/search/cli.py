@@ -13,7 +13,7 @@ import typer
 from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder, with_value
 from ofa_core.cli_options import ColumnOption, SpaceOption, accuracy_file, supernet_file, table_option
 from ofa_core.errors import OfaError
-from ofa_core.search.device_words import LutWord, check_options, limits_of, lut_word, targets_of
+from ofa_core.search.device_words import LutWord, check_column, check_options, limits_of, lut_word, targets_of
 from ofa_core.search.options import (
     BestOption,
     FixOption,
@@ -28,7 +28,7 @@ from ofa_core.train.options import RangeImages, RangeMethod
 from profiler.options import MOST_S, AgentOption, BenchmarkOption, LibraryOption, PythonOption, RuntimeOption
 
 if TYPE_CHECKING:
-    from ofa_core.search.closed_loop import LoopResult
+    from ofa_core.search.fleet_loops import MeasuredFleet
     from ofa_core.search.measuring import Measuring
     from ofa_core.search.problem import Problem
     from ofa_core.search.result_schema import SearchRecord
@@ -200,7 +200,7 @@ def search(
     named |= {"mmacs": max_mmacs, "params_m": max_params_m, "energy_mj": max_energy_mj, "memory_mb": max_memory_mb}
     limits = Limits(**named, fixed=tuple(fix or ()), objective=objective or default_objective(min_top1))
     check_goal(limits, best, prove, {"--pareto": pareto, "--measure": measure, "--per-device": per_device or None})
-    _check_column(column, accuracy)
+    check_column(column, accuracy)
     pixels = None if resolutions is None else parse_pixels(resolutions)
     latency, found = load_latency_of(lut[0].path, space, fill)
     others = load_others(lut, limits_ms, found, fill)
@@ -211,21 +211,19 @@ def search(
     problem = with_members(problem, others)
     trained = load_trained(weights, data, preprocessing, found)
     warn_of_idle_limits(problem, limits)
-    loop = None
+    each, measured, loop = [word.name for word in lut] if per_device else [], None, None
     if not targets:
-        result = _predicted(problem, pareto, [word.name for word in lut] if per_device else [], seed, algorithm)
+        result = _predicted(problem, pareto, each, seed, algorithm)
     else:
-        from ofa_core.search.measuring import Measuring
-        from profiler.launch import Launch
-
-        options = Launch(python, benchmark_binary, agent_binary, litert_library, runtime=runtime)
-        how = Measuring(lut[0].path, targets[lut[0].name], options, seed, budget_s, fresh, fill)
+        launched: dict[str, Any] = {"python": python, "benchmark_binary": benchmark_binary, "runtime": runtime}
+        launched |= {"agent_binary": agent_binary, "litert_library": litert_library}
+        hows = _hows(lut, targets, launched, {"seed": seed, "budget_s": budget_s, "fresh": fresh, "fill": fill})
         asked = {"accuracy": accuracy, "confidence": confidence, **limits.masks()}
-        loop, latency = _on_device(problem, latency, how, asked)
-        result = loop.result
+        measured = _on_devices(problem, [latency, *(m.latency for m in others)], hows, asked, each)
+        result, loop, latency = measured.result, measured.loops[0], measured.latencies[0]
+        others = measured.members(others)
     result, proof = finished(result, problem, prove, best)
-    if not (no_report or pareto):
-        result = with_front(result)
+    result = result if no_report or pareto else with_front(result)
     network = network_file(result, latency.context, trained, dtype, (ranges, range_images))
     sources = Sources(
         latency=latency_record(latency, lut[0].path, None if loop is None else loop.factor),
@@ -243,7 +241,7 @@ def search(
     record = record_of(result, sources, loop)
     write_answer(out, Answer(result, record, latency, lut[0].path, network, loop), report=not no_report)
     _print(record, str(result.best.arch), out, as_json)
-    _finish(loop, lut[0].path)
+    _finish(measured)
 
 
 @app.command()
@@ -337,16 +335,27 @@ def _predicted(problem: Problem, pareto: int | None, each: list[str], seed: int,
     return make_each(problem, each, seed, algorithm) if each else make_search(seed, algorithm)(problem, ())
 
 
-def _on_device(
-    problem: Problem, latency: LatencySource, how: Measuring, asked: dict[str, Any]
-) -> tuple[LoopResult, LatencySource]:
-    """Close the loop on a device; `asked` are options that identify the search."""
-    from ofa_core.search.measuring import loop_on_device
+def _hows(
+    luts: list[LutWord], targets: dict[str, str], launched: dict[str, Any], how: dict[str, Any]
+) -> list[Measuring]:
+    """Return how to measure on each device; `launched` are the fields of `Launch`."""
+    from ofa_core.search.measuring import Measuring
+    from profiler.launch import Launch
+
+    return [Measuring(word.path, targets[word.name], Launch(**launched), **how) for word in luts]
+
+
+def _on_devices(
+    problem: Problem, latencies: list[LatencySource], hows: list[Measuring], asked: dict[str, Any], each: list[str]
+) -> MeasuredFleet:
+    """Close the loop on the devices; `asked` are options that identify the search."""
+    from ofa_core.search.fleet_loops import measure_fleet
 
     limits = {c.name: c.limit for c in problem.constraints[1:]}
-    return loop_on_device(
-        problem, latency, how, asked | {"pixels": problem.resolutions, "fill": how.fill, "limits": limits}
-    )
+    asked |= {"pixels": problem.resolutions, "fill": hows[0].fill, "limits": limits}
+    if each:
+        asked["per_device"] = each
+    return measure_fleet(problem, latencies, hows, asked, each)
 
 
 def _print(record: SearchRecord, network: str, out: Path, as_json: bool) -> None:
@@ -361,19 +370,12 @@ def _print(record: SearchRecord, network: str, out: Path, as_json: bool) -> None
     typer.echo(f"files      {out}/{{{','.join(sorted(p.name for p in out.iterdir() if p.is_file()))}}}")
 
 
-def _check_column(column: str | None, accuracy: str | None) -> None:
-    if column is not None and not (accuracy or "").lower().endswith(".csv"):
-        raise typer.BadParameter("needs a CSV file for --accuracy", param_hint="--column")
-
-
-def _finish(loop: LoopResult | None, lut: Path) -> None:
-    """Remove the journals of a loop whose answer is written; there may have been none."""
-    if loop is None:
+def _finish(measured: MeasuredFleet | None) -> None:
+    """Remove the journals of loops whose answer is written."""
+    if measured is None:
         return
-    from ofa_core.search.measuring import forget
-
-    forget(lut)
-    if not loop.converged:
+    measured.forget()
+    if not all(loop.converged for loop in measured.loops):
         _log.warning("stopped after the maximum number of rounds; a better network may exist")
 
 

@@ -21,7 +21,18 @@ from ofa_core.search.quantity import Quantity
 from ofa_core.search.rounds import Rounds
 from ofa_core.search.run import SearchResult
 
-__all__ = ["LoopResult", "LoopSteps", "MeasuredNet", "Trial", "close_loop"]
+__all__ = [
+    "LoopResult",
+    "LoopState",
+    "LoopSteps",
+    "MeasuredNet",
+    "Trial",
+    "close_loop",
+    "correction",
+    "ended",
+    "measured_session",
+    "nothing_holds",
+]
 
 MAX_ROUNDS = 5
 N_NEW = 5  # of the candidates of a round; the others could only win if all of these broke the limit
@@ -84,8 +95,8 @@ class LoopResult:
 
 
 @dataclass(frozen=True)
-class _State:
-    """The problem, and the trials up to a round."""
+class LoopState:
+    """The problem of one device, and the trials up to a round."""
 
     problem: Problem
     trials: Sequence[Trial]
@@ -93,6 +104,7 @@ class _State:
 
     @property
     def limit_ms(self) -> float:
+        """Largest allowed latency."""
         return self.problem.constraints[0].limit
 
     def score(self, candidate: Candidate) -> float:
@@ -157,12 +169,12 @@ def close_loop(
     n_without = 0
     result = steps.search(problem, [])
     for number in range(1, max_rounds + 1):
-        state = _State(problem, trials, number)
-        new = _session(steps, state.worth_measuring(result.candidates, winner), (number, False), rounds)
+        state = LoopState(problem, trials, number)
+        new = measured_session(steps.measure, state.worth_measuring(result.candidates, winner), (number, False), rounds)
         trials += new
         # The best networks that met the limit are measured again, so that no network wins by a lucky measurement.
         doubtful = [t.predicted for t in state.passing() if state.count(t.predicted.arch) < 2]
-        repeated = _session(steps, state.better(doubtful, winner)[:N_CONFIRMED], (number, True), rounds)
+        repeated = measured_session(steps.measure, state.better(doubtful, winner)[:N_CONFIRMED], (number, True), rounds)
         trials += repeated
         on_round(number, result, [*new, *repeated])
         winner = next((t for t in state.passing() if state.count(t.predicted.arch) > 1), None)
@@ -170,25 +182,28 @@ def close_loop(
         if rounds is not None and rounds.chosen((number + 1, False)) is not None:
             continue  # the interrupted search has a later round
         latency = problem.cost if steps.refit is None else steps.refit()
-        factor, target_ms = _correction(state, latency, n_without)
+        factor, target_ms = correction(state, latency, n_without)
         corrected = latency.scaled(factor)
         state = replace(state, problem=problem.with_cost(corrected, state.limit_ms))
         try:
             result = steps.search(problem.with_cost(corrected, target_ms), [winner.predicted.arch] if winner else [])
         except InfeasibleConstraintError as error:
             if winner is None:
-                raise _nothing_holds(state) from error
-            return _end(state, result, winner, factor, converged=True)
+                raise nothing_holds(state) from error
+            return ended(state, result, winner, factor, converged=True)
         if winner is not None:
             best = state.score(winner.predicted) + problem.objective.tolerance
             converged = all(state.score(c) <= best for c in state.hopeful(result.candidates, winner))
             if converged or number == max_rounds:
-                return _end(state, result, winner, factor, converged=converged)
-    raise _nothing_holds(_State(problem, trials, max_rounds))
+                return ended(state, result, winner, factor, converged=converged)
+    raise nothing_holds(LoopState(problem, trials, max_rounds))
 
 
-def _session(
-    steps: LoopSteps, candidates: Sequence[Candidate], session: tuple[int, bool], rounds: Rounds | None
+def measured_session(
+    measure: Callable[[Sequence[Arch]], Sequence[MeasuredNet]],
+    candidates: Sequence[Candidate],
+    session: tuple[int, bool],
+    rounds: Rounds | None,
 ) -> list[Trial]:
     """Measure candidates, or complete the session of an interrupted search with the candidates that it chose."""
     if rounds is not None:
@@ -200,14 +215,14 @@ def _session(
     by_arch = {c.arch: c for c in candidates}
     took = None if rounds is None else rounds.took(session)
     if took is None:
-        took = list(steps.measure(list(by_arch))) if by_arch else []
+        took = list(measure(list(by_arch))) if by_arch else []
         if rounds is not None:
             rounds.keep_took(session, took)
     number, confirms = session
     return [Trial(number, confirms, by_arch[net.arch], net) for net in took]
 
 
-def _correction(state: _State, latency: Quantity, n_without: int) -> tuple[float, float]:
+def correction(state: LoopState, latency: Quantity, n_without: int) -> tuple[float, float]:
     """Return the factor on the predicted latency, and the limit for the next search in ms.
 
     That limit is the user's less the half-width of a measured interval, and less one standard deviation of the
@@ -224,7 +239,7 @@ def _correction(state: _State, latency: Quantity, n_without: int) -> tuple[float
     return float(np.exp(np.mean(residuals))), state.limit_ms / width * float(np.exp(-n_without * spread))
 
 
-def _end(state: _State, result: SearchResult, winner: Trial, factor: float, *, converged: bool) -> LoopResult:
+def ended(state: LoopState, result: SearchResult, winner: Trial, factor: float, *, converged: bool) -> LoopResult:
     """Return the result with the winner first, predicted by the corrected latency."""
     others = [c.arch for c in result.candidates if c.arch != winner.predicted.arch]
     genomes = encode(state.problem.space, [winner.predicted.arch, *others])
@@ -233,7 +248,8 @@ def _end(state: _State, result: SearchResult, winner: Trial, factor: float, *, c
     return LoopResult(result, factor, winner.measured, tuple(state.trials), state.number, converged)
 
 
-def _nothing_holds(state: _State) -> InfeasibleConstraintError:
+def nothing_holds(state: LoopState) -> InfeasibleConstraintError:
+    """Return the error for a loop without a winner; it names the nearest measurement."""
     rounds = f"{state.number} round{'s' if state.number != 1 else ''}"
     if not state.trials:
         return InfeasibleConstraintError(

@@ -157,6 +157,8 @@ def _lines_of_answers(record: SearchRecord) -> Iterator[str]:
     for device in record.devices:
         if not record.answers:
             shown = f"{best[device.quantity]:.4g} ms, at most {device.limit_ms:g} ms"
+            if device.measured is not None:
+                shown = f"measured {device.measured.latency_ms:.4g} ms, predicted {shown}"
             yield f"{device.name:<11}{shown}, {device.latency.label}: {device.latency.note}"
     signs = {q.name: ">=" if q.direction == "max" else "<=" for q in record.quantities}
     for answer in record.answers:

@@ -14,7 +14,7 @@ import typer
 
 from ofa_core.cli_options import table_file
 
-__all__ = ["LutWord", "check_options", "limits_of", "lut_word", "targets_of"]
+__all__ = ["LutWord", "check_column", "check_options", "limits_of", "lut_word", "targets_of"]
 
 
 ALGORITHMS = ("anneal", "evolution", "random")
@@ -105,11 +105,15 @@ def check_options(
         raise typer.BadParameter("a front is predicted only; leave one of them out", param_hint="--pareto --measure")
     if len(limits_ms) > 1 and pareto is not None:
         raise typer.BadParameter("a front is for one device; give one --lut", param_hint="--pareto")
-    if len(limits_ms) > 1 and measured:
-        raise typer.BadParameter("give one --lut", param_hint="--measure")
     if len(limits_ms) == 1 and per_device:
         raise typer.BadParameter("needs several --lut", param_hint="--per-device")
     if algorithm not in ALGORITHMS:
         raise typer.BadParameter(f"{algorithm!r}; one of {', '.join(ALGORITHMS)} is expected", param_hint="--algorithm")
     if measured and algorithm != "anneal":
         raise typer.BadParameter("a comparison is predicted only; leave --measure out", param_hint="--algorithm")
+
+
+def check_column(column: str | None, accuracy: str | None) -> None:
+    """Refuse --column without a CSV file."""
+    if column is not None and not (accuracy or "").lower().endswith(".csv"):
+        raise typer.BadParameter("needs a CSV file for --accuracy", param_hint="--column")

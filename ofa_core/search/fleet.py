@@ -16,6 +16,7 @@ import numpy as np
 from ofa_core.errors import OfaError
 from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Watch
+from ofa_core.search.closed_loop import LoopResult
 from ofa_core.search.pareto import ParetoArchive
 from ofa_core.search.problem import Constraint, Problem, make_candidates
 from ofa_core.search.protocols import AccuracyPredictor
@@ -27,7 +28,7 @@ from ofa_core.space import Space
 
 __all__ = ["EACH_SETTINGS", "Member", "common_resolutions", "device_latency", "search_each", "with_members"]
 
-EACH_SETTINGS = SolveSettings(AnnealSettings(n_chains=70), n_descents=1)
+EACH_SETTINGS = SolveSettings(AnnealSettings(n_chains=70, n_steps=300), n_descents=1)
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,16 @@ class Member:
         lut: its latency file.
         latency: its latency predictor.
         limit_ms: its limit.
+        target: where it was measured; None without --measure.
+        loop: the result of its loop; None without --measure.
     """
 
     name: str
     lut: Path
     latency: LatencySource
     limit_ms: float
+    target: str | None = None
+    loop: LoopResult | None = None
 
 
 def device_latency(name: str, quantity: Quantity) -> Quantity:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ofa_core.search.console import progress, round_line
 from ofa_core.search.problem import MeasuredNet, Problem
 from ofa_core.search.quantity import Quantity, latency_quantity
 from ofa_core.search.rounds import Rounds
+from ofa_core.search.shared_loop import LoopDevice, close_shared_loop
 from ofa_core.search.steps import LatencySource, is_table, make_search
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
@@ -39,7 +40,7 @@ from profiler.runner import Runner
 from profiler.settings import Progress, Settings
 from profiler.verify import N_STATE, VerifySpec, verify
 
-__all__ = ["Measuring", "forget", "loop_on_device", "rounds_path"]
+__all__ = ["Measuring", "forget", "loop_on_device", "loop_on_devices", "rounds_path"]
 
 N_PROCESSES = 4  # fresh processes in which the loop measures a network
 MEASURE_S_PER_NET = 3.0
@@ -122,6 +123,65 @@ def loop_on_device(
         ContextMismatchError: if the journal of another search lies beside the file.
         InfeasibleConstraintError: if no measured network meets the limit.
     """
+    with contextlib.ExitStack() as stack:
+        session = _opened(stack, problem, latency, how, asked)
+        steps = LoopSteps(make_search(how.seed), session.measure, session.refit)
+        try:
+            loop = close_loop(
+                problem,
+                steps,
+                rounds=session.rounds,
+                on_round=lambda number, result, trials: _log.info(round_line(number, result, trials)),
+            )
+        except InfeasibleConstraintError:
+            forget(how.lut)  # the search is complete: it has no answer
+            raise
+        session.rounds.end()
+    return loop, session.latency(latency)
+
+
+def loop_on_devices(
+    problem: Problem, latencies: Sequence[LatencySource], hows: Sequence[Measuring], asked: Mapping[str, Any]
+) -> tuple[list[LoopResult], list[LatencySource]]:
+    """Search for one network, measure it on every device and correct until it meets the limit of each.
+
+    Args:
+        problem: its first limits are the latencies of the devices, in their order.
+        latencies: latency predictors of the devices.
+        hows: how to measure on each.
+        asked: further options that identify the search.
+
+    Returns:
+        The result of each device, and the latency predictors; tables are calibrated with the measurements too.
+
+    Raises:
+        As `loop_on_device`.
+    """
+    with contextlib.ExitStack() as stack:
+        sessions = [_opened(stack, problem, latency, how, asked) for latency, how in zip(latencies, hows, strict=True)]
+        devices = [LoopDevice(s.how.lut.name, s.measure, s.refit, s.rounds) for s in sessions]
+        try:
+            loops = close_shared_loop(
+                problem,
+                devices,
+                make_search(hows[0].seed),
+                on_round=lambda number, name, result, trials: _log.info(
+                    "%s: %s", name, round_line(number, result, trials)
+                ),
+            )
+        except InfeasibleConstraintError:
+            for how in hows:
+                forget(how.lut)
+            raise
+        for session in sessions:
+            session.rounds.end()
+    return loops, [session.latency(latency) for session, latency in zip(sessions, latencies, strict=True)]
+
+
+def _opened(
+    stack: contextlib.ExitStack, problem: Problem, latency: LatencySource, how: Measuring, asked: Mapping[str, Any]
+) -> _Session:
+    """Lock the file, open the journal and start the agent of one device; the stack closes them."""
     context = _context(latency, how.lut)
     about = {
         **space_fields(problem.space),
@@ -130,31 +190,16 @@ def loop_on_device(
         "context": asdict(context),
         **asked,
     }
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(only_one(how.lut))
-        rounds = _rounds(how, problem.space, about)
-        table = _Table.read(how.lut, problem.space, how.fill) if is_table(latency) else None
-        target = target_of(context.device, how.target)
-        device, runner = launch(target, choice_of(context), how.options, context.graph_form)
-        stack.enter_context(device)
-        use = "corrects the prediction"
-        if table is not None:
-            use = f"is added to {how.lut.stem}.networks.csv and calibrates the table"
-        _log.info("measuring on %s; every network measured %s", how.target, use)
-        session = _Session(problem.space, how, runner, context, table)
-        steps = LoopSteps(make_search(how.seed), session.measure, None if table is None else table.quantity)
-        try:
-            loop = close_loop(
-                problem,
-                steps,
-                rounds=rounds,
-                on_round=lambda number, result, trials: _log.info(round_line(number, result, trials)),
-            )
-        except InfeasibleConstraintError:
-            forget(how.lut)  # the search is complete: it has no answer
-            raise
-        rounds.end()
-    return loop, latency if table is None else table.latency()
+    stack.enter_context(only_one(how.lut))
+    rounds = _rounds(how, problem.space, about)
+    table = _Table.read(how.lut, problem.space, how.fill) if is_table(latency) else None
+    device, runner = launch(target_of(context.device, how.target), choice_of(context), how.options)
+    stack.enter_context(device)
+    use = "corrects the prediction"
+    if table is not None:
+        use = f"is added to {how.lut.stem}.networks.csv and calibrates the table"
+    _log.info("measuring on %s; every network measured %s", how.target, use)
+    return _Session(problem.space, how, runner, context, table, rounds)
 
 
 def _context(latency: LatencySource, lut: Path) -> Context:
@@ -202,6 +247,16 @@ class _Session:
     runner: Runner
     context: Context
     table: _Table | None
+    rounds: Rounds
+
+    @property
+    def refit(self) -> Callable[[], Quantity] | None:
+        """The function that calibrates a table with all measurements; None if there is no table."""
+        return None if self.table is None else self.table.quantity
+
+    def latency(self, before: LatencySource) -> LatencySource:
+        """Return the latency predictor after all measurements."""
+        return before if self.table is None else self.table.latency()
 
     def measure(self, archs: Sequence[Arch]) -> list[MeasuredNet]:
         """Measure whole networks; those that failed are left out."""

@@ -61,6 +61,7 @@ __all__ = [
     "Sources",
     "later_quantities",
     "layers_of",
+    "measured_record",
     "record_of",
     "shown_record",
     "write_folder",
@@ -122,7 +123,7 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
         n_evaluated=result.n_evaluated,
         resolutions=list(problem.resolutions),
         seed=result.seed,
-        measured=None if loop is None else _measured_record(loop),
+        measured=None if loop is None else measured_record(loop),
         space_digest=named["space_digest"],
         space_definition=named.get("space_definition"),
         confidence=problem.constraints[0].confidence,
@@ -158,7 +159,8 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
     )
 
 
-def _measured_record(loop: LoopResult) -> MeasuredRecord:
+def measured_record(loop: LoopResult) -> MeasuredRecord:
+    """Return the record of a loop."""
     return MeasuredRecord(
         latency_ms=loop.winner.latency_ms,
         low_ms=loop.winner.low_ms,

@@ -164,6 +164,8 @@ class DeviceRecord:
     quantity: str
     limit_ms: Positive
     latency: LatencyRecord
+    target: str | None = None
+    measured: MeasuredRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

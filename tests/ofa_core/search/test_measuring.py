@@ -62,6 +62,6 @@ def test_kill_9_then_the_same_command_continues_the_session(tmp_path: Path) -> N
     assert second.returncode == 0, told
     assert "continuing the interrupted search" in told
     assert json.loads(text.splitlines()[-1])["measured"]["high_ms"] <= 2
-    assert len(read_networks(networks_path(table))) == n_before + 13
+    assert len(read_networks(networks_path(table))) == n_before + 7
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"t.csv", "t.networks.csv", "t.journal.jsonl", "out"}
