@@ -114,6 +114,7 @@ def read_share(path: Path) -> tuple[ShareRecord, dict[str, bytes]]:
             sizes = sum(member.file_size for member in archive.infolist())
             if sizes > MAX_BYTES:
                 raise FormatError(f"{path}: unpacks to {sizes} bytes; at most {MAX_BYTES} are accepted")
+            names = archive.namelist()
             record = structured(json.loads(archive.read(RECORD)), ShareRecord, f"{path}: {RECORD}")
             members = {name: archive.read(name) for name in record.sha256}
     except KeyError as error:
@@ -126,6 +127,8 @@ def read_share(path: Path) -> tuple[ShareRecord, dict[str, bytes]]:
     is_name = Path(record.table).name == record.table and record.table.endswith(".csv")
     if record.table not in members or not members.keys() <= allowed or not is_name:
         raise FormatError(f"{path}: {RECORD} lists {ascii(list(members))[:100]}; a table and its networks are expected")
+    if sorted(names) != sorted([RECORD, *members]):
+        raise FormatError(f"{path}: members {ascii(names)[:100]}; only those that {RECORD} lists are expected")
     for name, data in members.items():
         if hashlib.sha256(data).hexdigest() != record.sha256[name]:
             raise FormatError(f"{path}: {ascii(name)[:100]} differs from its checksum in {RECORD}")

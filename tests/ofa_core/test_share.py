@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -80,6 +82,18 @@ def test_a_changed_member_is_refused(shared, tmp_path):
     changed = with_member(shared, tmp_path / "c.zip", "phone.csv", b"schema,x\n")
     with pytest.raises(FormatError, match=r"'phone\.csv' differs from its checksum"):
         unpack_share(changed, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "notes.txt", "phone.csv", RECORD])
+def test_a_further_member_is_refused(shared, tmp_path, name):
+    further = tmp_path / "f.zip"
+    shutil.copy(shared, further)
+    with zipfile.ZipFile(further, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a repeated name
+        archive.writestr(name, zipfile.ZipFile(shared).read(name) if name in archive.namelist() else b"x")
+    with pytest.raises(FormatError, match=r"only those that share\.json lists"):
+        unpack_share(further, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 
