@@ -156,6 +156,15 @@ def test_outputs_need_a_limit(capsys, files) -> None:
     assert "--fail-above" in err
 
 
+def test_two_outputs_need_two_files(capsys, files) -> None:
+    (files / "sub").mkdir()
+    for second in (files / "x.md", files / "sub" / ".." / "x.md"):
+        outputs = ("--markdown", files / "x.md", "--junit", second)
+        code, _, err = call(capsys, files / "old.csv", files / "new.csv", "--fail-above", "3%", *outputs)
+        assert (code, (files / "x.md").exists()) == (2, False)
+        assert "--junit" in err
+
+
 def test_text_of_others_is_escaped() -> None:
     outcome = gate(compare(table(1), table(2)), 0.03)
     odd = replace(outcome, context=("device 'a|b<i>' != '`c`'",))
