@@ -50,7 +50,7 @@ FixOption = Annotated[
     typer.Option(
         "--fix",
         metavar="NAME=VALUES",
-        help="Fix parts of the network: d=2,3,4,*,* (depth of each stage), ks=... or e=... (of each slot), r=192. "
+        help="Fix parts of the network: d=2,3,4,\\*,\\* (depth of each stage), ks=... or e=... (of each slot), r=192. "
         "Repeat it for several parts.",
         show_default=False,
     ),

@@ -133,6 +133,12 @@ def test_options_that_do_not_go_together_are_refused(words: list[str], message: 
     assert message in " ".join(err.replace("\u2502", " ").split())
 
 
+def test_help_shows_the_stars_of_fix(call: Any) -> None:
+    code, text, _ = call("--help")
+    assert code == 0
+    assert "d=2,3,4,*,*" in text.replace("\u2502", "")
+
+
 def test_limits_that_no_network_meets_are_one_line(call: Any) -> None:
     code, _, err = call("--max-latency-ms", 0.03, "--min-top1", 0.2)
     assert code == 1
