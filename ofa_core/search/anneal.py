@@ -40,9 +40,9 @@ class AnnealSettings:
     """
 
     n_chains: int = 300
-    n_steps: int = 400
+    n_steps: int = 300
     hot: float = 0.08
-    cold: float = 0.02
+    cold: float = 0.03
 
 
 @dataclass

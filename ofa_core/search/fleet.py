@@ -28,7 +28,7 @@ from ofa_core.space import Space
 
 __all__ = ["EACH_SETTINGS", "Member", "common_resolutions", "device_latency", "search_each", "with_members"]
 
-EACH_SETTINGS = SolveSettings(AnnealSettings(n_chains=70, n_steps=300), n_descents=1)
+EACH_SETTINGS = SolveSettings(AnnealSettings(n_chains=70, cold=0.02), n_descents=1)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ofa_core.search.solver import SolveSettings, solve_groups
 
 __all__ = ["FRONT_SETTINGS", "front_limits", "search_front"]
 
-FRONT_SETTINGS = SolveSettings(AnnealSettings(n_chains=60, n_steps=300), n_descents=1)
+FRONT_SETTINGS = SolveSettings(AnnealSettings(n_chains=60, cold=0.02), n_descents=1)
 MAX_POINTS = 200
 
 
