@@ -33,6 +33,7 @@ TERMS = ("per_block", "per_mparam")
 NOT_ADDITIVE_MAPE = 0.08  # leave-one-out error of the corrected sum
 NOT_ADDITIVE_SPEARMAN = 0.9
 NOT_ADDITIVE_BIAS = 1.0  # bias of the plain sum: the blocks' own calls take longer than the network
+LEAST_SHARE = 0.01  # of the sum
 LEAST_SPEARMAN = 0.3  # 1 of 14 random samples of 24 networks reaches it; constant sums or latencies give 0
 
 
@@ -82,6 +83,9 @@ class Calibration:
     def predict(self, sum_ms: ArrayLike, n_blocks: ArrayLike, mparams: ArrayLike) -> NDArray[np.float64]:
         """Predict the latency of whole networks.
 
+        A fitted line can cross zero far from the networks that it is fitted to. No prediction is below a hundredth of
+        the sum.
+
         Args:
             sum_ms: (n,) sums of the table.
             n_blocks: (n,) layers of each network.
@@ -91,8 +95,9 @@ class Calibration:
             (n,) milliseconds per batch.
         """
         layers, weights = np.asarray(n_blocks, dtype=np.float64), np.asarray(mparams, dtype=np.float64)
-        total = self.scale * np.asarray(sum_ms, dtype=np.float64)
-        return np.asarray(total + self.per_block_ms * layers + self.per_mparam_ms * weights)
+        sums = np.asarray(sum_ms, dtype=np.float64)
+        corrected = self.scale * sums + self.per_block_ms * layers + self.per_mparam_ms * weights
+        return np.maximum(corrected, LEAST_SHARE * sums)
 
     def margin(self, confidence: float = 0.9) -> float:
         """Return the factor m such that a latency lies in [prediction / m, prediction * m] with this probability."""

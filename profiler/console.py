@@ -102,7 +102,7 @@ def _last_visit(p: Progress) -> str:
         parts.append(f"{p.temperature_c:.0f} C")
     if p.n_failed:
         parts.append(f"{p.n_failed} failed")
-    return " \u00b7 ".join([*parts, p.what[:48]])
+    return " \u00b7 ".join([*parts, p.what if len(p.what) <= 48 else f"{p.what[:47]}\u2026"])
 
 
 @contextmanager

@@ -151,6 +151,9 @@ def read_folder(folder: Path) -> SearchFolder:
         ),
         tuple(read_networks(networks)) if networks.exists() else (),
     )
+    n_layers = len(space.layout(saved.best.arch).blocks)
+    if saved.layers and len(saved.layers) != n_layers:
+        raise FormatError(f"{folder / 'blocks.csv'}: {len(saved.layers)} layers; the winner has {n_layers}")
     for name in (record.cost, record.objective):
         if name not in saved.best.values:
             raise FormatError(f"{path}: {ascii(name)[:40]} is no quantity of this search")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ofa_core.calibration import conformal_quantile, fit_calibration, spearman
+from ofa_core.calibration import Calibration, conformal_quantile, fit_calibration, spearman
 from ofa_core.errors import TableError
 
 
@@ -119,3 +119,11 @@ def test_spearman_is_scipys(values: list[int], seed: int) -> None:
         assert spearman(values, other) == 0
     else:
         assert spearman(values, other) == pytest.approx(spearmanr(values, other).statistic, abs=1e-9)
+
+
+def test_a_prediction_is_positive_far_from_the_fitted_networks() -> None:
+    falling = Calibration(
+        scale=1.0, per_block_ms=0.0, per_mparam_ms=-2.0, n_networks=5, raw_bias=0.0, loo_mape=0.0,
+        loo_errors=(0.0,) * 5, spearman=1.0,
+    )  # fmt: skip
+    assert falling.predict([10.0, 10.0], [20, 20], [1.0, 9.0]) == pytest.approx([8.0, 0.1])
