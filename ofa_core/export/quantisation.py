@@ -222,7 +222,8 @@ def shortcut_grids(entry: Grid, ranges: BlockRanges) -> dict[str, Grid]:
 
     The steps of both addends are multiples of 1 / 1023 of the sum's step. Because 1023 is odd, no sum lies in the
     middle between two steps, or so near to it that float32 (onnxruntime) and fixed-point numbers (XNNPACK) round it
-    differently. A few such sums would change many values of the layers after them.
+    differently. A few such sums would change many values of the layers after them. This holds if neither addend has
+    twice the step of the sum; XNNPACK keeps fewer binary places of a larger ratio.
 
     Args:
         entry: grid of the block's input.

@@ -41,7 +41,8 @@ def networks_of(space, n=6):
 def without_new_columns(path):
     """The file as version 0.1.0 wrote it."""
     rows = list(csv.reader(path.read_text().splitlines()))
-    kept = [i for i, name in enumerate(rows[0]) if not name.startswith(("space_", "weights_", "images_"))]
+    new = ("space_", "weights_", "images_", *(("dtype", "ranges") if "ranges" in rows[0] else ()))
+    kept = [i for i, name in enumerate(rows[0]) if not name.startswith(new)]
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows([row[i] for i in kept] for row in rows)
 

@@ -251,7 +251,7 @@ def test_unfitted_raises(case, genomes):
 def test_the_constructor_only_stores(case):
     model = case.make()
     params = model.get_params()
-    assert set(params) == {name for name in vars(model) if not name.endswith("_")}
+    assert set(params) == {name.removeprefix("_") for name in vars(model) if not name.endswith("_")}
     again = type(model)(**params)
     assert again.get_params() == params
 

@@ -40,6 +40,6 @@ def test_the_sleep_backend_sleeps_for_the_given_time(tmp_path: Path) -> None:
 
 
 def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OfaError, match="unknown backend 'caffe'; one of benchmark-model, onnxruntime"):
+    with pytest.raises(OfaError, match="unknown backend 'caffe'; one of benchmark-model, litert-gpu, onnxruntime"):
         ModelStore(tmp_path, "caffe").path(BLOCK)
     assert not list(tmp_path.iterdir())

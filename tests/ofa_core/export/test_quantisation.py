@@ -149,8 +149,9 @@ positive = st.floats(0.05, 50.0)
 
 @given(positive, positive, positive, positive)
 def test_runtimes_round_all_sums_of_a_shortcut_alike(entry_high, low, high, project_high):
-    entry = Grid.covering(-1.0, min(entry_high, 2 * high))  # a sum covers half of its input, and usually all of it
-    ranges = {"shortcut": (-low, high), "project": (-low, project_high)}
+    # A sum covers half of each addend, and usually all of it.
+    entry = Grid.covering(-min(1.0, 1.9 * low), min(entry_high, 1.9 * high))
+    ranges = {"shortcut": (-low, high), "project": (-low, min(project_high, 1.9 * high))}
     grids = shortcut_grids(entry, ranges)
     for name, grid in grids.items():  # both still cover their range
         assert grid.scale >= Grid.covering(*ranges[name]).scale * 0.999999

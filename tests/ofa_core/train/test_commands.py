@@ -13,7 +13,7 @@ pytestmark = pytest.mark.torch
 from ofa_core.errors import OfaError, SpaceError  # noqa: E402
 from ofa_core.formats.checkpoint import Checkpoint, write_checkpoint  # noqa: E402
 from ofa_core.formats.published_weights import write_published  # noqa: E402
-from ofa_core.nn.supernet import Supernet, extract  # noqa: E402
+from ofa_core.nn.supernet import Supernet  # noqa: E402
 from ofa_core.spaces import mobilenet_v3, tiny  # noqa: E402
 from ofa_core.train.commands import (  # noqa: E402
     NAMED_PREPROCESSING,
@@ -22,7 +22,6 @@ from ofa_core.train.commands import (  # noqa: E402
     load_weights,
     named_preprocessing,
     net_for,
-    writer_of,
 )
 from ofa_core.train.evaluation import Evaluator  # noqa: E402
 
@@ -82,15 +81,3 @@ def test_a_sub_net_of_a_supernet_or_its_own(evaluator: Evaluator) -> None:
         net_for(supernet, None, evaluator)
     rows = list(evaluate_standard(supernet.net, evaluator, {"a": small, "b": large}))
     assert [(name, arch, a.n_images) for name, arch, a in rows] == [("a", small, 20), ("b", large, 20)]
-
-
-def test_each_form_of_an_exported_sub_net(tmp_path: Path) -> None:
-    space = tiny()
-    arch = space.smallest(24)
-    sub = extract(Supernet(space), arch).eval()
-    for name, files in (
-        ("net.onnx", {"net.onnx"}),
-        ("folder", {"folder/net.config", "folder/run.config", "folder/init"}),
-    ):
-        writer_of(tmp_path / name)(sub, space, arch)
-        assert all((tmp_path / file).stat().st_size > 10 for file in files)

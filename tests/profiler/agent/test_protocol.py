@@ -160,7 +160,7 @@ def test_load_run_unload(tmp_path: Path) -> None:
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="known are onnxruntime, sleep, tflite, tflite-runtime, torch"):
+    with pytest.raises(ValueError, match="known are litert-gpu, onnxruntime, sleep, tflite, tflite-runtime, torch"):
         open_backend("caffe")
     with pytest.raises(
         ValueError, match="backend tflite has no fp16 none, it has fp32 xnnpack, fp32 none, fp16 xnnpack"
