@@ -187,7 +187,7 @@ def search(
     from ofa_core.search.answer import Answer, accuracy_record, device_record, latency_record, write_answer
     from ofa_core.search.fleet import common_resolutions, with_members
     from ofa_core.search.inputs import load_latency_of, load_others, load_trained
-    from ofa_core.search.limits import Limits, limits_shown, make_problem, warn_of_idle_limits
+    from ofa_core.search.limits import Limits, check_equal_elements, limits_shown, make_problem, warn_of_idle_limits
     from ofa_core.search.network_file import network_file
     from ofa_core.search.proving import finished
     from ofa_core.search.result_folder import Sources, record_of
@@ -204,6 +204,7 @@ def search(
     pixels = None if resolutions is None else parse_pixels(resolutions)
     latency, found = load_latency_of(lut[0].path, space, fill)
     others = load_others(lut, limits_ms, found, fill)
+    check_equal_elements([latency.context, *(m.latency.context for m in others)], limits)
     model = load_accuracy(accuracy, found, column)
     if others and pixels is None:
         pixels = common_resolutions(found, [latency, *(m.latency for m in others)], model)

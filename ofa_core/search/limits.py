@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.blocks import BlockSpec
+from ofa_core.context import Context
 from ofa_core.dense import DenseTable
 from ofa_core.errors import InfeasibleConstraintError, OfaError
 from ofa_core.search.exact import loosest_value
 from ofa_core.search.fixed import allowed_by, fixed_resolution
-from ofa_core.search.memory import allowed_within, least_peak, memory_quantity, peak_table
+from ofa_core.search.memory import allowed_within, element_bytes, least_peak, memory_quantity, peak_table
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.protocols import AccuracyPredictor
 from ofa_core.search.quantity import (
@@ -32,7 +33,7 @@ from ofa_core.search.run import check_resolutions, choose_resolutions
 from ofa_core.search.steps import LatencySource
 from ofa_core.space import Space
 
-__all__ = ["Limits", "limits_shown", "make_problem", "warn_of_idle_limits"]
+__all__ = ["Limits", "check_equal_elements", "limits_shown", "make_problem", "warn_of_idle_limits"]
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,22 @@ class Limits:
         """Return what forbids blocks, by name; empty if nothing does."""
         every = {"memory_mb": self.memory_mb, "fixed": list(self.fixed)}
         return {name: value for name, value in every.items() if value}
+
+
+def check_equal_elements(contexts: Sequence[Context | None], limits: Limits) -> None:
+    """Refuse several devices whose activations have elements of different sizes: one limit would not hold for all.
+
+    Raises:
+        OfaError: naming the sizes.
+    """
+    if limits.memory_mb is None and limits.objective != "memory":
+        return
+    sizes = [element_bytes(context) for context in contexts]
+    if len(set(sizes)) > 1:
+        raise OfaError(
+            f"an element of a feature map has {', '.join(map(str, sizes))} bytes (data type times batch size) in the "
+            "tables of --lut; for a limit of memory, give tables of one data type and batch size"
+        )
 
 
 def make_problem(

@@ -18,7 +18,14 @@ from ofa_core.genomes import Genomes
 from ofa_core.search.quantity import Description, Quantity
 from ofa_core.space import Space
 
-__all__ = ["MEMORY_MB", "allowed_within", "element_bytes", "least_peak", "memory_quantity", "peak_table"]
+__all__ = [
+    "MEMORY_MB",
+    "allowed_within",
+    "element_bytes",
+    "least_peak",
+    "memory_quantity",
+    "peak_table",
+]
 
 MEMORY_MB = Description("memory_mb", "peak activations", "MB")
 BYTES = {"float32": 4, "float16": 2, "int8": 1}

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,20 @@ def test_options_that_do_not_go_together_are_refused(words: list[str], message: 
     code, _, err = call(*words)
     assert code == 2
     assert message in " ".join(err.replace("\u2502", " ").split())
+
+
+@pytest.mark.parametrize("change", [{"dtype": "float32"}, {"batch_size": 1}])
+def test_a_limit_of_memory_needs_devices_with_elements_of_one_size(
+    change: dict[str, Any], lut: Path, call: Any, tmp_path: Path
+) -> None:
+    table, limit = LatencyTable.read(lut), ("--max-latency-ms", 1, "--max-memory-mb", 0.03)
+    LatencyTable(replace(table.context, device="equal"), table.entries).write(tmp_path / "equal.csv")
+    LatencyTable(replace(table.context, **change), table.entries).write(tmp_path / "other.csv")
+    code, out, err = call("--lut", tmp_path / "other.csv", "--no-report", *limit)
+    assert (code, out, (tmp_path / "out").exists()) == (1, "", False)
+    assert "give tables of one data type and batch size" in err
+    code, _, err = call("--lut", tmp_path / "equal.csv", "--no-report", *limit)
+    assert code == 0, err
 
 
 def test_help_shows_the_stars_of_fix(call: Any) -> None:
