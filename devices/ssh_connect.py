@@ -148,6 +148,8 @@ def _explain(host: Host, error: Exception, sock: socket.socket | None, known: Kn
     if isinstance(error, paramiko.SSHException) and "No existing session" in str(error):
         message = f"{where}: the ssh handshake did not end within {CONNECT_TIMEOUT_S:g} s"
         raise DeviceUnreachableError(message) from error
+    if isinstance(error, paramiko.SSHException) and "protocol banner" in str(error):
+        raise DeviceUnreachableError(f"{where}: no answer of an ssh server: {error_text(error)}") from error
     raise DeviceUnreachableError(f"{where}: {error_text(error)}") from error
 
 

@@ -19,8 +19,8 @@ def test_this_machine_and_the_sections_of_devices_toml(tmp_path: Path, monkeypat
         if is_detail:
             devices[-1] += lines
         else:
-            devices += [[line] for line in lines if not line.startswith("adb")]
-    here, rig, gone = devices
+            devices += [[line] for line in lines]
+    here, rig, gone = (lines for lines in devices if not lines[0].startswith("adb"))  # phones of tests beside this one
     assert here[0].startswith("local: ")
     assert here[1].startswith("  Python 3")
     assert rig[:2] == [
