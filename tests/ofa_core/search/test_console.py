@@ -77,6 +77,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
 
 
 def test_the_first_interrupt_stops_a_search_and_the_second_ends_the_program() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
     with stop_on_interrupt() as should_stop:
         assert not should_stop()
         os.kill(os.getpid(), signal.SIGINT)
@@ -85,3 +86,4 @@ def test_the_first_interrupt_stops_a_search_and_the_second_ends_the_program() ->
             os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
