@@ -44,7 +44,7 @@ class KeySet:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a caller sees of a search, and how it ends one.
+    """The functions by which a caller follows a search and ends it.
 
     Attributes:
         on_batch: called with the number of evaluations and the best score so far.

@@ -36,7 +36,7 @@ COST_WEIGHT = 0.1  # of the spread of costs against that of features, to divide 
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """What defines a bound, in the features of the parts: it can be used for a part of the part.
+    """The values that define a bound, in the features of the parts; they serve for a part of the part too.
 
     Attributes:
         shifts: (k, k) matrix D of each stage.
@@ -151,7 +151,7 @@ class _Dual:
 
     @cached_property
     def prices(self) -> slice:
-        """Where the prices are."""
+        """The columns of the prices."""
         first = self.n + len(self.rows)
         return slice(first, first + self.n_prices)
 

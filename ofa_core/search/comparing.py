@@ -52,7 +52,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to search for on a table.
+    """The goal of a search on a table.
 
     Attributes:
         limit_ms: latency limit.

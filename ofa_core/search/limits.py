@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a user asks for; None for no limit.
+    """The limits that a user asks for; None for no limit.
 
     Attributes:
         latency_ms: largest latency per batch; None allows the slowest network.

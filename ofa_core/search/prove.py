@@ -37,7 +37,7 @@ ROUNDING = 1e-8  # relative: networks whose objectives differ by less are equall
 
 @dataclass(frozen=True)
 class Proof:
-    """How far an answer can be from the best network.
+    """The largest distance of an answer from the best network.
 
     Attributes:
         genome: (1 + n_slots,) the best network known.

@@ -170,7 +170,7 @@ class DeviceRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ProofRecord:
-    """How far the answer can be from the best network within the limits.
+    """The largest distance of the answer from the best network within the limits.
 
     Attributes:
         bound: no network has a better objective; None if no bound is known.

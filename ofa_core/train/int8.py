@@ -20,7 +20,7 @@ __all__ = ["Comparison", "RangeSettings", "compare", "measure", "ranges_of"]
 
 @dataclass(frozen=True)
 class RangeSettings:
-    """How ranges are found.
+    """Settings by which ranges are found.
 
     Attributes:
         method: see `ofa_core.train.ranges`.

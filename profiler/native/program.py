@@ -87,7 +87,7 @@ class NativeProgram:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What is pushed: agent, runtime and others; the runtime's name in tables; the loader that starts the agent."""
+    """The files to push: agent, runtime and others; the runtime's name in tables; the loader that starts the agent."""
 
     agent: Path
     runtime: Runtime

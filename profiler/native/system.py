@@ -28,7 +28,7 @@ _ELF_MACHINES = {"arm64": "aarch64"}
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What a program must be built for.
+    """The system that a program must be built for.
 
     Attributes:
         kind: `android`, or `linux` with the GNU C library.
