@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from profiler.agent.backends import Choice
-from profiler.agent.backends.tflite import PROBE, SEED, random_input
+from profiler.agent.backends.tflite import PROBE, write_float_inputs
 from profiler.agent.timing import timed_loop
 
 try:
@@ -55,12 +55,7 @@ class LitertGpuModel:
     def __init__(self, environment: Any, source: str | bytes, dtype: str, settings: dict[str, Any]) -> None:
         model = _compiled(environment, source, dtype)
         inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
-        rng = np.random.default_rng(SEED)
-        for buffer in inputs:
-            detail = buffer.get_tensor_details()
-            if detail["dtype"] != "float32" or min(detail["shape"], default=1) < 1:
-                raise ValueError(f"an input is {detail['dtype']} {detail['shape']}: floats of fixed sizes are needed")
-            buffer.write(random_input(rng, detail))
+        write_float_inputs(inputs)
         self._launch = partial(model.run_by_index, 0, inputs, outputs)
         self._outputs = [(buffer, int(np.prod(buffer.get_tensor_details()["shape"]))) for buffer in outputs]
         check_dtype(self.result(), dtype)

@@ -16,7 +16,7 @@ import numpy as np
 from profiler.agent.backends import Choice
 from profiler.agent.backends.integer import WHOLE, outside_delegate, refuse_outside
 
-__all__ = ["PROBE", "RUNTIMES", "SEED", "TfliteBackend", "TfliteModel", "random_input"]
+__all__ = ["PROBE", "RUNTIMES", "SEED", "TfliteBackend", "TfliteModel", "random_input", "write_float_inputs"]
 
 RUNTIMES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
@@ -162,3 +162,17 @@ def random_input(rng: np.random.Generator, detail: dict[str, Any]) -> Any:
     if dtype.kind in "iu":
         return rng.integers(0, 128, shape).astype(dtype)
     raise ValueError(f"input {detail['name']!r} has type {dtype}, which is not a number")
+
+
+def write_float_inputs(buffers: list[Any]) -> None:
+    """Fill the input buffers of a compiled model with fixed random numbers.
+
+    Raises:
+        ValueError: an input is not of floats, or has no fixed size.
+    """
+    rng = np.random.default_rng(SEED)
+    for buffer in buffers:
+        detail = buffer.get_tensor_details()
+        if detail["dtype"] != "float32" or min(detail["shape"], default=1) < 1:
+            raise ValueError(f"an input is {detail['dtype']} {detail['shape']}: floats of fixed sizes are needed")
+        buffer.write(random_input(rng, detail))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from profiler.agent.backends import Choice
-from profiler.agent.backends.tflite import PROBE, SEED, random_input
+from profiler.agent.backends.tflite import PROBE, write_float_inputs
 
 try:
     from ai_edge_litert.compiled_model import CompiledModel
@@ -51,12 +51,7 @@ class TfliteFp16Model:
         make = CompiledModel.from_buffer if isinstance(source, bytes) else CompiledModel.from_file
         model = make(source, environment=environment, options=options)
         inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
-        rng = np.random.default_rng(SEED)
-        for buffer in inputs:
-            detail = buffer.get_tensor_details()
-            if detail["dtype"] != "float32" or min(detail["shape"], default=1) < 1:
-                raise ValueError(f"an input is {detail['dtype']} {detail['shape']}: floats of fixed sizes are needed")
-            buffer.write(random_input(rng, detail))
+        write_float_inputs(inputs)
         self.run = partial(model.run_by_index, 0, inputs, outputs)
         self.run()
         for buffer in outputs:
