@@ -18,6 +18,7 @@ from ofa_core.export.tflite import arch_tflite, block_tflite
 from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space, tiny
 from profiler.agent.backends import Choice
+from profiler.agent.backends.tflite import SEED, random_input
 from profiler.agent_runner import AgentRunner
 from profiler.agent_zip import PythonProgram
 from profiler.campaign import ProfileSpec, profile
@@ -60,7 +61,7 @@ def in_fp32(path: Path) -> np.ndarray:
     made.allocate_tensors()
     assert [op["op_name"] for op in made._get_ops_details()].count("DELEGATE") == 1
     [source], [sink] = made.get_input_details(), made.get_output_details()
-    made.set_tensor(source["index"], fp16.random_input(np.random.default_rng(fp16.SEED), source))
+    made.set_tensor(source["index"], random_input(np.random.default_rng(SEED), source))
     made.invoke()
     return made.get_tensor(sink["index"])
 
