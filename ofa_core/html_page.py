@@ -12,7 +12,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["card", "cards", "chart", "heading", "page", "section", "table"]
+__all__ = ["card", "cards", "chart", "equal_line", "heading", "page", "points", "section", "table"]
 
 
 def page(title: str, parts: Iterable[str], data: Any, script: str) -> str:
@@ -70,6 +70,25 @@ def cards(entries: Iterable[tuple[str, str, str]]) -> str:
 def chart(name: str) -> str:
     """Return the place of a chart that the page's script draws; `name` is an id of letters, digits and `-`."""
     return f'<div id="{name}"></div>'
+
+
+def points(name: str, colour: str, shape: str, size: float, drawn: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return points with one name and look, as a series of `drawPlot` in `charts.js`.
+
+    Args:
+        name: name in the legend; empty for none.
+        colour: name of a colour in `page.css`, such as `blue`.
+        shape: `circle`, `ring`, `diamond` or `star`.
+        size: radius in pixels.
+        drawn: the points, each with `x`, `y` and `text`.
+    """
+    return {"kind": "points", "name": name, "colour": f"var(--{colour})", "shape": shape, "size": size, "points": drawn}
+
+
+def equal_line(name: str, colour: str, values: Iterable[float]) -> dict[str, Any]:
+    """Return the line on which both axes are equal, from the smallest to the largest value, as a series."""
+    ends = (min(known := list(values)), max(known))
+    return {"kind": "line", "name": name, "colour": f"var(--{colour})", "points": [[end, end] for end in ends]}
 
 
 def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

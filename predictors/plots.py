@@ -13,7 +13,7 @@ import numpy as np
 from ofa_core.atomic import atomic_path, write_text
 from ofa_core.extras import needed_for
 from ofa_core.genomes import Genomes, decode, depths_of
-from ofa_core.html_page import chart, heading, page, section, table
+from ofa_core.html_page import chart, equal_line, heading, page, points, section, table
 from ofa_core.space import Space
 from predictors.estimator import Estimator, Floats
 
@@ -176,29 +176,20 @@ def write_page(path: Path, titles: Sequence[str], rows: Sequence[Sequence[str]],
 
 def _scatter_plot(judged: Judged) -> dict[str, Any]:
     """Return the measured latencies, each with its interval, as `drawPlot` of `charts.js` takes them."""
-    points = []
+    drawn = []
     for i, network in enumerate(judged.networks):
         x, y = float(judged.predicted[i]), float(judged.truth[i])
         text = f"predicted {x:.4g} ms, measured {y:.4g} ms\nerror {100 * (x / y - 1):+.1f} %\n"
         point = {"x": x, "y": y, "text": text + network.replace(" ", "\n")}
         if judged.has_interval:
             point |= {"low": float(judged.low[i]), "high": float(judged.high[i])}
-        points.append(point)
-    ends = _ends(judged)
-    line = {"kind": "line", "name": "measured = predicted", "colour": "var(--grey)", "points": [[v, v] for v in ends]}
-    dots = {
-        "kind": "points",
-        "name": "measured",
-        "colour": "var(--blue)",
-        "shape": "circle",
-        "size": 3,
-        "points": points,
-    }
+        drawn.append(point)
+    line = equal_line("measured = predicted", "grey", _ends(judged))
     return {
         "label": TITLE,
         "x": "Predicted latency (ms per batch)",
         "y": "Measured latency (ms per batch)",
-        "series": [line, dots],
+        "series": [line, points("measured", "blue", "circle", 3, drawn)],
     }
 
 
@@ -215,15 +206,13 @@ def _residual_rows(judged: Judged) -> dict[str, Any]:
 
 def _coverage_plot(judged: Judged) -> dict[str, Any]:
     levels = [100 * level for level in LEVELS]
-    points = [
+    drawn = [
         {"x": level, "y": covered, "text": f"confidence {level:.0f} %: {covered:.1f} % inside"}
         for level, covered in zip(levels, judged.covered, strict=True)
     ]
-    nominal = {"kind": "line", "name": "nominal", "colour": "var(--grey)", "points": [[v, v] for v in levels]}
-    found = {"kind": "points", "name": "measured inside", "colour": "var(--blue)", "shape": "circle", "size": 5}
     return {
         "label": "Coverage of intervals",
         "x": "Confidence (%)",
         "y": "Measured inside the interval (%)",
-        "series": [nominal, {**found, "points": points}],
+        "series": [equal_line("nominal", "grey", levels), points("measured inside", "blue", "circle", 5, drawn)],
     }

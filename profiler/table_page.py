@@ -14,7 +14,7 @@ from ofa_core.atomic import write_text
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import FormatError
 from ofa_core.formats.yaml_tables import read_table
-from ofa_core.html_page import cards, chart, heading, page, section, table
+from ofa_core.html_page import cards, chart, equal_line, heading, page, points, section, table
 from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, sum_by
 from ofa_core.table import Context, Entry, Key, LatencyTable
 from profiler.compare import Comparison, compare
@@ -159,10 +159,9 @@ def _size_plot(measured: dict[Key, Entry]) -> dict[str, Any]:
         name = f"kernel {block.kernel_px}" if block.op == "mbconv" else "other layers"
         point = {"x": block.macs / 1e6, "y": entry.latency_ms, "text": _text((px, block), entry)}
         kinds.setdefault(name, []).append(point)
-    colours = ("var(--blue)", "var(--green)", "var(--orange)", "var(--grey)", "var(--red)")
+    colours = ("blue", "green", "orange", "grey", "red")
     series = [
-        {"kind": "points", "name": name, "colour": colours[i % 5], "shape": "circle", "size": 3.5, "points": points}
-        for i, (name, points) in enumerate(sorted(kinds.items()))
+        points(name, colours[i % 5], "circle", 3.5, drawn) for i, (name, drawn) in enumerate(sorted(kinds.items()))
     ]
     return {"label": "Latency against MACs", "x": "MACs (millions)", "y": "Latency (ms per batch)", "series": series}
 
@@ -217,18 +216,15 @@ def _network_plot(files: TableFiles) -> dict[str, Any] | None:
         groups.setdefault(net.role, []).append({"x": predicted, "y": net.latency_ms, "text": text})
     if not groups:
         return None
-    ends = [v for points in groups.values() for p in points for v in (p["x"], p["y"])]
-    line = [[min(ends), min(ends)], [max(ends), max(ends)]]
     looks = {
-        "reference": ("calibration networks", "var(--grey)", "ring"),
-        "verify": ("verification networks", "var(--green)", "circle"),
+        "reference": ("calibration networks", "grey", "ring"),
+        "verify": ("verification networks", "green", "circle"),
     }
-    series: list[dict[str, Any]] = [
-        {"kind": "line", "name": "measured = predicted", "colour": "var(--blue)", "points": line}
-    ]
-    for role, points in groups.items():
-        name, colour, shape = looks.get(role, (role, "var(--orange)", "diamond"))
-        series.append({"kind": "points", "name": name, "colour": colour, "shape": shape, "size": 4, "points": points})
+    values = [value for drawn in groups.values() for point in drawn for value in (point["x"], point["y"])]
+    series = [equal_line("measured = predicted", "blue", values)]
+    for role, drawn in groups.items():
+        name, colour, shape = looks.get(role, (role, "orange", "diamond"))
+        series.append(points(name, colour, shape, 4, drawn))
     x, y = "Predicted latency (ms per batch)", "Measured latency (ms per batch)"
     return {"label": "Whole networks", "x": x, "y": y, "square": True, "series": series}
 
@@ -245,20 +241,16 @@ def _speed_plot(journal: JournalState) -> dict[str, Any]:
 
 
 def _against_plot(measured: dict[Key, Entry], other: TableFiles) -> dict[str, Any]:
-    points, ends = [], []
+    drawn, values = [], []
     for (px, block), entry in measured.items():
         found = other.table.entries.get((px, block))
         if found is None or not found.measured or entry.latency_ms is None or found.latency_ms is None:
             continue
         ratio = found.latency_ms / entry.latency_ms
         text = f"{_text((px, block), entry)}\nother table: {found.latency_ms:.4g} ms, x {ratio:.3f}"
-        points.append({"x": entry.latency_ms, "y": found.latency_ms, "text": text})
-        ends += [entry.latency_ms, found.latency_ms]
-    line = [[min(ends), min(ends)], [max(ends), max(ends)]]
-    series = [
-        {"kind": "line", "name": "equal", "colour": "var(--grey)", "points": line},
-        {"kind": "points", "name": "blocks", "colour": "var(--blue)", "shape": "circle", "size": 3, "points": points},
-    ]
+        drawn.append({"x": entry.latency_ms, "y": found.latency_ms, "text": text})
+        values += [entry.latency_ms, found.latency_ms]
+    series = [equal_line("equal", "grey", values), points("blocks", "blue", "circle", 3, drawn)]
     x, y = "This table (ms per batch)", f"{other.name} (ms per batch)"
     return {"label": "Blocks of both tables", "x": x, "y": y, "square": True, "series": series}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_core.atomic import write_text
-from ofa_core.html_page import chart, heading, page, section, table
+from ofa_core.html_page import chart, heading, page, points, section, table
 from ofa_core.search.comparison import Comparison, csv_text, table_rows
 
 __all__ = ["write_page"]
@@ -19,7 +19,7 @@ MEANING = (
     "of Once-for-All after fine-tuning. The others are predicted, so compare the two with care."
 )
 OWN, OTHERS, PUBLISHED = "searched for this device", "searched for another device", "published by the authors"
-LOOKS = {OWN: ("orange", "star"), OTHERS: ("blue", "dot"), PUBLISHED: ("green", "diamond")}
+LOOKS = {OWN: ("orange", "star"), OTHERS: ("blue", "circle"), PUBLISHED: ("green", "diamond")}
 """Colour and shape of each kind of network."""
 
 
@@ -56,12 +56,7 @@ def _plot(comparison: Comparison, column: int) -> dict[str, Any]:
         if cell.low_ms is not None and cell.high_ms is not None:
             point |= {"lowX": cell.low_ms, "highX": cell.high_ms}
         groups[PUBLISHED if net.published else OWN if net.device == device.name else OTHERS].append(point)
-    series = [
-        {"kind": "points", "name": name, "colour": f"var(--{LOOKS[name][0]})", "shape": LOOKS[name][1], "size": 7}
-        | {"points": points}
-        for name, points in groups.items()
-        if points
-    ]
+    series = [points(name, *LOOKS[name], 7, drawn) for name, drawn in groups.items() if drawn]
     limit = {"axis": "x", "value": device.limit_ms, "text": "limit", "colour": "var(--grey)"}
     return {
         "label": f"Top-1 and latency on {device.name}",

@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from ofa_core.arch_json import ARCH_SCHEMA, arch_to_dict
+from ofa_core.html_page import equal_line, points
 from ofa_core.measured_networks import Network
 from ofa_core.search.memory import element_bytes
 from ofa_core.search.result_folder import layers_of
@@ -109,12 +110,11 @@ def _networks(folder: SearchFolder, blocks: _Blocks) -> Iterator[dict[str, Any]]
 
 def _network(folder: SearchFolder, net: SavedNetwork, role: str, title: str, blocks: _Blocks) -> dict[str, Any]:
     arch = arch_to_dict(net.arch, folder.space)
-    layers = blocks.layers(net, net.blocks_ms)
-    searchable = folder.space.layout(net.arch).searchable
+    layout = folder.space.layout(net.arch)
     firsts = list(accumulate(net.arch.depths, initial=0))[:-1]
     sizes = {
-        "mmacs": sum(block.macs for block in folder.space.blocks(net.arch)) / 1e6,
-        "params_m": sum(block.params for block in folder.space.blocks(net.arch)) / 1e6,
+        "mmacs": sum(block.macs for block in layout.blocks) / 1e6,
+        "params_m": sum(block.params for block in layout.blocks) / 1e6,
     }
     return {
         "role": role,
@@ -124,8 +124,8 @@ def _network(folder: SearchFolder, net: SavedNetwork, role: str, title: str, blo
         "arch": {name: arch[name] for name in ("ks", "e", "d", "r")},
         "low": net.low_ms,
         "high": net.high_ms,
-        "stage_px": [searchable[i].out_px for i in firsts],
-        "layers": layers,
+        "stage_px": [layout.searchable[i].out_px for i in firsts],
+        "layers": blocks.layers(net, net.blocks_ms),
     }
 
 
@@ -175,10 +175,10 @@ def _measured(folder: SearchFolder) -> dict[str, Any] | None:
         points_of([net for net in folder.networks if net.role == role], folder) for role in ("reference", "verify")
     )
     groups = (
-        ("calibration networks", reference, "var(--grey)", "ring", 3.5),
-        ("verification networks", verified, "var(--green)", "circle", 4),
-        ("candidates measured", trials, "var(--orange)", "diamond", 5.5),
-        ("winner", [point for point in trials if point.winner], "var(--orange)", "star", 10),
+        ("calibration networks", reference, "grey", "ring", 3.5),
+        ("verification networks", verified, "green", "circle", 4),
+        ("candidates measured", trials, "orange", "diamond", 5.5),
+        ("winner", [point for point in trials if point.winner], "orange", "star", 10),
     )
     every = [point for _, points, *_ in groups for point in points]
     if not every:
@@ -200,13 +200,12 @@ def _diagonal(folder: SearchFolder, low: float, high: float) -> Iterator[dict[st
         corners = [[low, low * margin], [high, high * margin], [high, high / margin], [low, low / margin]]
         name = f"90 % interval (\u00b1{100 * (margin - 1):.1f} %)"
         yield {"kind": "band", "name": name, "colour": "var(--band)", "points": corners}
-    ends = [[low, low], [high, high]]
-    yield {"kind": "line", "name": "measured = predicted", "colour": "var(--blue)", "points": ends}
+    yield equal_line("measured = predicted", "blue", (low, high))
 
 
-def _group(name: str, points: Sequence[Point], colour: str, shape: str, size: float) -> dict[str, Any]:
+def _group(name: str, networks: Sequence[Point], colour: str, shape: str, size: float) -> dict[str, Any]:
     drawn = []
-    for p in points:
+    for p in networks:
         error = 100 * (p.predicted_ms / p.measured_ms - 1)
         text = f"{name}\npredicted {p.predicted_ms:.4g} ms, measured {p.measured_ms:.4g} ms\nerror {error:+.1f} %\n"
         point: dict[str, Any] = {"x": p.predicted_ms, "y": p.measured_ms, "network": p.network}
@@ -214,4 +213,4 @@ def _group(name: str, points: Sequence[Point], colour: str, shape: str, size: fl
         if p.low_ms is not None and p.high_ms is not None:
             point |= {"low": p.low_ms, "high": p.high_ms}
         drawn.append(point)
-    return {"kind": "points", "name": name, "colour": colour, "shape": shape, "size": size, "points": drawn}
+    return points(name, colour, shape, size, drawn)

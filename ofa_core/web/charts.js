@@ -279,4 +279,15 @@ function download(name, type, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
+// Draw the plots of a page: {element id: plot, or rows}.
+function drawAll(plots) {
+  for (const [id, plot] of Object.entries(plots)) (plot.rows ? drawRows : drawPlot)(document.getElementById(id), plot);
+}
+
+// Add what every page has, and mark the page as complete, for tests.
+function finishPage() {
+  addThemeButton(document.getElementById("theme"));
+  document.documentElement.dataset.ready = "true";
+}
+
 function pageData() { return JSON.parse(document.getElementById("data").textContent); }

@@ -6,5 +6,4 @@ for (const [id, plot] of Object.entries(data.plots)) {
   if (plot.series.length) drawPlot(document.getElementById(id), plot);
 }
 document.getElementById("get-csv").addEventListener("click", () => download("comparison.csv", "text/csv", data.csv));
-addThemeButton(document.getElementById("theme"));
-document.documentElement.dataset.ready = "true";
+finishPage();

@@ -162,6 +162,5 @@ if (data.measured) {
     download("measured.csv", "text/csv", csv(["role", "predicted_ms", "measured_ms", "low_ms", "high_ms", "network"], lines));
   });
 }
-addThemeButton(byId("theme"));
 choose(winner);
-document.documentElement.dataset.ready = "true";
+finishPage();

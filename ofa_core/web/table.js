@@ -2,16 +2,11 @@
 "use strict";
 
 const data = pageData();
-for (const [id, plot] of Object.entries(data.plots)) {
-  const element = document.getElementById(id);
-  if (plot.rows) drawRows(element, plot);
-  else drawPlot(element, plot);
-}
+drawAll(data.plots);
 
 const place = document.getElementById("place");
 data.groups.forEach((group, i) => place.append(new Option(`${group.name} (${group.rows.length})`, i)));
 const title = "Latency (ms per batch)";
 const blocks = drawRows(document.getElementById("blocks"), { label: "Blocks of the chosen place", x: title, rows: data.groups[0].rows });
 place.addEventListener("change", () => blocks.update(data.groups[place.value].rows, title));
-addThemeButton(document.getElementById("theme"));
-document.documentElement.dataset.ready = "true";
+finishPage();
