@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,19 @@ from ofa_core.context import Context
 from ofa_core.errors import InfeasibleConstraintError, OfaError
 from ofa_core.jsonlines import set_aside
 from ofa_core.lock import only_one
-from ofa_core.measured_networks import Network, networks_path, read_networks
+from ofa_core.measured_networks import Network
 from ofa_core.search.closed_loop import LoopResult, LoopSteps, close_loop
 from ofa_core.search.console import progress, round_line
 from ofa_core.search.problem import MeasuredNet, Problem
 from ofa_core.search.quantity import Quantity, latency_quantity
 from ofa_core.search.rounds import Rounds
 from ofa_core.search.shared_loop import LoopDevice, close_shared_loop
-from ofa_core.search.steps import LatencySource, is_table, make_search
+from ofa_core.search.steps import LatencySource, make_search
 from ofa_core.space import Space
 from ofa_core.space_record import space_fields
 from ofa_core.table import LatencyTable
 from predictors.filling import filled_table
-from predictors.lut import LutPredictor
+from predictors.loading import LatencyFile
 from profiler.backends import choice_of
 from profiler.launch import Launch, launch, target_of
 from profiler.plan import NetworkItem
@@ -81,22 +81,27 @@ class _Table:
 
     space: Space
     fill: bool
+    path: Path
     table: LatencyTable
-    networks: list[Network] = field(default_factory=list)
+    networks: list[Network]
 
     @classmethod
-    def read(cls, lut: Path, space: Space, fill: bool) -> _Table:
-        """Read a table and the networks beside it."""
-        table, beside = LatencyTable.read(lut), networks_path(lut)
-        return cls(space, fill, table, read_networks(beside, table.context) if beside.exists() else [])
+    def read(cls, how: Measuring, space: Space) -> _Table | None:
+        """Read a table and the networks beside it; None for a file of another kind.
+
+        The kind of the file decides, and not the kind of predictor: whether sums of blocks predict latencies depends
+        on the networks, which the loop adds to, and a resumed loop must measure as the first one did.
+        """
+        content = LatencyFile.read(how.lut).content
+        return cls(space, how.fill, how.lut, *content) if isinstance(content, tuple) else None
 
     def add(self, networks: Sequence[Network]) -> None:
         """Add measured networks; those of a resumed session may be there already."""
         self.networks += [network for network in networks if network not in self.networks]
 
-    def latency(self) -> LutPredictor:
-        """Return the latency, calibrated with all networks."""
-        return LutPredictor(self.space, fill=self.fill).fit(self.table, self.networks)
+    def latency(self) -> LatencySource:
+        """Return the latency, fitted to all networks."""
+        return LatencyFile(self.path, (self.table, self.networks)).predictor(self.space, fill=self.fill)
 
     def quantity(self) -> Quantity:
         """Return the latency as a quantity."""
@@ -192,7 +197,7 @@ def _opened(
     }
     stack.enter_context(only_one(how.lut))
     rounds = _rounds(how, problem.space, about)
-    table = _Table.read(how.lut, problem.space, how.fill) if is_table(latency) else None
+    table = _Table.read(how, problem.space)
     device, runner = launch(target_of(context.device, how.target), choice_of(context), how.options)
     stack.enter_context(device)
     use = "corrects the prediction"
@@ -204,7 +209,7 @@ def _opened(
 
 def _context(latency: LatencySource, lut: Path) -> Context:
     """Return how the networks of a file were measured."""
-    if is_table(latency) and lut.suffix.lower() != ".csv":
+    if latency.lut is not None and lut.suffix.lower() not in (".csv", ".predictor"):
         raise OfaError(f"--measure needs a table that ofa-profile wrote (CSV), not {lut}")
     if latency.context is None:
         raise OfaError(

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ofa_core.measured_networks import networks_path, read_networks
+from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.search.measuring import rounds_path
+from ofa_core.table import LatencyTable
 from profiler.journal import read_journal
 from profiler.remeasure import remeasure_path
 
@@ -65,3 +67,19 @@ def test_kill_9_then_the_same_command_continues_the_session(tmp_path: Path) -> N
     assert len(read_networks(networks_path(table))) == n_before + 7
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"t.csv", "t.networks.csv", "t.journal.jsonl", "out"}
+
+
+@pytest.mark.slow
+def test_networks_are_added_to_a_table_whose_sums_do_not_predict_latencies(tmp_path: Path) -> None:
+    table = profiled(tmp_path)
+    context = LatencyTable.read(table).context
+    networks = [replace(n, latency_ms=0.1 + 0.4 * n.n_blocks) for n in read_networks(networks_path(table), context)]
+    write_networks(networks_path(table), context, networks)
+    before = read_networks(networks_path(table))
+    done = subprocess.run(search_command(table, tmp_path / "out", 9.0), capture_output=True, text=True)
+    assert "the sum of blocks does not predict whole networks" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "is added to t.networks.csv and calibrates the table" in done.stderr
+    after = read_networks(networks_path(table))
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
