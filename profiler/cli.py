@@ -133,7 +133,7 @@ def profile(
     benchmark_binary: BenchmarkOption = None,
     agent_binary: AgentOption = None,
     litert_library: LibraryOption = None,
-    runtime: RuntimeOption = "official",
+    runtime: RuntimeOption = None,
     keep: KeepOption = False,
     tune: Annotated[
         bool,
@@ -322,7 +322,7 @@ def verify(
     benchmark_binary: BenchmarkOption = None,
     agent_binary: AgentOption = None,
     litert_library: LibraryOption = None,
-    runtime: RuntimeOption = "official",
+    runtime: RuntimeOption = None,
     keep: KeepOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -334,9 +334,8 @@ def verify(
     from predictors.filling import filled_table
     from predictors.loading import load_latency
     from profiler import console
-    from profiler.backends import choice_of
     from profiler.device_run import TableFiles, opened_for
-    from profiler.launch import Launch, launch, target_of
+    from profiler.launch import Launch, launch_again, target_of
     from profiler.plan import reference_archs
     from profiler.remeasure import remeasure_path
     from profiler.settings import Settings
@@ -371,7 +370,7 @@ def verify(
     options = Launch(python, benchmark_binary, agent_binary, litert_library, keep, runtime)
     the_target = target_of(table.context.device, target)
     files = TableFiles(lut, remeasure_path(lut, "verify"), fresh)
-    start = partial(launch, the_target, choice_of(table.context), options, table.context.graph_form)
+    start = partial(launch_again, the_target, table.context, options)
     with (
         opened_for(files, table.context.device, start, budget_s) as runner,
         console.progress_bar("verify") as progress,

@@ -15,14 +15,14 @@ from pathlib import Path
 from devices.device import Device
 from devices.target import Target
 from ofa_core.atomic import check_file
-from ofa_core.jsonlines import set_aside
+from ofa_core.jsonlines import read_lines, set_aside
 from ofa_core.lock import only_one
 from ofa_core.measured_networks import networks_path
 from profiler.campaign import ProfileResult, ProfileSpec, journal_path, profile
 from profiler.console import conditions_lines, phone_line
 from profiler.cpu_clusters import choose_cpus
 from profiler.energy_session import EnergyOptions
-from profiler.launch import Launch, launch
+from profiler.launch import Launch, launch, resumed
 from profiler.runner import Runner
 from profiler.settings import Progress
 from profiler.tuning import tuned
@@ -116,20 +116,28 @@ def profile_target(
     meter = EnergyOptions(options.launch.python or target.python) if options.energy else None
     files = TableFiles(path, journal_path(path), options.fresh)
     with ExitStack() as stack:
-        runner = stack.enter_context(
-            opened_for(
-                files,
-                spec.device,
-                lambda: launch(target, spec.choice, options.launch, spec.form),
-                spec.settings.budget_s,
-            )
-        )
+
+        def start() -> tuple[Device, Runner]:
+            return launch(target, spec.choice, _as_interrupted(files.journal, options.launch), spec.form)
+
+        runner = stack.enter_context(opened_for(files, spec.device, start, spec.settings.budget_s))
         device = runner.device
         if options.tune:
             _LOG.info("%s: %s", spec.device, stack.enter_context(tuned(device)))
         cpus = choose_cpus(options.cpus, target.cpus, device.facts(), is_phone=device.kind == "phone")
         spec = replace(spec, settings=replace(spec.settings, cpus=cpus))
         return path, profile(spec, runner, path, energy=meter, progress=progress)
+
+
+def _as_interrupted(journal: Path, options: Launch) -> Launch:
+    """Return the options with the runtime of the session that a journal holds, if it is to be resumed."""
+    if not journal.exists() or not journal.stat().st_size:
+        return options
+    header, events = read_lines(journal)
+    context = header.get("context")
+    if not isinstance(context, dict) or (events and "done" in events[-1][1]):
+        return options
+    return resumed(options, str(context.get("backend_version", "")))
 
 
 def default_path(spec: ProfileSpec) -> Path:

@@ -17,14 +17,15 @@ from devices.schemes import find_scheme
 from devices.target import Target, open_device
 from ofa_core.errors import OfaError
 from profiler.agent_zip import PythonProgram
-from profiler.backends import BACKENDS, BENCHMARK_MODEL, Choice, choose, info
+from profiler.backends import BACKENDS, BENCHMARK_MODEL, Choice, choice_of, choose, info
 
 if TYPE_CHECKING:
     from devices.device import Device
     from devices.schemes import FoundDevice
+    from ofa_core.context import Context
     from profiler.runner import Runner
 
-__all__ = ["Launch", "backend_for", "expand_targets", "launch", "target_of"]
+__all__ = ["Launch", "backend_for", "expand_targets", "launch", "launch_again", "resumed", "target_of"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,7 +45,9 @@ class Launch:
         agent_binary: the C agent, built for the device.
         litert_library: libLiteRt.so for the C agent.
         keep: leave files on the device.
-        runtime: `official`, or `glibc` to run the C agent for Linux on a phone.
+        runtime: `official`, or `glibc` to run the C agent for Linux on a phone; None takes that of the session that is
+            resumed or measured again, else `official`.
+        c_agent: run the C agent also where the device has Python.
     """
 
     python: str | None = None
@@ -52,12 +55,14 @@ class Launch:
     agent_binary: Path | None = None
     litert_library: Path | None = None
     keep: bool = False
-    runtime: str = OFFICIAL
+    runtime: str | None = None
+    c_agent: bool = False
 
     @property
     def is_native(self) -> bool:
-        """True if the user asks for the C agent."""
-        return self.agent_binary is not None or self.litert_library is not None or self.runtime != OFFICIAL
+        """True if the C agent is asked for."""
+        given = self.agent_binary is not None or self.litert_library is not None
+        return given or self.c_agent or self.runtime == GLIBC
 
 
 def backend_for(
@@ -105,8 +110,9 @@ def launch(target: Target, choice: Choice, options: Launch, graph_form: str = ""
         raise OfaError(f"backend {choice.label} needs --benchmark-binary FILE")
     if choice.backend != BENCHMARK_MODEL and options.benchmark_binary is not None:
         raise OfaError(f"--benchmark-binary works only with --backend {BENCHMARK_MODEL}, not with {choice.label}")
-    if options.runtime not in RUNTIMES or (options.runtime != OFFICIAL and options.benchmark_binary is not None):
-        raise OfaError(f"--runtime {options.runtime!r} is not {' or '.join(RUNTIMES)}, or --benchmark-binary is given")
+    runtime = options.runtime or OFFICIAL
+    if runtime not in RUNTIMES or (runtime != OFFICIAL and options.benchmark_binary is not None):
+        raise OfaError(f"--runtime {runtime!r} is not {' or '.join(RUNTIMES)}, or --benchmark-binary is given")
     is_native = _wants_native(target, options) and options.benchmark_binary is None
     if is_native and not info(choice).native:
         raise OfaError(f"backend {choice.label!r} needs Python on {target}: name an interpreter with --python")
@@ -124,12 +130,49 @@ def launch(target: Target, choice: Choice, options: Launch, graph_form: str = ""
             options.litert_library,
             backend=choice.label,
             graph_form=graph_form,
-            with_glibc=options.runtime == GLIBC,
+            with_glibc=runtime == GLIBC,
         )
         return device, AgentRunner(device, choice.label, program=native)
     python = options.python or target.python
     program = PythonProgram(choice.backend, python, choice.dtype, choice.delegate, graph_form)
     return device, AgentRunner(device, choice.backend, program=program)
+
+
+def launch_again(target: Target, context: Context, options: Launch) -> tuple[Device, Runner]:
+    """Open the device and make a runner, to measure again in the context of an earlier session.
+
+    Args:
+        target: the device.
+        context: context of the earlier session.
+        options: options of the runner; the agent and its runtime are those of the context.
+
+    Raises:
+        As `launch` and `resumed`.
+    """
+    return launch(target, choice_of(context), resumed(options, context.backend_version), context.graph_form)
+
+
+def resumed(options: Launch, version: str) -> Launch:
+    """Return the options with the agent and the runtime of an earlier session.
+
+    Args:
+        options: options of the runner.
+        version: the runtime's version in that session.
+
+    Raises:
+        OfaError: the options ask for another agent or runtime.
+    """
+    from profiler.native.program import C_API, WITH_GLIBC
+
+    runtime = GLIBC if WITH_GLIBC in version else OFFICIAL
+    c_agent = C_API in version
+    if options.runtime not in (None, runtime):
+        raise OfaError(
+            f"leave out --runtime {options.runtime}: the earlier measurements are of {version!r} (--runtime {runtime})"
+        )
+    if c_agent and options.python is not None:
+        raise OfaError(f"leave out --python: the earlier measurements are of {version!r}, by the agent in C")
+    return replace(options, runtime=runtime, c_agent=c_agent)
 
 
 def target_of(device: str, named: str | None) -> Target:

@@ -84,10 +84,10 @@ LibraryOption = Annotated[
     ),
 ]
 RuntimeOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="Runtime of the C agent: official, or glibc: that for Linux, for phones whose Android is older than the "
-        "official one."
+        "official one. [default: that of the table or interrupted session, else official]"
     ),
 ]
 FreshOption = Annotated[

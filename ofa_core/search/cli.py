@@ -135,7 +135,7 @@ def search(
     benchmark_binary: BenchmarkOption = None,
     agent_binary: AgentOption = None,
     litert_library: LibraryOption = None,
-    runtime: RuntimeOption = "official",
+    runtime: RuntimeOption = None,
     budget_s: Annotated[
         float | None,
         typer.Option(min=1, max=MOST_S, help="Seconds for each measuring session.  [default: 3 per network]"),

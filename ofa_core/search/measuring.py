@@ -32,8 +32,7 @@ from ofa_core.space_record import space_fields
 from ofa_core.table import LatencyTable
 from predictors.filling import filled_table
 from predictors.loading import LatencyFile
-from profiler.backends import choice_of
-from profiler.launch import Launch, launch, target_of
+from profiler.launch import Launch, launch_again, target_of
 from profiler.plan import NetworkItem
 from profiler.remeasure import remeasure, remeasure_path, spec_in_context
 from profiler.runner import Runner
@@ -198,7 +197,7 @@ def _opened(
     stack.enter_context(only_one(how.lut))
     rounds = _rounds(how, problem.space, about)
     table = _Table.read(how, problem.space)
-    device, runner = launch(target_of(context.device, how.target), choice_of(context), how.options)
+    device, runner = launch_again(target_of(context.device, how.target), context, how.options)
     stack.enter_context(device)
     use = "corrects the prediction"
     if table is not None:

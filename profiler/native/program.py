@@ -17,10 +17,13 @@ from profiler.native.glibc import LOADERS, bundle_for
 from profiler.native.runtimes import LIBRARY, Runtime, accelerators_of, runtime_for
 from profiler.native.system import System, system_of
 
-__all__ = ["NativeProgram"]
+__all__ = ["C_API", "WITH_GLIBC", "NativeProgram"]
 
 _FOLDER = "native"
 _AGENT = "ofa-agent"
+
+C_API, WITH_GLIBC = "(C API)", "with glibc"
+"""Parts of the runtime's version in tables: of all that the C agent measured, and of those with its own C library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class NativeProgram:
         loader = [f"{folder}/{files.loader}", "--library-path", folder] if files.loader else []
         command = [f"{folder}/{_AGENT}", "--backend", self.backend, "--lib", f"{folder}/{LIBRARY}"]
         command += ["--graph-form", self.graph_form] if self.graph_form == "integer" else []
-        return [*self.prefix, *loader, *command, "--runtime", f"{files.name} (C API)"]
+        return [*self.prefix, *loader, *command, "--runtime", f"{files.name} {C_API}"]
 
     def _files(self, device: Device) -> _Files:
         system = system_of(device.facts())
@@ -82,7 +85,7 @@ class NativeProgram:
         if not self.with_glibc:
             return _Files(agent, runtime, others, runtime.name)
         bundle = bundle_for(system, agent, runtime.path, *others)
-        return _Files(agent, runtime, [*others, *bundle], f"{runtime.name} with glibc", LOADERS[system.machine])
+        return _Files(agent, runtime, [*others, *bundle], f"{runtime.name} {WITH_GLIBC}", LOADERS[system.machine])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`ofa-profile` whose sessions are as short as they can be: for emulated phones, whose times mean nothing.
+"""`ofa-profile`, or `ofa-search ...`, with sessions as short as can be: for emulated phones, whose times mean nothing.
 
 The command line is the user's. Only the default numbers of rounds, processes and whole networks are smaller, and so is
 the speed probe, which takes a second of an emulator's time after each measurement.
@@ -27,4 +27,9 @@ def _short(**given: Any) -> settings.Settings:
 if __name__ == "__main__":
     settings.Settings = _short  # type: ignore[assignment, misc]
     campaign.ProfileSpec = partial(campaign.ProfileSpec, n_reference=2)  # type: ignore[assignment, misc]
-    sys.exit(cli.main())
+    main = cli.main
+    if sys.argv[1:2] == ["ofa-search"]:
+        from ofa_core.search.cli import main
+
+        del sys.argv[1]
+    sys.exit(main())

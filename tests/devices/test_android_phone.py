@@ -10,6 +10,7 @@ import hashlib
 import http.server
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,11 +28,12 @@ from devices.target import Target
 from ofa_core.errors import OfaError
 from ofa_core.export.tflite import block_tflite
 from ofa_core.spaces import tiny
-from ofa_core.table import LatencyTable
+from ofa_core.table import Entry, LatencyTable
 from profiler.backends import choose
 from profiler.cli import main
 from profiler.journal import read_journal
 from profiler.launch import Launch, launch
+from profiler.native.runtimes import known_runtimes
 from profiler.runner import Visit
 
 pytestmark = pytest.mark.android
@@ -230,6 +232,43 @@ def test_the_runtime_for_linux_brings_its_c_library(pixel2: Phones, tmp_path: Pa
     for refused in (replace(options, runtime="musl"), Launch(runtime="glibc", benchmark_binary=tmp_path)):
         with pytest.raises(OfaError, match=r"--runtime '(musl|glibc)' is not official or glibc, or --benchmark-binary"):
             launch(target, choose("tflite" if refused.benchmark_binary is None else "benchmark-model"), refused)
+
+
+@pytest.mark.slow
+def test_a_table_with_glibc_is_measured_again_without_the_option(
+    pixel2: Phones, release: Release, tmp_path: Path
+) -> None:
+    """By the same command and by `verify`; `ofa-search --measure` too refuses another one before it pushes it."""
+    runtimes, table = release.list(tmp_path / "list.toml"), tmp_path / "phone.csv"
+    shutil.copy(AARCH64 / "libLiteRt.so", release.folder / "linux.so")
+    row = f'addresses = ["{release.address}/linux.so"]\nsha256 = "{known_runtimes()["linux-arm64"].sha256}"\n'
+    size = (release.folder / "linux.so").stat().st_size
+    with runtimes.open("a") as stream:
+        stream.write(f'\n[linux-arm64]\nname = "ai-edge-litert 2.3.0"\nn_bytes = {size}\n{row}')
+    profile = ("--target", "adb:pixel2", "--space", "tiny", "-r", "24", "-o", str(table))
+    done = run(tmp_path, runtimes, *profile, "--runtime", "glibc")
+    assert done.returncode in (0, 3), done.stderr
+    context = LatencyTable.read(table).context
+    assert context.backend_version == "ai-edge-litert 2.3.0 with glibc (C API)"
+    verify = ("verify", "--lut", str(table), "--nets", "1", "-r", "24", "--space", "tiny")
+    limit = ("--max-latency-ms", "1000", "-a", "proxy:macs", "--no-report", "-o", str(tmp_path / "found"))
+    search = ("ofa-search", "--lut", str(table), "--space", "tiny", "--measure", "adb:pixel2", *limit)
+    for command in (profile, verify, search):
+        refused = run(tmp_path, runtimes, *command, "--runtime", "official")
+        assert refused.returncode == 1
+        assert refused.stderr.splitlines()[-1].endswith("with glibc (C API)' (--runtime glibc)")
+        assert files_of(pixel2) == ["/data/local/tmp"]
+        if command is search:
+            break
+        again = run(tmp_path, runtimes, *command)
+        assert "pushing the agent and ai-edge-litert 2.3.0 with glibc, 10.3 MiB" in again.stderr
+        too_busy = "no visit with a clean run" in again.stderr  # this machine preempts each run of the emulator
+        assert again.returncode in (0, 3) or too_busy, again.stderr
+        if command is profile:  # blocks fail if this machine is busy
+            entries = {(None, block): Entry(1 + 1e-6 * block.macs, n_samples=9) for block in tiny().all_blocks((24,))}
+            LatencyTable(context, entries).write(table)
+    assert not (tmp_path / "cache" / "ofa-latency" / "native" / "android-arm64").exists()
+    assert files_of(pixel2) == ["/data/local/tmp"]
 
 
 @pytest.mark.slow

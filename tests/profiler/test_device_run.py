@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from synthetic import make_device, make_spec
 
 from devices.errors import DeviceUnreachableError
 from devices.fake import FakeDevice
-from ofa_core.errors import InUseError
+from devices.target import Target
+from ofa_core.errors import InUseError, OfaError
 from ofa_core.lock import only_one
+from profiler import device_run
 from profiler.agent_runner import AgentRunner
-from profiler.device_run import TableFiles, default_path, opened_for
+from profiler.device_run import RunOptions, TableFiles, default_path, opened_for, profile_target
+from profiler.launch import Launch
 from profiler.runner import Runner
 
 
@@ -72,6 +78,42 @@ def test_a_device_that_cannot_be_opened_leaves_the_table_free(tmp_path: Path) ->
         pass
     with only_one(files.table):
         pass
+
+
+HEADER = {"schema": 1, "context": {"backend_version": "LiteRT 2.2.0 (C API)"}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "fresh", "is_refused"),
+    [
+        ([HEADER, {"pilot": {"repeats": [1], "n_rounds": 1}}], False, True),
+        ([HEADER], False, True),
+        ([HEADER], True, False),
+        ([HEADER, {"done": True}], False, False),
+        ([], False, False),
+        ([{"schema": 1, "context": 3}], False, False),
+    ],
+)
+def test_an_interrupted_session_keeps_its_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, object]], fresh: bool, is_refused: bool
+) -> None:
+    """One that is complete, empty, or set aside by --fresh does not decide; nothing is pushed to find out."""
+    started: list[Launch] = []
+
+    def launch(target: Target, choice: object, options: Launch, form: str) -> NoReturn:
+        started.append(options)
+        raise DeviceUnreachableError("fake: gone")
+
+    monkeypatch.setattr(device_run, "launch", launch)
+    (tmp_path / "t.journal.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    options = RunOptions(Launch(runtime="glibc"), tmp_path / "t.csv", fresh)
+    with pytest.raises(OfaError if is_refused else DeviceUnreachableError, match=r"leave out --runtime glibc|gone"):
+        profile_target(make_spec(), Target.parse("local"), options, lambda _: None)
+    assert [taken.runtime for taken in started] == ([] if is_refused else ["glibc"])
+    if is_refused:
+        with pytest.raises(DeviceUnreachableError):
+            profile_target(make_spec(), Target.parse("local"), replace(options, launch=Launch()), lambda _: None)
+        assert [(taken.runtime, taken.c_agent) for taken in started] == [("official", True)]
 
 
 @pytest.mark.parametrize(

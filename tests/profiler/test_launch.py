@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from devices.errors import UnknownTargetError
 from devices.target import Target
+from ofa_core.context import Context
 from ofa_core.errors import OfaError
+from profiler.agent_zip import PythonProgram
 from profiler.backends import choose
-from profiler.launch import Launch, backend_for, launch, target_of
+from profiler.launch import Launch, backend_for, launch, launch_again, resumed, target_of
+from profiler.native.program import NativeProgram
 
 
 def test_a_table_is_measured_again_on_its_device(
@@ -94,3 +98,61 @@ def test_a_benchmark_program_is_a_backend_of_its_own() -> None:
 def test_a_phone_without_python_runs_the_c_agent_only(backend: str) -> None:
     with pytest.raises(OfaError, match=f"backend {backend!r} needs Python on adb:B: name an interpreter with --python"):
         launch(Target.parse("adb:B"), choose(backend), Launch())
+
+
+ANDROID, WITH_GLIBC, PYTHON = "LiteRT 2.2.0 (C API)", "ai-edge-litert 2.3.0 with glibc (C API)", "ai-edge-litert 2.3.0"
+
+
+@pytest.mark.parametrize(
+    ("version", "runtime", "c_agent"),
+    [
+        (WITH_GLIBC, "glibc", True),
+        (f"{WITH_GLIBC}, GPU WebGPU", "glibc", True),
+        (ANDROID, "official", True),
+        (PYTHON, "official", False),
+        ("", "official", False),
+    ],
+)
+def test_the_runtime_of_an_earlier_session_is_taken_from_its_version(version: str, runtime: str, c_agent: bool) -> None:
+    keep = Launch(keep=True, litert_library=Path("litert.aar"))
+    for given in (None, runtime):
+        assert resumed(replace(keep, runtime=given), version) == replace(keep, runtime=runtime, c_agent=c_agent)
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "message"),
+    [
+        (
+            ANDROID,
+            Launch(runtime="glibc"),
+            r"leave out --runtime glibc: .* of 'LiteRT 2\.2\.0 .* \(--runtime official\)",
+        ),
+        (PYTHON, Launch(runtime="glibc"), r"leave out --runtime glibc: .* of 'ai-edge-litert 2\.3\.0' "),
+        (WITH_GLIBC, Launch(runtime="official"), r"leave out --runtime official: .* \(--runtime glibc\)"),
+        (ANDROID, Launch(python="python3"), r"leave out --python: .* by the agent in C"),
+    ],
+)
+def test_an_option_that_contradicts_an_earlier_session_is_refused(version: str, options: Launch, message: str) -> None:
+    with pytest.raises(OfaError, match=message):
+        resumed(options, version)
+    with pytest.raises(OfaError, match=message):
+        launch_again(
+            Target.parse("adb:B"), Context(backend="tflite", delegate="xnnpack", backend_version=version), options
+        )
+
+
+def test_a_phone_is_measured_again_by_the_agent_of_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if an interpreter was added to its section later; the form of the models is that of the table."""
+    monkeypatch.chdir(tmp_path)
+    Path("devices.toml").write_text('[pixel]\ntarget = "local"\npython = "python3"\n')
+    context = Context(
+        backend="tflite", delegate="xnnpack", dtype="int8", graph_form="integer", backend_version=WITH_GLIBC
+    )
+    device, runner = launch_again(Target.parse("pixel"), context, Launch())
+    with device:
+        program = runner._program
+        assert isinstance(program, NativeProgram)
+        assert (program.with_glibc, program.graph_form, program.backend) == (True, "integer", "tflite-int8")
+        _, plain = launch_again(Target.parse("pixel"), replace(context, backend_version=PYTHON), Launch())
+        assert isinstance(plain._program, PythonProgram)
+        assert plain._program.graph_form == "integer"
