@@ -44,6 +44,7 @@ class Download:
         addresses: http or https addresses of the same file; the first that works is used.
         sha256: checksum of the file, 64 hexadecimal digits; empty if the git blob id is given.
         n_bytes: its size; None if it is not known.
+        max_bytes: a longer answer is refused.
         git_blob_sha1: git blob id of the file, 40 hexadecimal digits: SHA-1 over `blob SIZE`, a zero byte and the
             content.
     """
@@ -52,6 +53,7 @@ class Download:
     sha256: str = ""
     n_bytes: int | None = None
     git_blob_sha1: str = ""
+    max_bytes: int = _MAX_BYTES
 
     @property
     def digest(self) -> str:
@@ -219,6 +221,10 @@ def _copy(reply: http.client.HTTPResponse, file: Download, stream: IO[bytes]) ->
     """Append a reply to the part; return the reason if the reply is too long or ends early."""
     length = reply.headers.get("Content-Length", "")
     n_bytes = file.n_bytes if file.n_bytes is not None else stream.tell() + int(length) if length.isdecimal() else None
+    limit = file.n_bytes if file.n_bytes is not None else file.max_bytes
+    if n_bytes is not None and n_bytes > limit:
+        _restart(stream)
+        return f"it is larger than {limit} bytes"
     name = reply.url.rpartition("/")[2]
     _LOG.info("downloading %s%s", reply.url, f" ({_mib(n_bytes)})" if n_bytes is not None else "")
     reported = time.monotonic()
@@ -229,9 +235,9 @@ def _copy(reply: http.client.HTTPResponse, file: Download, stream: IO[bytes]) ->
             return f"it was cut at {stream.tell()} bytes: {_words(error)}"
         if not chunk:
             break
-        if stream.tell() + len(chunk) > (n_bytes if n_bytes is not None else _MAX_BYTES):
+        if stream.tell() + len(chunk) > limit:
             _restart(stream)
-            return f"it is larger than {n_bytes if n_bytes is not None else _MAX_BYTES} bytes"
+            return f"it is larger than {limit} bytes"
         with naming(Path(stream.name)):
             stream.write(chunk)
         if time.monotonic() - reported > _REPORT_S:

@@ -71,7 +71,10 @@ class Program(Protocol):
         """Push the files that the device lacks, and return the command line."""
 
     def payload(self, device: Device) -> str:
-        """Return what a call pushes, and its size."""
+        """Return what a call pushes, and its size, before anything is downloaded."""
+
+    def prepare(self, device: Device) -> None:
+        """Download what a call pushes, and check that it fits the device."""
 
 
 class AgentRunner(Runner):
@@ -117,6 +120,10 @@ class AgentRunner(Runner):
     def payload(self) -> str:
         """Return what `open` puts on the device; see `Runner.payload`."""
         return self._program.payload(self.device)
+
+    def prepare(self) -> None:
+        """Download and check what `open` puts on the device; see `Runner.prepare`."""
+        self._program.prepare(self.device)
 
     def open(self) -> Hello:
         """Start a fresh agent and read its greeting; see `Runner.open`.

@@ -63,6 +63,9 @@ class PythonProgram:
         """Return what is pushed."""
         return "the agent"
 
+    def prepare(self, device: Device) -> None:
+        """Do nothing: the agent is packed when it is pushed."""
+
     def __call__(self, device: Device) -> list[str]:
         """Push the packed agent and return the command line; raises as `Device.push` does."""
         with SessionFolder("agent") as folder:

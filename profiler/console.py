@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -127,20 +126,20 @@ def _plain_progress(name: str) -> Callable[[Progress], None]:
     return show
 
 
-def phone_line(facts: DeviceFacts, conditions: Conditions, payload: str, budget_s: float) -> str:
+def phone_line(facts: DeviceFacts, conditions: Conditions, payload: str, takes: str) -> str:
     """Return the line that introduces a session on a phone: what it is, its battery, what is pushed, how long it takes.
 
     Args:
         facts: of the phone.
         conditions: of the phone.
         payload: what is pushed, with its size.
-        budget_s: seconds that the session is expected to take.
+        takes: how long the session is expected to take.
     """
     c = conditions
     power = {True: ", discharging", False: ", charging or full", None: ""}[c.on_battery]
     battery = f"battery {c.battery_percent} %{power}" if c.battery_percent is not None else "battery unknown"
     phone = f"{facts.model or 'unknown model'}, {facts.os or 'unknown system'}, {battery}"
-    return f"{phone}; pushing {payload}; about {math.ceil(budget_s / 60)} min"
+    return f"{phone}; pushing {payload}; {takes}"
 
 
 def conditions_lines(conditions: Conditions) -> list[str]:

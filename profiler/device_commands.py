@@ -54,7 +54,8 @@ def setup(
     with open_device(the_target) as device:
         if device.kind == "phone":
             is_benchmark = backend == BENCHMARK_MODEL or sha256 is not None
-            prepare = partial(_benchmark_model, sha256=sha256) if is_benchmark else _runtime
+            for_gpu = partial(_runtime, for_gpu=(backend or the_target.backend or "").startswith("litert-gpu"))
+            prepare = partial(_benchmark_model, sha256=sha256) if is_benchmark else for_gpu
             sys.stdout.write(f"{prepare(device.facts(), dry_run=dry_run)}\n")
             return
         base = python or the_target.python or device.python
@@ -82,14 +83,18 @@ def _benchmark_model(facts: DeviceFacts, sha256: str | None, *, dry_run: bool) -
     return f"do not download {address}: {provision.digest_advice(address)}"
 
 
-def _runtime(facts: DeviceFacts, *, dry_run: bool) -> str:
+def _runtime(facts: DeviceFacts, *, for_gpu: bool, dry_run: bool) -> str:
     """Download the C agent's runtime for a phone; return its path, or what would be downloaded."""
-    from profiler.native.runtimes import known_runtimes, runtime_for
+    from profiler.native.runtimes import accelerators_of, known_runtimes, runtime_for
     from profiler.native.system import system_of
 
     system = system_of(facts)
     known = known_runtimes().get(str(system))
     if not dry_run or known is None:
-        return str(runtime_for(system).path)
-    source = known.wheel or known.addresses[0]
-    return f"download {known.name} for {system.title}: {source}, {known.n_bytes} bytes, SHA-256 checksum {known.sha256}"
+        runtime = runtime_for(system)
+        return "\n".join(map(str, [runtime.path, *(accelerators_of(runtime, system) if for_gpu else [])]))
+    source, name = known.wheel or known.addresses[0], f"{known.name} for {system.title}"
+    line = f"download {name}: {source}, {known.n_bytes} bytes, SHA-256 checksum {known.sha256}"
+    if not for_gpu or (gpu := known.accelerator) is None:
+        return line
+    return f"{line}\ndownload the GPU accelerator of {name}: {gpu.addresses[0]}, SHA-256 checksum {gpu.sha256}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from devices.device import Device
+from devices.facts import Conditions
 from devices.target import Target
 from ofa_core.atomic import check_file
 from ofa_core.jsonlines import read_lines, set_aside
@@ -27,7 +29,7 @@ from profiler.runner import Runner
 from profiler.settings import Progress
 from profiler.tuning import tuned
 
-__all__ = ["RunOptions", "TableFiles", "default_path", "opened_for", "profile_target"]
+__all__ = ["RunOptions", "TableFiles", "default_path", "introduce", "opened_for", "profile_target"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,12 +73,29 @@ def opened_for(
             set_aside(files.journal)
         device, runner = start()
         with device:
-            payload, conditions = runner.payload(), device.conditions()
-            if device.kind == "phone":
-                _LOG.info("%s: %s", name, phone_line(device.facts(), conditions, payload, budget_s))
+            conditions = introduce(name, runner, f"about {math.ceil(budget_s / 60)} min")
             for line in conditions_lines(conditions):
                 _LOG.info("%s: %s", name, line)
             yield runner
+
+
+def introduce(name: str, runner: Runner, takes: str) -> Conditions:
+    """Log a phone, what it gets and how long it takes; then download and check what goes to the device.
+
+    Args:
+        name: name of the device in messages.
+        runner: runner for the open device.
+        takes: how long the session is expected to take.
+
+    Returns:
+        The conditions of the device.
+    """
+    device, payload = runner.device, runner.payload()
+    conditions = device.conditions()
+    if device.kind == "phone":
+        _LOG.info("%s: %s", name, phone_line(device.facts(), conditions, payload, takes))
+    runner.prepare()
+    return conditions
 
 
 @dataclass(frozen=True, slots=True)

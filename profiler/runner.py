@@ -193,8 +193,12 @@ class Runner(Protocol):
             self.close()
 
     def payload(self) -> str:
-        """Return what `open` puts on the device, and its size; files that do not fit the device are refused here."""
+        """Return what `open` puts on the device, and its size, before anything is downloaded."""
         return ""
+
+    def prepare(self) -> None:
+        """Download what `open` puts on the device; files that do not fit the device are refused here."""
+        return
 
     def open(self) -> Hello:
         """Start a fresh process with no model loaded; end the present one, if any."""

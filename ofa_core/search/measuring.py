@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from ofa_core.errors import InfeasibleConstraintError, OfaError
 from ofa_core.jsonlines import set_aside
 from ofa_core.lock import only_one
 from ofa_core.measured_networks import Network
-from ofa_core.search.closed_loop import LoopResult, LoopSteps, close_loop
+from ofa_core.search.closed_loop import N_NEW, LoopResult, LoopSteps, close_loop
 from ofa_core.search.console import progress, round_line
 from ofa_core.search.problem import MeasuredNet, Problem
 from ofa_core.search.quantity import Quantity, latency_quantity
@@ -32,6 +33,7 @@ from ofa_core.space_record import space_fields
 from ofa_core.table import LatencyTable
 from predictors.filling import filled_table
 from predictors.loading import LatencyFile
+from profiler.device_run import introduce
 from profiler.launch import Launch, launch_again, target_of
 from profiler.plan import NetworkItem
 from profiler.remeasure import remeasure, remeasure_path, spec_in_context
@@ -199,6 +201,8 @@ def _opened(
     table = _Table.read(how, problem.space)
     device, runner = launch_again(target_of(context.device, how.target), context, how.options)
     stack.enter_context(device)
+    round_s = how.settings(N_NEW).budget_s
+    introduce(context.device, runner, f"about {math.ceil(round_s / 60)} min a round")
     use = "corrects the prediction"
     if table is not None:
         use = f"is added to {how.lut.stem}.networks.csv and calibrates the table"

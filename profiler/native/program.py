@@ -14,7 +14,7 @@ from devices.device import Device
 from ofa_core.errors import OfaError
 from profiler.native.build import agent_for
 from profiler.native.glibc import LOADERS, bundle_for
-from profiler.native.runtimes import LIBRARY, Runtime, accelerators_of, runtime_for
+from profiler.native.runtimes import LIBRARY, Runtime, accelerators_of, find_runtime, runtime_for
 from profiler.native.system import System, system_of
 
 __all__ = ["C_API", "WITH_GLIBC", "NativeProgram"]
@@ -47,11 +47,28 @@ class NativeProgram:
     with_glibc: bool = False
 
     def payload(self, device: Device) -> str:
-        """Return the names and the size of what is pushed; raises as `__call__` does, before anything is pushed."""
-        files = self._files(device)
-        n_bytes = sum(path.stat().st_size for path in (files.agent, files.runtime.path, *files.others))
-        gpu = " for the GPU" if self.backend.startswith("litert-gpu") else ""
-        return f"the agent and {files.name}{gpu}, {n_bytes / 2**20:.1f} MiB"
+        """Return the names and the size of what is pushed, before anything is downloaded.
+
+        Raises:
+            OfaError: there is no program or no runtime for the device, or it does not fit the device.
+        """
+        system = self._system(device)
+        parts = [agent_for(system, self.agent)]
+        runtime = find_runtime(system, self.library)
+        accelerators = accelerators_of(runtime, system, download=False) if self._is_gpu else []
+        is_more = self._is_gpu and not accelerators
+        if self.with_glibc:
+            is_more = is_more or not runtime.path.exists()
+            known = [runtime.path] if runtime.path.exists() else []
+            parts += bundle_for(system, *parts, *known, *accelerators)
+        n_bytes = runtime.n_bytes + sum(path.stat().st_size for path in (*parts, *accelerators))
+        more = "more than " if is_more else ""
+        gpu = " for the GPU" if self._is_gpu else ""
+        return f"the agent and {self._name(runtime)}{gpu}, {more}{n_bytes / 2**20:.1f} MiB"
+
+    def prepare(self, device: Device) -> None:
+        """Download what this machine lacks, and check it; raises as `__call__` does."""
+        self._files(device)
 
     def __call__(self, device: Device) -> list[str]:
         """Push all files and return the command line.
@@ -76,16 +93,27 @@ class NativeProgram:
         return [*self.prefix, *loader, *command, "--runtime", f"{files.name} {C_API}"]
 
     def _files(self, device: Device) -> _Files:
-        system = system_of(device.facts())
-        if self.with_glibc:
-            system = System("linux", system.machine)
+        system = self._system(device)
         agent = agent_for(system, self.agent)
         runtime = runtime_for(system, self.library)
-        others = accelerators_of(runtime, system) if self.backend.startswith("litert-gpu") else []
-        if not self.with_glibc:
-            return _Files(agent, runtime, others, runtime.name)
-        bundle = bundle_for(system, agent, runtime.path, *others)
-        return _Files(agent, runtime, [*others, *bundle], f"{runtime.name} {WITH_GLIBC}", LOADERS[system.machine])
+        others = accelerators_of(runtime, system) if self._is_gpu else []
+        loader = ""
+        if self.with_glibc:
+            others, loader = [*others, *bundle_for(system, agent, runtime.path, *others)], LOADERS[system.machine]
+        return _Files(agent, runtime, others, self._name(runtime), loader)
+
+    @property
+    def _is_gpu(self) -> bool:
+        return self.backend.startswith("litert-gpu")
+
+    def _system(self, device: Device) -> System:
+        """Return the system that the files are for."""
+        system = system_of(device.facts())
+        return System("linux", system.machine) if self.with_glibc else system
+
+    def _name(self, runtime: Runtime) -> str:
+        """Return the runtime's name in tables."""
+        return f"{runtime.name} {WITH_GLIBC}" if self.with_glibc else runtime.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 checksum.
 
 The GPU accelerator is a library that libLiteRt.so opens from its own folder. It fits only the libLiteRt.so of its own
-release, so it is taken from the same folder, archive or wheel.
+release, so it is taken from the same folder, archive or wheel, or downloaded for the official library of the list.
 """
 
 from __future__ import annotations
@@ -30,7 +30,17 @@ from ofa_core.toml_tables import read_toml
 from profiler.native.build import cache_folder
 from profiler.native.system import ABIS, System, check_library, this_system
 
-__all__ = ["LIBRARY", "KnownRuntime", "Runtime", "accelerators_of", "known_runtimes", "library_in", "runtime_for"]
+__all__ = [
+    "LIBRARY",
+    "KnownAccelerator",
+    "KnownRuntime",
+    "Runtime",
+    "accelerators_of",
+    "find_runtime",
+    "known_runtimes",
+    "library_in",
+    "runtime_for",
+]
 
 _LOG = logging.getLogger(__name__)
 LIBRARY = "libLiteRt.so"
@@ -38,6 +48,27 @@ _ACCELERATOR = re.compile(r"libLiteRt[A-Za-z]*Accelerator\.so")  # ClGl on Andro
 _LIST = "OFA_LITERT_RUNTIMES"
 _MAX_BYTES = 1 << 29
 _PIP_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAccelerator:
+    """The GPU accelerator of a row of `runtimes.toml`.
+
+    Attributes:
+        file: its name.
+        sha256: its checksum.
+        max_bytes: more than its size, which is not known.
+        addresses: where it can be downloaded.
+    """
+
+    file: str
+    sha256: str
+    max_bytes: PositiveCount
+    addresses: tuple[str, ...]
+
+    def download(self) -> Download:
+        """Return the file to download."""
+        return Download(self.addresses, self.sha256, max_bytes=self.max_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +82,7 @@ class KnownRuntime:
         addresses: where it can be downloaded.
         wheel: else the pip requirement of a package that contains it.
         platform: pip's name of the platform of that package.
+        accelerator: for a GPU.
     """
 
     name: str
@@ -59,49 +91,69 @@ class KnownRuntime:
     addresses: tuple[str, ...] = ()
     wheel: str = ""
     platform: str = ""
+    accelerator: KnownAccelerator | None = None
+
+    def download(self) -> Download:
+        """Return the file to download."""
+        return Download(self.addresses, self.sha256, self.n_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A runtime library on this machine.
+    """A runtime library.
 
     Attributes:
         path: of the library.
         name: name and version for tables.
+        n_bytes: its size.
+        known: row of the list by which it is downloaded to `path`; None for a library of this machine.
     """
 
     path: Path
     name: str
+    n_bytes: int
+    known: KnownRuntime | None = None
 
 
 def runtime_for(system: System, given: Path | None = None) -> Runtime:
-    """Return a runtime library for a system.
+    """Return a runtime library for a system, downloaded if need be.
+
+    Raises:
+        OfaError: there is none, or it cannot be downloaded; the message says what to do.
+        FormatError: it does not fit the system.
+    """
+    runtime = find_runtime(system, given)
+    if runtime.known is not None:
+        file = runtime.known.download()
+        if runtime.known.wheel and not holds(runtime.path, file):
+            write_bytes(runtime.path, _from_wheel(runtime.known, system, runtime.path))
+        fetch(file, runtime.path)
+        check_library(runtime.path, system)
+    return runtime
+
+
+def find_runtime(system: System, given: Path | None = None) -> Runtime:
+    """Return a runtime library for a system, without downloading it.
 
     Args:
         system: of the device.
         given: library or archive that the user names.
 
     Raises:
-        OfaError: there is none, or it cannot be downloaded; the message says what to do.
+        OfaError: there is none; the message says what to do.
         FormatError: the given file does not fit the system.
     """
     if given is not None:
         path = library_in(given, system) if _is_archive(given) else given
         check_library(path, system)
-        return Runtime(path, _name(path))
+        return Runtime(path, _name(path), path.stat().st_size)
     if system == this_system() and (installed := _installed()) is not None:
         return installed
     known = known_runtimes().get(str(system))
-    path = cache_folder() / str(system) / LIBRARY
     if known is None:
         install = "install ofa-latency[tflite], or " if system == this_system() else ""
         raise OfaError(f"no {LIBRARY} is known for {system.title}: {install}pass one with --litert-library")
-    file = Download(known.addresses, known.sha256, known.n_bytes)
-    if known.wheel and not holds(path, file):
-        write_bytes(path, _from_wheel(known, system, path))
-    fetch(file, path)
-    check_library(path, system)
-    return Runtime(path, known.name)
+    return Runtime(cache_folder() / str(system) / LIBRARY, known.name, known.n_bytes, known)
 
 
 def known_runtimes() -> dict[str, KnownRuntime]:
@@ -114,14 +166,28 @@ def known_runtimes() -> dict[str, KnownRuntime]:
     return structured(read_toml(path), dict[str, KnownRuntime], str(path))
 
 
-def accelerators_of(runtime: Runtime, system: System) -> list[Path]:
-    """Return the GPU accelerators in the folder of a runtime library.
+def accelerators_of(runtime: Runtime, system: System, *, download: bool = True) -> list[Path]:
+    """Return the GPU accelerators of a runtime library: those in its folder, or that of the list.
+
+    Args:
+        runtime: the library.
+        system: of the device.
+        download: False returns none where one would be downloaded.
 
     Raises:
-        OfaError: there is none; the message says what to do.
+        OfaError: there is none, or it cannot be downloaded; the message says what to do.
         FormatError: one does not fit the system.
     """
-    found = [path for path in sorted(runtime.path.parent.iterdir()) if _ACCELERATOR.fullmatch(path.name)]
+    folder = runtime.path.parent
+    found = [path for path in sorted(folder.glob("libLiteRt*")) if _ACCELERATOR.fullmatch(path.name)]
+    listed = runtime.known or _row_of(runtime.path, system)
+    if listed is not None and listed.accelerator is not None and (runtime.known is not None or not found):
+        path, file = cache_folder() / str(system) / _accelerator_name(listed.accelerator), listed.accelerator.download()
+        if not download and not holds(path, file):
+            return []
+        found = [fetch(file, path)]
+    if not found and not download and listed is not None and listed.wheel and not runtime.path.exists():
+        return []
     if not found:
         official = "litert-VERSION.aar (com.google.ai.edge.litert:litert)"
         archive = official if system.kind == "android" else "a wheel of ai-edge-litert"
@@ -198,12 +264,26 @@ def _name(path: Path) -> str:
     return names[0] if names else f"{LIBRARY} {digest[:12]}"
 
 
+def _row_of(path: Path, system: System) -> KnownRuntime | None:
+    """Return the system's row of the list if a library has its content."""
+    row = known_runtimes().get(str(system))
+    return row if row is not None and holds(path, row.download()) else None
+
+
+def _accelerator_name(accelerator: KnownAccelerator) -> str:
+    if not _ACCELERATOR.fullmatch(accelerator.file):
+        raise FormatError(
+            f"accelerator {accelerator.file[:80]!r}: a name such as libLiteRtClGlAccelerator.so is expected"
+        )
+    return accelerator.file
+
+
 def _installed() -> Runtime | None:
     """Return the library of the ai-edge-litert package in this environment."""
     spec = util.find_spec("ai_edge_litert")
     if spec is None or spec.origin is None or not (path := Path(spec.origin).with_name(LIBRARY)).exists():
         return None
-    return Runtime(path, f"ai-edge-litert {metadata.version('ai-edge-litert')}")
+    return Runtime(path, f"ai-edge-litert {metadata.version('ai-edge-litert')}", path.stat().st_size)
 
 
 def _from_wheel(known: KnownRuntime, system: System, dest: Path) -> bytes:

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 from android_system import AARCH64, litert_for_android, make_system
 from conftest import FakePhone, Phones, running_phones
+from elf_files import write_elf
 
 from devices.target import Target
 from ofa_core.errors import OfaError
@@ -131,17 +132,19 @@ def files_of(phones: Phones, number: int = 1) -> list[str]:
 def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Return a function that runs `ofa-profile --target TARGET --space tiny` in a new home and returns its error."""
 
-    def call(runtimes: Path, target: str = "adb:pixel2") -> str:
+    def call(runtimes: Path, target: str = "adb:pixel2", *words: str) -> str:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("OFA_LITERT_RUNTIMES", str(runtimes))
-        monkeypatch.setattr(sys, "argv", ["ofa-profile", "--target", target, "--space", "tiny"])
+        monkeypatch.setattr(sys, "argv", ["ofa-profile", "--target", target, "--space", "tiny", *words])
         assert main() == 1
         done = capsys.readouterr()
         assert done.out == ""
         *news, line = done.err.splitlines()
         known = ("adb:", "downloading ", "advice: ", "warning: ", "it was cut")
         assert all(text.removeprefix("ofa-profile: ").startswith(known) for text in news), news
+        if news:
+            assert re.match(rf"ofa-profile: {target}: Fake .*; pushing the agent and LiteRT 2\.3\.0", news[0])
         assert not list(tmp_path.glob("luts/*.csv"))
         return line
 
@@ -181,6 +184,27 @@ def test_a_cut_download(pixel2: Phones, release: Release, tmp_path: Path, fails:
     assert "it was cut at 100000 of " in line
     assert "run the command again to continue" in line
     assert library_in(tmp_path) == [f".{release.sha256[:24]}.part"]
+    assert files_of(pixel2) == ["/data/local/tmp"]
+
+
+def test_the_accelerator_of_a_gpu_is_downloaded_too(
+    pixel2: Phones, release: Release, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    """It is pushed with the runtime; this phone has no GPU, and the accelerator is an empty library."""
+    library = write_elf(release.folder / "gpu.so", "arm64", ["libc.so"])
+    row = f'file = "libLiteRtClGlAccelerator.so"\naddresses = ["{release.address}/gpu.so"]\nmax_bytes = 99999\n'
+    runtimes = release.list(tmp_path / "list.toml")
+    rows = runtimes.read_text()
+    runtimes.write_text(f'{rows}\n[android-arm64.accelerator]\n{row}sha256 = "{"00" * 32}"\n')
+    line = fails(runtimes, "adb:pixel2", "--backend", "litert-gpu")
+    assert "gpu.so (its SHA-256 checksum is" in line
+    assert library_in(tmp_path) == ["libLiteRt.so"]
+    assert files_of(pixel2) == ["/data/local/tmp"]
+    digest = hashlib.sha256(library.read_bytes()).hexdigest()
+    runtimes.write_text(f'{rows}\n[android-arm64.accelerator]\n{row}sha256 = "{digest}"\n')
+    line = fails(runtimes, "adb:pixel2", "--backend", "litert-gpu")
+    assert "no GPU accelerator of LiteRT loads here" in line
+    assert sorted(library_in(tmp_path)) == ["libLiteRt.so", "libLiteRtClGlAccelerator.so"]
     assert files_of(pixel2) == ["/data/local/tmp"]
 
 
@@ -276,6 +300,7 @@ def test_a_phone_needs_no_option(pixel2: Phones, release: Release, tmp_path: Pat
     done = run(tmp_path, release.list(tmp_path / "list.toml"), "--target", "adb:pixel2", "--space", "tiny")
     assert done.returncode in (0, 3), done.stderr
     assert done.stdout == "luts/adb-pixel2-tflite.csv\n"
+    assert [line for line in done.stderr.splitlines() if "downloading" in line] == [done.stderr.splitlines()[1]]
     introduction = (
         "Fake Pixel 2 (msm8998), Android 8.1.0, battery 87 %, charging or full; pushing the agent and LiteRT 2.3.0"
     )

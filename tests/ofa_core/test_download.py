@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import logging
@@ -11,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,39 @@ def test_another_file_is_not_kept(
     assert "\n" not in str(error.value)
     assert left(tmp_path) == []
     assert len(server.requests) == 1
+
+
+ANNOUNCED = b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n"
+ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("head", [ANNOUNCED, ENDLESS, CHUNKED])
+def test_a_huge_answer_is_refused_where_the_size_is_not_known(head: bytes, tmp_path: Path) -> None:
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        body = b"10000\r\n" + bytes(1 << 16) + b"\r\n" if head == CHUNKED else bytes(1 << 16)
+        with connection, contextlib.suppress(OSError):  # the other end closes
+            connection.recv(4096)
+            connection.sendall(head)
+            while True:
+                connection.sendall(body)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/model.bin"
+        with pytest.raises(OfaError, match=r"model\.bin \(it is larger than 700000 bytes\): run the command again"):
+            fetch(Download((address,), DIGEST, max_bytes=700_000), tmp_path / "model.bin")
+        thread.join()
+    assert left(tmp_path) == []
+
+
+def test_a_file_of_unknown_size_below_the_limit_is_kept(server: Server, tmp_path: Path) -> None:
+    for limit in (len(CONTENT), len(CONTENT) + 1):
+        fetch(replace(server.file(n_bytes=None), max_bytes=limit), tmp_path / f"{limit}.bin")
+    with pytest.raises(OfaError, match=f"larger than {len(CONTENT) - 1} bytes"):
+        fetch(replace(server.file(n_bytes=None), max_bytes=len(CONTENT) - 1), tmp_path / "model.bin")
 
 
 def test_without_a_network_one_line_names_the_remedy(tmp_path: Path) -> None:

@@ -237,6 +237,8 @@ class OnOldAndroid:
     def payload(self, device: LocalDevice) -> str:
         return "the agent"
 
+    def prepare(self, device: LocalDevice) -> None: ...
+
     def __call__(self, device: LocalDevice) -> list[str]:
         words = (
             'cannot use the runtime (dlopen failed: cannot locate symbol "aligned_alloc" referenced by "libLiteRt.so")'

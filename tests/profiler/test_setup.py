@@ -200,3 +200,8 @@ def test_the_runtime_of_a_phone_has_a_known_checksum(
         "download LiteRT 2.2.0 for Android on arm64 (64-bit): https://storage.googleapis.com/litert/"
     )
     assert "5360968 bytes, SHA-256 checksum b2913eb6" in line
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--backend", "litert-gpu"])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith(
+        f"{line}download the GPU accelerator of LiteRT 2.2.0 for Android on arm64"
+    )

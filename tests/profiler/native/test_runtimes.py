@@ -6,7 +6,7 @@ import hashlib
 import http.server
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from elf_files import ANDROID, GLIBC, write_elf
 
 from ofa_core.errors import FormatError, OfaError
-from profiler.native.runtimes import accelerators_of, known_runtimes, runtime_for
+from profiler.native.runtimes import accelerators_of, find_runtime, known_runtimes, runtime_for
 from profiler.native.system import System, this_system
 
 PHONE = System("android", "arm64")
@@ -47,7 +47,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def list_of(folder: Path, monkeypatch: pytest.MonkeyPatch, system: System, **fields: object) -> None:
-    rows = "".join(f"{key} = {value!r}\n" for key, value in fields.items())
+    tables = {key: value for key, value in fields.items() if isinstance(value, dict)}
+    rows = "".join(f"{key} = {value!r}\n" for key, value in fields.items() if key not in tables)
+    for name, table in tables.items():
+        rows += f"[{system}.{name}]\n" + "".join(f"{key} = {value!r}\n" for key, value in table.items())
     (folder / "list.toml").write_text(f"[{system}]\n{rows}")
     monkeypatch.setenv("OFA_LITERT_RUNTIMES", str(folder / "list.toml"))
 
@@ -239,3 +242,80 @@ def test_an_accelerator_of_another_machine_is_refused(tmp_path: Path) -> None:
     write_elf(tmp_path / "libLiteRtClGlAccelerator.so", "arm", ANDROID)
     with pytest.raises(FormatError, match=r"libLiteRtClGlAccelerator\.so is built for Android on arm "):
         accelerators_of(runtime_for(PHONE, library), PHONE)
+
+
+GPU = "libLiteRtClGlAccelerator.so"
+
+
+@pytest.fixture
+def release(tmp_path: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Return a function that lists a library and its accelerator on a server, and returns the library."""
+    folder, address = served
+
+    def make(**changes: object) -> Path:
+        library = write_elf(folder / "libLiteRt.so", "arm64", ANDROID)
+        content = write_elf(folder / GPU, "arm64", ["libEGL.so"]).read_bytes()
+        row = {"file": GPU, "sha256": hashlib.sha256(content).hexdigest(), "max_bytes": 9999}
+        accelerator = {**row, "addresses": [f"{address}/{GPU}"], **changes}
+        addresses = [f"{address}/libLiteRt.so"]
+        list_of(tmp_path, monkeypatch, PHONE, addresses=addresses, accelerator=accelerator, **row_of(library))
+        return library
+
+    return make
+
+
+def test_the_accelerator_of_the_official_library_is_downloaded_once(
+    tmp_path: Path, served: tuple[Path, str], cache: Path, release: Callable[..., Path]
+) -> None:
+    library = release()
+    found = find_runtime(PHONE)
+    assert accelerators_of(found, PHONE, download=False) == []
+    assert not cache.exists()
+    runtime = runtime_for(PHONE)
+    assert runtime == found
+    [accelerator] = accelerators_of(runtime, PHONE)
+    assert accelerator == cache / "android-arm64" / GPU
+    (served[0] / GPU).unlink()
+    assert accelerators_of(runtime, PHONE, download=False) == accelerators_of(runtime, PHONE) == [accelerator]
+    given = tmp_path / "mine" / "libLiteRt.so"  # the official library, without an accelerator
+    given.parent.mkdir()
+    given.write_bytes(library.read_bytes())
+    assert accelerators_of(runtime_for(PHONE, given), PHONE) == [accelerator]
+    assert [path.name for path in given.parent.iterdir()] == ["libLiteRt.so"]
+    beside = write_elf(given.with_name("libLiteRtOtherAccelerator.so"), "arm64", ANDROID)
+    assert accelerators_of(runtime_for(PHONE, given), PHONE) == [beside]
+
+
+def test_an_accelerator_of_another_release_is_replaced(cache: Path, release: Callable[..., Path]) -> None:
+    release()
+    runtime = runtime_for(PHONE)
+    old = write_elf(cache / "android-arm64" / GPU, "arm64", ["libold.so"]).read_bytes()
+    [accelerator] = accelerators_of(runtime, PHONE)
+    assert accelerator.read_bytes() != old
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sha256": "00" * 32}, "its SHA-256 checksum is .*, not 0000"),
+        ({"max_bytes": 100}, "it is larger than 100 bytes"),
+        ({"addresses": ["http://127.0.0.1:9/gpu.so"]}, "Connection refused.*and save it as .*ClGlAccelerator"),
+        ({"file": "../../libLiteRtClGlAccelerator.so"}, r"accelerator '\.\./\.\./libLite.*a name such as"),
+        ({"file": "libLiteRt.so"}, "accelerator 'libLiteRt.so': a name such as"),
+    ],
+)
+def test_a_wrong_accelerator_is_one_line(
+    cache: Path, release: Callable[..., Path], changes: dict[str, object], message: str
+) -> None:
+    release(**changes)
+    runtime = runtime_for(PHONE)
+    with pytest.raises(OfaError, match=message):
+        accelerators_of(runtime, PHONE)
+    assert [path.name for path in cache.rglob("*") if path.is_file()] == ["libLiteRt.so"]
+
+
+def test_an_accelerator_is_no_part_of_another_library(tmp_path: Path, release: Callable[..., Path]) -> None:
+    release()
+    other = write_elf(tmp_path / "other" / "libLiteRt.so", "arm64", [*ANDROID, "libother.so"])
+    with pytest.raises(OfaError, match=r"no GPU accelerator .* lies beside"):
+        accelerators_of(runtime_for(PHONE, other), PHONE)
