@@ -151,12 +151,17 @@ class LimitTables:
             fits &= self._costs(group, genomes, k) <= self.bounds[group, k]
         return fits
 
-    def _depths_hold(self, genomes: Genomes) -> NDArray[np.bool_]:
-        fits = np.ones(len(genomes), dtype=bool)
-        depths = np.add.reduceat(genomes[:, 1:] > 0, self.space.stage_starts, axis=1)
+    @cached_property
+    def _is_depth(self) -> NDArray[np.bool_]:
+        """(n_stages, 1 + n_slots) True for the depths that a stage may have."""
+        is_depth = np.zeros((len(self.space.stages), 1 + self.space.n_slots), dtype=bool)
         for s, stage in enumerate(self.space.stages):
-            fits &= np.isin(depths[:, s], stage.depths)
-        return fits
+            is_depth[s, list(stage.depths)] = True
+        return is_depth
+
+    def _depths_hold(self, genomes: Genomes) -> NDArray[np.bool_]:
+        depths = np.add.reduceat(genomes[:, 1:] > 0, self.space.stage_starts, axis=1, dtype=np.intp)
+        return np.asarray(self._is_depth[np.arange(depths.shape[1]), depths].all(axis=1))
 
 
 def _number_of(constraint: Constraint, distinct: list[Constraint]) -> int:

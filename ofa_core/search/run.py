@@ -166,9 +166,10 @@ def search(
     chosen = _spread(genomes[:1], seen, scores, problem)
     if is_inverse(problem):
         problem = turned(problem, float(problem.objective.values(genomes[:1])[0]))
+        scores = problem.scores(seen)
     candidates = make_candidates(problem, chosen)
     front = ParetoArchive(seen.shape[1])
-    front.add(seen, -problem.cost.scores(seen), problem.scores(seen))
+    front.add(seen, -problem.cost.scores(seen), scores)
     return SearchResult(problem, candidates[0], candidates, front, archive.n_evaluated, seconds, seed)
 
 

@@ -46,6 +46,19 @@ def test_the_answer_is_within_the_limit_and_heads_the_candidates(stand_ins: Any)
     assert result.front.values.max() >= best.top1
 
 
+def test_the_objective_of_what_was_evaluated_is_not_computed_again(stand_ins: Any) -> None:
+    problem = stand_ins.problem(mobilenet_v3(), 9.0, PIXELS)
+    values, sizes = problem.objective.values, []
+
+    def counted(genomes: Any) -> Any:
+        sizes.append(len(genomes))
+        return values(genomes)
+
+    settings = SolveSettings(AnnealSettings(n_chains=100, n_steps=100))
+    result = search(replace(problem, objective=replace(problem.objective, values=counted)), settings=settings)
+    assert max(sizes) < result.n_evaluated / 2
+
+
 def test_confidence_limits_the_upper_bound(stand_ins: Any) -> None:
     space = mobilenet_v3()
     latency, accuracy = stand_ins.latency(space, PIXELS, margin=1.1), stand_ins.accuracy(space)
