@@ -50,7 +50,7 @@ class SolveSettings:
     """
 
     anneal: AnnealSettings = field(default_factory=AnnealSettings)
-    n_descents: int = 4
+    n_descents: int = 24
     algorithm: str = "anneal"
 
 
@@ -127,7 +127,7 @@ def _solved(
         if watch.should_stop() or not settings.n_descents:
             break
         own = chains.group == g
-        ends = _different(chains.genomes[own], chains.values[own], settings.n_descents - 1)
+        ends = _apart(chains.genomes[own], chains.values[own], settings.n_descents - 1)
         starts = (np.concatenate([answers[g][0][:1], ends[0]]), np.concatenate([answers[g][1][:1], ends[1]]))
         answers[g] = _descended(part, answers[g], starts, archive)
         archive.report(float(answers[g][1][0]))
@@ -201,6 +201,21 @@ def _descended(problem: Problem, answer: Found, starts: Found, archive: Archive)
     """Descend from the best networks of a group and from its starts, and return all, best first."""
     ends = descend(problem, *starts, archive)
     return _different(np.concatenate([ends[0], answer[0]]), np.concatenate([ends[1], answer[1]]), KEPT)
+
+
+def _apart(genomes: Genomes, values: Floats, n: int) -> Found:
+    """Return at most n networks, best first, that differ from each other in a third of their genes.
+
+    The best ends of an annealing are often alike, and the best network is then near a worse end.
+    """
+    genomes, values = _different(genomes, values, len(genomes))
+    chosen: list[int] = []
+    for i, genome in enumerate(genomes):
+        if len(chosen) >= n:
+            break
+        if (np.count_nonzero(genomes[chosen] != genome, axis=1) >= len(genome) // 3).all():
+            chosen.append(i)
+    return genomes[chosen], values[chosen]
 
 
 def _different(genomes: Genomes, values: Floats, n: int) -> Found:
