@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ofa_core.atomic import is_visible
+from ofa_core.context import Context
 from ofa_core.errors import PredictorError
 from ofa_core.formats.yaml_tables import read_table
 from ofa_core.measured_columns import LATENCY, TOP1
@@ -96,7 +97,7 @@ class LatencyFile:
                 return spaces_of_table(table, networks)
 
     def predictor(
-        self, space: Space | None = None, *, fill: bool = False, column: str | None = None
+        self, space: Space | None = None, *, fill: bool = False, column: str | None = None, warn: bool = True
     ) -> LatencyEstimator:
         """Return a fitted predictor: stored in the file, of its table, or fitted to its networks.
 
@@ -104,6 +105,7 @@ class LatencyFile:
             space: space of the architectures; None is the only space of the file.
             fill: True to estimate blocks that a table lacks.
             column: column of measured latencies, as in `find_column`; None finds it by its name.
+            warn: True to warn where the sums of a table do not predict latencies.
 
         Raises:
             PredictorError: if `space` is None and the file has none or several.
@@ -122,7 +124,14 @@ class LatencyFile:
                 name = self.path.stem if context is None else context.device
                 return NetworkPredictor(space, device=name, context=context).fit(rows.genomes, rows.values)
             case table, networks:
-                return _of_table(LutPredictor(space or _only_space(table, networks), fill=fill), table, networks)
+                by_sum = LutPredictor(space or _only_space(table, networks), fill=fill).fit(table, networks)
+                whole = _of_networks(by_sum, table.context, networks)
+                if warn and whole is not None and by_sum.calibration is not None:
+                    _LOG.warning(
+                        "%s: the sum of blocks does not predict whole networks (leave-one-out error %.1f %%); using a "
+                        "model %s", table.context.label, 100 * by_sum.calibration.loo_mape, whole.note,
+                    )  # fmt: skip
+                return whole or by_sum
 
 
 def load_latency(
@@ -132,30 +141,22 @@ def load_latency(
     return LatencyFile.read(path).predictor(space, fill=fill, column=column)
 
 
-def _of_table(by_sum: LutPredictor, table: LatencyTable, networks: Sequence[Network]) -> LatencyEstimator:
-    """Return the fitted sum of a table or, where sums do not give latencies, a model of whole networks.
+def _of_networks(by_sum: LutPredictor, context: Context, networks: Sequence[Network]) -> NetworkPredictor | None:
+    """Return a model of whole networks where the sums of a table do not give latencies; None where they do.
 
     The model of the reference networks has the table as a prior. It is used if its leave-one-out error is a fifth
     smaller, and if no energy was measured, because energy is attributed to blocks by their sum.
     """
-    by_sum.fit(table, networks)
     space, calibration = as_space(by_sum.space), by_sum.calibration
     known = [net for net in networks if net.role == "reference" and net.space == space]
     if calibration is None or calibration.is_additive or by_sum.energy_ or len(known) < LEAST_NETWORKS:
-        return by_sum
-    context = table.context
+        return None
     whole = NetworkPredictor(space, table=by_sum.table, boost="never", device=context.device, context=context)
     try:
         whole.fit([net.arch for net in known], [net.latency_ms for net in known])
     except PredictorError:  # such as equal latencies; the note of the sum says that its correction cannot be trusted
-        return by_sum
-    if whole.errors_.mape > GAIN * calibration.loo_mape:
-        return by_sum
-    _LOG.warning(
-        "%s: the sum of blocks does not predict whole networks (leave-one-out error %.1f %%); using a model %s",
-        context.label, 100 * calibration.loo_mape, whole.note,
-    )  # fmt: skip
-    return whole
+        return None
+    return whole if whole.errors_.mape <= GAIN * calibration.loo_mape else None
 
 
 def _only_space(table: LatencyTable, networks: Sequence[Network]) -> Space:

@@ -72,11 +72,10 @@ def table_lines(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[st
     ]
 
 
-def round_line(number: int, result: SearchResult, trials: Sequence[Trial]) -> str:
-    """Return the line on a round of the loop."""
+def round_line(number: int, result: SearchResult, trials: Sequence[Trial], limit_ms: float) -> str:
+    """Return the line on a round of the loop, with the user's limit; a round searches below it."""
     if not trials:
         return f"round {number}: no network could be measured"
-    limit_ms = result.problem.constraints[0].limit
     new = [t for t in trials if not t.confirms]
     again = [t for t in trials if t.confirms]
     bias = sum(t.measured.latency_ms / t.predicted.latency_ms - 1 for t in trials) / len(trials)

@@ -102,7 +102,7 @@ class _Table:
 
     def latency(self) -> LatencySource:
         """Return the latency, fitted to all networks."""
-        return LatencyFile(self.path, (self.table, self.networks)).predictor(self.space, fill=self.fill)
+        return LatencyFile(self.path, (self.table, self.networks)).predictor(self.space, fill=self.fill, warn=False)
 
     def quantity(self) -> Quantity:
         """Return the latency as a quantity."""
@@ -132,12 +132,13 @@ def loop_on_device(
     with contextlib.ExitStack() as stack:
         session = _opened(stack, problem, latency, how, asked)
         steps = LoopSteps(make_search(how.seed), session.measure, session.refit)
+        limit_ms = problem.constraints[0].limit
         try:
             loop = close_loop(
                 problem,
                 steps,
                 rounds=session.rounds,
-                on_round=lambda number, result, trials: _log.info(round_line(number, result, trials)),
+                on_round=lambda number, result, trials: _log.info(round_line(number, result, trials, limit_ms)),
             )
         except InfeasibleConstraintError:
             forget(how.lut)  # the search is complete: it has no answer
@@ -165,6 +166,7 @@ def loop_on_devices(
     """
     with contextlib.ExitStack() as stack:
         sessions = [_opened(stack, problem, latency, how, asked) for latency, how in zip(latencies, hows, strict=True)]
+        limits_ms = {s.how.lut.name: c.limit for s, c in zip(sessions, problem.constraints, strict=False)}
         devices = [LoopDevice(s.how.lut.name, s.measure, s.refit, s.rounds) for s in sessions]
         try:
             loops = close_shared_loop(
@@ -172,7 +174,7 @@ def loop_on_devices(
                 devices,
                 make_search(hows[0].seed),
                 on_round=lambda number, name, result, trials: _log.info(
-                    "%s: %s", name, round_line(number, result, trials)
+                    "%s: %s", name, round_line(number, result, trials, limits_ms[name])
                 ),
             )
         except InfeasibleConstraintError:
