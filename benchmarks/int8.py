@@ -29,7 +29,7 @@ from ofa_core.blocks import BlockSpec
 from ofa_core.calibration import spearman
 from ofa_core.export.layers import BlockWeights, LayerWeights
 from ofa_core.export.onnx import block_model as float_model
-from ofa_core.export.onnx_int8 import arch_model, block_model, narrow_weights
+from ofa_core.export.onnx_int8 import arch_model, block_model
 from ofa_core.export.quantisation import Grid, input_grid
 from ofa_core.export.ranges import observed_ranges
 from ofa_core.export.tflite_int8 import arch_tflite, block_tflite
@@ -48,15 +48,13 @@ from profiler.agent.backends.integer import float_operators, outside_delegate
 SHARE = 0.25
 N_RANKED = 200
 N_FLOAT_LIMITS = 40
-RUNTIMES = ("LiteRT", "onnxruntime exact", "onnxruntime by default", "the same with narrow weights")
+RUNTIMES = ("LiteRT", "onnxruntime")
 
 
-def session(data: bytes, optimised: Path | None = None, *, precise: bool = False) -> onnxruntime.InferenceSession:
+def session(data: bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if precise:
-        options.add_session_config_entry("session.x64quantprecision", "1")
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -84,15 +82,9 @@ def errors(block: BlockSpec, weights: BlockWeights, x: np.ndarray) -> list[float
     interpreter.invoke()
     y = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     of_tflite = nmse(grid.dequantise(y.transpose(0, 3, 1, 2) if y.ndim == 4 else y), want)
-    found = [of_tflite]
-    model = block_model(block, weights=weights, ranges=ranges)
-    for precise, narrow in ((True, False), (False, False), (False, True)):
-        if narrow:
-            narrow_weights(model)
-        data = model.SerializeToString()
-        y = session(data, precise=precise).run(None, {"input": (q.astype(np.int16) + 128).astype(np.uint8)})[0]
-        found.append(nmse(grid.dequantise((y.astype(np.int16) - 128).astype(np.int8)), want))
-    return found
+    data = block_model(block, weights=weights, ranges=ranges).SerializeToString()
+    y = session(data).run(None, {"input": (q.astype(np.int16) + 128).astype(np.uint8)})[0]
+    return [of_tflite, nmse(grid.dequantise((y.astype(np.int16) - 128).astype(np.int8)), want)]
 
 
 def with_dead_channels(weights: BlockWeights) -> BlockWeights:

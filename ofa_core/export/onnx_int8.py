@@ -9,9 +9,8 @@ the metadata: real value = scale * (q - zero_point).
 Forms: see `ofa_core.export.quantisation`. In the form `fused`, HardSwish and HardSigmoid are float operators between
 integer ones.
 
-On x86 without VNNI, onnxruntime adds products in pairs of 16 bits, which saturate: a block's error grows from .001 to
-.09. Either set the session option `session.x64quantprecision` to `1`, which is slower, or write `narrow_weights`,
-whose pairs fit.
+On x86 without VNNI, onnxruntime adds products in 16 bits. Weights are such that these sums do not saturate
+(`ofa_core.export.weight_pairs`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
@@ -43,7 +42,7 @@ from ofa_core.export.quantisation import (
 from ofa_core.export.weights import check_weights, random_net_weights, random_weights
 from ofa_core.space import Space
 
-__all__ = ["arch_model", "block_model", "blocks_model", "narrow_weights", "saturates"]
+__all__ = ["arch_model", "block_model", "blocks_model"]
 
 
 def block_model(
@@ -137,28 +136,6 @@ def blocks_model(
     grids = {"input": (x.scale, x.zero - LOWEST), "output": (y.grid.scale, y.grid.zero - LOWEST)}
     helper.set_model_props(model, {**int8_metadata(grids, from_data=ranges is not None), **metadata})
     return model
-
-
-def saturates(isa: str) -> bool:
-    """Return True if onnxruntime's int8 sums saturate by default on a processor with these int8 instructions.
-
-    Args:
-        isa: the column `isa` of a table.
-    """
-    words = isa.split()
-    return "avx2" in words and not any("vnni" in word or "amx" in word for word in words)
-
-
-def narrow_weights(model: onnx.ModelProto) -> None:
-    """Halve the weights of an int8 model in place, so that they are from -64 to 64 and their steps twice as large."""
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    for name, tensor in tensors.items():
-        if tensor.data_type not in (TensorProto.INT8, TensorProto.INT32) or not name.endswith(".q"):
-            continue
-        q = numpy_helper.to_array(tensor)
-        scale = tensors[f"{name.removesuffix('.q')}.scale"]
-        tensor.raw_data = np.rint(q / 2).astype(q.dtype).tobytes()
-        scale.raw_data = (2 * numpy_helper.to_array(scale)).astype("<f4").tobytes()
 
 
 def _uint8_info(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from ofa_core.blocks import BlockSpec
 from ofa_core.errors import OfaError
 from ofa_core.export.layers import BlockWeights, Layer, LayerWeights, emit_block, layers
+from ofa_core.export.weight_pairs import largest_sums
 
 __all__ = [
     "GATE",
@@ -248,7 +249,7 @@ def quantise_layer(
 ) -> QuantisedLayer:
     """Return the integer tensors of a layer.
 
-    The step of a channel's weights has a lower bound, so that the bias of a channel with tiny weights fits in 32 bits.
+    A channel's step leaves room for its bias in 32 bits, and for two products in 16 (`ofa_core.export.weight_pairs`).
 
     Args:
         layer: the layer.
@@ -260,12 +261,11 @@ def quantise_layer(
     factor, shift = folding(layer, form)
     weight = weights.weight.reshape(layer.out_c, -1)
     bias = (weights.bias.astype(np.float64) + shift) * factor
-    largest = np.maximum(weight.max(axis=1), -weight.min(axis=1)).astype(np.float64) * factor
     least = np.maximum(np.abs(bias) / LARGEST_BIAS, y.scale * SMALLEST_FACTOR) / x.scale
+    largest = largest_sums(layer, weight).astype(np.float64) * factor
     scale = np.maximum(largest / LARGEST_WEIGHT, least).astype(np.float32)
     step = scale.astype(np.float64)
-    steps_each = weight * (factor / step).astype(np.float32)[:, None]  # at most 127, to the last bit of float32
-    q = np.rint(steps_each, out=steps_each).astype(np.int8)
+    q = np.rint(weight * (factor / step).astype(np.float32)[:, None]).astype(np.int8)  # at most 127, to the last bit
     q_bias = np.rint(bias / (step * x.scale)).astype(np.int32)
     return QuantisedLayer(q.reshape(weights.weight.shape), scale, q_bias, y)
 

@@ -23,10 +23,6 @@ NETWORK_FILES = ("subnet.onnx", "subnet.tflite")
 TFLITE_BACKENDS = ("tflite", "tflite-runtime", "benchmark-model")
 
 _log = logging.getLogger(__name__)
-SATURATES = (
-    "on a processor without VNNI, as the table's, onnxruntime computes other numbers unless the session option "
-    "session.x64quantprecision is 1 (docs/int8.md)"
-)
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,6 @@ class NetworkFile:
             writer_of(path, batch_size, int8=True)(self.finished)
         else:
             write_bytes(path, self._bytes(batch_size, tflite=tflite))
-        if self.int8 and not tflite and self.context is not None:
-            from ofa_core.export.onnx_int8 import saturates
-
-            if saturates(self.context.isa):
-                _log.warning("%s: %s", path, SATURATES)
         if self.finished is None:
             _log.info("%s has random weights: use it to measure latency, not accuracy", path)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,6 @@ from ofa_core.nn.subnet import SubNet
 from ofa_core.space import Space
 
 __all__ = ["Finished", "Writer", "writer_of"]
-
-SATURATION_NOTE = (
-    "on x86 without VNNI, run this file with onnxruntime's session option session.x64quantprecision set to 1; its int8 "
-    "sums saturate otherwise, and many classes are wrong"
-)
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,8 +60,6 @@ def writer_of(out: Path, batch_size: int = 1, *, int8: bool = False) -> Writer:
         OfaError: now, for a folder in int8.
     """
     if out.suffix == ".onnx":
-        if int8:
-            _log.info("%s: %s", out, SATURATION_NOTE)
         return lambda finished: write_bytes(out, _onnx(finished, batch_size))
     if out.suffix == ".tflite":
         from ofa_core.export.tflite_file import import_writers

@@ -91,6 +91,18 @@ def test_weights_and_bias_are_on_their_grids():
     assert np.allclose(q.bias * q.scale * x.scale, weights.bias, atol=q.scale.max() * x.scale)
 
 
+def test_two_weights_that_are_added_in_16_bits_fit():
+    x, y, rng = Grid.covering(-1, 3), Grid.covering(-5, 5), np.random.default_rng(0)
+    stem = layers(BlockSpec("first_conv", 8, 4, 3, 0, 8, 3, 2, "relu6", False, False))[0]
+    for layer in (PARTS["expand"], PARTS["project"], PARTS["se_reduce"], stem):
+        weights = LayerWeights(rng.standard_normal(layer.weight_shape, np.float32), np.zeros(layer.out_c, np.float32))
+        q = quantise_layer(layer, weights, x, y).weight.reshape(layer.out_c, -1).astype(int)
+        if layer is stem:
+            q = np.sort(q, axis=1)[:, [0, 1, -2, -1]]
+        largest = np.maximum(np.abs(q).max(axis=1), np.abs(q[:, 0::2] + q[:, 1::2]).max(axis=1))
+        assert ((largest >= 126) & (largest <= 128)).all(), layer.role
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1e-12, 1e-6])
 def test_the_bias_of_a_dead_channel_survives(size):
     layer, x, y = PARTS["project"], Grid.covering(-1, 3), Grid.covering(-50, 50)

@@ -72,17 +72,6 @@ def test_the_dtype_is_that_of_the_table_or_of_the_option(lut, tmp_path, call, co
         assert ("fixed ranges" in found.get("ranges", "")) == (dtype == "int8")
 
 
-@pytest.mark.parametrize(
-    ("backend", "isa", "warned"),
-    [("onnxruntime", "avx2", True), ("onnxruntime", "avx2 avx512_vnni", False), ("tflite", "avx2", False)],
-)
-def test_a_file_whose_sums_saturate_on_the_table_s_processor_gets_a_warning(lut, tmp_path, call, backend, isa, warned):
-    table = lut(replace(INT8, backend=backend, isa=isa))
-    code, _, err = call("--lut", table, *LIMIT, "-a", "proxy:macs", "-o", tmp_path / "out")
-    assert code == 0, err
-    assert ("session.x64quantprecision" in err) == warned
-
-
 def test_a_file_of_an_earlier_search_is_removed(lut, tmp_path, call):
     words = (*LIMIT, "-a", "proxy:macs", "-o", tmp_path / "out")
     assert call("--lut", lut(INT8), *words)[0] == 0

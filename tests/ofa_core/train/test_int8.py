@@ -126,8 +126,7 @@ def test_compiling_is_refused_in_int8(run, weights, tmp_path):
 def test_the_metadata_of_a_file_says_how_it_was_quantised(run, weights, tmp_path):
     out, arch = tmp_path / "net.onnx", tmp_path / "arch.json"
     code, _, err = run("export", weights, "--arch", arch, "--out", out, *INT8)
-    assert code == 0
-    assert "session.x64quantprecision" in err
+    assert code == 0, err
     found = facts_of(out)
     assert found["dtype"] == "int8"
     assert found["graph_form"] == "integer"
