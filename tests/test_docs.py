@@ -47,6 +47,7 @@ LISTED = {
     r"ofa-profile( --target local| --threads .*)?": "takes 4 minutes; the same with --space tiny is run",
     r"ofa-profile verify --lut luts/local.*": "takes 3 minutes; tests/profiler/test_cli.py verifies a small table",
     r"ofa-profile --space my.toml.*|ofa-search --lut luts/my.csv.*": "takes a minute; tests/test_examples.py does it",
+    r"ofa-search report shared .*": "tests/ofa_core/search/test_device_results.py reports a small search",
     r"ofa-search --lut (luts/(local|pixel2|board)|pixel2.csv).*": "needs tables of mbv3-w1.0; `make demo` has one",
     r"ofa-(train|search|predict) .*(supernet|subnet|finetune|accuracy-table|calibrate|weights|board|imagefolder).*": (
         "needs trained weights or images; tests/ofa_core/train and tests/test_photo_folder.py have them"

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_core.backend_names import DTYPES
-from ofa_core.calibration import Calibration
 from ofa_core.errors import OfaError
 from ofa_core.lock import only_one
 from ofa_core.measured_networks import networks_path, read_networks, write_networks
 from ofa_core.search.closed_loop import LoopResult
-from ofa_core.search.fleet import Member, device_latency
+from ofa_core.search.device_results import rows_of
+from ofa_core.search.device_words import device_name
+from ofa_core.search.fleet import Member
 from ofa_core.search.network_file import NetworkFile
 from ofa_core.search.protocols import AccuracyPredictor
-from ofa_core.search.quantity import accuracy_quantity, latency_quantity
-from ofa_core.search.result_folder import measured_record, write_folder
-from ofa_core.search.result_schema import AccuracyRecord, CalibrationRecord, DeviceRecord, LatencyRecord, SearchRecord
+from ofa_core.search.quantity import accuracy_quantity
+from ofa_core.search.result_folder import write_folder
+from ofa_core.search.result_schema import AccuracyRecord, SearchRecord
 from ofa_core.search.run import SearchResult
 from ofa_core.search.steps import LatencySource, is_table
 
-__all__ = ["Answer", "accuracy_record", "device_record", "latency_record", "write_answer"]
+__all__ = ["Answer", "accuracy_record", "write_answer"]
 
 INT8_NOTE = "the loss by int8 is not predicted (ofa-train accuracy-table --dtype int8 measures it)"
 
@@ -39,6 +41,7 @@ class Answer:
         lut: file of the latency predictor.
         network: the network to write.
         loop: result of the closed loop; None without --measure.
+        others: the further devices of the search and of --beside.
     """
 
     result: SearchResult
@@ -47,53 +50,24 @@ class Answer:
     lut: Path
     network: NetworkFile
     loop: LoopResult | None = None
+    others: Sequence[Member] = ()
 
 
-def write_answer(out: Path, answer: Answer, *, report: bool) -> None:
+def write_answer(out: Path, answer: Answer, report: bool) -> None:
     """Write the search folder, with the report if it is wanted."""
     table = answer.latency.lut
     pixels = {answer.result.best.arch.resolution_px, *answer.result.front.genomes[:, 0].tolist()}
     block_ms = None if table is None else table.block_ms(sorted(pixels))
+    lut, loop = answer.lut, answer.loop
+    devices = rows_of(answer.result, Member(device_name(lut), lut, answer.latency, loop=loop), answer.others)
     with only_one(out / "search.json"):
-        write_folder(out, answer.result, answer.record, block_ms=block_ms, loop=answer.loop)
+        write_folder(out, answer.result, answer.record, block_ms=block_ms, loop=loop, devices=devices)
         if table is None:
-            _log.info("%s holds whole networks only: no blocks.csv, and no layers in the report", answer.lut)
-        _copy_networks(answer.latency, answer.lut, out)
+            _log.info("%s holds whole networks only: no blocks.csv, and no layers in the report", lut)
+        _copy_networks(answer.latency, lut, out)
         answer.network.write(out)
         if report:
             _try_report(out)
-
-
-def latency_record(latency: LatencySource, lut: Path, correction: float | None) -> LatencyRecord:
-    """Return what a search folder holds of a latency predictor."""
-    calibration = latency.calibration
-    return LatencyRecord(
-        lut=str(lut),
-        label=latency.label,
-        note=latency.note,
-        calibrated=latency.calibrated,
-        n_filled=latency.n_filled,
-        context=latency.context,
-        calibration=None if calibration is None else _calibration_record(calibration),
-        correction=correction,
-    )
-
-
-def device_record(member: Member) -> DeviceRecord:
-    """Return what a search folder holds of a further device."""
-    loop = member.loop
-    return DeviceRecord(
-        name=member.name,
-        quantity=device_latency(member.name, latency_quantity(member.latency)).name,
-        limit_ms=member.limit_ms,
-        latency=latency_record(member.latency, member.lut, None if loop is None else loop.factor),
-        target=member.target,
-        measured=None if loop is None else measured_record(loop),
-    )
-
-
-def _calibration_record(calibration: Calibration) -> CalibrationRecord:
-    return CalibrationRecord(**asdict(calibration), margin_90=calibration.margin(0.9))
 
 
 def accuracy_record(accuracy: AccuracyPredictor, source: str | None, *, int8: bool = False) -> AccuracyRecord:

@@ -13,13 +13,24 @@ import typer
 from ofa_core.cli_app import new_app, parse_pixels, run_app, to_file, to_folder, with_value
 from ofa_core.cli_options import ColumnOption, SpaceOption, accuracy_file, supernet_file, table_option
 from ofa_core.errors import OfaError
-from ofa_core.search.device_words import LutWord, check_column, check_options, limits_of, lut_word, targets_of
+from ofa_core.search.device_words import (
+    LutWord,
+    check_column,
+    check_options,
+    limits_of,
+    lut_word,
+    paired_limits,
+    targets_of,
+)
 from ofa_core.search.options import (
+    FRONT_POINTS,
+    BesideOption,
     BestOption,
     FixOption,
     MemoryOption,
     MinTop1Option,
     ObjectiveOption,
+    ParetoOption,
     ProveOption,
     check_goal,
     default_objective,
@@ -38,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 _log = logging.getLogger(__name__)
-FRONT_POINTS = 20
 
 app = new_app(
     "Find the most accurate sub-net within a latency limit on a device.\n\n"
@@ -63,17 +73,8 @@ def search(
         float | None,
         typer.Option("--max-latency-ms", help="Latency limit in milliseconds per batch.", show_default=False),
     ] = None,
-    pareto: Annotated[
-        int | None,
-        typer.Option(
-            "--pareto",
-            min=2,
-            max=200,
-            help="Find the best networks at N limits from the smallest network to the largest, or to --max-latency-ms; "
-            f"N is {FRONT_POINTS} if left out.",
-            show_default=False,
-        ),
-    ] = None,
+    pareto: ParetoOption = None,
+    beside: BesideOption = None,
     per_device: Annotated[
         bool,
         typer.Option("--per-device", help="Find the best network of each --lut, not one within all limits."),
@@ -184,9 +185,10 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the most accurate sub-net within a latency limit."""
-    from ofa_core.search.answer import Answer, accuracy_record, device_record, latency_record, write_answer
+    from ofa_core.search.answer import Answer, accuracy_record, write_answer
+    from ofa_core.search.device_results import device_record, latency_record
     from ofa_core.search.fleet import common_resolutions, with_members
-    from ofa_core.search.inputs import load_latency_of, load_others, load_trained
+    from ofa_core.search.inputs import load_beside, load_latency_of, load_others, load_trained
     from ofa_core.search.limits import Limits, check_equal_elements, limits_shown, make_problem, warn_of_idle_limits
     from ofa_core.search.network_file import network_file
     from ofa_core.search.proving import finished
@@ -203,7 +205,7 @@ def search(
     check_column(column, accuracy)
     pixels = None if resolutions is None else parse_pixels(resolutions)
     latency, found = load_latency_of(lut[0].path, space, fill)
-    others = load_others(lut, limits_ms, found, fill)
+    others, shown = load_others(lut, limits_ms, found, fill), load_beside(beside, [w.name for w in lut], found, fill)
     check_equal_elements([latency.context, *(m.latency.context for m in others)], limits)
     model = load_accuracy(accuracy, found, column)
     if others and pixels is None:
@@ -232,7 +234,7 @@ def search(
         left_out_px=left_out_px,
         target=targets.get(lut[0].name),
         weights=None if weights is None else str(weights),
-        devices=[device_record(member) for member in others],
+        devices=[device_record(member) for member in [*others, *shown]],
         goal=problem.objective.name,
         limits=limits_shown(problem, limits),
         fixed=limits.fixed,
@@ -240,7 +242,7 @@ def search(
         int8=network.record,
     )
     record = record_of(result, sources, loop)
-    write_answer(out, Answer(result, record, latency, lut[0].path, network, loop), report=not no_report)
+    write_answer(out, Answer(result, record, latency, lut[0].path, network, loop, [*others, *shown]), not no_report)
     _print(record, str(result.best.arch), out, as_json)
     _finish(measured)
 
@@ -248,13 +250,18 @@ def search(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder that ofa-search wrote.", show_default=False)],
+    beside: BesideOption = None,
+    fill: Annotated[bool, typer.Option("--fill", help="Estimate blocks that a file of --beside lacks.")] = False,
     out: Annotated[Path | None, to_file("--out", "-o", help="[default: FOLDER/report.html]")] = None,
 ) -> None:
     """Write the report of a search: one HTML file that needs no other file."""
-    from ofa_core.search.report import write_report
+    from ofa_core.search.device_results import with_devices
+    from ofa_core.search.inputs import load_beside
+    from ofa_core.search.report import write_page
+    from ofa_core.search.saved import read_folder
 
-    path = out or folder / "report.html"
-    write_report(folder, path)
+    path, data = out or folder / "report.html", read_folder(folder)
+    write_page(with_devices(data, load_beside(beside, data.device_names, data.space, fill)), path)
     typer.echo(str(path))
 
 
@@ -300,7 +307,7 @@ def compare(
     from ofa_core.search.console import table_lines
     from ofa_core.space_files import space_from
 
-    limits = _limits_of(lut or [], max_latency_ms or [])
+    limits = paired_limits(lut or [], max_latency_ms or [])
     if len(folders or []) + len(limits) < 2:
         raise typer.BadParameter("give at least two devices: search folders, or tables with --lut")
     where = None if space is None else space_from(space)
@@ -315,15 +322,6 @@ def compare(
         write_text(out_csv, csv_text(comparison))
     if out_html is not None:
         write_page(out_html, comparison)
-
-
-def _limits_of(luts: list[Path], limits_ms: list[float]) -> list[tuple[Path, float]]:
-    """Pair tables with limits."""
-    if bool(luts) != bool(limits_ms) or len(limits_ms) not in (0, 1, len(luts)):
-        raise typer.BadParameter(
-            f"give one limit, or one for each of {len(luts)} tables of --lut", param_hint="--max-latency-ms"
-        )
-    return list(zip(luts, limits_ms * len(luts) if len(limits_ms) == 1 else limits_ms, strict=True))
 
 
 def _predicted(problem: Problem, pareto: int | None, each: list[str], seed: int, algorithm: str) -> SearchResult:

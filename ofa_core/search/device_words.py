@@ -14,10 +14,24 @@ import typer
 
 from ofa_core.cli_options import table_file
 
-__all__ = ["LutWord", "check_column", "check_options", "limits_of", "lut_word", "targets_of"]
+__all__ = [
+    "LutWord",
+    "check_column",
+    "check_options",
+    "device_name",
+    "limits_of",
+    "lut_word",
+    "paired_limits",
+    "targets_of",
+]
 
 
 ALGORITHMS = ("anneal", "evolution", "random")
+
+
+def device_name(path: Path) -> str:
+    """Return the name of a device in files: its latency file's without its suffixes."""
+    return path.name.split(".")[0]
 
 
 @dataclass(frozen=True)
@@ -29,8 +43,8 @@ class LutWord:
 
     @property
     def name(self) -> str:
-        """Name of the device in files: the file's without its suffixes."""
-        return self.path.name.split(".")[0]
+        """Name of the device in files."""
+        return device_name(self.path)
 
 
 def lut_word(text: str | LutWord) -> LutWord:
@@ -91,6 +105,15 @@ def targets_of(measure: Sequence[str], luts: Sequence[LutWord]) -> dict[str, str
     if lacking:
         raise typer.BadParameter(f"{lacking[0]} has no target; give one to each device or none", param_hint="--measure")
     return targets
+
+
+def paired_limits(luts: Sequence[Path], limits_ms: Sequence[float]) -> list[tuple[Path, float]]:
+    """Pair the tables of a comparison with their limits, or with the one limit of all."""
+    if bool(luts) != bool(limits_ms) or len(limits_ms) not in (0, 1, len(luts)):
+        raise typer.BadParameter(
+            f"give one limit, or one for each of {len(luts)} tables of --lut", param_hint="--max-latency-ms"
+        )
+    return list(zip(luts, list(limits_ms) * len(luts) if len(limits_ms) == 1 else limits_ms, strict=True))
 
 
 def check_options(

@@ -39,7 +39,7 @@ class Member:
         name: name of the device in files.
         lut: its latency file.
         latency: its latency predictor.
-        limit_ms: its limit.
+        limit_ms: its limit; None for a device that the report shows beside the others.
         target: where it was measured; None without --measure.
         loop: the result of its loop; None without --measure.
     """
@@ -47,7 +47,7 @@ class Member:
     name: str
     lut: Path
     latency: LatencySource
-    limit_ms: float
+    limit_ms: float | None = None
     target: str | None = None
     loop: LoopResult | None = None
 
@@ -75,7 +75,11 @@ def common_resolutions(
 def with_members(problem: Problem, others: Sequence[Member]) -> Problem:
     """Return the problem of the first device with the limits of the others."""
     confidence = problem.constraints[0].confidence
-    limits = [Constraint(device_latency(m.name, latency_quantity(m.latency)), m.limit_ms, confidence) for m in others]
+    limits = [
+        Constraint(device_latency(m.name, latency_quantity(m.latency)), m.limit_ms, confidence)
+        for m in others
+        if m.limit_ms is not None
+    ]
     first, *further = problem.constraints
     return replace(problem, constraints=(first, *limits, *further))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from ofa_core.errors import OfaError
+from ofa_core.search.device_words import device_name
 
 if TYPE_CHECKING:
     from ofa_core.search.device_words import LutWord
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from ofa_core.search.trained import Trained
     from ofa_core.space import Space
 
-__all__ = ["load_latency_of", "load_others", "load_trained"]
+__all__ = ["load_beside", "load_latency_of", "load_others", "load_trained"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +31,25 @@ def load_others(luts: list[LutWord], limits_ms: list[float | None], space: Space
     members = []
     for word, limit_ms in zip(luts[1:], limits_ms[1:], strict=True):
         latency, _ = load_latency_of(word.path, space, fill)
-        members.append(Member(word.name, word.path, latency, limit_ms or 0.0))
+        members.append(Member(word.name, word.path, latency, limit_ms))
+    return members
+
+
+def load_beside(files: Sequence[Path] | None, known: Sequence[str], space: Space, fill: bool) -> list[Member]:
+    """Load the files of --beside; `known` are the names of the other devices.
+
+    Raises:
+        typer.BadParameter: for a name that two devices would have.
+    """
+    from ofa_core.search.fleet import Member
+
+    members: list[Member] = []
+    for path in files or ():
+        name = device_name(path)
+        if name in (*known, *(member.name for member in members)):
+            raise typer.BadParameter(f"another file is named {name} too; rename one", param_hint="--beside")
+        latency, _ = load_latency_of(path, space, fill)
+        members.append(Member(name, path, latency))
     return members
 
 

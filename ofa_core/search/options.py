@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ofa_core.cli_options import table_option
 
 if TYPE_CHECKING:
     from ofa_core.search.limits import Limits
 
 __all__ = [
+    "FRONT_POINTS",
+    "BesideOption",
     "BestOption",
     "FixOption",
     "MemoryOption",
     "MinTop1Option",
     "ObjectiveOption",
+    "ParetoOption",
     "ProveOption",
     "check_goal",
     "default_objective",
 ]
 
+FRONT_POINTS = 20
 COSTS = ("latency", "energy", "memory")
 
 MinTop1Option = Annotated[
@@ -56,6 +63,15 @@ FixOption = Annotated[
     ),
 ]
 
+BesideOption = Annotated[
+    list[Path] | None,
+    table_option(
+        "--beside",
+        help="Also show the networks with this latency file, of another device or data type, in the report. Repeat it "
+        "for several.",
+    ),
+]
+
 BestOption = Annotated[int | None, typer.Option("--best", min=1, max=10, help="Write the K best different networks.")]
 
 ProveOption = Annotated[
@@ -66,6 +82,19 @@ ProveOption = Annotated[
         metavar="[GAP]",
         help="Prove that no network is better by more than GAP, in the unit of the objective. Without GAP, prove the "
         "optimum.",
+    ),
+]
+
+
+ParetoOption = Annotated[
+    int | None,
+    typer.Option(
+        "--pareto",
+        min=2,
+        max=200,
+        help="Find the best networks at N limits from the smallest network to the largest, or to --max-latency-ms; "
+        f"N is {FRONT_POINTS} if left out.",
+        show_default=False,
     ),
 ]
 

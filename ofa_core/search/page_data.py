@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
-from ofa_core.arch_json import ARCH_SCHEMA, arch_to_dict
+from ofa_core.arch_json import ARCH_SCHEMA, arch_from_dict, arch_to_dict
 from ofa_core.html_page import equal_line, points
 from ofa_core.measured_networks import Network
 from ofa_core.search.memory import element_bytes
+from ofa_core.search.page_devices import PageDevices
 from ofa_core.search.result_folder import layers_of
 from ofa_core.search.result_schema import Layer
 from ofa_core.search.saved import SavedNetwork, SearchFolder
@@ -29,8 +30,9 @@ HEAD = {
 def page_data(folder: SearchFolder) -> dict[str, Any]:
     """Return everything that the report draws and offers as a download."""
     record, space = folder.record, folder.space
-    blocks = _Blocks(folder)
+    blocks, devices = _Blocks(folder), PageDevices(folder)
     names = ["latency_ms", "top1", "mmacs", "params_m", "energy_mj", *(q.name for q in record.quantities)]
+    names += [device.quantity for device in devices.all]
     cost, objective = (folder.described(name) for name in (record.cost, record.objective))
     limit = record.limit_ms if record.cost == "latency_ms" else record.limits.get(record.cost)
     return {
@@ -38,7 +40,8 @@ def page_data(folder: SearchFolder) -> dict[str, Any]:
         "objective": asdict(objective),
         "quantities": [asdict(folder.described(name)) for name in dict.fromkeys(names)],
         "limit": limit,
-        "networks": list(_networks(folder, blocks)),
+        "devices": devices.shown(),
+        "networks": list(_networks(folder, blocks, devices)),
         "blocks": blocks.rows,
         "stages": [{"width": s.width, "max_depth": s.max_depth} for s in space.stages],
         "named": {"schema": ARCH_SCHEMA, **space_fields(space)},
@@ -58,12 +61,10 @@ class _Blocks:
         self._bytes = element_bytes(folder.record.latency.context)
         self._places: dict[str, int] = {}
 
-    def layers(self, network: SavedNetwork, latencies_ms: Sequence[float]) -> list[tuple[str, int, float]]:
-        """Return the name, the place in `rows` and the latency of each layer; none without latencies."""
-        if not latencies_ms:
-            return []
+    def layers(self, network: SavedNetwork) -> list[tuple[str, int]]:
+        """Return the name and the place in `rows` of each layer."""
         layout = self._folder.space.layout(network.arch)
-        named = layers_of(self._folder.space, network.arch, latencies_ms)
+        named = layers_of(self._folder.space, network.arch, [0.0] * len(layout.blocks))
         out = []
         for layer, block in zip(named, layout.blocks, strict=True):
             row = _block_row(layer, self._bytes * block.activation_elements)
@@ -71,7 +72,7 @@ class _Blocks:
             if key not in self._places:
                 self._places[key] = len(self.rows)
                 self.rows.append(row)
-            out.append((HEAD.get(layer.name, layer.name), self._places[key], float(f"{layer.latency_ms:.6g}")))
+            out.append((HEAD.get(layer.name, layer.name), self._places[key]))
         return out
 
 
@@ -91,24 +92,43 @@ def _block_row(layer: Layer, memory_bytes: int) -> dict[str, Any]:
     }
 
 
-def _networks(folder: SearchFolder, blocks: _Blocks) -> Iterator[dict[str, Any]]:
-    """Yield the front by ascending cost, the candidates, and the winner last, which is drawn on top."""
+def _networks(folder: SearchFolder, blocks: _Blocks, devices: PageDevices) -> Iterator[dict[str, Any]]:
+    """Yield the front by ascending cost, the candidates, the best of other devices, and the winner last, on top."""
     record, winner = folder.record, folder.best
     latencies = {str(net.arch): net.blocks_ms for net in folder.front.networks}
     for i, net in enumerate(folder.front.networks):
-        yield _network(folder, net, "front", f"Front, {i + 1} of {len(folder.front.networks)}", blocks)
+        yield _network(folder, net, "front", f"Front, {i + 1} of {len(folder.front.networks)}", blocks, devices)
     for i, net in enumerate(folder.candidates[1:]):
         found = SavedNetwork(net.values, net.arch, net.low_ms, net.high_ms, latencies.get(str(net.arch), ()))
-        yield _network(folder, found, "candidate", f"Candidate {i + 2}", blocks)
+        answer = devices.answers.get(found.network)
+        title = f"Candidate {i + 2}" if answer is None else f"Best for {answer.name}"
+        yield _network(folder, found, "candidate", title, blocks, devices)
+    yield from _other_answers(folder, blocks, devices)
     own = {"mmacs": record.mmacs, "params_m": record.params_m, "energy_mj": record.energy_mj}
     values = {name: value for name, value in own.items() if value is not None}
     values |= {q.name: q.value for q in record.quantities} | dict(winner.values)
     layers_ms = tuple(layer.latency_ms for layer in folder.layers)
     best = SavedNetwork(values, winner.arch, winner.low_ms, winner.high_ms, layers_ms)
-    yield _network(folder, best, "winner", "Winner", blocks)
+    answer = devices.answers.get(best.network)
+    title = "Winner" if answer is None else f"Winner: best for {answer.name}"
+    yield _network(folder, best, "winner", title, blocks, devices)
 
 
-def _network(folder: SearchFolder, net: SavedNetwork, role: str, title: str, blocks: _Blocks) -> dict[str, Any]:
+def _other_answers(folder: SearchFolder, blocks: _Blocks, devices: PageDevices) -> Iterator[dict[str, Any]]:
+    """Yield the best networks of devices that are no candidates of the first device."""
+    listed = {net.network for net in folder.candidates}
+    for network, answer in devices.answers.items():
+        row = folder.device_rows.get((devices.all[0].name, network))
+        if network not in listed and row is not None:
+            values = {**answer.values, **devices.latencies(network)}
+            net = SavedNetwork(values, arch_from_dict(row.arch, folder.space), row.low_ms, row.high_ms)
+            yield _network(folder, net, "candidate", f"Best for {answer.name}", blocks, devices)
+
+
+def _network(
+    folder: SearchFolder, net: SavedNetwork, role: str, title: str, blocks: _Blocks, devices: PageDevices
+) -> dict[str, Any]:
+    on = devices.on_each(net)
     arch = arch_to_dict(net.arch, folder.space)
     layout = folder.space.layout(net.arch)
     firsts = list(accumulate(net.arch.depths, initial=0))[:-1]
@@ -120,12 +140,11 @@ def _network(folder: SearchFolder, net: SavedNetwork, role: str, title: str, blo
         "role": role,
         "title": title,
         "text": str(net.arch),
-        "values": {**sizes, **net.values},
+        "values": {**sizes, **net.values, **devices.latencies(net.network)},
         "arch": {name: arch[name] for name in ("ks", "e", "d", "r")},
-        "low": net.low_ms,
-        "high": net.high_ms,
         "stage_px": [layout.searchable[i].out_px for i in firsts],
-        "layers": blocks.layers(net, net.blocks_ms),
+        "on": on,
+        "layers": blocks.layers(net) if any("layers" in (one or {}) for one in on) else [],
     }
 
 

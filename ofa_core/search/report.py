@@ -15,14 +15,16 @@ from ofa_core.search.quantity import Description
 from ofa_core.search.result_schema import CalibrationRecord
 from ofa_core.search.saved import SearchFolder, read_folder
 
-__all__ = ["write_report"]
+__all__ = ["write_page", "write_report"]
 
 OWN_CARDS = ("latency_ms", "top1", "mmacs", "params_m", "energy_mj")
-FRONT = """<div class="row" id="limit-row"><label>Limit <input type="range" id="limit" min="0" step="1"></label>
+FRONT = """<div class="row" id="axis-row"><label>Horizontal axis <select id="axis"></select></label></div>
+<div class="row" id="limit-row"><label>Limit <input type="range" id="limit" min="0" step="1"></label>
 <output id="limit-said" for="limit"></output><button id="winner">Back to the winner</button></div>
 <div id="front"></div><div id="chosen" aria-live="polite"></div>
 <div class="row"><button id="get-arch">Download arch.json</button>
-<button id="get-front">Download all networks (CSV)</button></div>"""
+<button id="get-front">Download all networks (CSV)</button>
+<button id="get-devices">Download them on each device (CSV)</button></div>"""
 LAYERS = """<section id="layers-section"><h2>Layers of the chosen network</h2><p id="layers-text"></p>
 <div class="row"><button data-mode="ms">Latency</button><button data-mode="macs">MACs</button>
 <button data-mode="memory">Memory</button><button id="get-layers">Download the layers (CSV)</button></div>
@@ -39,7 +41,11 @@ def write_report(folder: Path, path: Path) -> None:
     Raises:
         FormatError: if the folder is not that of a search.
     """
-    data = read_folder(folder)
+    write_page(read_folder(folder), path)
+
+
+def write_page(data: SearchFolder, path: Path) -> None:
+    """Write the report of a search that was read."""
     shown = page_data(data)
     layers = any(network["layers"] for network in shown["networks"])
     title, parts = _body(data, layers=layers, measured=shown["measured"] is not None)
@@ -65,7 +71,7 @@ def _body(data: SearchFolder, *, layers: bool, measured: bool) -> tuple[str, lis
         ),
         LAYERS if layers else "",
         _measured_section(data, measured=measured),
-        section("Details", "", _table(_details(data))),
+        section("Details", "", _table([*_details(data), *_device_rows(data)])),
         f"<footer>{escape(', '.join(f'{name} {number}' for name, number in record.versions.items()))}</footer>",
     ]
     return title, parts
@@ -130,7 +136,7 @@ def _further_cards(data: SearchFolder) -> Iterable[str]:
         if quantity.name not in OWN_CARDS:
             words = data.described(quantity.name)
             note = "objective of the search" if quantity.name == data.record.objective else ""
-            yield card(_capital(words.label), words.shown(quantity.value), note)
+            yield card(_capital(words.label), words.shown(quantity.value).removesuffix(" per batch"), note)
 
 
 def _ms(value: float) -> str:
@@ -168,6 +174,13 @@ def _notes(data: SearchFolder) -> Iterable[str]:
         yield f"<b>Accuracy is predicted.</b> {escape(accuracy.text)}."
     else:
         yield f"<b>The score is not an accuracy.</b> {escape(accuracy.text)}."
+    dtypes = {d.latency.context.dtype for d in record.devices if d.latency.context is not None}
+    others = dtypes - {record.latency.context.dtype if record.latency.context is not None else ""}
+    if others and record.latency.context is not None:
+        yield (
+            f"The accuracy is predicted for {escape(record.latency.context.dtype)} networks. Of "
+            f"{escape(', '.join(sorted(others)))} networks the report shows latencies only."
+        )
     if record.weights:
         yield f"The exported network has weights of {escape(record.weights)}, not fine-tuned."
     else:
@@ -209,6 +222,14 @@ def _details(data: SearchFolder) -> Iterable[tuple[str, str]]:
     if record.left_out_px:
         yield "Left out", escape(f"{', '.join(map(str, record.left_out_px))} px, not supported by the accuracy model")
     yield "Search", f"{record.n_evaluated:,} sub-nets evaluated in {record.seconds:.1f} s, seed {record.seed}"
+
+
+def _device_rows(data: SearchFolder) -> Iterable[tuple[str, str]]:
+    """Return rows on further devices."""
+    for device in data.record.devices:
+        latency = device.latency
+        estimated = f"; {latency.n_filled} blocks are estimated" if latency.n_filled else ""
+        yield f"Latency on {device.name}", f"{escape(latency.note)}, <code>{escape(latency.lut)}</code>{estimated}"
 
 
 def _calibration_rows(calibration: CalibrationRecord) -> Iterable[tuple[str, str]]:

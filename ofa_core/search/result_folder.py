@@ -8,6 +8,7 @@ blocks.csv        the winner's layers and their latencies in the table, if there
 measured.csv      networks measured with --measure
 networks.csv      whole networks measured for the table
 answers/*.json    the networks of a front (--pareto) or of several devices (--per-device)
+devices.json      the networks on each of several devices, and on those of --beside
 search.json       inputs, results, versions and seed
 
 `ofa_core.search.result_schema` has the keys and columns of each.
@@ -41,6 +42,7 @@ from ofa_core.search.result_schema import (
     ArchRecord,
     CandidateRow,
     DeviceRecord,
+    DeviceRow,
     FrontRow,
     Int8Record,
     LatencyRecord,
@@ -70,7 +72,7 @@ __all__ = [
 BlockMs = Callable[[BlockSpec, int], float]  # from a block and a resolution to its latency in the table
 
 ANSWERS = "answers"
-REPLACED = ("blocks.csv", "measured.csv", "report.html", "subnet.onnx", "subnet.tflite")
+REPLACED = ("blocks.csv", "devices.json", "measured.csv", "report.html", "subnet.onnx", "subnet.tflite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +193,7 @@ def write_folder(
     *,
     block_ms: BlockMs | None = None,
     loop: LoopResult | None = None,
+    devices: Sequence[DeviceRow] = (),
 ) -> None:
     """Write all files but the network itself; each file appears whole or not at all.
 
@@ -200,6 +203,7 @@ def write_folder(
         record: its record.
         block_ms: function from a block and a resolution to its latency in the table; None omits `blocks.csv`.
         loop: result of the closed loop.
+        devices: the networks on each of several devices; none omits `devices.json`.
     """
     space, arch = result.space, result.best.arch
     folder.mkdir(parents=True, exist_ok=True)
@@ -219,6 +223,8 @@ def write_folder(
         _write_csv(folder / "blocks.csv", map(asdict, layers_of(space, arch, latencies)))
     if loop is not None:
         _write_csv(folder / "measured.csv", map(asdict, _trial_rows(loop, space)))
+    if devices:
+        write_text(folder / "devices.json", json.dumps([asdict(row) for row in devices], separators=(",", ":")) + "\n")
     write_text(folder / "search.json", json.dumps(record_values(record), indent=1) + "\n")
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "CalibrationRecord",
     "CandidateRow",
     "DeviceRecord",
+    "DeviceRow",
     "FrontRow",
     "Int8Record",
     "LatencyRecord",
@@ -158,11 +159,14 @@ class AnswerRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceRecord:
-    """A further device of a search for several: its latency predictor, its limit, and the name of its quantity."""
+    """A further device: its latency predictor, and the name of its quantity.
+
+    `limit_ms` is None for a device that the report shows, and that the search did not limit.
+    """
 
     name: str
     quantity: str
-    limit_ms: Positive
+    limit_ms: Positive | None
     latency: LatencyRecord
     target: str | None = None
     measured: MeasuredRecord | None = None
@@ -263,6 +267,18 @@ class FrontRow:
     space_digest: str = ""
     space_definition: str = ""
     blocks_ms: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceRow:
+    """An entry of `devices.json`: a network of the report on a device; `blocks_ms` is empty without a table."""
+
+    device: str
+    arch: dict[str, Any]
+    latency_ms: Positive
+    low_ms: float | None
+    high_ms: float | None
+    blocks_ms: list[NonNegative]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from ofa_core.arch_json import arch_from_dict, arch_of_row
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.measured_networks import Network, read_networks
 from ofa_core.schema import NonNegative, structured
+from ofa_core.search.device_words import device_name
 from ofa_core.search.quantity import ENERGY_MJ, LATENCY_MS, MMACS, PARAMS_M, SCORE, TOP1, Description, Direction
 from ofa_core.search.result_folder import later_quantities
 from ofa_core.search.result_schema import (
     SCHEMA,
     CandidateRow,
+    DeviceRow,
     FrontRow,
     Layer,
     SearchRecord,
@@ -96,6 +98,7 @@ class SearchFolder:
         layers: layers of the winner; empty without `blocks.csv`.
         trials: all measurements of the closed loop, each with its network in short.
         networks: whole networks measured for the table.
+        device_rows: networks on one of several devices, by the name of the device and the network in short.
     """
 
     record: SearchRecord
@@ -105,11 +108,17 @@ class SearchFolder:
     layers: tuple[Layer, ...]
     trials: tuple[tuple[TrialRow, str], ...]
     networks: tuple[Network, ...]
+    device_rows: Mapping[tuple[str, str], DeviceRow] = field(default_factory=dict)
 
     @property
     def best(self) -> SavedNetwork:
         """The winner."""
         return self.candidates[0]
+
+    @property
+    def device_names(self) -> list[str]:
+        """Names of the devices, the searched one first."""
+        return [device_name(Path(self.record.latency.lut)), *(device.name for device in self.record.devices)]
 
     def described(self, name: str) -> Description:
         """Return the words of a quantity."""
@@ -119,7 +128,14 @@ class SearchFolder:
                 return Description(name, quantity.label, quantity.unit, direction)
         if name == TOP1.name and not self.record.accuracy.percent:
             return SCORE
+        for device in self.record.devices:
+            if device.quantity == name:
+                return Description(name, f"latency on {device.name}", LATENCY_MS.unit)
         return KNOWN.get(name, Description(name, name, ""))
+
+    def network_of(self, row: DeviceRow) -> str:
+        """Return the network of a row in short."""
+        return str(arch_from_dict(row.arch, self.space))
 
 
 def read_folder(folder: Path) -> SearchFolder:
@@ -150,6 +166,7 @@ def read_folder(folder: Path) -> SearchFolder:
             for row, cells, where in read_rows(folder / "measured.csv", TrialRow)
         ),
         tuple(read_networks(networks)) if networks.exists() else (),
+        _read_devices(folder / "devices.json", space),
     )
     n_layers = len(space.layout(saved.best.arch).blocks)
     if saved.layers and len(saved.layers) != n_layers:
@@ -190,6 +207,23 @@ def _read_candidates(path: Path, space: Space, further: Sequence[str]) -> tuple[
         values = {"latency_ms": row.latency_ms, "top1": row.top1, **values}
         out.append(SavedNetwork(values, arch, row.low_ms, row.high_ms))
     return tuple(out)
+
+
+def _read_devices(path: Path, space: Space) -> dict[tuple[str, str], DeviceRow]:
+    """Read the networks on several devices; none without the file, as in a search for one device."""
+    if not path.exists():
+        return {}
+    rows = {}
+    for i, row in enumerate(structured(_read_json(path), list[DeviceRow], str(path))):
+        try:
+            arch = arch_from_dict(row.arch, space)
+        except OfaError as error:
+            raise FormatError(f"{path}: [{i}].arch: {error}") from error
+        n_layers = len(space.layout(arch).blocks)
+        if row.blocks_ms and len(row.blocks_ms) != n_layers:
+            raise FormatError(f"{path}: [{i}].blocks_ms has {len(row.blocks_ms)} values; {n_layers} are expected")
+        rows[row.device, str(arch)] = row
+    return rows
 
 
 def _read_json(path: Path) -> Any:

@@ -124,8 +124,7 @@ function drawPlot(element, plot) {
     spots = [];
     for (const one of plot.series) drawSeries(svg, one, X, Y, spots);
     for (const guide of guides) drawGuide(svg, guide, X, Y, width, height);
-    const spot = spots.find((s) => s.key !== undefined && s.key === chosen);
-    if (spot) node(svg, "circle", { class: "chosen", cx: spot.px, cy: spot.py, r: 11 });
+    for (const spot of spots.filter((s) => s.key !== undefined && s.key === chosen)) node(svg, "circle", { class: "chosen", cx: spot.px, cy: spot.py, r: 11 });
   });
 
   const nearest = (event) => {
@@ -159,7 +158,7 @@ function drawPlot(element, plot) {
 }
 
 function drawAxes(svg, plot, { x0, x1, y0, y1, X, Y, width, height }) {
-  const across = ticks(x0, x1, Math.max(3, width / 110)), up = ticks(y0, y1, 6);
+  const across = ticks(x0, x1, Math.max(4, width / 110)), up = ticks(y0, y1, 6);
   for (const v of across.values) {
     node(svg, "line", { class: "gridline", x1: X(v), x2: X(v), y1: TOP, y2: height - BOTTOM });
     node(svg, "text", { class: "small", x: X(v), y: height - BOTTOM + 16, "text-anchor": "middle" }, v.toFixed(across.places));

@@ -7,18 +7,26 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ofa_core.arch_json import arch_from_dict
+from ofa_core.arch_json import arch_from_dict, arch_to_dict
 from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_networks import Network, write_networks
-from ofa_core.search.report import write_report
+from ofa_core.search.report import write_page, write_report
 from ofa_core.search.result_folder import Sources, record_of, write_folder
-from ofa_core.search.result_schema import AccuracyRecord, CalibrationRecord, LatencyRecord
+from ofa_core.search.result_schema import (
+    AccuracyRecord,
+    CalibrationRecord,
+    DeviceRecord,
+    DeviceRow,
+    LatencyRecord,
+    MeasuredRecord,
+)
 from ofa_core.search.run import most_accurate, search
 from ofa_core.search.saved import read_folder
 from ofa_core.search.steps import with_front
@@ -76,6 +84,33 @@ def page(browser: Any, folder: Path) -> Any:
     return browser
 
 
+@pytest.fixture(scope="module")
+def fleet(folder: Path, small: Space, stand_ins: Any) -> Path:
+    """The report of the same search with a second device, which was measured, and a third one without a limit."""
+    data = read_folder(folder)
+    networks = [net.arch for net in (*data.front.networks, *data.candidates)]
+    rows, records = {}, []
+    for name, factor, limit_ms in (("board", 3.0, 0.11), ("=board int8", 0.5, None)):
+        context = replace(data.record.latency.context, dtype="int8" if limit_ms is None else "float32")
+        latency = replace(data.record.latency, context=context, lut=f"{name}.csv")
+        measured = MeasuredRecord(latency_ms=0.115, low_ms=0.11, high_ms=0.12, n_rounds=1, n_networks=5, converged=True)
+        records.append(
+            DeviceRecord(
+                name=name, quantity=f"latency_ms:{name}", limit_ms=limit_ms, latency=latency,
+                measured=None if limit_ms is None else measured,
+            )
+        )  # fmt: skip
+        for arch in networks:
+            layers = [factor * stand_ins.block_ms(block) for block in small.blocks(arch)]
+            rows[name, str(arch)] = DeviceRow(
+                device=name, arch=arch_to_dict(arch, small), latency_ms=sum(layers), low_ms=0.9 * sum(layers),
+                high_ms=1.1 * sum(layers), blocks_ms=layers,
+            )  # fmt: skip
+    path = folder / "fleet.html"
+    write_page(replace(data, record=replace(data.record, devices=records), device_rows=rows), path)
+    return path
+
+
 def click(page: Any, selector: str) -> None:
     found = page.find_element("css selector", selector)
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
@@ -120,14 +155,14 @@ def test_the_slider_answers_another_limit(page: Any, folder: Path) -> None:
     page.execute_script("arguments[0].value = 1000; arguments[0].dispatchEvent(new Event('input'))", slider)
     best = max(front, key=lambda net: net.top1)
     assert f"{best.top1:.4g}"[:4] in text(page, "#chosen .chosen-values")
-    drawn = page.find_element("css selector", "#front > svg")
+    drawn = page.find_element("css selector", "#front .chart > svg")
     assert "what if" in page.execute_script("return arguments[0].textContent", drawn)
 
 
 def test_arrow_keys_and_enter_choose_too(page: Any, folder: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    plot = page.find_element("css selector", "#front > svg")
+    plot = page.find_element("css selector", "#front .chart > svg")
     page.execute_script("arguments[0].focus()", plot)
     plot.send_keys(Keys.ARROW_RIGHT)
     assert "Front, 1 of" in text(page, "#front .tip")
@@ -164,6 +199,48 @@ def test_what_is_shown_can_be_downloaded(page: Any, folder: Path, small: Space) 
     click(page, "#get-measured")
     measured = list(csv.DictReader(io.StringIO(saved(page, downloads / "measured.csv"))))
     assert [float(row["measured_ms"]) for row in measured] == [net.latency_ms for net in data.networks]
+
+
+def test_several_devices_side_by_side(browser: Any, fleet: Path, folder: Path, small: Space, stand_ins: Any) -> None:
+    browser.get(fleet.as_uri())
+    best = read_folder(folder).best
+    board = 3 * sum(stand_ins.block_ms(block) for block in small.blocks(best.arch))
+    first, second, third = [row.text for row in browser.find_elements("css selector", "#on-devices tr:not(.head)")]
+    assert f"{best.predicted_ms:.6f}"[:6] in first
+    assert f"{board:.4f} ({0.9 * board:.4f} to {1.1 * board:.4f})"[:6] in second
+    assert "0.1150 (0.1100 to 0.1200) 0.11 -0.0050 (-4.5 %)" in second, "measured above its limit"
+    assert browser.find_elements("css selector", "#on-devices td.over")[0].text == "-0.0050 (-4.5 %)"
+    assert "int8" in third
+    sums = [float(row.text.split()[-1]) for row in browser.find_elements("css selector", "#by-stage tr:not(.head)")]
+    assert sums == pytest.approx([board / 3, board, board / 6], rel=1e-3)
+    click(browser, "#get-devices")
+    rows = list(csv.DictReader(io.StringIO(saved(browser, folder / "downloads" / "devices.csv"))))
+    assert {row["device"] for row in rows} == {"made-up", "board", "'=board int8"}, "no cell is a formula"
+    (winner,) = [row for row in rows if (row["role"], row["device"]) == ("winner", "board")]
+    assert (float(winner["measured_ms"]), float(winner["limit_ms"])) == (0.115, 0.11)
+    stages = [float(value) for name, value in winner.items() if name.startswith(("first_", "stage", "last_"))]
+    assert sum(stages) == pytest.approx(float(winner["predicted_ms"]), rel=1e-3)
+
+
+def test_another_device_on_the_axis(browser: Any, fleet: Path, folder: Path) -> None:
+    from selenium.webdriver.support.select import Select
+
+    browser.get(fleet.as_uri())
+    axis = Select(browser.find_element("css selector", "#axis"))
+    assert len(axis.options) == 4, "three devices, and all of them"
+    axis.select_by_value("latency_ms:board")
+    assert text(browser, "#limit-said") == "0.11 ms per batch"
+    assert "on board, not calibrated" in text(browser, "#layers-text")
+    slider = browser.find_element("css selector", "#limit")
+    browser.execute_script("arguments[0].value = 0; arguments[0].dispatchEvent(new Event('input'))", slider)
+    assert text(browser, "#chosen code") == read_folder(folder).front.networks[0].network
+    axis.select_by_value("all")
+    assert not slider.is_displayed()
+    assert len(browser.find_elements("css selector", "#front circle.chosen")) == 3
+    metrics = {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_dark_and_light(page: Any) -> None:
