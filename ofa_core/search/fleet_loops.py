@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ofa_core.errors import InfeasibleConstraintError
 from ofa_core.genomes import encode
 from ofa_core.search.closed_loop import LoopResult
 from ofa_core.search.fleet import Member
-from ofa_core.search.measuring import Measuring, forget, loop_on_device, loop_on_devices
+from ofa_core.search.measuring import Measuring, end_rounds, forget, loop_on_device, loop_on_devices
 from ofa_core.search.problem import Problem, make_candidates
 from ofa_core.search.run import GroupAnswer, SearchResult
 from ofa_core.search.shared_loop import device_view
@@ -60,7 +61,29 @@ def measure_fleet(
         hows: how to measure on each.
         asked: further options that identify the search.
         names: names of the devices if each gets a network of its own; otherwise empty.
+
+    Raises:
+        As `loop_on_device`. The journals stay until the loops of all devices are complete, so that a killed search
+        measures no device again.
     """
+    try:
+        measured = _measured(problem, latencies, hows, asked, names)
+    except InfeasibleConstraintError:
+        for how in hows:
+            forget(how.lut)  # the search is complete: it has no answer
+        raise
+    for how in hows:
+        end_rounds(how.lut)
+    return measured
+
+
+def _measured(
+    problem: Problem,
+    latencies: Sequence[LatencySource],
+    hows: Sequence[Measuring],
+    asked: Mapping[str, Any],
+    names: Sequence[str],
+) -> MeasuredFleet:
     if len(latencies) == 1:
         loop, latency = loop_on_device(problem, latencies[0], hows[0], asked)
         return MeasuredFleet(loop.result, [loop], [latency], hows)

@@ -17,8 +17,8 @@ from typing import Any
 
 from ofa_core.arch import Arch
 from ofa_core.context import Context
-from ofa_core.errors import InfeasibleConstraintError, OfaError
-from ofa_core.jsonlines import set_aside
+from ofa_core.errors import OfaError
+from ofa_core.jsonlines import append_line, set_aside
 from ofa_core.lock import only_one
 from ofa_core.measured_networks import Network
 from ofa_core.search.closed_loop import N_NEW, LoopResult, LoopSteps, close_loop
@@ -41,7 +41,7 @@ from profiler.runner import Runner
 from profiler.settings import Progress, Settings
 from profiler.verify import N_STATE, VerifySpec, verify
 
-__all__ = ["Measuring", "forget", "loop_on_device", "loop_on_devices", "rounds_path"]
+__all__ = ["Measuring", "end_rounds", "forget", "loop_on_device", "loop_on_devices", "rounds_path"]
 
 N_PROCESSES = 4  # fresh processes in which the loop measures a network
 MEASURE_S_PER_NET = 3.0
@@ -133,17 +133,12 @@ def loop_on_device(
         session = _opened(stack, problem, latency, how, asked)
         steps = LoopSteps(make_search(how.seed), session.measure, session.refit)
         limit_ms = problem.constraints[0].limit
-        try:
-            loop = close_loop(
-                problem,
-                steps,
-                rounds=session.rounds,
-                on_round=lambda number, result, trials: _log.info(round_line(number, result, trials, limit_ms)),
-            )
-        except InfeasibleConstraintError:
-            forget(how.lut)  # the search is complete: it has no answer
-            raise
-        session.rounds.end()
+        loop = close_loop(
+            problem,
+            steps,
+            rounds=session.rounds,
+            on_round=lambda number, result, trials: _log.info(round_line(number, result, trials, limit_ms)),
+        )
     return loop, session.latency(latency)
 
 
@@ -168,21 +163,14 @@ def loop_on_devices(
         sessions = [_opened(stack, problem, latency, how, asked) for latency, how in zip(latencies, hows, strict=True)]
         limits_ms = {s.how.lut.name: c.limit for s, c in zip(sessions, problem.constraints, strict=False)}
         devices = [LoopDevice(s.how.lut.name, s.measure, s.refit, s.rounds) for s in sessions]
-        try:
-            loops = close_shared_loop(
-                problem,
-                devices,
-                make_search(hows[0].seed),
-                on_round=lambda number, name, result, trials: _log.info(
-                    "%s: %s", name, round_line(number, result, trials, limits_ms[name])
-                ),
-            )
-        except InfeasibleConstraintError:
-            for how in hows:
-                forget(how.lut)
-            raise
-        for session in sessions:
-            session.rounds.end()
+        loops = close_shared_loop(
+            problem,
+            devices,
+            make_search(hows[0].seed),
+            on_round=lambda number, name, result, trials: _log.info(
+                "%s: %s", name, round_line(number, result, trials, limits_ms[name])
+            ),
+        )
     return loops, [session.latency(latency) for session, latency in zip(sessions, latencies, strict=True)]
 
 
@@ -228,6 +216,11 @@ def forget(lut: Path) -> None:
     """Remove the journals of a search whose result is written."""
     for path in (rounds_path(lut), remeasure_path(lut, "search")):
         path.unlink(missing_ok=True)
+
+
+def end_rounds(lut: Path) -> None:
+    """Record that the search has its answer; another search may then replace the journal of the rounds."""
+    append_line(rounds_path(lut), {"done": True})
 
 
 def rounds_path(lut: Path) -> Path:

@@ -94,10 +94,6 @@ class Rounds:
         append_line(self.path, {"round": session[0], "confirms": session[1], "took": rows})
         self._took[session] = list(measured)
 
-    def end(self) -> None:
-        """Record the end of the search; another search may then replace the file."""
-        append_line(self.path, {"done": True})
-
     def _row(self, candidate: Candidate) -> dict[str, Any]:
         row = self._network(candidate.arch, candidate.latency_ms, candidate.low_ms, candidate.high_ms)
         row["top1"] = float(candidate.values.get("top1", 0.0))

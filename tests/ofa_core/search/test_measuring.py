@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -83,3 +84,31 @@ def test_networks_are_added_to_a_table_whose_sums_do_not_predict_latencies(tmp_p
     after = read_networks(networks_path(table))
     assert after[: len(before)] == before
     assert len(after) > len(before)
+
+
+@pytest.mark.slow
+def test_a_killed_search_for_each_device_keeps_the_devices_that_are_complete(tmp_path: Path) -> None:
+    first = profiled(tmp_path)
+    second = tmp_path / "u.csv"
+    for path in (first, networks_path(first)):
+        shutil.copy(path, path.with_name(path.name.replace("t.", "u.", 1)))
+    argv = ["--lut", f"{first}=2", "--lut", f"{second}=2.1", "--per-device", "-m", "t.csv=fake", "-m", "u.csv=fake"]
+    argv += ["-a", "proxy:macs", "--budget-s", "1", "--out", str(tmp_path / "out"), "--no-report", "--json"]
+    command = [sys.executable, "-c", SEARCH, *argv]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (journal := remeasure_path(second, "search")).exists() or journal.read_bytes().count(b"\n") < 20:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    complete = rounds_path(first).read_text()
+    networks = read_networks(networks_path(first))
+
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("continuing the interrupted search") == 2
+    assert read_networks(networks_path(first)) == networks
+    assert '"took"' in complete
+    assert not rounds_path(first).exists()
