@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ofa_core.backend_names import DTYPES
 from ofa_core.cli_app import run_app
 from ofa_core.formats.net_config import write_net_config
 from ofa_core.lock import only_one
@@ -96,10 +97,11 @@ def candidates_of(folder: Path) -> Path:
     return path
 
 
-def test_kill_9_then_the_same_command_loses_one_visit_at_most(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dtype", "form"), [("fp32", "fused"), ("int8", "integer")])
+def test_kill_9_then_the_same_command_loses_one_visit_at_most(tmp_path: Path, dtype: str, form: str) -> None:
     out = tmp_path / "t.csv"
     argv = [sys.executable, "-c", "import sys; from profiler.cli import main; sys.exit(main())"]
-    argv += [*TINY, "--budget-s", "10", "--out", str(out)]
+    argv += [*TINY, "--dtype", dtype, "--budget-s", "10", "--out", str(out)]
     process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=Path.cwd())
     journal = journal_path(out)
     deadline = time.monotonic() + 60
@@ -126,7 +128,9 @@ def test_kill_9_then_the_same_command_loses_one_visit_at_most(tmp_path: Path) ->
     assert state.pilot is not None
     assert keys == set(state.visits)
     assert len(keys) == 3 * state.pilot["n_rounds"] * len(state.header["items"])
-    assert LatencyTable.read(out).n_failed == 0
+    table = LatencyTable.read(out)
+    assert table.n_failed == 0
+    assert (table.context.dtype, table.context.graph_form) == (DTYPES[dtype], form)
 
 
 def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from ofa_core.context import statistic_name
 from ofa_core.errors import TableError
 from ofa_core.spaces import mobilenet_v3, tiny
 from ofa_core.table import Context, Entry, LatencyTable
+from profiler.cli import main
 from profiler.compare import compare
 
 
@@ -54,6 +57,30 @@ def test_context_and_coverage_are_printed() -> None:
     result = compare(old, new)
     assert result.context == ("threads 1 != 2",)
     assert (result.n_common, result.only_old, result.only_new) == (50, 46, 0)
+
+
+def in_int8(table: LatencyTable, isa: str = "avx2") -> LatencyTable:
+    return LatencyTable(replace(table.context, dtype="int8", graph_form="integer", isa=isa), table.entries)
+
+
+def test_tables_in_int8_are_compared_like_others() -> None:
+    result = compare(in_int8(table(0.01, 1)), in_int8(table(0.01, 2)))
+    assert not result.changed
+    assert result.context == ()
+    other_isa = compare(in_int8(table()), in_int8(table(), "avx2 avx512_vnni"))
+    assert other_isa.context == ("isa 'avx2' != 'avx2 avx512_vnni'",)
+
+
+def test_a_table_in_int8_against_one_in_float_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / "float.csv", tmp_path / "int8.csv"]
+    for path, found in zip(paths, (table(), in_int8(table(factor=0.5))), strict=True):
+        found.write(path)
+    for old, new, said in ((*paths, "'float32' != 'int8'"), (*paths[::-1], "'int8' != 'float32'")):
+        monkeypatch.setattr(sys, "argv", ["ofa-profile", "compare", str(old), str(new)])
+        assert main() == 3
+        assert f"dtype {said}" in capsys.readouterr().out
 
 
 def test_tables_with_nothing_in_common_are_refused() -> None:

@@ -27,6 +27,8 @@ from ofa_core.nn.subnet import build_subnet  # noqa: E402
 from ofa_core.nn.supernet import Supernet  # noqa: E402
 from ofa_core.spaces import tiny  # noqa: E402
 from ofa_core.train.cli import app  # noqa: E402
+from ofa_core.train.commands import Request, net_for, open_checkpoint  # noqa: E402
+from ofa_core.train.distributed import ALONE  # noqa: E402
 from ofa_core.train.finetune import finetune_subnet  # noqa: E402
 from ofa_core.train.int8 import RangeSettings, ranges_of  # noqa: E402
 from ofa_core.train.integer import IntegerNet  # noqa: E402
@@ -95,6 +97,21 @@ def test_fine_tuning_gives_a_file_that_computes_what_was_trained(run, weights, s
     np.testing.assert_allclose(run_file(out, x.numpy()), IntegerNet.of(read.net, read.ranges)(x).numpy(), atol=1e-6)
     again = run("evaluate", sub, *INT8)[1].splitlines()
     assert again[2].split()[-4:] == text.splitlines()[4].split()[-4:]
+
+
+@pytest.mark.parametrize("method", ["percentile", "mse"])
+@pytest.mark.parametrize("suffix", ["onnx", "tflite"])
+def test_an_exported_file_has_the_ranges_that_were_asked_for(run, weights, method, suffix, run_file, tmp_path):
+    out = tmp_path / f"net.{suffix}"
+    words = ("--arch", tmp_path / "arch.json", "--out", out, "--batch-size", 8, *INT8, "--ranges", method)
+    assert run("export", weights, *words)[0] == 0
+    opened = open_checkpoint(Request(weights, "digits"), ALONE)
+    net = net_for(opened.checkpoint, ARCH, opened.evaluator)[0]
+    x = torch.cat(opened.evaluator.range_images(24, 32))[:16]
+    found, others = (ranges_of(net, 24, opened.evaluator, RangeSettings(m, 32)) for m in (method, "minmax"))
+    expected = IntegerNet.of(net, found)(x)
+    np.testing.assert_allclose(run_file(out, x.numpy()), expected.numpy(), atol=1e-6)
+    assert not torch.equal(expected, IntegerNet.of(net, others)(x))
 
 
 def test_fine_tuning_learns_in_int8(few_images, small_config, tmp_path):
