@@ -87,13 +87,11 @@ def accuracy_record(accuracy: AccuracyPredictor, source: str | None, *, int8: bo
 
 def _copy_networks(latency: LatencySource, lut: Path, out: Path) -> None:
     """Copy the whole networks measured for a table, each with the table's sum, into a search folder."""
-    copy = out / "networks.csv"
-    copy.unlink(missing_ok=True)
     table, context = latency.lut, latency.context
     if table is None or context is None or not is_table(latency):
         return
     if lut.is_file() and networks_path(lut).is_file():
-        write_networks(copy, context, table.with_sums(read_networks(networks_path(lut), context)))
+        write_networks(out / "networks.csv", context, table.with_sums(read_networks(networks_path(lut), context)))
 
 
 def _try_report(out: Path) -> None:

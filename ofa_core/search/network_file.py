@@ -54,6 +54,9 @@ class NetworkFile:
             writer_of(path, batch_size, int8=True)(self.finished)
         else:
             write_bytes(path, self._bytes(batch_size, tflite=tflite))
+        if self.context is not None and is_int8(self.context, None) != self.int8:
+            dtype = DTYPES["int8" if self.int8 else "fp32"]
+            _log.warning("%s is %s; its latency was predicted for %s", path, dtype, self.context.dtype)
         if self.finished is None:
             _log.info("%s has random weights: use it to measure latency, not accuracy", path)
             return

@@ -72,7 +72,11 @@ __all__ = [
 BlockMs = Callable[[BlockSpec, int], float]  # from a block and a resolution to its latency in the table
 
 ANSWERS = "answers"
-REPLACED = ("blocks.csv", "devices.json", "measured.csv", "report.html", "subnet.onnx", "subnet.tflite")
+# search.json is removed first and written last, so that an incomplete folder is never read as a search.
+REPLACED = (
+    *("search.json", "arch.json", "ofa.json", "candidates.json", "pareto.csv", "blocks.csv", "devices.json"),
+    *("measured.csv", "networks.csv", "report.html", "subnet.onnx", "subnet.tflite"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +202,7 @@ def write_folder(
     """Write all files but the network itself; each file appears whole or not at all.
 
     Args:
-        folder: created if it does not exist; files of an earlier search in it are replaced or removed.
+        folder: created if it does not exist; files of an earlier search in it are removed first.
         result: the result.
         record: its record.
         block_ms: function from a block and a resolution to its latency in the table; None omits `blocks.csv`.

@@ -54,6 +54,7 @@ def metadata_of(path: Path) -> dict[str, str]:
     [
         (FP32, (), "subnet.onnx", "float32"),
         (FP32, ("--dtype", "int8"), "subnet.onnx", "int8"),
+        (replace(FP32, dtype="float16"), ("--dtype", "int8"), "subnet.onnx", "int8"),
         (replace(INT8, backend="onnxruntime"), (), "subnet.onnx", "int8"),
         (INT8, (), "subnet.tflite", "int8"),
         (INT8, ("--dtype", "fp32"), "subnet.onnx", "float32"),
@@ -66,6 +67,8 @@ def test_the_dtype_is_that_of_the_table_or_of_the_option(lut, tmp_path, call, co
     assert {p.name for p in out.iterdir()} & {"subnet.onnx", "subnet.tflite"} == {file}
     assert "random weights" in err
     assert (INT8_NOTE in text) == (dtype == "int8")
+    other = f"{file} is {dtype}; its latency was predicted for {context.dtype}"
+    assert (other in " ".join(err.split())) == (dtype != context.dtype)
     if file == "subnet.onnx":
         found = metadata_of(out / file)
         assert found.get("dtype", "float32") == dtype

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ofa_core.arch_json import arch_from_dict, read_arch_dict
+from ofa_core.blocks import BlockSpec
 from ofa_core.errors import FormatError, InfeasibleConstraintError
 from ofa_core.genomes import encode
 from ofa_core.search.closed_loop import LoopResult, Trial
@@ -238,6 +239,32 @@ def test_what_was_measured_is_written_and_a_later_search_removes_it(
     }
     write_folder(tmp_path, result, record_of(result, SOURCES))
     assert not (tmp_path / "measured.csv").exists()
+
+
+@pytest.mark.parametrize("last_call", [1, 3])
+def test_an_interrupted_write_leaves_no_folder_that_is_read(
+    tmp_path: Path, small: Space, stand_ins: Any, last_call: int
+) -> None:
+    """The files of two searches are never read as one."""
+    problem = most_accurate(small, stand_ins.latency(small, small.resolutions), stand_ins.accuracy(small), 0.04)
+    result = search(problem)
+    write_folder(tmp_path, result, record_of(result, SOURCES))
+    read_folder(tmp_path)
+    (tmp_path / "networks.csv").write_text("of the earlier search\n")
+    n_calls = 0
+
+    def block_ms(block: BlockSpec, px: int) -> float:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == last_call:
+            raise KeyboardInterrupt
+        return 0.5
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path, result, record_of(result, SOURCES), block_ms=block_ms)
+    assert {path.name for path in tmp_path.iterdir()} <= {"arch.json", "ofa.json", "candidates.json"}
+    with pytest.raises(FormatError, match=r"search\.json: No such file"):
+        read_folder(tmp_path)
 
 
 def test_a_new_objective_is_one_quantity(tmp_path: Path, small: Space, stand_ins: Any) -> None:
