@@ -29,10 +29,12 @@ from profiler.options import (
     BenchmarkOption,
     DelegateOption,
     DtypeOption,
+    FractionOption,
     FreshOption,
     KeepOption,
     LibraryOption,
     LutOption,
+    OldFractionOption,
     PythonOption,
     RuntimeOption,
     SeedOption,
@@ -100,10 +102,8 @@ def profile(
         str,
         typer.Option(help="Blocks to measure: all, or active (measure a subset; estimate the rest with --fill)."),
     ] = "all",
-    share: Annotated[
-        float | None,
-        typer.Option(min=0.01, max=1, help="Share of the blocks to measure with --plan active. [default: 0.25]"),
-    ] = None,
+    fraction: FractionOption = None,
+    share: OldFractionOption = None,
     nets: Annotated[
         int | None,
         typer.Option(
@@ -161,7 +161,7 @@ def profile(
         raise typer.BadParameter(
             "energy cannot be measured with benchmark_model, which ends after each visit", param_hint="--energy"
         )
-    part = part_of_blocks(plan, share, nets)
+    part = part_of_blocks(plan, fraction, share, nets)
     networks = _networks(the_space, pixels, nets, select, seed)
     if budget_s is None:
         budget_s = blocks_budget_s(part, len(pixels)) if nets is None else networks_budget_s(nets)
@@ -233,12 +233,12 @@ def _networks(
     return archs
 
 
-def _active_blocks(share: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]:
+def _active_blocks(fraction: float, blocks: Sequence[BlockSpec]) -> list[BlockSpec]:
     """Return the first blocks of the order that `predictors.block_order` gives."""
     from predictors.block_latency import MIN_BLOCKS
     from predictors.block_order import active_order
 
-    return active_order(blocks)[: max(MIN_BLOCKS, math.ceil(share * len(blocks)))]
+    return active_order(blocks)[: max(MIN_BLOCKS, math.ceil(fraction * len(blocks)))]
 
 
 def _profile_one(

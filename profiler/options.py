@@ -26,10 +26,12 @@ __all__ = [
     "BenchmarkOption",
     "DelegateOption",
     "DtypeOption",
+    "FractionOption",
     "FreshOption",
     "KeepOption",
     "LibraryOption",
     "LutOption",
+    "OldFractionOption",
     "PythonOption",
     "RuntimeOption",
     "SeedOption",
@@ -47,7 +49,7 @@ __all__ = [
 
 S_PER_NETWORK = 6.0
 MIN_NETWORKS_S = 40.0
-ACTIVE_SHARE = 0.25  # of the blocks; docs/predictors.md gives the errors
+ACTIVE_FRACTION = 0.25  # of the blocks; docs/predictors.md gives the errors
 
 TargetOption = Annotated[
     list[str],
@@ -72,6 +74,11 @@ DelegateOption = Annotated[
         "cuda-eager. tflite: xnnpack or none. cuda:1 is the second GPU. [default: cpu or xnnpack]"
     ),
 ]
+FractionOption = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=1, help="Fraction of the blocks to measure with --plan active. [default: 0.25]"),
+]
+OldFractionOption = Annotated[float | None, typer.Option("--share", min=0.01, max=1, hidden=True)]
 PythonOption = Annotated[str | None, typer.Option(help="Python interpreter on the device.")]
 BenchmarkOption = Annotated[
     Path | None, typer.Option(help="Official benchmark_model, built for the device, to run instead of an agent.")
@@ -132,18 +139,21 @@ def check_cpus(cpus: str | None) -> None:
             raise typer.BadParameter(str(error)) from error
 
 
-def part_of_blocks(plan: str, share: float | None, nets: int | None) -> float:
-    """Return the share of the blocks to measure."""
+def part_of_blocks(plan: str, fraction: float | None, old: float | None, nets: int | None) -> float:
+    """Return the fraction of the blocks to measure; `old` is the value of --share."""
+    if fraction is not None and old is not None:
+        raise typer.BadParameter("is the old name of --fraction; give one of them", param_hint="--share")
+    fraction = old if fraction is None else fraction
     if nets is not None and plan != "all":
         raise typer.BadParameter("leave out --plan: --nets measures no blocks", param_hint="--plan")
-    if share is not None and plan == "all":
-        raise typer.BadParameter("--share needs --plan active", param_hint="--share")
-    return 1.0 if plan == "all" else share or ACTIVE_SHARE
+    if fraction is not None and plan == "all":
+        raise typer.BadParameter("needs --plan active", param_hint="--fraction")
+    return 1.0 if plan == "all" else fraction or ACTIVE_FRACTION
 
 
-def blocks_budget_s(share: float, n_resolutions: int) -> float:
-    """Return the default seconds of a session with a share of the blocks; half of the time goes to networks."""
-    return 60.0 + 35.0 * (1 + share) * n_resolutions
+def blocks_budget_s(fraction: float, n_resolutions: int) -> float:
+    """Return the default seconds of a session with a fraction of the blocks; half of the time goes to networks."""
+    return 60.0 + 35.0 * (1 + fraction) * n_resolutions
 
 
 def networks_budget_s(n: int) -> float:

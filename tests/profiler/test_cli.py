@@ -139,7 +139,7 @@ def test_a_part_of_the_blocks_gives_a_table_that_fill_completes(
     out = tmp_path / "t.csv"
     argv = ["--space", "tiny", "--resolutions", "28,32", "--processes", "3", "--target", "fake", "--backend", "sleep"]
     argv += ["--budget-s", "1", "--out", str(out)]
-    assert call(*argv, "--plan", "active", "--share", "0.5", monkeypatch=monkeypatch) == 0
+    assert call(*argv, "--plan", "active", "--fraction", "0.5", monkeypatch=monkeypatch) == 0
     err = capsys.readouterr().err
     blocks = tiny().all_blocks((28, 32))
     table = LatencyTable.read(out)
@@ -253,7 +253,9 @@ def test_an_architecture_without_an_input_size_is_measured_at_the_one_that_is_na
         (["--cpus", "big?"], 2, "4-7"),
         (["--graph-form", "odd"], 2, "fused"),
         (["--plan", "odd"], 2, "active"),
+        (["--fraction", "0.5"], 2, "--plan active"),
         (["--share", "0.5"], 2, "--plan active"),
+        (["--plan", "active", "--fraction", "0.5", "--share", "0.5"], 2, "old name of --fraction"),
         (["--nets", "9", "--select", "best"], 2, "d-optimal or random"),
         (["--select", "random"], 2, "--nets"),
         (["--nets", "4"], 2, "equal to 5"),
