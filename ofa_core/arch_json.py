@@ -35,6 +35,7 @@ from ofa_core.literals import parse_value
 from ofa_core.space import Space
 from ofa_core.space_record import SPACE_FIELDS, require_space, space_fields, space_of_record
 from ofa_core.spaces import find_builtin, get_space
+from ofa_core.text_files import decoded
 
 __all__ = [
     "ARCH_COLUMNS",
@@ -160,11 +161,9 @@ def read_arch_dict(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_ARCH_FILE_BYTES:
             raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for an architecture file")
-        text = path.read_text(encoding="utf-8-sig")
+        text = decoded(path.read_bytes(), str(path), "an architecture, JSON with ks, e, d and r,")
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not a text file; an architecture is JSON with ks, e, d and r") from error
     data = parse_value(text, str(path))
     if not isinstance(data, dict):
         raise FormatError(f"{path}: holds a {type(data).__name__}; an architecture is a dictionary with ks, e, d and r")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ofa_core.errors import FormatError, TableError
+from ofa_core.text_files import decoded
 
 __all__ = [
     "MAX_NUMBER",
@@ -48,11 +49,9 @@ def read_text(path: Path) -> str:
                 data = stream.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise FormatError(f"{name}: larger than {MAX_FILE_BYTES // 10**6} MB; split it")
-        return data.decode("utf-8-sig")
+        return decoded(data, name)
     except OSError as error:
         raise FormatError(f"{name}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{name}: not a text file in UTF-8") from error
 
 
 def separator_of(header: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.errors import FormatError
+from ofa_core.text_files import ANOTHER_COPY
 
 __all__ = ["ZIP_DAMAGE", "read_npz"]
 
@@ -49,7 +50,9 @@ def read_npz(source: Path | bytes, where: str, max_bytes: int) -> dict[str, NDAr
     except OSError as error:
         raise FormatError(f"{where}: {error.strerror or error}") from error
     except ZIP_DAMAGE as error:
-        raise FormatError(f"{where}: not an npz file of arrays: {str(error)[:160]}") from error
+        raise FormatError(
+            f"{where}: not an npz file of arrays, or damaged: {str(error)[:150]}; {ANOTHER_COPY}"
+        ) from error
 
 
 def _array(data: bytes) -> NDArray[Any]:

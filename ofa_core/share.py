@@ -21,6 +21,7 @@ from ofa_core.errors import FormatError
 from ofa_core.measured_networks import networks_path, read_networks
 from ofa_core.schema import PositiveCount, structured
 from ofa_core.table import LatencyTable
+from ofa_core.text_files import ANOTHER_COPY
 
 __all__ = ["SHARE_SUFFIX", "ShareRecord", "is_share", "read_share", "unpack_share", "write_share"]
 
@@ -120,7 +121,8 @@ def read_share(path: Path) -> tuple[ShareRecord, dict[str, bytes]]:
     except KeyError as error:
         raise FormatError(f"{path}: {ascii(error.args[0])[:200]}") from error
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RecursionError, EOFError) as error:
-        raise FormatError(f"{path}: not a shared table: {ascii(str(error) or type(error).__name__)[:200]}") from error
+        reason = ascii(str(error) or type(error).__name__)[:200]
+        raise FormatError(f"{path}: not a shared table, or damaged: {reason}; {ANOTHER_COPY}") from error
     if record.schema != SCHEMA:
         raise FormatError(f"{path}: schema {record.schema}; this version reads {SCHEMA}")
     allowed = {record.table, record.table.removesuffix(".csv") + ".networks.csv"}
@@ -131,7 +133,7 @@ def read_share(path: Path) -> tuple[ShareRecord, dict[str, bytes]]:
         raise FormatError(f"{path}: members {ascii(names)[:100]}; only those that {RECORD} lists are expected")
     for name, data in members.items():
         if hashlib.sha256(data).hexdigest() != record.sha256[name]:
-            raise FormatError(f"{path}: {ascii(name)[:100]} differs from its checksum in {RECORD}")
+            raise FormatError(f"{path}: {ascii(name)[:100]} differs from its checksum in {RECORD}; {ANOTHER_COPY}")
     return record, members
 
 

@@ -20,6 +20,7 @@ from ofa_core.errors import FormatError, OfaError, PredictorError
 from ofa_core.npz import ZIP_DAMAGE, read_npz
 from ofa_core.schema import Range, structured
 from ofa_core.space_record import space_fields, space_of
+from ofa_core.text_files import ANOTHER_COPY
 from predictors.accuracy import AccuracyPredictor, MacsProxy
 from predictors.builtin_accuracy import BuiltinAccuracy
 from predictors.estimator import Estimator, Parts
@@ -72,7 +73,7 @@ def load_predictor(path: Path) -> Estimator:
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
     except ZIP_DAMAGE as error:
-        raise FormatError(f"{path}: not a predictor: {str(error)[:200]}") from error
+        raise FormatError(f"{path}: not a predictor, or damaged: {str(error)[:200]}; {ANOTHER_COPY}") from error
     except OfaError as error:
         raise type(error)(f"{path}: {error}") from error
 

@@ -31,6 +31,7 @@ from ofa_core.npz import ZIP_DAMAGE, read_npz
 from ofa_core.space import Space
 from ofa_core.space_record import SPACE_FIELDS, described_differences, require_space, space_columns, space_of
 from ofa_core.spaces import find_builtin, get_space
+from ofa_core.text_files import ANOTHER_COPY
 
 __all__ = ["PublishedAccuracyPredictor", "read_acc_predictor"]
 
@@ -235,7 +236,7 @@ def _is_npz(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return all(name.endswith(".npy") for name in archive.namelist())
     except ZIP_DAMAGE as error:
-        raise FormatError(f"{path}: a damaged zip file; an accuracy predictor is expected") from error
+        raise FormatError(f"{path}: a damaged zip file; an accuracy predictor is expected; {ANOTHER_COPY}") from error
 
 
 def _read_npz(path: Path, space: Space | None) -> PublishedAccuracyPredictor:

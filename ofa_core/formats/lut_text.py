@@ -14,6 +14,7 @@ from ofa_core.csv_fields import SEPARATORS, parse_number
 from ofa_core.errors import FormatError, TableError
 from ofa_core.formats.lut_keys import parse_key
 from ofa_core.measured_columns import unit_to_ms
+from ofa_core.text_files import decoded
 
 __all__ = ["is_key_csv", "read_records", "read_text"]
 
@@ -30,11 +31,9 @@ def read_text(path: Path, what: str) -> str:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise FormatError(f"{path}: {size} bytes are too many for {what}; at most {MAX_FILE_BYTES}")
-        return path.read_bytes().decode("utf-8-sig")
+        return decoded(path.read_bytes(), str(path), what)
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not a text file; {what} is expected") from error
 
 
 def read_records(path: Path) -> dict[str, dict[str, float]]:

@@ -26,6 +26,7 @@ from ofa_core.atomic import write_bytes
 from ofa_core.download import Download, fetch, holds
 from ofa_core.errors import FormatError, OfaError
 from ofa_core.schema import PositiveCount, structured
+from ofa_core.text_files import ANOTHER_COPY
 from ofa_core.toml_tables import read_toml
 from profiler.native.build import cache_folder
 from profiler.native.system import ABIS, System, check_library, this_system
@@ -220,7 +221,7 @@ def library_in(archive: Path, system: System) -> Path:
                     raise FormatError(f"{archive}: {file.filename} has {file.file_size} bytes; a library is smaller")
             contents = {PurePosixPath(file.filename).name: opened.read(file) for file in (entry, *beside)}
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-        raise FormatError(f"{archive}: the archive cannot be read: {error}") from error
+        raise FormatError(f"{archive}: the archive cannot be read: {error}; {ANOTHER_COPY}") from error
     folder = cache_folder() / "extracted" / hashlib.sha256(contents[LIBRARY]).hexdigest()[:24]
     for name, content in contents.items():
         if not (folder / name).exists() or (folder / name).read_bytes() != content:

@@ -300,7 +300,7 @@ def test_npz_round_trip_and_damage(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not an accuracy predictor of this project"):
         read_acc_predictor(tmp_path / "other.npz")
     np.savez(tmp_path / "pickled.npz", schema=np.array([{}], dtype=object))
-    with pytest.raises(FormatError, match=r"pickled\.npz: not an npz file of arrays"):
+    with pytest.raises(FormatError, match=r"pickled\.npz: not an npz file of arrays, or damaged"):
         read_acc_predictor(tmp_path / "pickled.npz")
     with pytest.raises(FormatError, match="No such file"):
         read_acc_predictor(tmp_path / "nothing.npz")
