@@ -223,11 +223,26 @@ class TfliteFile:
 
 
 def _aligned_builder(flatbuffers: Any, n_bytes: int) -> Any:
-    """Return a flatbuffer builder that obeys the schema's `force_align`, which the Python library ignores."""
+    """Return a flatbuffer builder that obeys the schema's `force_align`, and writes equal short vectors once.
+
+    The Python library ignores `force_align`.
+    """
 
     class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
+        def __init__(self, n_bytes: int) -> None:
+            super().__init__(n_bytes)
+            self._known: dict[tuple[str, bytes], int] = {}
+
         def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802
             wanted = BUFFER_ALIGNMENT if elemSize == 1 and numElems else alignment
             return super().StartVector(elemSize, numElems, wanted)
+
+        def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802
+            if x.dtype.itemsize == 1:
+                return int(super().CreateNumpyVector(x))
+            key = x.dtype.str, x.tobytes()
+            if key not in self._known:
+                self._known[key] = super().CreateNumpyVector(x)
+            return self._known[key]
 
     return AlignedBuilder(n_bytes)

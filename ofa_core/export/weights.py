@@ -114,7 +114,9 @@ def _squared_gain_after(layer: Layer, before: float) -> float:
 
 def _signed(rng: np.random.Generator, shape: tuple[int, ...], rms: float) -> NDArray[np.float32]:
     """Return values of either sign, of root mean square `rms` and magnitudes from 0.48 to 1.44 times `rms`."""
-    values = rng.random(shape, dtype=np.float32) * np.float32(2) - np.float32(1)
+    values = rng.random(shape, dtype=np.float32)
+    values *= np.float32(2)
+    values -= np.float32(1)
     values += np.copysign(np.float32(0.5), values)
     values *= np.float32(rms / (13 / 12) ** 0.5)
     return values
