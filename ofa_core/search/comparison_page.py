@@ -32,7 +32,7 @@ def write_page(path: Path, comparison: Comparison) -> None:
         name = f"device{i}"
         plots[name] = _plot(comparison, i)
         parts.append(section(f"On {device.title}", "Bars are 90 % intervals, where they are known.", chart(name)))
-    parts.append('<p><button id="get-csv">Download comparison.csv</button></p>')
+    parts.append('<div class="row"><button id="get-csv">Download comparison.csv</button></div>')
     unknown = [
         f"{net.name} on {device.name}: {cell.why}"
         for net, cells in zip(comparison.nets, comparison.cells, strict=True)
