@@ -188,7 +188,8 @@ static long long read_peak_rss_kb(void) {
   char line[256];
   long long kb = -1;
   FILE *file = fopen("/proc/self/status", "r");
-  while (file && kb < 0 && fgets(line, sizeof line, file)) sscanf(line, "VmHWM: %lld", &kb);
+  while (file && kb < 0 && fgets(line, sizeof line, file))
+    if (!strncmp(line, "VmHWM:", 6)) kb = strtoll(line + 6, NULL, 10);
   if (file) fclose(file);
   return kb;
 }

@@ -27,7 +27,6 @@ int fputs(const char *text, FILE *file);
 int fprintf(FILE *file, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int snprintf(char *text, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int vsnprintf(char *text, size_t size, const char *format, va_list values);
-int sscanf(const char *text, const char *format, ...) __attribute__((format(scanf, 2, 3)));
 char *fgets(char *text, int size, FILE *file);
 ssize_t getline(char **line, size_t *size, FILE *file);
 

@@ -56,7 +56,7 @@ def test_android_agents_take_only_old_symbols_and_copy_none(name: str) -> None:
         "__errno", "__libc_init", "abort", "access", "calloc", "clock_gettime", "dlerror", "dlopen", "dlsym", "dup",
         "dup2", "fclose", "fdopen", "fflush", "fgets", "fopen", "fprintf", "fputc", "fputs", "free", "fwrite",
         "getline", "getpid", "getrusage", "malloc", "memcmp", "memcpy", "memset", "raise", "realloc",
-        "sched_getaffinity", "sched_setaffinity", "snprintf", "sscanf", "stderr", "stdin", "strcmp", "strerror",
+        "sched_getaffinity", "sched_setaffinity", "snprintf", "stderr", "stdin", "strcmp", "strerror",
         "strlen", "strncmp", "strtoll", "sysconf", "uname", "vsnprintf",
     }  # fmt: skip
     assert "dlopen" in wanted
@@ -134,3 +134,35 @@ def test_the_32_bit_agent_starts_and_loads_a_library(tmp_path: Path) -> None:
     assert done.stderr == (
         f"cannot use the runtime (it has no function LiteRtCreateEnvironment): {libraries}/empty.so\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("library", "reason"),
+    [
+        ("empty.so", "it has no function LiteRtCreateEnvironment"),
+        ("needs.so", "undefined symbol: PyExc_ImportError"),
+        ("64.so", "wrong ELF class: ELFCLASS64"),
+        ("absent.so", "cannot open shared object file: No such file or directory"),
+    ],
+)
+def test_the_32_bit_agent_for_boards_names_what_is_wrong_with_a_library(
+    tmp_path: Path, library: str, reason: str
+) -> None:
+    """With the C library of Debian's armhf: all symbols of the agent are bound when it starts."""
+    compilers = {"empty.so": "arm-linux-gnueabihf-gcc", "64.so": "aarch64-linux-gnu-gcc"}
+    for program in ("qemu-arm-static", *compilers.values()):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (tools/install_test_devices.sh)")
+    # A Python module, as in a wheel of tflite-runtime for armv7l, needs symbols of its interpreter.
+    source = "extern int PyExc_ImportError; int *x = &PyExc_ImportError;" if library == "needs.so" else ""
+    if library != "absent.so":
+        compiler = compilers.get(library, "arm-linux-gnueabihf-gcc")
+        shared = [compiler, "-shared", "-fPIC", "-nostdlib", "-o", str(tmp_path / library), "-xc", "-"]
+        subprocess.run(shared, input=source, text=True, check=True)
+    done = subprocess.run(
+        ["qemu-arm-static", "-L", "/usr/arm-linux-gnueabihf", str(PREBUILT / "linux-arm"), "--backend", "tflite",
+         "--lib", str(tmp_path / library)],
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr == f"cannot use the runtime ({reason}): {tmp_path / library}\n"
