@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import torch
 from ai_edge_litert.interpreter import Interpreter
 
 from ofa_core.arch import Arch
@@ -31,7 +32,6 @@ from ofa_core.export.layers import BlockWeights, LayerWeights
 from ofa_core.export.onnx import block_model as float_model
 from ofa_core.export.onnx_int8 import arch_model, block_model
 from ofa_core.export.quantisation import Grid, input_grid
-from ofa_core.export.ranges import observed_ranges
 from ofa_core.export.tflite_int8 import arch_tflite, block_tflite
 from ofa_core.export.weights import random_weights
 from ofa_core.genomes import sample_arch, sample_genomes
@@ -40,6 +40,7 @@ from ofa_core.search.run import most_accurate, search
 from ofa_core.search.steps import LatencySource
 from ofa_core.spaces import get_space
 from ofa_core.table import LatencyTable
+from ofa_core.train.ranges import find_ranges
 from predictors.block_latency import MIN_BLOCKS, BlockPredictor
 from predictors.block_order import active_order
 from predictors.loading import load_accuracy, load_latency
@@ -73,7 +74,7 @@ def output_grid(data: bytes) -> tuple[Interpreter, Grid]:
 
 def errors(block: BlockSpec, weights: BlockWeights, x: np.ndarray) -> list[float]:
     """Errors of the `RUNTIMES`."""
-    (ranges,) = observed_ranges([block], [weights], [x])
+    (ranges,) = find_ranges([block], [weights], [torch.from_numpy(x)]).blocks
     want = session(float_model(block, weights=weights).SerializeToString()).run(None, {"input": x})[0]
     q = input_grid(ranges).quantise(x)
     interpreter, grid = output_grid(block_tflite(block, weights=weights, ranges=ranges))

@@ -2,7 +2,7 @@
 
 A tensor is int8 with a `Grid`: real value = scale * (q - zero). Ranges of values are given by block and by name
 (`range_names`): `input`, the role of each layer (its output before the activation), `pool`, `se_gate` and `shortcut`.
-They come from data (`ofa_core.export.ranges`), or are fixed where only the latency matters (`fixed_ranges`).
+They come from data (`ofa_core.train.ranges`), or are fixed where only the latency matters (`fixed_ranges`).
 
 Two forms exist, because runtimes compute few operators in integers:
 

@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx_ranges import observed_ranges
 from onnx_runs import image, nmse
 
 from ofa_core.errors import OfaError
 from ofa_core.export.onnx import block_model as float_model
 from ofa_core.export.onnx_int8 import arch_model, block_model
 from ofa_core.export.quantisation import INTEGER_FORMS, Grid
-from ofa_core.export.ranges import observed_ranges
 from ofa_core.export.weights import random_net_weights, random_weights
 from ofa_core.genomes import sample_arch
 from ofa_core.spaces import SPACE_NAMES, get_space

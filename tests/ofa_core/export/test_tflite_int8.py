@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
+from onnx_ranges import observed_ranges
 from onnx_runs import image, nmse
 
 from ofa_core.blocks import BlockSpec
@@ -13,7 +14,6 @@ from ofa_core.export.onnx import block_model as float_model
 from ofa_core.export.onnx_int8 import arch_model as onnx_net
 from ofa_core.export.onnx_int8 import block_model as onnx_block
 from ofa_core.export.quantisation import INTEGER_FORMS
-from ofa_core.export.ranges import observed_ranges
 from ofa_core.export.tflite_file import METADATA_NAME
 from ofa_core.export.tflite_int8 import arch_tflite, block_tflite
 from ofa_core.export.weights import random_net_weights, random_weights

@@ -6,13 +6,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytestmark = pytest.mark.torch
 
+from onnx_ranges import observed_ranges  # noqa: E402
+
 from ofa_core.blocks import BlockSpec  # noqa: E402
 from ofa_core.errors import OfaError  # noqa: E402
 from ofa_core.export.layers import BlockWeights, LayerWeights  # noqa: E402
 from ofa_core.export.quantisation import check_ranges  # noqa: E402
-from ofa_core.export.ranges import observed_ranges  # noqa: E402
 from ofa_core.export.weights import random_net_weights  # noqa: E402
-from ofa_core.spaces import tiny  # noqa: E402
+from ofa_core.genomes import sample_arch  # noqa: E402
+from ofa_core.spaces import SPACE_NAMES, get_space  # noqa: E402
 from ofa_core.train.ranges import METHODS, find_ranges  # noqa: E402
 
 CONV = BlockSpec("first_conv", 8, 8, 3, 0, 4, 1, 1, "h_swish", False, False)
@@ -28,12 +30,13 @@ def normal(n: int, seed: int = 0):
     return torch.randn((n, 3, 8, 8), generator=torch.Generator().manual_seed(seed))
 
 
-def test_ranges_are_the_extremes_that_onnxruntime_finds():
-    space = tiny()
-    arch = space.largest(32)
+@pytest.mark.parametrize("name", SPACE_NAMES)
+def test_ranges_are_the_extremes_that_onnxruntime_finds(name):
+    space = get_space(name)
+    arch = sample_arch(space, np.random.default_rng(3), resolutions=[36])
     blocks = space.blocks(arch)
     weights = random_net_weights(blocks)
-    x = torch.randn((6, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    x = torch.randn((6, 3, 36, 36), generator=torch.Generator().manual_seed(0))
     found = find_ranges(blocks, weights, x.split(4))
     assert found.note == "minmax ranges of 6 images"
     check_ranges(blocks, found.blocks)

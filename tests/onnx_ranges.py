@@ -1,4 +1,4 @@
-"""Find the ranges of a network's tensors on images: the smallest and the largest value of each.
+"""Find the ranges of a network's tensors on images with onnxruntime: the smallest and the largest value of each.
 
 The float32 ONNX file of the network is run with onnxruntime, with two operators more for each tensor of interest: its
 minimum and its maximum. Only these numbers leave the runtime, so an image takes little longer than an inference.
