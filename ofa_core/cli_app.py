@@ -26,9 +26,10 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from functools import wraps
+from pathlib import Path, PosixPath
 from typing import Annotated, Any
 
 import typer
@@ -83,6 +84,8 @@ class DefaultGroup(TyperGroup):
         super().__init__(**attrs)
         below = [sub for c in self.commands.values() if isinstance(c, TyperGroup) for sub in c.commands.values()]
         for command in (self, *self.commands.values(), *below):
+            if command.callback is not None:
+                command.callback = _keeping_inputs(command.callback)
             command.params = [*command.params, *message_options()]
 
     # The context's class is private in new versions of typer and click's in old ones, hence Any.
@@ -108,6 +111,32 @@ class DefaultGroup(TyperGroup):
             return super().invoke(ctx)
         finally:
             self.callback = callback
+
+
+class OutputPath(PosixPath):
+    """A file that is written, to tell it from files that are read among the values of a command line."""
+
+
+def _keeping_inputs(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the callback of a command that first checks that no output replaces an input or another output."""
+
+    @wraps(callback)
+    def checked(**values: Any) -> Any:
+        for name, out in values.items():
+            others = (value for other, value in values.items() if other != name)
+            if isinstance(out, OutputPath) and os.path.realpath(out) in _files_of(others):
+                raise typer.BadParameter(f"{out} is an input or another output of this command; name another file")
+        return callback(**values)
+
+    return checked
+
+
+def _files_of(values: Iterable[Any]) -> set[str]:
+    """Return the real paths of all files in the values of a command line, and the networks beside the tables."""
+    flat = [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
+    paths = [item if isinstance(item, Path) else Path(item) for item in flat if isinstance(item, str | Path)]
+    beside = [path.with_suffix(".networks.csv") for path in paths if path.suffix == ".csv"]
+    return {os.path.realpath(path) for path in (*paths, *beside)}
 
 
 def new_app(help_text: str) -> typer.Typer:
@@ -260,7 +289,7 @@ def out_file(text: str | Path) -> Path:
         check_file(Path(text))
     except OutputError as error:
         raise typer.BadParameter(str(error)) from error
-    return Path(text)
+    return OutputPath(text)
 
 
 def out_folder(text: str | Path) -> Path:

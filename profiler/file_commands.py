@@ -56,8 +56,6 @@ def compare(
     limit = None if fail_above is None else _fraction(fail_above)
     if limit is None and (markdown or junit):
         raise typer.BadParameter("needs --fail-above", param_hint="--markdown" if markdown else "--junit")
-    if markdown and junit and markdown.resolve() == junit.resolve():
-        raise typer.BadParameter("is the file of --markdown too; give another one", param_hint="--junit")
     result = run_compare(read_table(old), read_table(new))
     if limit is None:
         sys.stdout.write("\n".join(console.show_comparison(result)) + "\n")

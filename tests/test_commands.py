@@ -99,6 +99,45 @@ def test_the_readme_names_the_two_commands() -> None:
     assert "make test" in readme
 
 
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ("ofa-predict fit nets.csv --out nets.csv", "nets.csv"),
+        ("ofa-predict fit table.csv --out table.networks.csv", "table.networks.csv"),
+        ("ofa-predict fit nets.csv --source table.csv --out ./table.csv", "table.csv"),
+        ("ofa-predict batch 4 table.csv other.csv --out link.csv", "other.csv"),
+        ("ofa-predict evaluate nets.csv --html nets.csv", "nets.csv"),
+        ("ofa-profile convert table.csv table.csv", "table.csv"),
+        ("ofa-profile report table.csv other.csv --out other.csv", "other.csv"),
+        ("ofa-profile share table.csv --licence MIT --out table.csv", "table.csv"),
+        ("ofa-profile compare table.csv other.csv --fail-above 3% --junit table.csv", "table.csv"),
+        ("ofa-profile compare table.csv other.csv --fail-above 3% --markdown new --junit new", "table.csv"),
+        ("ofa-search compare --lut table.csv --max-latency-ms 2 --accuracy nets.csv --csv nets.csv", "nets.csv"),
+        ("ofa-search --lut networks.csv --max-latency-ms 2 --out .", "networks.csv"),
+        ("ofa-search --lut table.csv --max-latency-ms 2 --accuracy measured.csv --out .", "measured.csv"),
+        ("ofa-train calibrate arch.json --weights net.pt --data digits --out net.pt", "net.pt"),
+    ],
+)
+def test_an_output_that_would_replace_an_input_is_wrong_usage(
+    words: str, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("nets", "table", "table.networks", "other", "networks", "measured")
+    for path in [*(f"{name}.csv" for name in names), "net.pt", "arch.json"]:
+        (tmp_path / path).write_text("measured for hours\n")
+    (tmp_path / "link.csv").symlink_to("other.csv")
+    before = {path.name for path in tmp_path.iterdir()}
+    name, *rest = words.split()
+    module, function = SCRIPTS[name].split(":")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setattr(sys, "argv", [name, *rest])
+        assert getattr(import_module(module), function)() == 2
+    message = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "name another" in message
+    assert (tmp_path / file).read_text() == "measured for hours\n"
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
 def test_ci_runs_each_test_target_of_the_makefile() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
     targets = re.findall(r"^(test[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)

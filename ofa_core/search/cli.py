@@ -188,7 +188,7 @@ def search(
     from ofa_core.search.answer import Answer, accuracy_record, write_answer
     from ofa_core.search.device_results import device_record, latency_record
     from ofa_core.search.fleet import common_resolutions, with_members
-    from ofa_core.search.inputs import load_beside, load_latency_of, load_others, load_trained
+    from ofa_core.search.inputs import check_inputs, load_beside, load_latency_of, load_others, load_trained
     from ofa_core.search.limits import Limits, check_equal_elements, limits_shown, make_problem, warn_of_idle_limits
     from ofa_core.search.network_file import network_file
     from ofa_core.search.proving import finished
@@ -198,6 +198,7 @@ def search(
 
     limits_ms, targets = limits_of(lut, max_latency_ms), targets_of(measure or (), lut)
     check_options(limits_ms, pareto, per_device, bool(targets), algorithm)
+    check_inputs(out, [*(word.path for word in lut), *(beside or ()), accuracy, weights])
     named: dict[str, Any] = {"latency_ms": limits_ms[0], "confidence": confidence, "top1": min_top1}
     named |= {"mmacs": max_mmacs, "params_m": max_params_m, "energy_mj": max_energy_mj, "memory_mb": max_memory_mb}
     limits = Limits(**named, fixed=tuple(fix or ()), objective=objective or default_objective(min_top1))
@@ -206,25 +207,24 @@ def search(
     pixels = None if resolutions is None else parse_pixels(resolutions)
     latency, found = load_latency_of(lut[0].path, space, fill)
     others, shown = load_others(lut, limits_ms, found, fill), load_beside(beside, [w.name for w in lut], found, fill)
-    check_equal_elements([latency.context, *(m.latency.context for m in others)], limits)
+    latencies = [latency, *(member.latency for member in others)]
+    check_equal_elements([source.context for source in latencies], limits)
     model = load_accuracy(accuracy, found, column)
-    if others and pixels is None:
-        pixels = common_resolutions(found, [latency, *(m.latency for m in others)], model)
+    pixels = common_resolutions(found, latencies, model) if others and pixels is None else pixels
     problem, left_out_px = make_problem(found, latency, model, pixels, limits)
     problem = with_members(problem, others)
     trained = load_trained(weights, data, preprocessing, found)
     warn_of_idle_limits(problem, limits)
-    each, measured, loop = [word.name for word in lut] if per_device else [], None, None
+    each, fleet, loop = [word.name for word in lut] if per_device else [], None, None
     if not targets:
         result = _predicted(problem, pareto, each, seed, algorithm)
     else:
         launched: dict[str, Any] = {"python": python, "benchmark_binary": benchmark_binary, "runtime": runtime}
         launched |= {"agent_binary": agent_binary, "litert_library": litert_library}
         hows = _hows(lut, targets, launched, {"seed": seed, "budget_s": budget_s, "fresh": fresh, "fill": fill})
-        asked = {"accuracy": accuracy, "confidence": confidence, **limits.masks()}
-        measured = _on_devices(problem, [latency, *(m.latency for m in others)], hows, asked, each)
-        result, loop, latency = measured.result, measured.loops[0], measured.latencies[0]
-        others = measured.members(others)
+        asked = {"accuracy": accuracy, "confidence": confidence} | limits.masks()
+        fleet = _on_devices(problem, latencies, hows, asked, each)
+        result, loop, latency, others = fleet.result, fleet.loops[0], fleet.latencies[0], fleet.members(others)
     result, proof = finished(result, problem, prove, best)
     result = result if no_report or pareto else with_front(result)
     network = network_file(result, latency.context, trained, dtype, (ranges, range_images))
@@ -244,7 +244,7 @@ def search(
     record = record_of(result, sources, loop)
     write_answer(out, Answer(result, record, latency, lut[0].path, network, loop, [*others, *shown]), not no_report)
     _print(record, str(result.best.arch), out, as_json)
-    _finish(measured)
+    _finish(fleet)
 
 
 @app.command()

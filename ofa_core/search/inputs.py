@@ -19,9 +19,25 @@ if TYPE_CHECKING:
     from ofa_core.search.trained import Trained
     from ofa_core.space import Space
 
-__all__ = ["load_beside", "load_latency_of", "load_others", "load_trained"]
+__all__ = ["check_inputs", "load_beside", "load_latency_of", "load_others", "load_trained"]
 
 _log = logging.getLogger(__name__)
+
+
+def check_inputs(out: Path, files: Sequence[Path | str | None]) -> None:
+    """Check that the files of a search folder replace no input.
+
+    Raises:
+        typer.BadParameter: for an input that the search would replace or remove.
+    """
+    from ofa_core.search.result_folder import REPLACED
+
+    for file in (file for file in files if file is not None):
+        path = Path(file).resolve()
+        if path.parent == out.resolve() and path.name in REPLACED:
+            raise typer.BadParameter(
+                f"{file} is an input, and would be replaced; name another folder", param_hint="--out"
+            )
 
 
 def load_others(luts: list[LutWord], limits_ms: list[float | None], space: Space, fill: bool) -> list[Member]:
