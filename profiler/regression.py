@@ -71,12 +71,14 @@ class Gate:
         verdicts: all blocks together, then each kind.
         blocks: single blocks that fail, largest change first.
         context: differences of the contexts.
+        n_missing: number of blocks of the old table that the new one lacks.
     """
 
     limit: float
     verdicts: tuple[Verdict, ...]
     blocks: tuple[Change, ...]
     context: tuple[str, ...]
+    n_missing: int
 
     @property
     def failed(self) -> bool:
@@ -112,7 +114,7 @@ def gate(comparison: Comparison, limit: float) -> Gate:
             verdicts.append(_verdict(name, int(member.sum()), contrast, error, limit))
     smallest = max(limit, SMALLEST_BLOCK_CHANGE)
     single = (c for c in comparison.changes if c.ratio > 1 + smallest and c.sigmas > BLOCK_SIGMAS)
-    return Gate(limit, tuple(verdicts), tuple(single), comparison.context)
+    return Gate(limit, tuple(verdicts), tuple(single), comparison.context, comparison.only_old)
 
 
 def _verdict(name: str, n_blocks: int, log_ratio: float, error: float, limit: float) -> Verdict:
@@ -182,10 +184,11 @@ def _summary(result: Gate) -> str:
     """Return the outcome in one sentence."""
     limit = f"{100 * result.limit:g} %"
     slower = [name for name, *_, verdict in _rows(result) if verdict == "slower"]
+    missing = f"; not compared: {result.n_missing} blocks that the new table lacks" if result.n_missing else ""
     if not slower:
-        return f"no slow-down of {limit} found"
+        return f"no slow-down of {limit} found{missing}"
     more = f" and {len(slower) - 5} more" if len(slower) > 5 else ""
-    return f"slower, with a limit of {limit}: {', '.join(slower[:5])}{more}"
+    return f"slower, with a limit of {limit}: {', '.join(slower[:5])}{more}{missing}"
 
 
 def text_lines(result: Gate) -> list[str]:

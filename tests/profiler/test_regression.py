@@ -105,6 +105,17 @@ def test_few_blocks_of_a_kind_are_left_out() -> None:
     assert "squeeze-and-excite" in names
 
 
+@pytest.mark.parametrize("slow", [lambda block: 1.0, kernel_5], ids=["passes", "fails"])
+def test_blocks_that_the_new_table_lacks_are_counted(slow) -> None:
+    old, new = table(1), table(2, slow)
+    kept = dict(list(new.entries.items())[5:])
+    outcome = gate(compare(old, LatencyTable(new.context, kept)), 0.03)
+    words = "not compared: 5 blocks that the new table lacks"
+    assert words in text_lines(outcome)[-1]
+    assert words in markdown_text(outcome).splitlines()[0]
+    assert words not in text_lines(gate(compare(old, new), 0.03))[-1]
+
+
 # ---- output ----------------------------------------------------------------------------------------------------------
 
 
