@@ -105,6 +105,9 @@ def test_a_killed_search_for_each_device_keeps_the_devices_that_are_complete(tmp
     process.wait()
     complete = rounds_path(first).read_text()
     networks = read_networks(networks_path(first))
+    other = subprocess.run(search_command(first, tmp_path / "other", 1.9), capture_output=True, text=True)
+    assert other.returncode == 1, "the journal of a complete device was replaced"
+    assert "limit_ms '2.0', now '1.9'" in other.stderr.splitlines()[-1]
 
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
