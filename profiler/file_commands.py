@@ -48,7 +48,7 @@ def compare(
         Path | None, to_file("--junit", help="Also write the outcome of --fail-above as JUnit XML.")
     ] = None,
 ) -> None:
-    """Print the changes between two tables that exceed noise; exit code 3 if there are any."""
+    """Print the changes between two tables that exceed noise; exit code 3 for any, or those of --fail-above."""
     from ofa_core.formats.yaml_tables import read_table
     from profiler import console
     from profiler.compare import compare as run_compare

@@ -366,7 +366,8 @@ def _print(record: SearchRecord, network: str, out: Path, as_json: bool) -> None
         typer.echo(json.dumps({**shown_record(record), "out": str(out)}))
         return
     typer.echo("\n".join(answer_lines(record, network)))
-    typer.echo(f"files      {out}/{{{','.join(sorted(p.name for p in out.iterdir() if p.is_file()))}}}")
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in out.iterdir())
+    typer.echo(f"files      {out}/{{{','.join(names)}}}")
 
 
 def _finish(measured: MeasuredFleet | None) -> None:

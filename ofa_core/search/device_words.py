@@ -57,7 +57,9 @@ def lut_word(text: str | LutWord) -> LutWord:
     try:
         limit_ms = float(limit)
     except ValueError:
-        return LutWord(table_file(text))
+        if limit and not Path(name).exists():
+            return LutWord(table_file(text))
+        raise typer.BadParameter(f"{text!r}: a limit in ms is expected behind =, such as {name}=20") from None
     return LutWord(table_file(name), limit_ms)
 
 

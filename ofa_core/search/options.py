@@ -116,8 +116,11 @@ def check_goal(limits: Limits, best: int | None, prove: float | None, others: Ma
     given = [name for name, value in others.items() if value is not None]
     if not (limits.named() or "--pareto" in given):
         raise typer.BadParameter("give a limit, or --pareto for a front", param_hint="--max-latency-ms")
-    if (limits.top1 is None) != (limits.objective == "accuracy") or limits.objective not in ("accuracy", *COSTS):
-        expected = f"--min-top1 and one of {', '.join(COSTS)} are expected"
+    if limits.top1 is None and limits.objective in COSTS:
+        expected = "needs --min-top1, the smallest accuracy; without it, the accuracy is maximised"
+        raise typer.BadParameter(expected, param_hint="--objective")
+    if limits.objective not in (COSTS if limits.top1 is not None else ("accuracy",)):
+        expected = f"with --min-top1, one of {', '.join(COSTS)} is expected"
         raise typer.BadParameter(f"{limits.objective[:40]!r}; {expected}", param_hint="--objective")
     if limits.top1 is not None and limits.confidence is not None:
         raise typer.BadParameter("is of --max-latency-ms; leave --min-top1 out", param_hint="--confidence")

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_core.arch import Arch
-from ofa_core.errors import OfaError
+from ofa_core.errors import InfeasibleConstraintError, OfaError
 from ofa_core.genomes import Genomes, encode
 from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Archive, Found, Watch
-from ofa_core.search.exact import cheapest
+from ofa_core.search.exact import check_feasible
 from ofa_core.search.inverse import is_inverse, solve_inverse, turned
 from ofa_core.search.pareto import ParetoArchive
 from ofa_core.search.problem import Candidate, Constraint, Problem, make_candidates
@@ -162,10 +162,12 @@ def search(
         answers, archive = solve_groups(problem, groups, rng, settings=settings, start=first, watch=watch)
         genomes, _ = answers[0]
     seconds = time.perf_counter() - begin
-    seen, scores = _allowed(problem, archive)
-    chosen = _spread(genomes[:1], seen, scores, problem)
-    if is_inverse(problem):
+    chosen = _spread(genomes[:1], *archive.seen(), problem)
+    inverse = is_inverse(problem)
+    if inverse:
         problem = turned(problem, float(problem.objective.values(genomes[:1])[0]))
+    seen, scores = _allowed(problem, archive)
+    if inverse:
         scores = problem.scores(seen)
     candidates = make_candidates(problem, chosen)
     front = ParetoArchive(seen.shape[1])
@@ -228,10 +230,19 @@ def _spread(best: Genomes, seen: Genomes, scores: NDArray[np.float64], problem: 
 
 
 def _allowed(problem: Problem, archive: Archive) -> Found:
-    """Return the evaluated networks of allowed blocks, and their scores."""
+    """Return the evaluated networks within all limits but the first, the front's axis, and their scores."""
     seen, scores = archive.seen()
     fits = problem.allows(seen)
+    for constraint in problem.constraints[1:]:
+        fits &= constraint.loads(seen) <= 1
     return seen[fits], scores[fits]
+
+
+def _can_hold(problem: Problem) -> bool:
+    try:
+        return len(check_feasible(problem)) > 0
+    except InfeasibleConstraintError:
+        return False
 
 
 def fill_front(
@@ -258,13 +269,16 @@ def fill_front(
     space, pixels, cost = problem.space, problem.resolutions, problem.cost
     front = ParetoArchive(1 + space.n_slots)
     front.add(result.front.genomes, result.front.costs, result.front.values)
-    lowest = float(cost.values(cheapest(space, pixels, cost.values)).min())
+    others = (result.answers[0].constraints if result.answers else problem.constraints)[1:]
     highest = float(cost.values(encode(space, [space.largest(pixels[-1])]))[0])
+    widest = replace(problem, constraints=(Constraint(cost, highest), *others))
+    lowest = float(cost.values(check_feasible(widest)).min())
     if not 0 < lowest < highest:
         return result
-    groups = [(Constraint(cost, float(limit)),) for limit in np.geomspace(lowest * 1.03, highest, n_limits)]
+    groups = [(Constraint(cost, float(limit)), *others) for limit in np.geomspace(lowest * 1.03, highest, n_limits)]
+    groups = [group for group in groups if _can_hold(replace(problem, constraints=group))]
     rng = np.random.default_rng((result.seed, 1))
     _, archive = solve_groups(problem, groups, rng, settings=settings, watch=watch)
-    seen, scores = _allowed(problem, archive)
+    seen, scores = _allowed(widest, archive)
     front.add(seen, -cost.scores(seen), scores)
     return replace(result, front=front)

@@ -709,6 +709,8 @@ def test_limits_that_exclude_each_other_name_limits_that_work(
         (["--lut", "LUT=0.05", "--lut", "LUT=0.06"], "two files are named made-up"),
         (["--lut", "LUT=0.05", "--max-latency-ms", "1"], "not both"),
         (["--lut", "LUT=nan"], "a finite number > 0"),
+        (["--lut", "LUT="], "a limit in ms is expected behind ="),
+        (["--lut", "LUT=2O"], "a limit in ms is expected behind ="),
         (["--lut", "LUT=0.05", "--per-device"], "needs several --lut"),
         (["--lut", "LUT=0.05", "--lut", "OTHER=1", "--pareto", "5"], "a front is for one device"),
         (["--lut", "LUT=0.05", "--lut", "OTHER=1", "--measure", "local"], "FILE=TARGET with a file of --lut"),

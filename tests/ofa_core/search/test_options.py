@@ -117,9 +117,9 @@ def test_memory_is_a_column_of_the_files(call: Any, small: Space, tmp_path: Path
     [
         ([], "give a limit, or --pareto"),
         (["--fix", "r=28"], "give a limit, or --pareto"),
-        (["--max-latency-ms", "1", "--objective", "latency"], "--min-top1 and one of latency, energy, memory"),
-        (["--min-top1", "1", "--objective", "speed"], "'speed'; --min-top1 and one of"),
-        (["--min-top1", "1", "--objective", "accuracy"], "'accuracy'; --min-top1 and one of"),
+        (["--max-latency-ms", "1", "--objective", "latency"], "needs --min-top1, the smallest accuracy"),
+        (["--min-top1", "1", "--objective", "speed"], "'speed'; with --min-top1, one of latency"),
+        (["--min-top1", "1", "--objective", "accuracy"], "'accuracy'; with --min-top1, one of"),
         (["--min-top1", "1", "--pareto"], "cannot be combined with --pareto"),
         (["--max-latency-ms", "1", "--prove", "--pareto", "3"], "cannot be combined with --pareto"),
         (["--max-latency-ms", "1", "--best", "2", "--measure", "local"], "cannot be combined with --measure"),

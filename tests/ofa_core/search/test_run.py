@@ -131,6 +131,28 @@ def test_fill_front_spans_the_feasible_range(stand_ins: Any) -> None:
     assert (np.diff(full.front.values) > 0).all()
 
 
+def test_the_front_keeps_limits_other_than_its_own(stand_ins: Any) -> None:
+    space = mobilenet_v3()
+    macs = Constraint(block_sum(MMACS, space, PIXELS, lambda block: block.macs / 1e6), 200.0)
+    problem = stand_ins.problem(space, 9.0, PIXELS)
+    problem = replace(problem, constraints=(*problem.constraints, macs))
+    result = search(problem, settings=QUICK)
+    full = fill_front(result, n_limits=5, settings=QUICK)
+    for front in (result.front, full.front):
+        assert len(front.genomes) > 1
+        assert macs.values(front.genomes).max() <= 200
+    assert len(full.front.genomes) > len(result.front.genomes)
+
+
+def test_the_front_keeps_forbidden_codes_out(stand_ins: Any) -> None:
+    space = mobilenet_v3()
+    problem = stand_ins.problem(space, 9.0, PIXELS)
+    allowed = np.ones((len(PIXELS), space.n_slots, 1 + space.n_codes), dtype=bool)
+    allowed[:, :4, 1] = False  # the cheapest block
+    result = fill_front(search(replace(problem, allowed=allowed), settings=QUICK), n_limits=5, settings=QUICK)
+    assert (result.front.genomes[:, 1:5] != 1).all()
+
+
 BARS = {15: 78.750, 20: 80.739, 25: 82.172, 30: 83.137, 40: 84.218}  # the best known, less .05
 
 
