@@ -1,4 +1,4 @@
-"""What a search folder holds of its devices: how each is predicted, and the networks on each.
+"""Describe the devices of a search for its folder: how each is predicted, and the networks on each.
 
 A search for several devices, and `--beside TABLE`, both end here: each device has a `DeviceRecord`, and a `DeviceRow`
 for every network of the report.

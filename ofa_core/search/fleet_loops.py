@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,43 +67,39 @@ def measure_fleet(
         As `loop_on_device`. The journals stay until the loops of all devices are complete, so that a killed search
         measures no device again.
     """
+    with _journals(hows):
+        if len(latencies) == 1:
+            loop, latency = loop_on_device(problem, latencies[0], hows[0], asked)
+            return MeasuredFleet(loop.result, [loop], [latency], hows)
+        if not names:
+            loops, after = loop_on_devices(problem, latencies, hows, asked)
+            return MeasuredFleet(_shared(problem, loops), loops, after, hows)
+        n, common = len(latencies), problem.constraints[len(latencies) :]
+        loops, after = [], []
+        for i in range(n):
+            view = device_view(problem, i)
+            own = replace(view, constraints=(*view.constraints, *common), reported=problem.reported if i == 0 else ())
+            loop, latency = loop_on_device(own, latencies[i], hows[i], asked)
+            loops.append(loop)
+            after.append(latency)
+        answers = tuple(
+            GroupAnswer(name, loop.result.problem.constraints, loop.result.best)
+            for name, loop in zip(names, loops, strict=True)
+        )
+        return MeasuredFleet(replace(loops[0].result, answers=answers), loops, after, hows)
+
+
+@contextmanager
+def _journals(hows: Sequence[Measuring]) -> Iterator[None]:
+    """Keep the journals of all devices until the search is complete: it has its answer, or there is none."""
     try:
-        measured = _measured(problem, latencies, hows, asked, names)
+        yield
     except InfeasibleConstraintError:
         for how in hows:
-            forget(how.lut)  # the search is complete: it has no answer
+            forget(how.lut)
         raise
     for how in hows:
         end_rounds(how.lut)
-    return measured
-
-
-def _measured(
-    problem: Problem,
-    latencies: Sequence[LatencySource],
-    hows: Sequence[Measuring],
-    asked: Mapping[str, Any],
-    names: Sequence[str],
-) -> MeasuredFleet:
-    if len(latencies) == 1:
-        loop, latency = loop_on_device(problem, latencies[0], hows[0], asked)
-        return MeasuredFleet(loop.result, [loop], [latency], hows)
-    if not names:
-        loops, after = loop_on_devices(problem, latencies, hows, asked)
-        return MeasuredFleet(_shared(problem, loops), loops, after, hows)
-    n, common = len(latencies), problem.constraints[len(latencies) :]
-    loops, after = [], []
-    for i in range(n):
-        view = device_view(problem, i)
-        own = replace(view, constraints=(*view.constraints, *common), reported=problem.reported if i == 0 else ())
-        loop, latency = loop_on_device(own, latencies[i], hows[i], asked)
-        loops.append(loop)
-        after.append(latency)
-    answers = tuple(
-        GroupAnswer(name, loop.result.problem.constraints, loop.result.best)
-        for name, loop in zip(names, loops, strict=True)
-    )
-    return MeasuredFleet(replace(loops[0].result, answers=answers), loops, after, hows)
 
 
 def _shared(problem: Problem, loops: Sequence[LoopResult]) -> SearchResult:
