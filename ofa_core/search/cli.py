@@ -243,8 +243,8 @@ def search(
     )
     record = record_of(result, sources, loop)
     write_answer(out, Answer(result, record, latency, lut[0].path, network, loop, [*others, *shown]), not no_report)
+    _finish(fleet)  # first, so that no journal is among the files that are listed
     _print(record, str(result.best.arch), out, as_json)
-    _finish(fleet)
 
 
 @app.command()

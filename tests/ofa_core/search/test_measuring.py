@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -77,13 +78,16 @@ def test_networks_are_added_to_a_table_whose_sums_do_not_predict_latencies(tmp_p
     networks = [replace(n, latency_ms=0.1 + 0.4 * n.n_blocks) for n in read_networks(networks_path(table), context)]
     write_networks(networks_path(table), context, networks)
     before = read_networks(networks_path(table))
-    done = subprocess.run(search_command(table, tmp_path / "out", 9.0), capture_output=True, text=True)
+    command = [word for word in search_command(table, tmp_path, 9.0) if word != "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert "the sum of blocks does not predict whole networks" in done.stderr
     assert done.returncode == 0, done.stderr
     assert "is added to t.networks.csv and calibrates the table" in done.stderr
     after = read_networks(networks_path(table))
     assert after[: len(before)] == before
     assert len(after) > len(before)
+    [listed] = re.findall(r"^files .*\{(.*)\}$", done.stdout, re.MULTILINE)
+    assert sorted(listed.split(",")) == sorted(path.name for path in tmp_path.iterdir())
 
 
 @pytest.mark.slow
