@@ -6,7 +6,7 @@ the kernel size of each of 20 slots, then of the expand ratio, then of the resol
 Inactive slots are zero in both. The networks are perceptrons with ReLU whose output is the top-1 fraction.
 
 The authors' code maps other resolutions to a wrong input (216 to that of 208, 96 to that of 224); here they are an
-error. Only the `.pth` file needs torch; a predictor can be saved as `.npz`.
+error. A `.pth` file needs torch only if it holds more than float32 tensors; a predictor can be saved as `.npz`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ofa_core.atomic import atomic_path
 from ofa_core.backend_names import DTYPES
 from ofa_core.errors import FormatError, PredictorError
 from ofa_core.extras import needed_for
+from ofa_core.formats.plain_tensors import plain_tensors
 from ofa_core.genomes import genomes_of
 from ofa_core.npz import ZIP_DAMAGE, read_npz
 from ofa_core.space import Space
@@ -204,7 +205,7 @@ class PublishedAccuracyPredictor:
 def read_acc_predictor(
     path: Path, space: Space | None = None, resolutions: Sequence[int] | None = None
 ) -> PublishedAccuracyPredictor:
-    """Read an accuracy predictor: the authors' `.pth` (with torch) or our `.npz` (without).
+    """Read an accuracy predictor: the authors' `.pth` or our `.npz`.
 
     Args:
         path: the file; the format is recognised by content.
@@ -213,7 +214,8 @@ def read_acc_predictor(
             for 8 of them, 128, 160, 192, 224 for 4, and 224 for one.
 
     Raises:
-        FormatError: for another file, or if torch is needed and missing.
+        FormatError: for another file.
+        MissingPackageError: if torch is needed and missing.
         PredictorError: for a predictor of another kind of space.
     """
     try:
@@ -264,14 +266,21 @@ def _read_npz(path: Path, space: Space | None) -> PublishedAccuracyPredictor:
 
 
 def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
+    state = plain_tensors(path)
+    if state is None:
+        state = _by_torch(path)
+    if all(name.startswith("module.") for name in state):  # as torch's parallel wrappers write it
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def _by_torch(path: Path) -> dict[str, NDArray[np.float32]]:
     with needed_for(f"reading {path} (a .npz made from it does not)", extra="torch"):
         import torch
 
         from ofa_core.formats.state_dicts import state_in
         from ofa_core.formats.torch_files import read_torch
     state = state_in(read_torch(path), str(path))
-    if all(name.startswith("module.") for name in state):  # as torch's parallel wrappers write it
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return {name: value.detach().to(torch.float32).numpy() for name, value in state.items()}
 
 
