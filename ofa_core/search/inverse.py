@@ -1,8 +1,9 @@
 """Find the network with the smallest cost that has at least a wanted accuracy.
 
 Accuracy adds up over no blocks, so a search cannot keep a lower bound of it at every step; limits of latency it can.
-Hence the question is turned round: a coarse front of accuracy against cost shows where the wanted accuracy is reached,
-and annealings at limits just below that cost lower it.
+Hence the question is turned round: an annealing looks for the highest accuracy below a limit, and whenever a network
+has the wanted accuracy, the limit goes below the cost of that network. Descents at the last limit start from good
+networks that differ from each other; they often reach the wanted accuracy where the annealing does not.
 """
 
 from __future__ import annotations
@@ -10,22 +11,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ofa_core.errors import InfeasibleConstraintError
+from ofa_core.genomes import Genomes
+from ofa_core.search.additive import fitted_table, probed_table
+from ofa_core.search.additive_front import additive_front
 from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Archive, Found, Watch
 from ofa_core.search.descent import descend
-from ofa_core.search.exact import cheapest, check_feasible, loosest_value
+from ofa_core.search.exact import check_feasible, loosest_value
 from ofa_core.search.problem import Constraint, Problem
-from ofa_core.search.solver import SolveSettings, solve_groups
+from ofa_core.search.solver import Floats, SolveSettings, far_apart, solve_groups
 
 __all__ = ["is_inverse", "solve_inverse", "turned"]
 
-N_COARSE = 12
-COARSE = SolveSettings(AnnealSettings(n_chains=20, n_steps=100), n_descents=0)
-BANDS = ((0.95, 0.975), (0.985,))  # limits of each annealing, as shares of the smallest cost so far
-NARROW = SolveSettings(AnnealSettings(n_chains=80, n_steps=150), n_descents=1)
-N_DESCENTS, KEPT, CHUNK = 2, 20, 2000
+BELOW = 0.99  # of the smallest cost so far: the limit of the annealing
+DESCENT_BELOW = 0.995
+ANNEALING = SolveSettings(AnnealSettings(n_chains=200, n_steps=200), n_descents=0)
+N_DESCENTS, N_STARTS = 12, 4000
+KEPT, CHUNK = 20, 2000
 
 
 def is_inverse(problem: Problem) -> bool:
@@ -38,7 +43,7 @@ def solve_inverse(problem: Problem, rng: np.random.Generator, watch: Watch | Non
 
     Args:
         problem: a problem for which `is_inverse` holds.
-        rng: random generator; equal states give equal answers.
+        rng: random generator; equal states give equal answers, whatever the number of threads.
         watch: informed of the progress; may end the search.
 
     Returns:
@@ -47,27 +52,31 @@ def solve_inverse(problem: Problem, rng: np.random.Generator, watch: Watch | Non
     Raises:
         InfeasibleConstraintError: if no network within the limits was found.
     """
-    watch = watch or Watch()
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _solved(problem, rng, watch or Watch())
+
+
+def _solved(problem: Problem, rng: np.random.Generator, watch: Watch) -> tuple[Found, Archive]:
     archive = Archive(problem, watch)
     for constraint in problem.constraints:
         check_feasible(replace(problem, constraints=(constraint,)))
-    limits = _coarse_limits(problem)
-    _collect(problem, limits, COARSE, rng, archive)
+    archive(_estimated_front(problem, rng))
+    seen = _annealed(problem, archive, rng, watch)
     found = _best(problem, archive)
     if not len(found[0]):
-        _collect(problem, limits[-1:], SolveSettings(), rng, archive)
+        part = turned(problem, _largest(problem))
+        archive(solve_groups(part, [part.constraints], rng, watch=watch)[1].seen()[0])
         found = _best(problem, archive)
     if not len(found[0]):
         raise _contradiction(problem, archive, rng)
-    for shares in BANDS:
-        if watch.should_stop():
-            return found, archive
-        least = float(problem.objective.values(found[0][:1])[0])
-        _collect(problem, [share * least for share in shares], NARROW, rng, archive)
-        found = _best(problem, archive)
     archive.report(float(found[1][0]))
-    descend(problem, found[0][:N_DESCENTS], found[1][:N_DESCENTS], archive)
-    return _best(problem, archive), archive
+    if seen is not None and not watch.should_stop():
+        _descend_below(problem, DESCENT_BELOW * _cost_of(problem, found), seen, archive)
+        found = _best(problem, archive)
+    descend(problem, found[0][:1], found[1][:1], archive)
+    found = _best(problem, archive)
+    archive.report(float(found[1][0]))
+    return found, archive
 
 
 def turned(problem: Problem, limit: float) -> Problem:
@@ -77,30 +86,65 @@ def turned(problem: Problem, limit: float) -> Problem:
     return replace(problem, objective=target.quantity, constraints=(Constraint(problem.objective, limit), *caps))
 
 
-def _coarse_limits(problem: Problem) -> list[float]:
-    """Return limits of the cost, from the smallest network to the largest, by ratio."""
-    cost, space, pixels = problem.objective, problem.space, problem.resolutions
-    low = float(cost.values(cheapest(space, pixels, cost.values, problem.allowed)).min())
-    high = loosest_value(space, pixels, Constraint(cost, 1.0))
-    high = min([high, *(c.limit for c in problem.constraints if c.name == cost.name and c.is_cap)])
-    return [float(limit) for limit in np.geomspace(1.01 * low, max(high, 1.01 * low), N_COARSE)]
+def _largest(problem: Problem) -> float:
+    """Return the largest cost that a network within the limits can have."""
+    cost = problem.objective
+    largest = loosest_value(problem.space, problem.resolutions, Constraint(cost, 1.0))
+    return min([largest, *(c.limit for c in problem.constraints if c.name == cost.name and c.is_cap)])
 
 
-def _collect(
-    problem: Problem, limits: list[float], settings: SolveSettings, rng: np.random.Generator, archive: Archive
-) -> None:
-    """Search for the largest value of the target at limits of the cost, and evaluate the cost of all networks seen."""
-    parts = []
-    for limit in limits:
-        part = turned(problem, limit)
-        try:
-            check_feasible(part)
-        except InfeasibleConstraintError:
-            continue
-        parts.append(part)
-    if parts:
-        groups = [part.constraints for part in parts]
-        archive(solve_groups(parts[0], groups, rng, settings=settings)[1].seen()[0])
+def _cost_of(problem: Problem, found: Found) -> float:
+    return float(problem.objective.values(found[0][:1])[0])
+
+
+def _estimated_front(problem: Problem, rng: np.random.Generator) -> Genomes:
+    """Return the exact front of cost and target as if both added up over blocks, as a first guess."""
+    space, pixels = problem.space, problem.resolutions
+    costs, adds_up = probed_table(space, pixels, problem.objective.values)
+    if not adds_up:
+        costs = fitted_table(space, pixels, problem.objective.values, rng)
+    target = fitted_table(space, pixels, _target(problem).quantity.values, rng)
+    return additive_front(space, costs, target, problem.allowed)[0]
+
+
+def _target(problem: Problem) -> Constraint:
+    return next(c for c in problem.constraints if not c.is_cap)
+
+
+def _annealed(problem: Problem, archive: Archive, rng: np.random.Generator, watch: Watch) -> Archive | None:
+    """Anneal at limits below the smallest cost so far; None if no network has a smaller cost.
+
+    Returns:
+        Everything that was evaluated, with values of the target; the costs go into `archive`.
+    """
+    found = _best(problem, archive)
+    part = turned(problem, BELOW * _cost_of(problem, found) if len(found[0]) else _largest(problem))
+    try:
+        check_feasible(part)
+    except InfeasibleConstraintError:
+        return None
+    cost, wanted = problem.objective, _target(problem).limit
+
+    def tighten(genomes: Genomes, values: Floats, bounds: Floats) -> None:
+        reached = genomes[values >= wanted]
+        if len(reached):
+            bounds[0, 0] = min(bounds[0, 0], BELOW * float(cost.values(reached).min()))
+
+    quiet = Watch(should_stop=watch.should_stop)
+    _, seen = solve_groups(part, [part.constraints], rng, settings=ANNEALING, watch=quiet, tighten=tighten)
+    archive(seen.seen()[0])
+    return seen
+
+
+def _descend_below(problem: Problem, limit: float, seen: Archive, archive: Archive) -> None:
+    """Improve the target of good networks that differ from each other and cost at most `limit`."""
+    part = turned(problem, limit)
+    genomes, values = seen.seen()
+    fits = np.flatnonzero(part.feasible(genomes))
+    fits = fits[np.argsort(-values[fits], kind="stable")[:N_STARTS]]
+    if len(fits):
+        descend(part, *far_apart(genomes[fits], values[fits], N_DESCENTS), seen)
+        archive(seen.seen()[0])
 
 
 def _contradiction(problem: Problem, archive: Archive, rng: np.random.Generator) -> InfeasibleConstraintError:

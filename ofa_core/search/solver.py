@@ -30,9 +30,11 @@ from ofa_core.search.limit_tables import LimitTables
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.starts import feasible_networks
 
-__all__ = ["SolveSettings", "solve_groups"]
+__all__ = ["SolveSettings", "Tighten", "far_apart", "solve_groups"]
 
 Floats = NDArray[np.float64]
+Tighten = Callable[[Genomes, Floats, Floats], None]
+"""Called before each step with (n, 1 + n_slots) networks, their (n,) scores, and the (G, K) limits to be lowered."""
 EXHAUSTIVE_SIZE = 100_000  # networks; an annealing evaluates as many
 KEPT = 20  # best networks of each group
 N_SPREAD = 1000  # random networks that show the spread of the objective
@@ -62,6 +64,7 @@ def solve_groups(
     settings: SolveSettings | None = None,
     start: Genomes | None = None,
     watch: Watch | None = None,
+    tighten: Tighten | None = None,
 ) -> tuple[list[Found], Archive]:
     """Find the best networks within each group of limits.
 
@@ -73,6 +76,7 @@ def solve_groups(
         start: (n, 1 + n_slots) architectures to begin with, such as an earlier answer; a group ignores those beyond its
             limits.
         watch: informed of the progress; may end the search.
+        tighten: lowers the limits while the networks are annealed; the answers keep the limits of `groups` only.
 
     Returns:
         For each group different feasible networks and their scores, best first, at least one; and everything that was
@@ -83,7 +87,7 @@ def solve_groups(
     """
     settings, watch = settings or SolveSettings(), watch or Watch()
     with threadpool_limits(limits=1, user_api="blas"):  # sums in one order, so that the answer is the same everywhere
-        return _solved(problem, groups, rng, settings, start, watch)
+        return _solved(problem, groups, rng, settings, start, watch, tighten)
 
 
 def _solved(
@@ -93,6 +97,7 @@ def _solved(
     settings: SolveSettings,
     start: Genomes | None,
     watch: Watch,
+    tighten: Tighten | None,
 ) -> tuple[list[Found], Archive]:
     archive = Archive(problem, watch)
     parts = [replace(problem, constraints=tuple(group)) for group in groups]
@@ -113,21 +118,24 @@ def _solved(
     by_code = _estimates(problem, rng)
     chains = Chains(genomes, group, archive(genomes), by_code(genomes))
     spread = _spread_of(problem, rng)
+    limits = LimitTables.of(problem, groups, rng)
 
     def temperatures() -> Iterator[float]:
         for share in np.geomspace(settings.anneal.hot, settings.anneal.cold, settings.anneal.n_steps):
             if watch.should_stop():
                 return
             archive.report(float(chains.values.max()))
+            if tighten is not None:
+                tighten(chains.genomes, chains.values, limits.bounds)
             yield float(share) * spread
 
-    anneal(LimitTables.of(problem, groups, rng), chains, archive, by_code, rng, temperatures())
+    anneal(limits, chains, archive, by_code, rng, temperatures())
     answers = _best_of_each(parts, archive)
     for g, part in enumerate(parts):
         if watch.should_stop() or not settings.n_descents:
             break
         own = chains.group == g
-        ends = _apart(chains.genomes[own], chains.values[own], settings.n_descents - 1)
+        ends = far_apart(chains.genomes[own], chains.values[own], settings.n_descents - 1)
         starts = (np.concatenate([answers[g][0][:1], ends[0]]), np.concatenate([answers[g][1][:1], ends[1]]))
         answers[g] = _descended(part, answers[g], starts, archive)
         archive.report(float(answers[g][1][0]))
@@ -203,10 +211,15 @@ def _descended(problem: Problem, answer: Found, starts: Found, archive: Archive)
     return _different(np.concatenate([ends[0], answer[0]]), np.concatenate([ends[1], answer[1]]), KEPT)
 
 
-def _apart(genomes: Genomes, values: Floats, n: int) -> Found:
+def far_apart(genomes: Genomes, values: Floats, n: int) -> Found:
     """Return at most n networks, best first, that differ from each other in a third of their genes.
 
-    The best ends of an annealing are often alike, and the best network is then near a worse end.
+    The best networks of an annealing are often alike, and the best one of all is then near a worse one.
+
+    Args:
+        genomes: (m, 1 + n_slots) networks.
+        values: (m,) their scores.
+        n: number of networks.
     """
     genomes, values = _different(genomes, values, len(genomes))
     chosen: list[int] = []
