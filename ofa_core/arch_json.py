@@ -45,6 +45,7 @@ __all__ = [
     "arch_fields",
     "arch_from_dict",
     "arch_of_row",
+    "arch_text",
     "arch_to_dict",
     "read_arch_dict",
     "resolution_of",
@@ -173,12 +174,17 @@ def read_arch_dict(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in data.items()}
 
 
-def write_arch(path: Path, arch: Arch, space: Space) -> None:
-    """Write `arch.json`: the OFA dict plus `schema` and the space (docs/formats.md)."""
+def arch_text(arch: Arch, space: Space) -> str:
+    """Return the text of `arch.json`: the OFA dict plus `schema` and the space (docs/formats.md)."""
     named = space_fields(space)
     name = named.pop("space")
     record = {"schema": ARCH_SCHEMA, "space": name, **arch_to_dict(arch, space), **named}
-    write_text(path, json.dumps(record) + "\n")
+    return json.dumps(record) + "\n"
+
+
+def write_arch(path: Path, arch: Arch, space: Space) -> None:
+    """Write `arch.json`."""
+    write_text(path, arch_text(arch, space))
 
 
 def _ints(value: Any, name: str) -> list[int]:

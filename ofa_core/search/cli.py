@@ -188,7 +188,7 @@ def search(
     from ofa_core.search.answer import Answer, accuracy_record, write_answer
     from ofa_core.search.device_results import device_record, latency_record
     from ofa_core.search.fleet import common_resolutions, with_members
-    from ofa_core.search.inputs import check_inputs, load_beside, load_latency_of, load_others, load_trained
+    from ofa_core.search.inputs import check_out, load_beside, load_latency_of, load_others, load_trained
     from ofa_core.search.limits import Limits, check_equal_elements, limits_shown, make_problem, warn_of_idle_limits
     from ofa_core.search.network_file import network_file
     from ofa_core.search.proving import finished
@@ -198,7 +198,7 @@ def search(
 
     limits_ms, targets = limits_of(lut, max_latency_ms), targets_of(measure or (), lut)
     check_options(limits_ms, pareto, per_device, bool(targets), algorithm)
-    check_inputs(out, [*(word.path for word in lut), *(beside or ()), accuracy, weights])
+    check_out(out, [*(word.path for word in lut), *(beside or ()), accuracy, weights])
     named: dict[str, Any] = {"latency_ms": limits_ms[0], "confidence": confidence, "top1": min_top1}
     named |= {"mmacs": max_mmacs, "params_m": max_params_m, "energy_mj": max_energy_mj, "memory_mb": max_memory_mb}
     limits = Limits(**named, fixed=tuple(fix or ()), objective=objective or default_objective(min_top1))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ofa_core.errors import OfaError
+from ofa_core.atomic import check_file, check_folder
+from ofa_core.errors import OfaError, OutputError
 from ofa_core.search.device_words import device_name
 
 if TYPE_CHECKING:
@@ -19,25 +20,31 @@ if TYPE_CHECKING:
     from ofa_core.search.trained import Trained
     from ofa_core.space import Space
 
-__all__ = ["check_inputs", "load_beside", "load_latency_of", "load_others", "load_trained"]
+__all__ = ["check_out", "load_beside", "load_latency_of", "load_others", "load_trained"]
 
 _log = logging.getLogger(__name__)
 
 
-def check_inputs(out: Path, files: Sequence[Path | str | None]) -> None:
-    """Check that the files of a search folder replace no input.
+def check_out(out: Path, inputs: Sequence[Path | str | None]) -> None:
+    """Check that a search can write all its files into a folder, and that they replace no input.
 
     Raises:
-        typer.BadParameter: for an input that the search would replace or remove.
+        typer.BadParameter: for an input that the search would replace or remove, or a folder where a file is written.
     """
-    from ofa_core.search.result_folder import REPLACED
+    from ofa_core.search.result_folder import ANSWERS, REPLACED
 
-    for file in (file for file in files if file is not None):
+    for file in (file for file in inputs if file is not None):
         path = Path(file).resolve()
         if path.parent == out.resolve() and path.name in REPLACED:
             raise typer.BadParameter(
                 f"{file} is an input, and would be replaced; name another folder", param_hint="--out"
             )
+    try:
+        check_folder(out / ANSWERS)
+        for name in REPLACED:
+            check_file(out / name)
+    except OutputError as error:
+        raise typer.BadParameter(str(error), param_hint="--out") from error
 
 
 def load_others(luts: list[LutWord], limits_ms: list[float | None], space: Space, fill: bool) -> list[Member]:

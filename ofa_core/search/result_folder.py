@@ -21,6 +21,7 @@ import io
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from ofa_core.arch import Arch
-from ofa_core.arch_json import arch_fields, arch_to_dict, write_arch
-from ofa_core.atomic import write_text
+from ofa_core.arch_json import arch_fields, arch_text, arch_to_dict
+from ofa_core.atomic import atomic_path, check_file, is_visible
 from ofa_core.blocks import BlockSpec
 from ofa_core.csv_fields import safe_cells
 from ofa_core.genomes import decode
@@ -59,6 +60,8 @@ from ofa_core.space import Space
 from ofa_core.space_record import space_columns, space_fields
 
 __all__ = [
+    "ANSWERS",
+    "REPLACED",
     "BlockMs",
     "Sources",
     "later_quantities",
@@ -72,7 +75,7 @@ __all__ = [
 BlockMs = Callable[[BlockSpec, int], float]  # from a block and a resolution to its latency in the table
 
 ANSWERS = "answers"
-# search.json is removed first and written last, so that an incomplete folder is never read as a search.
+# search.json is removed first and appears last, so that an incomplete folder is never read as a search.
 REPLACED = (
     *("search.json", "arch.json", "ofa.json", "candidates.json", "pareto.csv", "blocks.csv", "devices.json"),
     *("measured.csv", "networks.csv", "report.html", "subnet.onnx", "subnet.tflite"),
@@ -114,7 +117,9 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
     """Return the record of a result."""
     best, problem, space = result.best, result.problem, result.space
     named = space_fields(space)
-    limits = {c.name: c.limit for c in problem.constraints} if sources.limits is None else dict(sources.limits)
+    own = {c.name: c.limit for c in problem.constraints}
+    limits = own if sources.limits is None else dict(sources.limits)
+    of_all = {name: limit for name, limit in limits.items() if name not in own}  # of answers, such as the memory
     return SearchRecord(
         space=space.name,
         arch=ArchRecord(**arch_to_dict(best.arch, space)),
@@ -151,7 +156,7 @@ def record_of(result: SearchResult, sources: Sources, loop: LoopResult | None = 
             AnswerRecord(
                 name=answer.name,
                 file=f"{ANSWERS}/{answer.name}.json",
-                limits={c.name: c.limit for c in answer.constraints},
+                limits={c.name: c.limit for c in answer.constraints} | of_all,
                 values=dict(answer.best.values),
                 arch=ArchRecord(**arch_to_dict(answer.best.arch, space)),
             )
@@ -199,10 +204,12 @@ def write_folder(
     loop: LoopResult | None = None,
     devices: Sequence[DeviceRow] = (),
 ) -> None:
-    """Write all files but the network itself; each file appears whole or not at all.
+    """Write all files but the network itself.
+
+    All files are written under temporary names first. So if the disk is full, the files of an earlier search stay.
 
     Args:
-        folder: created if it does not exist; files of an earlier search in it are removed first.
+        folder: created if it does not exist; files of an earlier search in it are replaced or removed.
         result: the result.
         record: its record.
         block_ms: function from a block and a resolution to its latency in the table; None omits `blocks.csv`.
@@ -210,26 +217,29 @@ def write_folder(
         devices: the networks on each of several devices; none omits `devices.json`.
     """
     space, arch = result.space, result.best.arch
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in REPLACED:
-        (folder / name).unlink(missing_ok=True)
-    for earlier in (folder / ANSWERS).glob("*.json"):
-        earlier.unlink()
+    # A stack renames the last file first, so search.json is the last one to appear.
+    texts = {"search.json": json.dumps(record_values(record), indent=1) + "\n"}
     for answer in result.answers:
-        (folder / ANSWERS).mkdir(exist_ok=True)
-        write_arch(folder / ANSWERS / f"{answer.name}.json", answer.best.arch, space)
-    write_arch(folder / "arch.json", arch, space)
-    write_text(folder / "ofa.json", json.dumps(arch_to_dict(arch, space)) + "\n")
-    write_text(folder / "candidates.json", json.dumps(_candidate_rows(result), indent=1) + "\n")
-    _write_csv(folder / "pareto.csv", _front_rows(result, block_ms))
+        texts[f"{ANSWERS}/{answer.name}.json"] = arch_text(answer.best.arch, space)
+    texts["arch.json"] = arch_text(arch, space)
+    texts["ofa.json"] = json.dumps(arch_to_dict(arch, space)) + "\n"
+    texts["candidates.json"] = json.dumps(_candidate_rows(result), indent=1) + "\n"
+    texts["pareto.csv"] = _csv_text(_front_rows(result, block_ms))
     if block_ms is not None:
         latencies = [float(block_ms(block, arch.resolution_px)) for block in space.layout(arch).blocks]
-        _write_csv(folder / "blocks.csv", map(asdict, layers_of(space, arch, latencies)))
+        texts["blocks.csv"] = _csv_text(map(asdict, layers_of(space, arch, latencies)))
     if loop is not None:
-        _write_csv(folder / "measured.csv", map(asdict, _trial_rows(loop, space)))
+        texts["measured.csv"] = _csv_text(map(asdict, _trial_rows(loop, space)))
     if devices:
-        write_text(folder / "devices.json", json.dumps([asdict(row) for row in devices], separators=(",", ":")) + "\n")
-    write_text(folder / "search.json", json.dumps(record_values(record), indent=1) + "\n")
+        texts["devices.json"] = json.dumps([asdict(row) for row in devices], separators=(",", ":")) + "\n"
+    paths = {folder / name: text for name, text in texts.items()}
+    with ExitStack() as files:
+        for path, text in paths.items():
+            files.enter_context(atomic_path(path)).write_text(text, encoding="utf-8")
+        check_file(folder / "search.json").unlink(missing_ok=True)
+        answers = filter(is_visible, (folder / ANSWERS).glob("*.json"))
+        for stale in {*(folder / name for name in REPLACED), *answers} - paths.keys():
+            stale.unlink(missing_ok=True)
 
 
 def _candidate_rows(result: SearchResult) -> list[dict[str, Any]]:
@@ -295,10 +305,10 @@ def later_quantities(names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in (LATENCY_MS.name, TOP1.name)]
 
 
-def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def _csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     listed = list(rows)
     writer = csv.DictWriter(out, list(listed[0]) if listed else ["schema"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(dict(zip(row, safe_cells(row.values()), strict=True)) for row in listed)
-    write_text(path, out.getvalue())
+    return out.getvalue()

@@ -13,7 +13,7 @@ import pytest
 
 from ofa_core.arch_json import arch_from_dict, read_arch_dict
 from ofa_core.blocks import BlockSpec
-from ofa_core.errors import FormatError, InfeasibleConstraintError
+from ofa_core.errors import FormatError, InfeasibleConstraintError, OutputError
 from ofa_core.genomes import encode
 from ofa_core.search.closed_loop import LoopResult, Trial
 from ofa_core.search.exact import every_genome
@@ -21,7 +21,7 @@ from ofa_core.search.problem import Constraint, MeasuredNet
 from ofa_core.search.quantity import Quantity
 from ofa_core.search.result_folder import Sources, record_of, write_folder
 from ofa_core.search.result_schema import AccuracyRecord, LatencyRecord, check_record
-from ofa_core.search.run import fill_front, most_accurate, search
+from ofa_core.search.run import SearchResult, fill_front, most_accurate, search
 from ofa_core.search.saved import read_folder
 from ofa_core.space import Space
 
@@ -241,16 +241,22 @@ def test_what_was_measured_is_written_and_a_later_search_removes_it(
     assert not (tmp_path / "measured.csv").exists()
 
 
+@pytest.fixture
+def two_results(small: Space, stand_ins: Any) -> tuple[SearchResult, SearchResult]:
+    """Two searches with different winners."""
+    latency, accuracy = stand_ins.latency(small, small.resolutions), stand_ins.accuracy(small)
+    first, second = (search(most_accurate(small, latency, accuracy, limit)) for limit in (0.03, 0.04))
+    assert first.best.arch != second.best.arch
+    return first, second
+
+
 @pytest.mark.parametrize("last_call", [1, 3])
-def test_an_interrupted_write_leaves_no_folder_that_is_read(
-    tmp_path: Path, small: Space, stand_ins: Any, last_call: int
+def test_an_interrupted_search_leaves_the_earlier_one(
+    tmp_path: Path, two_results: tuple[SearchResult, SearchResult], last_call: int
 ) -> None:
-    """The files of two searches are never read as one."""
-    problem = most_accurate(small, stand_ins.latency(small, small.resolutions), stand_ins.accuracy(small), 0.04)
-    result = search(problem)
-    write_folder(tmp_path, result, record_of(result, SOURCES))
-    read_folder(tmp_path)
-    (tmp_path / "networks.csv").write_text("of the earlier search\n")
+    first, second = two_results
+    write_folder(tmp_path, first, record_of(first, SOURCES))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     n_calls = 0
 
     def block_ms(block: BlockSpec, px: int) -> float:
@@ -261,10 +267,64 @@ def test_an_interrupted_write_leaves_no_folder_that_is_read(
         return 0.5
 
     with pytest.raises(KeyboardInterrupt):
-        write_folder(tmp_path, result, record_of(result, SOURCES), block_ms=block_ms)
-    assert {path.name for path in tmp_path.iterdir()} <= {"arch.json", "ofa.json", "candidates.json"}
+        write_folder(tmp_path, second, record_of(second, SOURCES), block_ms=block_ms)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("n_bytes", [0, 300, 2000])
+def test_a_full_disk_leaves_the_earlier_search(
+    tmp_path: Path, two_results: tuple[SearchResult, SearchResult], full_disk: Any, n_bytes: int
+) -> None:
+    first, second = two_results
+    write_folder(tmp_path, first, record_of(first, SOURCES))
+    (tmp_path / "report.html").write_text("of the first search")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with full_disk(n_bytes), pytest.raises(OutputError, match="free some space"):
+        write_folder(tmp_path, second, record_of(second, SOURCES))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert read_folder(tmp_path).best.arch == first.best.arch
+
+
+@pytest.mark.parametrize("last_call", [1, 4])
+def test_the_files_of_two_searches_are_never_read_as_one(
+    tmp_path: Path,
+    two_results: tuple[SearchResult, SearchResult],
+    monkeypatch: pytest.MonkeyPatch,
+    last_call: int,
+) -> None:
+    first, second = two_results
+    write_folder(tmp_path, first, record_of(first, SOURCES))
+    (tmp_path / "networks.csv").write_text("of the earlier search\n")
+    n_calls, replace_file = 0, Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == last_call:
+            raise KeyboardInterrupt
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path, second, record_of(second, SOURCES))
+    assert not (tmp_path / "networks.csv").exists()
+    assert not list(tmp_path.glob(".*"))
     with pytest.raises(FormatError, match=r"search\.json: No such file"):
         read_folder(tmp_path)
+
+
+def test_a_link_in_the_folder_stays_a_link(tmp_path: Path, two_results: tuple[SearchResult, SearchResult]) -> None:
+    first, second = two_results
+    (tmp_path / "elsewhere").mkdir()
+    out = tmp_path / "out"
+    for result in (first, second):
+        write_folder(out, result, record_of(result, SOURCES))
+        for name in ("search.json", "arch.json"):
+            if not (out / name).is_symlink():
+                (out / name).rename(tmp_path / "elsewhere" / name)
+                (out / name).symlink_to(tmp_path / "elsewhere" / name)
+    assert read_folder(out).best.arch == second.best.arch
+    assert (out / "search.json").is_symlink()
 
 
 def test_a_new_objective_is_one_quantity(tmp_path: Path, small: Space, stand_ins: Any) -> None:
