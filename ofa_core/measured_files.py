@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,12 @@ from ofa_core.space_record import SPACE_FIELDS, described_differences, space_col
 from ofa_core.table import Context
 
 __all__ = ["MeasuredFile", "MeasuredRows", "write_measured"]
+
+_LOG = logging.getLogger(__name__)
+
+# Repeated measurements of a network that differ by more contradict each other.
+SAME_TOP1 = 2.0  # points
+SAME_LATENCY_PERCENT = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,9 @@ class MeasuredFile:
                 f"{self.path}: {column.name} is at most {max(values):g} as percent; "
                 f"if these are fractions, give --column '{column.name}=fraction'"
             )
-        return MeasuredRows(encode_records(records, space), np.array(values), tuple(roles), tuple(indices))
+        rows = MeasuredRows(encode_records(records, space), np.array(values), tuple(roles), tuple(indices))
+        _warn_of_contradictions(rows, column, self.path)
+        return rows
 
     def context(self) -> Context | None:
         """Return the context of the measurements; None if the file lacks a context column of tables.
@@ -249,6 +258,25 @@ def write_measured(path: Path, file: MeasuredFile, space: Space, columns: list[V
     write_text(path, out.getvalue())
     read = {*SPACE_FIELDS, *kept, *(column.name for column in columns), *file.archs.lists, file.archs.whole}
     return len(one.indices), [name for name in file.header if name not in read]
+
+
+def _warn_of_contradictions(rows: MeasuredRows, column: ValueColumn, path: Path) -> None:
+    """Warn of networks with several values that differ by more than measurements do."""
+    nets, which = np.unique(rows.genomes, axis=0, return_inverse=True)
+    low, high = np.full(len(nets), np.inf), np.full(len(nets), -np.inf)
+    np.minimum.at(low, which.reshape(-1), rows.values)
+    np.maximum.at(high, which.reshape(-1), rows.values)
+    if column.quantity == TOP1:
+        apart, text = high - low, "by up to %.3g points"
+        n = int((apart > SAME_TOP1).sum())
+    else:
+        apart, text = 100 * (high / low - 1), "by up to %.3g %%"
+        n = int((apart > SAME_LATENCY_PERCENT).sum())
+    if n:
+        _LOG.warning(
+            f"%s: the rows of %d network%s differ in %s {text}; models are fitted to their mean",
+            path, n, "" if n == 1 else "s", column.name, apart.max(),
+        )  # fmt: skip
 
 
 def _check_trained(record: Mapping[str, Any], space: Space) -> None:

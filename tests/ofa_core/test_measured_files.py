@@ -181,3 +181,36 @@ def test_published_files(reference_data: Path, name: str, wanted: str | None, fi
         assert [SPACE.macs(arch) for arch in decode(SPACE, rows.genomes[:50])] == macs[:50]
         with pytest.raises(FormatError, match="no column of measured values"):
             file.column()
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ((1, 1.1, 0.99), None),
+        ((1, 1.5, 1), "the rows of 1 network differ in latency_ms by up to 50 %; models are fitted to their mean"),
+    ],
+)
+def test_rows_of_a_network_that_contradict_each_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, factors: tuple[float, ...], message: str | None
+) -> None:
+    first, second = some_archs(n=2)
+    lines = ["space;arch;latency_ms;top1"]
+    rows = [*((first, 10 * factor, 40 * factor) for factor in factors), (second, 20.0, 71.0)]
+    lines += [f'{SPACE.name};"{arch_to_dict(arch, SPACE)}";{ms};{top1}' for arch, ms, top1 in rows]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    file = MeasuredFile.read(tmp_path / "a.csv")
+    assert len(file.select(SPACE, file.column(quantity=LATENCY)).values) == 4
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == (
+        [] if message is None else [message]
+    )
+    caplog.clear()
+    file.select(SPACE, file.column(quantity=TOP1))
+    points = 40 * (max(factors) - min(factors))
+    assert f"differ in top1 by up to {points:.3g} points" in caplog.text
+
+
+def test_equal_rows_of_a_network_are_no_contradiction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.csv").write_text(dictionary_csv(some_archs(n=1) * 6))
+    file = MeasuredFile.read(tmp_path / "a.csv")
+    file.select(SPACE, file.column(quantity=TOP1))  # .6 points apart
+    assert not caplog.records
