@@ -217,10 +217,11 @@ def _escaped(text: str) -> str:
 
 
 def junit_text(result: Gate) -> str:
-    """Return the outcome as JUnit XML: one test case per comparison."""
+    """Return the outcome as JUnit XML: one test case per comparison, and one for blocks that were not compared."""
     rows = _rows(result)
     n_slower = sum(row[-1] == "slower" for row in rows)
-    suite = ET.Element("testsuite", name="latency", tests=str(len(rows)), failures=str(n_slower), errors="0")
+    counts = {"tests": len(rows) + bool(result.n_missing), "failures": n_slower, "skipped": int(bool(result.n_missing))}
+    suite = ET.Element("testsuite", {name: str(n) for name, n in counts.items()}, name="latency", errors="0")
     for name, n_blocks, change, resolution, verdict in rows:
         case = ET.SubElement(suite, "testcase", classname="latency", name=name)
         text = f"{change} over {n_blocks} blocks; limit {100 * result.limit:g} %"
@@ -228,5 +229,8 @@ def junit_text(result: Gate) -> str:
             ET.SubElement(case, "failure", message=text).text = text
         else:
             ET.SubElement(case, "system-out").text = f"{text}; a slow-down is found from {resolution}"
+    if result.n_missing:
+        case = ET.SubElement(suite, "testcase", classname="latency", name="blocks that the new table lacks")
+        ET.SubElement(case, "skipped", message=f"not compared: {result.n_missing} blocks")
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -147,7 +147,7 @@ class Session:
         load_s = s.n_processes * schedule.load_s
         if least_s > LATE * s.budget_s:
             _LOG.warning(
-                "%s: --budget-s %g is too small: %d rounds in each of %d processes take about %.0f s, "
+                "%s: --budget-s %g is too small: %d rounds in each of %d processes take about %.1f s, "
                 "of which loading models takes %.0f s; measuring them nevertheless",
                 name, s.budget_s, s.min_rounds, s.n_processes, least_s, load_s,
             )  # fmt: skip

@@ -26,6 +26,7 @@ from ofa_core.search.steps import LatencySource, is_table
 __all__ = ["Answer", "accuracy_record", "write_answer"]
 
 INT8_NOTE = "the loss by int8 is not predicted (ofa-train accuracy-table --dtype int8 measures it)"
+FLOAT_NOTE = "these are accuracies of int8 networks, and this network is float; its accuracy is probably higher"
 
 _log = logging.getLogger(__name__)
 
@@ -79,9 +80,9 @@ def accuracy_record(accuracy: AccuracyPredictor, source: str | None, *, int8: bo
         int8: True if the network is used in int8.
     """
     percent = accuracy_quantity(accuracy).unit == "%"
-    note = accuracy.note
-    if int8 and accuracy.dtype != DTYPES["int8"]:
-        note = "; ".join(filter(None, (note, INT8_NOTE)))
+    note, measured_int8 = accuracy.note, accuracy.dtype == DTYPES["int8"]
+    if int8 != measured_int8:
+        note = "; ".join(filter(None, (note, INT8_NOTE if int8 else FLOAT_NOTE)))
     return AccuracyRecord(source=source or "built in", label=accuracy.label, note=note, percent=percent)
 
 

@@ -154,7 +154,9 @@ def _lines_of_answers(record: SearchRecord) -> Iterator[str]:
     words = {q.name: f"{{:.4g}} {q.unit}".strip() for q in record.quantities}
     best = {q.name: q.value for q in record.quantities}
     for device in record.devices:
-        if device.limit_ms is not None and not record.answers:
+        if device.limit_ms is None:
+            yield f"{'beside':<11}{device.name}, in the report: {device.latency.label}"
+        elif not record.answers:
             shown = f"{best[device.quantity]:.4g} ms, at most {device.limit_ms:g} ms"
             if device.measured is not None:
                 shown = f"measured {device.measured.latency_ms:.4g} ms, predicted {shown}"

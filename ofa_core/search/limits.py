@@ -122,6 +122,8 @@ def make_problem(
     fixed_px = fixed_resolution(limits.fixed, pixels)
     pixels = tuple(pixels) if fixed_px is None else (fixed_px,)
     known = {"accuracy": accuracy_quantity(accuracy), "latency": latency_quantity(latency)}
+    if limits.top1 is not None and known["accuracy"].unit != "%":
+        _log.warning("--min-top1 %g limits a score that is %s", limits.top1, accuracy.note)
     energy = _energy(latency, limits)
     if energy is not None:
         known["energy"] = energy

@@ -144,7 +144,7 @@ def test_the_command_ends_with_3_and_writes_markdown_and_junit(capsys, files) ->
     suite = ET.parse(files / "gate.xml").getroot()
     cases = {case.get("name"): case.find("failure") is not None for case in suite}
     assert [name for name, failed in cases.items() if failed] == ["kernel 5"]
-    assert (suite.get("tests"), suite.get("failures")) == (str(len(cases)), "1")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == (str(len(cases)), "1", "0")
 
 
 def test_the_command_ends_with_0_where_nothing_is_slower(capsys, files) -> None:
@@ -181,3 +181,11 @@ def test_text_of_others_is_escaped() -> None:
     odd = replace(outcome, context=("device 'a|b<i>' != '`c`'",))
     assert r"device 'a\|b\<i\>' != '\`c\`'" in markdown_text(odd)
     ET.fromstring(junit_text(odd))
+
+
+def test_blocks_that_were_not_compared_are_a_skipped_case() -> None:
+    outcome = replace(gate(compare(table(1), table(2)), 0.03), n_missing=7)
+    suite = ET.fromstring(junit_text(outcome))
+    assert (suite.get("tests"), suite.get("skipped")) == (str(len(suite)), "1")
+    (skipped,) = suite.iter("skipped")
+    assert skipped.get("message") == "not compared: 7 blocks"

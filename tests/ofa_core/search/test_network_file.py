@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_core.search.answer import INT8_NOTE
+from ofa_core.search.answer import FLOAT_NOTE, INT8_NOTE
 from ofa_core.search.cli import main
 from ofa_core.space import Space
 from ofa_core.table import Context, Entry, LatencyTable
@@ -112,6 +112,13 @@ def test_the_loss_by_int8_is_predicted_by_a_table_in_int8_only(lut, tmp_path, ca
     record = json.loads((out / "search.json").read_text())
     assert (INT8_NOTE in record["accuracy"]["note"]) != predicted
     assert record["int8"] is None
+
+
+@pytest.mark.parametrize(("dtype", "differs"), [(None, False), ("int8", True)])
+def test_accuracies_in_int8_are_not_those_of_a_float_network(lut, tmp_path, call, accuracy, dtype, differs):
+    code, text, err = call("--lut", lut(FP32), *LIMIT, "-a", accuracy(dtype), "-o", tmp_path / "out", "--no-report")
+    assert code == 0, err
+    assert (FLOAT_NOTE in text) == differs
 
 
 @pytest.mark.parametrize("dtypes", [("int8", "float32"), ("float16",), ("INT8",)])

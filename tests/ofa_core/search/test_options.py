@@ -161,3 +161,24 @@ def test_limits_that_no_network_meets_are_one_line(call: Any) -> None:
     assert "with one limit changed there is: latency_ms <= " in line  # scores within the limit are below 0
     code, _, err = call("--max-latency-ms", 1, "--fix", "d=3")
     assert (code, "d: 3 in stage 1; choose one of 1, 2" in err) == (1, True)
+
+
+def test_a_smallest_score_is_not_percent(call: Any) -> None:
+    code, _, err = call("--min-top1", 0.1, "--no-report")
+    assert code == 0
+    assert "--min-top1 0.1 limits a score that is not an accuracy: 10 x log10 of the MACs" in err
+
+
+def test_answers_name_the_limit_of_memory(call: Any) -> None:
+    code, text, err = call("--pareto", 3, "--max-memory-mb", 0.08, "--no-report", "--json")
+    assert code == 0, err
+    assert [answer["limits"]["memory_mb"] for answer in json.loads(text)["answers"]] == [0.08] * 3
+
+
+@pytest.mark.parametrize("name", ["pareto.csv", "report.html", "subnet.tflite"])
+def test_a_folder_in_place_of_a_file_is_refused_before_the_search(call: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out" / name).mkdir(parents=True)
+    code, _, err = call("--max-latency-ms", 0.05)
+    assert code == 2
+    assert f"{name} is a folder" in " ".join(err.replace("\u2502", " ").split())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
