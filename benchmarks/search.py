@@ -42,7 +42,7 @@ from ofa_core.spaces import get_space
 from predictors.loading import load_latency
 
 RESOLUTIONS = (160, 176, 192, 208, 224)
-BEST_KNOWN = {15: 78.800, 20: 80.789, 25: 82.222, 30: 83.187, 40: 84.268}
+BEST_KNOWN = {15: 78.800, 20: 80.790, 25: 82.222, 30: 83.187, 40: 84.268}
 MAX_BELOW = 0.05  # points
 MAX_CPU_S = 5.0
 MAX_COMMAND_S, MAX_COMMAND_WITH_REPORT_S = 6.0, 10.0

@@ -44,15 +44,18 @@ class KeySet:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """The functions by which a caller follows a search and ends it.
+    """The functions by which a caller follows a search, steers it and ends it.
 
     Attributes:
         on_batch: called with the number of evaluations and the best score so far.
         should_stop: polled between steps; the best so far is returned when it is True.
+        tighten: called before each step of an annealing with (n, 1 + n_slots) networks, their (n,) scores and the
+            (groups, limits) upper bounds of their costs, which it may lower.
     """
 
     on_batch: Callable[[int, float], None] = lambda _n, _best: None
     should_stop: Callable[[], bool] = lambda: False
+    tighten: Callable[[Genomes, Floats, Floats], None] = lambda _genomes, _scores, _bounds: None
 
 
 class Archive:

@@ -63,7 +63,7 @@ def _solved(problem: Problem, rng: np.random.Generator, watch: Watch) -> tuple[F
     archive(_estimated_front(problem, rng))
     seen = _annealed(problem, archive, rng, watch)
     found = _best(problem, archive)
-    if not len(found[0]):
+    if not len(found[0]) and seen is not None:
         part = turned(problem, _largest(problem))
         archive(solve_groups(part, [part.constraints], rng, watch=watch)[1].seen()[0])
         found = _best(problem, archive)
@@ -130,8 +130,8 @@ def _annealed(problem: Problem, archive: Archive, rng: np.random.Generator, watc
         if len(reached):
             bounds[0, 0] = min(bounds[0, 0], BELOW * float(cost.values(reached).min()))
 
-    quiet = Watch(should_stop=watch.should_stop)
-    _, seen = solve_groups(part, [part.constraints], rng, settings=ANNEALING, watch=quiet, tighten=tighten)
+    below = Watch(should_stop=watch.should_stop, tighten=tighten)
+    _, seen = solve_groups(part, [part.constraints], rng, settings=ANNEALING, watch=below)
     archive(seen.seen()[0])
     return seen
 

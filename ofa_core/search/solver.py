@@ -30,11 +30,9 @@ from ofa_core.search.limit_tables import LimitTables
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.starts import feasible_networks
 
-__all__ = ["SolveSettings", "Tighten", "far_apart", "solve_groups"]
+__all__ = ["SolveSettings", "far_apart", "solve_groups"]
 
 Floats = NDArray[np.float64]
-Tighten = Callable[[Genomes, Floats, Floats], None]
-"""Called before each step with (n, 1 + n_slots) networks, their (n,) scores, and the (G, K) limits to be lowered."""
 EXHAUSTIVE_SIZE = 100_000  # networks; an annealing evaluates as many
 KEPT = 20  # best networks of each group
 N_SPREAD = 1000  # random networks that show the spread of the objective
@@ -64,7 +62,6 @@ def solve_groups(
     settings: SolveSettings | None = None,
     start: Genomes | None = None,
     watch: Watch | None = None,
-    tighten: Tighten | None = None,
 ) -> tuple[list[Found], Archive]:
     """Find the best networks within each group of limits.
 
@@ -75,8 +72,7 @@ def solve_groups(
         settings: effort.
         start: (n, 1 + n_slots) architectures to begin with, such as an earlier answer; a group ignores those beyond its
             limits.
-        watch: informed of the progress; may end the search.
-        tighten: lowers the limits while the networks are annealed; the answers keep the limits of `groups` only.
+        watch: informed of the progress; may end the search, or lower the limits of its annealing.
 
     Returns:
         For each group different feasible networks and their scores, best first, at least one; and everything that was
@@ -87,7 +83,7 @@ def solve_groups(
     """
     settings, watch = settings or SolveSettings(), watch or Watch()
     with threadpool_limits(limits=1, user_api="blas"):  # sums in one order, so that the answer is the same everywhere
-        return _solved(problem, groups, rng, settings, start, watch, tighten)
+        return _solved(problem, groups, rng, settings, start, watch)
 
 
 def _solved(
@@ -97,7 +93,6 @@ def _solved(
     settings: SolveSettings,
     start: Genomes | None,
     watch: Watch,
-    tighten: Tighten | None,
 ) -> tuple[list[Found], Archive]:
     archive = Archive(problem, watch)
     parts = [replace(problem, constraints=tuple(group)) for group in groups]
@@ -125,8 +120,7 @@ def _solved(
             if watch.should_stop():
                 return
             archive.report(float(chains.values.max()))
-            if tighten is not None:
-                tighten(chains.genomes, chains.values, limits.bounds)
+            watch.tighten(chains.genomes, chains.values, limits.bounds)
             yield float(share) * spread
 
     anneal(limits, chains, archive, by_code, rng, temperatures())
