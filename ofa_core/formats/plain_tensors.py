@@ -1,9 +1,9 @@
 """Read plain tensors from a file of `torch.save`, without torch.
 
-Small files such as an accuracy predictor hold names and float32 tensors only. Loading torch for them takes longer than
-a search. The pickle in such a file is a list of instructions; the few that build names, tuples and tensors are followed
-here, and nothing is called, so that no code of the file can run. `plain_tensors` returns None for any other file,
-and `ofa_core.formats.torch_files` reads it or says what is wrong.
+Small files such as an accuracy predictor hold names and float32 tensors only. Loading torch for them takes as long as
+half a search. The pickle in such a file is a list of instructions. Those that build names, tuples and tensors are
+followed here; nothing is called, so no code of the file can run. `plain_tensors` returns None for any other file, and
+`ofa_core.formats.torch_files` reads it or says what is wrong.
 
 Two containers exist (`torch/serialization.py`). The zip file of torch 1.6 and later holds `data.pkl`, and the values
 of each storage as `data/KEY`. The older one is a sequence of pickles: a magic number, a version, facts about the

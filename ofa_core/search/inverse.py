@@ -65,7 +65,8 @@ def _solved(problem: Problem, rng: np.random.Generator, watch: Watch) -> tuple[F
     found = _best(problem, archive)
     if not len(found[0]) and seen is not None:
         part = turned(problem, _largest(problem))
-        archive(solve_groups(part, [part.constraints], rng, watch=watch)[1].seen()[0])
+        quiet = Watch(should_stop=watch.should_stop)  # its scores are those of the target
+        archive(solve_groups(part, [part.constraints], rng, watch=quiet)[1].seen()[0])
         found = _best(problem, archive)
     if not len(found[0]):
         raise _contradiction(problem, archive, rng)
