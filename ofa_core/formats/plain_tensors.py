@@ -28,6 +28,7 @@ __all__ = ["plain_tensors"]
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
+MOST_DIMENSIONS = 64  # of an array of numpy
 DTYPES = {"torch FloatStorage": np.dtype("<f4")}
 MAPPING, TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 _PLAIN = ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE")
@@ -58,16 +59,18 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """Return the array, given the values of its storage."""
+        """Return the array, given the values of its storage; arrays of one storage share their memory."""
+        if len(self.shape) > MOST_DIMENSIONS:
+            raise ValueError("too many dimensions")
         n = math.prod(self.shape)
         expected = tuple(math.prod(self.shape[i + 1 :]) for i in range(len(self.shape)))
         if self.strides != expected or min(self.shape, default=0) < 0 or not 0 <= self.offset <= len(stored) - n:
             raise ValueError("not a whole row-major array")
-        return stored[self.offset : self.offset + n].reshape(self.shape).copy()
+        return stored[self.offset : self.offset + n].reshape(self.shape)
 
 
 def plain_tensors(path: Path) -> dict[str, NDArray[np.float32]] | None:
-    """Return the float32 tensors of a file by their names; None for a file that holds anything else.
+    """Return the float32 tensors of a file by their names, read-only; None for a file that holds anything else.
 
     Raises:
         OSError: if the file cannot be read.
@@ -90,9 +93,10 @@ def _zipped(data: bytes) -> tuple[dict[str, _Tensor], dict[str, NDArray[Any]]]:
         if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
             raise ValueError("another byte order")
         content = _content(io.BytesIO(archive.read(members["data.pkl"])))
-        storages = {}
+        storages: dict[str, NDArray[Any]] = {}
         for tensor in content.values():
-            storages[tensor.key] = np.frombuffer(archive.read(members[f"data/{tensor.key}"]), tensor.dtype)
+            if tensor.key not in storages:
+                storages[tensor.key] = np.frombuffer(archive.read(members[f"data/{tensor.key}"]), tensor.dtype)
             if len(storages[tensor.key]) != tensor.n_stored:
                 raise ValueError("a storage of another size")
     return content, storages
@@ -215,10 +219,12 @@ def _made(
     offset: int = 0,
     shape: tuple[int, ...] = (),
     strides: tuple[int, ...] = (),
-    *_flags: object,
+    _requires_grad: object = None,
+    _hooks: object = None,
+    metadata: object = None,
 ) -> Any:
     if made == _Name(MAPPING) and storage is None:
         return {}
-    if made == _Name(TENSOR) and storage is not None:
+    if made == _Name(TENSOR) and storage is not None and not metadata:  # it can say that the values are to be negated
         return _Tensor(*storage, offset, shape, strides)
     raise ValueError(made.text)

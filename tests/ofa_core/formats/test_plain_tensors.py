@@ -50,6 +50,26 @@ def test_parts_of_one_storage(tmp_path: Path, zipped: bool) -> None:
 
 
 @CONTAINERS
+def test_tensors_of_one_storage_share_their_memory(tmp_path: Path, zipped: bool) -> None:
+    whole = torch.arange(6.0)
+    found = plain_tensors(save({"a": whole, "b": whole, "c": whole[2:]}, tmp_path / "a.pth", zipped))
+    assert found is not None
+    assert np.shares_memory(found["a"], found["b"])
+    assert np.shares_memory(found["a"], found["c"])
+
+
+@CONTAINERS
+def test_many_dimensions_end_at_once(tmp_path: Path, zipped: bool) -> None:
+    class Deep:
+        def __reduce__(self) -> tuple[Any, ...]:
+            storage, ones = torch.storage.TypedStorage(1, dtype=torch.float32, _internal=True), (1,) * 200_000
+            arguments = (storage, 0, ones, ones, False, OrderedDict())
+            return torch._utils._rebuild_tensor_v2, arguments
+
+    assert plain_tensors(save({"a": Deep()}, tmp_path / "a.pth", zipped)) is None
+
+
+@CONTAINERS
 @pytest.mark.parametrize(
     "content",
     [
@@ -59,6 +79,8 @@ def test_parts_of_one_storage(tmp_path: Path, zipped: bool) -> None:
         {"a": torch.zeros(2, dtype=torch.int64), "b": torch.zeros(2)},
         {"a": torch.zeros(2, 3).T},
         {"a": torch.zeros(1).expand(4)},
+        {"a": torch._neg_view(torch.ones(4))},
+        {"a": torch.ones(2), "b": torch._neg_view(torch.ones(2, 3)[1])},
         {"state_dict": {"a": torch.zeros(2)}},
         {1: torch.zeros(2)},
         [torch.zeros(2)],
