@@ -31,7 +31,7 @@ import numpy as np
 
 from ofa_core.arch import Arch
 from ofa_core.arch_json import arch_fields, arch_text, arch_to_dict
-from ofa_core.atomic import atomic_path, check_file, is_visible
+from ofa_core.atomic import atomic_path, check_file, is_visible, naming
 from ofa_core.blocks import BlockSpec
 from ofa_core.csv_fields import safe_cells
 from ofa_core.genomes import decode
@@ -237,9 +237,10 @@ def write_folder(
         for path, text in paths.items():
             files.enter_context(atomic_path(path)).write_text(text, encoding="utf-8")
         check_file(folder / "search.json").unlink(missing_ok=True)
-        answers = filter(is_visible, (folder / ANSWERS).glob("*.json"))
+        answers = {p for p in (folder / ANSWERS).glob("*.json") if is_visible(p) and (p.is_symlink() or p.is_file())}
         for stale in {*(folder / name for name in REPLACED), *answers} - paths.keys():
-            stale.unlink(missing_ok=True)
+            with naming(stale):
+                stale.unlink(missing_ok=True)
 
 
 def _candidate_rows(result: SearchResult) -> list[dict[str, Any]]:

@@ -327,6 +327,21 @@ def test_a_link_in_the_folder_stays_a_link(tmp_path: Path, two_results: tuple[Se
     assert (out / "search.json").is_symlink()
 
 
+def test_a_folder_among_the_answers_stays(tmp_path: Path, two_results: tuple[SearchResult, SearchResult]) -> None:
+    (tmp_path / "answers" / "mine.json").mkdir(parents=True)
+    (tmp_path / "answers" / "link.json").symlink_to("mine.json")
+    result = two_results[0]
+    write_folder(tmp_path, result, record_of(result, SOURCES))
+    assert read_folder(tmp_path).best.arch == result.best.arch
+    assert [path.name for path in (tmp_path / "answers").iterdir()] == ["mine.json"]
+
+
+def test_a_file_that_cannot_be_removed_is_named(tmp_path: Path, two_results: tuple[SearchResult, SearchResult]) -> None:
+    (tmp_path / "networks.csv").mkdir()
+    with pytest.raises(OutputError, match=r"/networks\.csv: "):
+        write_folder(tmp_path, two_results[0], record_of(two_results[0], SOURCES))
+
+
 def test_a_new_objective_is_one_quantity(tmp_path: Path, small: Space, stand_ins: Any) -> None:
     """Neither the search nor its files nor the report hold its name."""
     from ofa_core.search.console import answer_lines
