@@ -99,7 +99,7 @@ def _block_model(table: LatencyTable) -> BlockPredictor:
     model = BlockPredictor().fit(table)
     level, advice = logging.INFO, ""
     if model.mape_ > MAX_ERROR:
-        level, advice = logging.WARNING, ": estimates are rough; measure more blocks (--share, or --plan all)"
+        level, advice = logging.WARNING, ": estimates are rough; measure more blocks (--fraction, or --plan all)"
     _LOG.log(
         level, "%s: blocks that were not measured are estimated; leave-one-out error %.1f %%%s",
         table.context.label, 100 * model.mape_, advice,

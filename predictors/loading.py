@@ -145,13 +145,17 @@ def _of_networks(by_sum: LutPredictor, context: Context, networks: Sequence[Netw
     """Return a model of whole networks where the sums of a table do not give latencies; None where they do.
 
     The model of the reference networks has the table as a prior. It is used if its leave-one-out error is a fifth
-    smaller, and if no energy was measured, because energy is attributed to blocks by their sum.
+    smaller, and if no energy was measured, because energy is attributed to blocks by their sum. Like the sum, it
+    estimates blocks on demand only.
     """
     space, calibration = as_space(by_sum.space), by_sum.calibration
     known = [net for net in networks if net.role == "reference" and net.space == space]
+    known = [net for net in known if by_sum.fill or net.arch.resolution_px in by_sum.resolutions]
     if calibration is None or calibration.is_additive or by_sum.energy_ or len(known) < LEAST_NETWORKS:
         return None
-    whole = NetworkPredictor(space, table=by_sum.table, boost="never", device=context.device, context=context)
+    whole = NetworkPredictor(
+        space, table=by_sum.table, boost="never", device=context.device, context=context, fill=by_sum.fill
+    )
     try:
         whole.fit([net.arch for net in known], [net.latency_ms for net in known])
     except PredictorError:  # such as equal latencies; the note of the sum says that its correction cannot be trusted

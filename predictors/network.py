@@ -58,6 +58,7 @@ class NetworkPredictor(LatencyEstimator):
     Args:
         space: space of the architectures.
         table: the device's latency table, as a prior.
+        fill: True to estimate blocks that this table lacks; otherwise only its complete resolutions are predicted.
         boost: `auto` adds boosted trees from 700 networks on, if xgboost is installed and cross-validation shows a
             gain; `never` does not.
         device: name in tables and plots.
@@ -93,9 +94,11 @@ class NetworkPredictor(LatencyEstimator):
         boost: str = "auto",
         device: str = "",
         context: Context | None = None,
+        fill: bool = True,
     ) -> None:
         self.space = space
         self.table = table
+        self.fill = fill
         self.boost = boost
         self.device = device
         self.context = context
@@ -115,7 +118,7 @@ class NetworkPredictor(LatencyEstimator):
         if self.boost not in ("auto", "never"):
             raise PredictorError(f"boost is {self.boost!r}; auto or never is expected")
         space = as_space(self.space)
-        own = None if self.table is None else table_prior(self.table, space)
+        own = None if self.table is None else table_prior(self.table, space, fill=self.fill)
         priors = [*([] if own is None else [own]), *(as_source(source, space) for source in sources)]
         every = as_genomes(archs, space)
         genomes, y = _once_each(every, as_targets(latency_ms, len(every), "latency_ms"))
@@ -144,9 +147,12 @@ class NetworkPredictor(LatencyEstimator):
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """Resolutions of the measured networks, and those of the space in between."""
+        """Resolutions of the measured networks, and those of the space in between, as far as the own table has them."""
         seen = self.seen_
-        return tuple(sorted({*seen, *(px for px in as_space(self.space).resolutions if seen[0] <= px <= seen[-1])}))
+        known = {*seen, *(px for px in as_space(self.space).resolutions if seen[0] <= px <= seen[-1])}
+        if self.lut_ is not None and not self.lut_.fill:
+            known &= set(self.lut_.resolutions)
+        return tuple(sorted(known))
 
     @property
     def calibrated(self) -> bool:
@@ -304,15 +310,15 @@ def as_source(source: Source, space: Space) -> Estimator:
     )
 
 
-def table_prior(table: LatencyTable, space: Space) -> LutPredictor:
-    """Return the uncalibrated sum of a table, missing blocks estimated, as a prior.
+def table_prior(table: LatencyTable, space: Space, *, fill: bool = True) -> LutPredictor:
+    """Return the uncalibrated sum of a table as a prior; with `fill`, missing blocks are estimated.
 
     Raises:
         PredictorError: if `table` is not a table.
     """
     if not isinstance(table, LatencyTable):
         raise PredictorError(f"table is a {type(table).__name__}; a LatencyTable is expected (LatencyTable.read)")
-    return LutPredictor(space, fill=True).fit(table)
+    return LutPredictor(space, fill=fill).fit(table)
 
 
 def _predictions(priors: Sequence[Estimator], genomes: Genomes) -> Floats:

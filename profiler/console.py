@@ -165,9 +165,7 @@ def _session_lines(m: Measured, wall_s: float) -> list[str]:
         ),
     ]
     if wall_s:
-        lines.append(
-            f"{wall_s:.0f} s, of which {m.timed_s:.0f} s of timed inference ({100 * m.timed_s / wall_s:.0f} %)"
-        )
+        lines.append(f"{wall_s:.0f} s; {m.timed_s:.0f} s of timed inference, earlier runs of the session included")
     worst = max((abs(offset) for offset in m.offsets.values()), default=0.0)
     if worst > 0.01:
         lines.append(f"drift not explained by the speed probe: up to {100 * worst:.1f} %, corrected")
@@ -258,10 +256,11 @@ def show_verification(v: Verification, wall_s: float) -> list[str]:
     ranks = ", ".join(f"{px} px {rho:.3f}" for px, rho in v.spearman_by_resolution().items())
     lines += [
         (
-            f"{len(v.checks)} sub-nets: raw bias of the sum {100 * v.raw_bias:+.1f} %, "
-            f"{METHODS[v.method]} MAPE {100 * v.mape:.2f} %, RMSE {v.rmse_ms:.3f} ms"
+            f"{len(v.checks)} sub-net{'s' if len(v.checks) > 1 else ''}: "
+            f"raw bias of the sum {100 * v.raw_bias:+.1f} %, {METHODS[v.method]} MAPE {100 * v.mape:.2f} %, "
+            f"RMSE {v.rmse_ms:.3f} ms"
         ),
-        f"Spearman {v.spearman:.3f} overall{'; within ' + ranks if ranks else ''}",
+        *([] if v.spearman is None else [f"Spearman {v.spearman:.3f} overall{'; within ' + ranks if ranks else ''}"]),
         f"worst: {100 * v.worst.error:+.1f} % for {v.worst.network.arch}",
         *([f"{v.n_filled} of their blocks are estimated, not measured"] if v.n_filled else []),
         f"machine speed: the speed probe took {v.measured.speed:.2f} x its time in the table's session",

@@ -27,7 +27,7 @@ from devices.facts import Conditions
 from ofa_core.arch import Arch
 from ofa_core.blocks import BlockSpec
 from ofa_core.calibration import MIN_NETWORKS, Calibration, spearman
-from ofa_core.errors import OfaError
+from ofa_core.errors import MissingBlockError, OfaError
 from ofa_core.measured_networks import Network, calibration_of, networks_path, read_networks, write_networks
 from ofa_core.space import Space
 from ofa_core.table import LatencyTable
@@ -148,8 +148,10 @@ class Verification:
         return max(self.checks, key=lambda c: abs(c.error))
 
     @property
-    def spearman(self) -> float:
-        """Rank correlation of prediction and measurement over all sub-nets."""
+    def spearman(self) -> float | None:
+        """Rank correlation of prediction and measurement over all sub-nets; None for fewer than three."""
+        if len(self.checks) < 3:
+            return None
         return spearman([c.predicted_ms for c in self.checks], [c.network.latency_ms for c in self.checks])
 
     def spearman_by_resolution(self) -> dict[int, float]:
@@ -202,7 +204,10 @@ def verify(
     measured_table = LatencyTable.read(table_path)
     table = measured_table if spec.fill is None else spec.fill(measured_table, spec.space)
     calibration, networks = load_calibration(table_path, table)
-    sums_ms = table.sum_ms(spec.space, spec.archs).tolist()  # fails before the session if a block is missing
+    try:
+        sums_ms = table.sum_ms(spec.space, spec.archs).tolist()
+    except MissingBlockError as error:  # before the session
+        raise MissingBlockError(f"{table_path}: {error}; --fill estimates missing blocks") from error
     wanted = [NetworkItem(spec.space, arch) for arch in spec.archs]
     known = _state_networks(networks, wanted)
     before = runner.device.conditions()

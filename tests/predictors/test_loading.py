@@ -12,6 +12,7 @@ from ofa_core.errors import FormatError, PredictorError
 from ofa_core.genomes import decode, sample_genomes
 from ofa_core.measured_networks import networks_path, write_networks
 from ofa_core.spaces import mobilenet_v3
+from predictors import filling
 from predictors.accuracy import AccuracyPredictor, MacsProxy
 from predictors.loading import LatencyFile, load_accuracy, load_latency
 from predictors.lut import LutPredictor
@@ -138,6 +139,28 @@ def test_where_sums_give_no_latency_a_model_of_whole_networks_is_used(
     archs = [net.arch for net in others]
     assert np.abs(predictor.predict(archs) / truth - 1).mean() < 0.5 * np.abs(by_sum.predict(archs) / truth - 1).mean()
     assert predictor.lut is not None  # per-layer latencies stay available
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_model_of_whole_networks_estimates_blocks_on_demand_only(
+    tmp_path, space, make_table, make_networks, caplog, fill
+):
+    networks = launch_bound(make_networks(space, [160, 192], 24))
+    path = written(tmp_path, space, make_table(space, [160, 192]), networks)
+    with caplog.at_level("INFO"):
+        predictor = load_latency(path, fill=fill)
+    assert isinstance(predictor, NetworkPredictor)
+    assert (176 in predictor.resolutions) == fill
+    assert any("blocks that were not measured are estimated" in line for line in caplog.messages) == fill
+    save_predictor(tmp_path / "rig.predictor", predictor)
+    assert load_latency(tmp_path / "rig.predictor").resolutions == predictor.resolutions
+
+
+def test_rough_estimates_name_the_option_that_measures_more_blocks(space, make_table, caplog, monkeypatch):
+    monkeypatch.setattr(filling, "MAX_ERROR", 0.0)
+    with caplog.at_level("WARNING"):
+        LutPredictor(space, fill=True).fit(make_table(space, [160]))
+    assert "measure more blocks (--fraction, or --plan all)" in caplog.text
 
 
 @pytest.mark.parametrize("case", ["additive", "few networks", "no networks", "equal latencies"])

@@ -19,7 +19,7 @@ from ofa_core.spaces import mobilenet_v3, tiny
 from ofa_core.table import LatencyTable
 from profiler.agent_runner import AgentRunner
 from profiler.campaign import profile
-from profiler.console import show_verification
+from profiler.console import show_verification, verification_record
 from profiler.journal import read_journal
 from profiler.plan import reference_archs
 from profiler.remeasure import remeasure_path
@@ -57,6 +57,16 @@ def test_on_a_steady_device_nothing_is_off(tmp_path: Path) -> None:
     assert set(v.spearman_by_resolution()) == {28, 32}
     assert v.worst.error == max((c.error for c in v.checks), key=abs)
     assert v.measured.speed == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("n", "words"), [(1, "1 sub-net:"), (2, "2 sub-nets:")])
+def test_fewer_than_three_networks_have_no_rank_correlation(tmp_path: Path, n: int, words: str) -> None:
+    v = check(table(tmp_path), make_device(), nets(n))
+    lines = show_verification(v, 1.0)
+    assert v.spearman is None
+    assert verification_record(v)["spearman"] is None
+    assert not [line for line in lines if "Spearman" in line]
+    assert [line for line in lines if line.startswith(words)]
 
 
 def test_a_model_of_whole_networks_replaces_the_sums(tmp_path: Path) -> None:
@@ -163,7 +173,7 @@ def test_what_does_not_fit_is_refused_before_or_without_writing(tmp_path: Path) 
     out = table(tmp_path)
     untouched = networks_path(out).read_bytes()
     wide = mobilenet_v3().smallest(32)
-    with pytest.raises(MissingBlockError, match="nearest"):
+    with pytest.raises(MissingBlockError, match=r"t\.csv: .*nearest.*; --fill estimates missing blocks"):
         verify(out, VerifySpec(mobilenet_v3(), [wide], SETTINGS), AgentRunner(make_device(), "sleep"))
     read = LatencyTable.read(out)
     old = LatencyTable(replace(read.context, backend_version="0.0"), read.entries)
