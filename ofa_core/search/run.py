@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ofa_core.arch import Arch
 from ofa_core.errors import InfeasibleConstraintError, OfaError
@@ -162,13 +163,14 @@ def search(
         answers, archive = solve_groups(problem, groups, rng, settings=settings, start=first, watch=watch)
         genomes, _ = answers[0]
     seconds = time.perf_counter() - begin
-    chosen = _spread(genomes[:1], *archive.seen(), problem)
-    inverse = is_inverse(problem)
-    if inverse:
-        problem = turned(problem, float(problem.objective.values(genomes[:1])[0]))
-    seen, scores = _allowed(problem, archive)
-    if inverse:
-        scores = problem.scores(seen)
+    with threadpool_limits(limits=1, user_api="blas"):  # sums in one order, so that the files are the same everywhere
+        chosen = _spread(genomes[:1], *archive.seen(), problem)
+        inverse = is_inverse(problem)
+        if inverse:
+            problem = turned(problem, float(problem.objective.values(genomes[:1])[0]))
+        seen, scores = _allowed(problem, archive)
+        if inverse:
+            scores = problem.scores(seen)
     candidates = make_candidates(problem, chosen)
     front = ParetoArchive(seen.shape[1])
     front.add(seen, -problem.cost.scores(seen), scores)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ofa_core.errors import InfeasibleConstraintError
-from ofa_core.genomes import encode
+from ofa_core.genomes import Genomes, encode
 from ofa_core.search.exact import every_genome
 from ofa_core.search.inverse import is_inverse, solve_inverse, turned
 from ofa_core.search.problem import Constraint, Problem
@@ -53,6 +55,24 @@ def test_further_limits_hold(small: Space, stand_ins: Any) -> None:
     best = search(inverse).best
     assert best.latency_ms == pytest.approx(ms[few & (top1 >= wanted)].min())
     assert best.arch.n_blocks <= 3
+
+
+@pytest.mark.parametrize("inverse", [True, False])
+def test_one_thread_computes_every_value_that_a_search_writes(small: Space, stand_ins: Any, inverse: bool) -> None:
+    problem, seen = stand_ins.problem(small, 1.0), set()
+
+    def values(genomes: Genomes) -> NDArray[np.float64]:
+        seen.update(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return np.asarray(problem.objective.values(genomes))
+
+    watched = replace(problem, objective=replace(problem.objective, values=values))
+    with threadpool_limits(limits=2, user_api="blas"):
+        search(
+            inverse_of(watched, float(problem.objective.values(encode(small, [small.largest(28)]))[0]))
+            if inverse
+            else watched
+        )
+    assert seen == {1}
 
 
 def test_an_accuracy_that_no_network_has_is_one_line(small: Space, stand_ins: Any) -> None:
