@@ -31,6 +31,7 @@ from ofa_core.train.options import (
     WeightsOption,
     Workers,
     range_settings,
+    say_stored,
 )
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ def evaluate(
             own = own if resolution is None else own.at(resolution)
             checkpoint.space.validate(own)
             archs = {str(own): own}
+        say_stored(weights, checkpoint.ranges, how)
         rows = []
         for name, member in archs.items():
             net, px = commands.subnet(checkpoint, member, evaluator), member.resolution_px
@@ -275,7 +277,9 @@ def finetune(
             run = TrainingRun(opened.config, opened.data, out, process, events)
             finetune_subnet(run, sub, checkpoint.space, member, phase, found)
         after = measure(sub, px, evaluator, how, found)
-        print_results([("before", before), (f"after {epochs} epochs", after)], evaluator.labels, process)
+        print_results(
+            [("before", before), (f"after {epochs} epoch{'s' * (epochs != 1)}", after)], evaluator.labels, process
+        )
 
 
 @app.command()
@@ -352,6 +356,7 @@ def export(
             chosen = None if arch is None else read_arch(arch, checkpoint.space, resolution)
             sub, member = commands.net_for(checkpoint, chosen, opened.evaluator)
             found = checkpoint.ranges
+            say_stored(weights, found, how)
             if how is not None and found is None:
                 found = ranges_of(sub, member.resolution_px, opened.evaluator, how)
         write(Finished(sub, (checkpoint.space, member), None if how is None else found))

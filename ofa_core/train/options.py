@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,10 @@ from ofa_core.cli_app import to_file, to_folder
 from ofa_core.cli_options import arch_file, weights_file
 
 if TYPE_CHECKING:
+    from ofa_core.export.network_ranges import Ranges
     from ofa_core.train.int8 import RangeSettings
+
+_LOG = logging.getLogger(__name__)
 
 Data = Annotated[str, typer.Option("--data", help="Images: digits, imagefolder:PATH, cifar10:PATH or npz:TRAIN,VAL.")]
 WEIGHTS_HELP = "Checkpoint of ofa-train, published state dict, folder of a published net, or hub:NAME."
@@ -55,3 +59,9 @@ def range_settings(dtype: str, method: Literal["minmax", "percentile", "mse"], n
     from ofa_core.train.int8 import RangeSettings
 
     return RangeSettings(method, n_images) if dtype == "int8" else None
+
+
+def say_stored(weights: Path, stored: Ranges | None, how: RangeSettings | None) -> None:
+    """Log that a checkpoint holds ranges, which are used in place of those asked for."""
+    if stored is not None and how is not None and stored.note != how.note:
+        _LOG.info("%s holds %s: --ranges and --range-images are not used", weights, stored.note)

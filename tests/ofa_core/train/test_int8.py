@@ -88,14 +88,20 @@ def test_fine_tuning_gives_a_file_that_computes_what_was_trained(run, weights, s
     code, text, err = run("finetune", arch, "--weights", weights, "--epochs", 1, "--lr", 0.01, "--out", sub, *INT8)
     assert code == 0, err
     starts = [line.split()[0] for line in text.splitlines()]
+    assert "after 1 epoch int8" in text
     assert starts == ["sub-net", "before", "before", "after", "after", "before:", "after"]
     read = read_checkpoint(sub)
     assert read.ranges is not None
     assert (read.ranges.method, read.ranges.n_images) == ("minmax", 32)
-    assert run("export", sub, "--batch-size", 8, "--out", out, "--dtype", "int8", "--range-images", 1)[0] == 0
+    unused = "sub.pt holds minmax ranges of 32 images: --ranges and --range-images are not used"
+    code, _, err = run("export", sub, "--batch-size", 8, "--out", out, "--dtype", "int8", "--range-images", 1)
+    assert (code, unused in err) == (0, True)
     x = torch.randn((16, 3, 24, 24), generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     np.testing.assert_allclose(run_file(out, x.numpy()), IntegerNet.of(read.net, read.ranges)(x).numpy(), atol=1e-6)
-    again = run("evaluate", sub, *INT8)[1].splitlines()
+    assert unused in run("evaluate", sub, *INT8, "--ranges", "mse")[2]
+    _, told, err = run("evaluate", sub, *INT8)
+    again = told.splitlines()
+    assert unused not in err
     assert again[2].split()[-4:] == text.splitlines()[4].split()[-4:]
 
 
