@@ -123,7 +123,7 @@ def test_finetune_then_evaluate(capsys, weights, arch, tmp_path):
     out = tmp_path / "sub.pt"
     code, text, err = run(capsys, "finetune", arch, "--weights", weights, "--epochs", 1, "--lr", 0.05, "--out", out)
     assert code == 0, err
-    assert "after 1 epochs" in text
+    assert "after 1 epoch " in text
     assert read_checkpoint(out).arch == tiny().uniform(3, 3, 1, 24)
     code, again, _ = run(capsys, "evaluate", out)
     assert code == 0
