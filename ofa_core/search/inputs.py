@@ -33,9 +33,9 @@ def check_out(out: Path, inputs: Sequence[Path | str | None]) -> None:
     """
     from ofa_core.search.result_folder import ANSWERS, REPLACED
 
+    replaced = {(out / name).resolve() for name in REPLACED}
     for file in (file for file in inputs if file is not None):
-        path = Path(file).resolve()
-        if path.parent == out.resolve() and path.name in REPLACED:
+        if Path(file).resolve() in replaced:
             raise typer.BadParameter(
                 f"{file} is an input, and would be replaced; name another folder", param_hint="--out"
             )

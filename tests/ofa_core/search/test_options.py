@@ -182,3 +182,13 @@ def test_a_folder_in_place_of_a_file_is_refused_before_the_search(call: Any, tmp
     assert code == 2
     assert f"{name}isafolder" in "".join(err.replace("\u2502", "").split())  # the box breaks lines inside words
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_an_input_behind_a_link_in_the_folder_is_not_replaced(call: Any, lut: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "blocks.csv").symlink_to(lut)
+    before = lut.read_bytes()
+    code, _, err = call("--max-latency-ms", 0.05)
+    assert code == 2
+    assert "isaninput,andwouldbereplaced" in "".join(err.replace("\u2502", "").split())
+    assert lut.read_bytes() == before
