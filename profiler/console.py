@@ -165,7 +165,9 @@ def _session_lines(m: Measured, wall_s: float) -> list[str]:
         ),
     ]
     if wall_s:
-        lines.append(f"{wall_s:.0f} s; {m.timed_s:.0f} s of timed inference, earlier runs of the session included")
+        timed, share = f"{m.timed_s:.0f} s of timed inference", 100 * m.timed_s / wall_s
+        shown = f", of which {timed} ({share:.0f} %)" if share <= 100 else f"; {timed} with earlier runs of the session"
+        lines.append(f"{wall_s:.0f} s{shown}")
     worst = max((abs(offset) for offset in m.offsets.values()), default=0.0)
     if worst > 0.01:
         lines.append(f"drift not explained by the speed probe: up to {100 * worst:.1f} %, corrected")
