@@ -16,7 +16,7 @@ import io
 import math
 import pickletools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -200,7 +200,7 @@ class _Machine:
             stack.append(_storage(*stack.pop()))
         elif name == "REDUCE":
             arguments, made = stack.pop(), stack.pop()
-            stack.append(_made(made, *arguments))
+            stack.append(_made(made, arguments))
         elif name == "BUILD" and isinstance(stack[-2], dict):
             stack.pop()  # versions of the modules
         else:
@@ -213,18 +213,11 @@ def _storage(kind: str, dtype: _Name, key: str, _location: str, n: int, view: No
     return key, DTYPES[dtype.text], n
 
 
-def _made(
-    made: _Name,
-    storage: tuple[str, Any, int] | None = None,
-    offset: int = 0,
-    shape: tuple[int, ...] = (),
-    strides: tuple[int, ...] = (),
-    _requires_grad: object = None,
-    _hooks: object = None,
-    metadata: object = None,
-) -> Any:
-    if made == _Name(MAPPING) and storage is None:
+def _made(made: _Name, arguments: Sequence[Any]) -> Any:
+    if made == _Name(MAPPING) and not arguments:
         return {}
-    if made == _Name(TENSOR) and storage is not None and not metadata:  # it can say that the values are to be negated
-        return _Tensor(*storage, offset, shape, strides)
+    if made == _Name(TENSOR):
+        (key, dtype, n_stored), offset, shape, strides, _requires_grad, _hooks, *metadata = arguments
+        if not any(metadata):  # it can say that the values are to be negated
+            return _Tensor(key, dtype, n_stored, offset, shape, strides)
     raise ValueError(made.text)
