@@ -17,6 +17,7 @@ from ofa_core.errors import OfaError
 from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Watch
 from ofa_core.search.closed_loop import LoopResult
+from ofa_core.search.one_thread import in_one_thread
 from ofa_core.search.pareto import ParetoArchive
 from ofa_core.search.problem import Constraint, Problem, make_candidates
 from ofa_core.search.protocols import AccuracyPredictor
@@ -84,6 +85,7 @@ def with_members(problem: Problem, others: Sequence[Member]) -> Problem:
     return replace(problem, constraints=(first, *limits, *further))
 
 
+@in_one_thread
 def search_each(
     problem: Problem,
     names: Sequence[str],

@@ -20,6 +20,7 @@ from ofa_core.genomes import Genomes
 from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Watch
 from ofa_core.search.exact import cheapest, check_feasible
+from ofa_core.search.one_thread import in_one_thread
 from ofa_core.search.pareto import ParetoArchive
 from ofa_core.search.problem import Constraint, Problem, make_candidates
 from ofa_core.search.run import GroupAnswer, SearchResult
@@ -31,6 +32,7 @@ FRONT_SETTINGS = SolveSettings(AnnealSettings(n_chains=60, cold=0.02), n_descent
 MAX_POINTS = 200
 
 
+@in_one_thread
 def search_front(
     problem: Problem,
     n: int,

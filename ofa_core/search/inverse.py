@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ofa_core.errors import InfeasibleConstraintError
 from ofa_core.genomes import Genomes
@@ -21,6 +20,7 @@ from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Archive, Found, Watch
 from ofa_core.search.descent import descend
 from ofa_core.search.exact import check_feasible, loosest_value
+from ofa_core.search.one_thread import in_one_thread
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.solver import Floats, SolveSettings, far_apart, solve_groups
 
@@ -38,6 +38,7 @@ def is_inverse(problem: Problem) -> bool:
     return problem.objective.direction == "min" and sum(not c.is_cap for c in problem.constraints) == 1
 
 
+@in_one_thread
 def solve_inverse(problem: Problem, rng: np.random.Generator, watch: Watch | None = None) -> tuple[Found, Archive]:
     """Find the networks with the smallest cost within the limits.
 
@@ -52,11 +53,7 @@ def solve_inverse(problem: Problem, rng: np.random.Generator, watch: Watch | Non
     Raises:
         InfeasibleConstraintError: if no network within the limits was found.
     """
-    with threadpool_limits(limits=1, user_api="blas"):
-        return _solved(problem, rng, watch or Watch())
-
-
-def _solved(problem: Problem, rng: np.random.Generator, watch: Watch) -> tuple[Found, Archive]:
+    watch = watch or Watch()
     archive = Archive(problem, watch)
     for constraint in problem.constraints:
         check_feasible(replace(problem, constraints=(constraint,)))
@@ -82,9 +79,10 @@ def _solved(problem: Problem, rng: np.random.Generator, watch: Watch) -> tuple[F
 
 def turned(problem: Problem, limit: float) -> Problem:
     """Return the search for the largest value of the target of an inverse problem, within a limit of its objective."""
-    (target,) = (c for c in problem.constraints if not c.is_cap)
     caps = (c for c in problem.constraints if c.is_cap and c.name != problem.objective.name)
-    return replace(problem, objective=target.quantity, constraints=(Constraint(problem.objective, limit), *caps))
+    return replace(
+        problem, objective=_target(problem).quantity, constraints=(Constraint(problem.objective, limit), *caps)
+    )
 
 
 def _largest(problem: Problem) -> float:
@@ -144,8 +142,9 @@ def _descend_below(problem: Problem, limit: float, seen: Archive, archive: Archi
     fits = np.flatnonzero(part.feasible(genomes))
     fits = fits[np.argsort(-values[fits], kind="stable")[:N_STARTS]]
     if len(fits):
-        descend(part, *far_apart(genomes[fits], values[fits], N_DESCENTS), seen)
-        archive(seen.seen()[0])
+        found = Archive(part)
+        descend(part, *far_apart(genomes[fits], values[fits], N_DESCENTS), found)
+        archive(found.seen()[0])
 
 
 def _contradiction(problem: Problem, archive: Archive, rng: np.random.Generator) -> InfeasibleConstraintError:

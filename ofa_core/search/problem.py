@@ -8,11 +8,11 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from ofa_core.arch import Arch
 from ofa_core.errors import OfaError
 from ofa_core.genomes import Genomes, decode
+from ofa_core.search.one_thread import in_one_thread
 from ofa_core.search.quantity import Quantity
 from ofa_core.space import Space
 
@@ -227,12 +227,12 @@ class MeasuredNet:
     high_ms: float
 
 
+@in_one_thread
 def make_candidates(problem: Problem, genomes: Genomes) -> tuple[Candidate, ...]:
     """Return (n, 1 + n_slots) genomes with all quantities of the problem, and their 90 % intervals."""
-    space, quantities = problem.space, problem.quantities
-    with threadpool_limits(limits=1, user_api="blas"):  # as in the search, so that the values are the same everywhere
-        values = {quantity.name: quantity.values(genomes) for quantity in quantities}
-        bounds = {q.name: q.interval(genomes, SHOWN_CONFIDENCE) for q in quantities if q.interval is not None}
+    values = {quantity.name: quantity.values(genomes) for quantity in problem.quantities}
+    bounds = {q.name: q.interval(genomes, SHOWN_CONFIDENCE) for q in problem.quantities if q.interval is not None}
+    space = problem.space
     return tuple(
         Candidate(
             arch,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from ofa_core.arch import Arch
 from ofa_core.errors import InfeasibleConstraintError, OfaError
@@ -21,6 +20,7 @@ from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Archive, Found, Watch
 from ofa_core.search.exact import check_feasible
 from ofa_core.search.inverse import is_inverse, solve_inverse, turned
+from ofa_core.search.one_thread import in_one_thread
 from ofa_core.search.pareto import ParetoArchive
 from ofa_core.search.problem import Candidate, Constraint, Problem, make_candidates
 from ofa_core.search.protocols import AccuracyPredictor, LatencyPredictor
@@ -123,6 +123,7 @@ def most_accurate(
     return Problem(space, pixels, (limit,), accuracy_quantity(accuracy))
 
 
+@in_one_thread
 def search(
     problem: Problem,
     *,
@@ -163,14 +164,13 @@ def search(
         answers, archive = solve_groups(problem, groups, rng, settings=settings, start=first, watch=watch)
         genomes, _ = answers[0]
     seconds = time.perf_counter() - begin
-    with threadpool_limits(limits=1, user_api="blas"):  # sums in one order, so that the files are the same everywhere
-        chosen = _spread(genomes[:1], *archive.seen(), problem)
-        inverse = is_inverse(problem)
-        if inverse:
-            problem = turned(problem, float(problem.objective.values(genomes[:1])[0]))
-        seen, scores = _allowed(problem, archive)
-        if inverse:
-            scores = problem.scores(seen)
+    chosen = _spread(genomes[:1], *archive.seen(), problem)
+    inverse = is_inverse(problem)
+    if inverse:
+        problem = turned(problem, float(problem.objective.values(genomes[:1])[0]))
+    seen, scores = _allowed(problem, archive)
+    if inverse:
+        scores = problem.scores(seen)
     candidates = make_candidates(problem, chosen)
     front = ParetoArchive(seen.shape[1])
     front.add(seen, -problem.cost.scores(seen), scores)
@@ -247,6 +247,7 @@ def _can_hold(problem: Problem) -> bool:
         return False
 
 
+@in_one_thread
 def fill_front(
     result: SearchResult,
     *,

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from ofa_core.genomes import Genomes, sample_genomes
 from ofa_core.search.additive import fitted_table, probed_table
@@ -27,6 +26,7 @@ from ofa_core.search.baselines import BASELINES
 from ofa_core.search.descent import descend
 from ofa_core.search.exact import check_feasible, every_genome
 from ofa_core.search.limit_tables import LimitTables
+from ofa_core.search.one_thread import in_one_thread
 from ofa_core.search.problem import Constraint, Problem
 from ofa_core.search.starts import feasible_networks
 
@@ -54,6 +54,7 @@ class SolveSettings:
     algorithm: str = "anneal"
 
 
+@in_one_thread
 def solve_groups(
     problem: Problem,
     groups: Sequence[Sequence[Constraint]],
@@ -82,8 +83,7 @@ def solve_groups(
         InfeasibleConstraintError: if no architecture meets the limits of a group.
     """
     settings, watch = settings or SolveSettings(), watch or Watch()
-    with threadpool_limits(limits=1, user_api="blas"):  # sums in one order, so that the answer is the same everywhere
-        return _solved(problem, groups, rng, settings, start, watch)
+    return _solved(problem, groups, rng, settings, start, watch)
 
 
 def _solved(

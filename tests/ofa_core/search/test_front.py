@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ofa_core.errors import InfeasibleConstraintError, OfaError
+from ofa_core.genomes import Genomes
 from ofa_core.search.anneal import AnnealSettings
 from ofa_core.search.archive import Watch
 from ofa_core.search.exact import every_genome
@@ -16,6 +19,7 @@ from ofa_core.search.front import search_front
 from ofa_core.search.pareto import pareto_order
 from ofa_core.search.problem import Constraint
 from ofa_core.search.quantity import MMACS, block_sum
+from ofa_core.search.run import fill_front
 from ofa_core.search.solver import SolveSettings
 from ofa_core.space import Space
 from ofa_core.spaces import mobilenet_v3
@@ -76,3 +80,16 @@ def test_confidence_limits_the_upper_bounds_of_a_front(stand_ins: Any) -> None:
     highs = np.array([answer.best.high_ms for answer in found.answers])
     assert found.answers[-1].constraints[0].limit == pytest.approx(9.0)
     assert (highs <= [answer.constraints[0].limit for answer in found.answers]).all()
+
+
+def test_one_thread_computes_every_value_of_a_front(small: Space, stand_ins: Any) -> None:
+    problem, seen = stand_ins.problem(small, 1.0), set()
+
+    def values(genomes: Genomes) -> NDArray[np.float64]:
+        seen.update(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return np.asarray(problem.objective.values(genomes))
+
+    watched = replace(problem, objective=replace(problem.objective, values=values))
+    with threadpool_limits(limits=2, user_api="blas"):
+        fill_front(search_front(watched, 3), n_limits=2)
+    assert seen == {1}
