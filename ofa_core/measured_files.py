@@ -267,15 +267,14 @@ def _warn_of_contradictions(rows: MeasuredRows, column: ValueColumn, path: Path)
     np.minimum.at(low, which.reshape(-1), rows.values)
     np.maximum.at(high, which.reshape(-1), rows.values)
     if column.quantity == TOP1:
-        apart, text = high - low, "by up to %.3g points"
-        n = int((apart > SAME_TOP1).sum())
+        apart, most, unit = high - low, SAME_TOP1, "points"
     else:
-        apart, text = 100 * (high / low - 1), "by up to %.3g %%"
-        n = int((apart > SAME_LATENCY_PERCENT).sum())
+        apart, most, unit = 100 * (high / low - 1), SAME_LATENCY_PERCENT, "%"
+    n = np.count_nonzero(apart > most)
     if n:
         _LOG.warning(
-            f"%s: the rows of %d network%s differ in %s {text}; models are fitted to their mean",
-            path, n, "" if n == 1 else "s", column.name, apart.max(),
+            "%s: the rows of %d network%s differ in %s by up to %.3g %s; models are fitted to their mean",
+            path, n, "" if n == 1 else "s", column.name, apart.max(), unit,
         )  # fmt: skip
 
 

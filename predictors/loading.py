@@ -149,8 +149,8 @@ def _of_networks(by_sum: LutPredictor, context: Context, networks: Sequence[Netw
     estimates blocks on demand only.
     """
     space, calibration = as_space(by_sum.space), by_sum.calibration
-    known = [net for net in networks if net.role == "reference" and net.space == space]
-    known = [net for net in known if by_sum.fill or net.arch.resolution_px in by_sum.resolutions]
+    pixels = {net.arch.resolution_px for net in networks} if by_sum.fill else set(by_sum.resolutions)
+    known = [n for n in networks if n.role == "reference" and n.space == space and n.arch.resolution_px in pixels]
     if calibration is None or calibration.is_additive or by_sum.energy_ or len(known) < LEAST_NETWORKS:
         return None
     whole = NetworkPredictor(

@@ -16,13 +16,15 @@ import io
 import math
 import pickletools
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ofa_core.npz import ZIP_DAMAGE
 
 __all__ = ["plain_tensors"]
 
@@ -36,8 +38,7 @@ _VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list}
 _SHORT_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 # What reading a damaged or unknown file may raise, depending on where the damage is.
-_OTHER = (ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, RuntimeError, MemoryError)
-_OTHER_ZIP = (zipfile.BadZipFile, NotImplementedError)
+_DAMAGE = (*ZIP_DAMAGE, LookupError, AttributeError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,8 @@ def plain_tensors(path: Path) -> dict[str, NDArray[np.float32]] | None:
     data = path.read_bytes()
     try:
         content, storages = (_zipped if zipfile.is_zipfile(path) else _in_sequence)(data)
-        if not content or not all(isinstance(name, str) for name in content):
-            return None
         return {name: tensor.values(storages[tensor.key]) for name, tensor in content.items()}
-    except (*_OTHER, *_OTHER_ZIP):
+    except _DAMAGE:
         return None
 
 
@@ -119,9 +118,11 @@ def _in_sequence(data: bytes) -> tuple[dict[str, _Tensor], dict[str, NDArray[Any
 
 def _content(stream: BinaryIO) -> dict[str, _Tensor]:
     content = _pickled(stream)
-    if not isinstance(content, Mapping) or not all(isinstance(value, _Tensor) for value in content.values()):
-        raise ValueError("not a mapping of tensors")
-    return dict(content)
+    if not isinstance(content, dict) or not content:
+        raise ValueError("not a mapping")
+    if not all(isinstance(name, str) and isinstance(value, _Tensor) for name, value in content.items()):
+        raise ValueError("not names and tensors")
+    return content
 
 
 def _pickled(stream: BinaryIO) -> Any:

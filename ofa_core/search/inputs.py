@@ -33,18 +33,16 @@ def check_out(out: Path, inputs: Sequence[Path | str | None]) -> None:
     """
     from ofa_core.search.result_folder import ANSWERS, REPLACED
 
-    replaced = {(out / name).resolve() for name in REPLACED}
+    try:
+        check_folder(out / ANSWERS)
+        replaced = {check_file(out / name) for name in REPLACED}
+    except OutputError as error:
+        raise typer.BadParameter(str(error), param_hint="--out") from error
     for file in (file for file in inputs if file is not None):
         if Path(file).resolve() in replaced:
             raise typer.BadParameter(
                 f"{file} is an input, and would be replaced; name another folder", param_hint="--out"
             )
-    try:
-        check_folder(out / ANSWERS)
-        for name in REPLACED:
-            check_file(out / name)
-    except OutputError as error:
-        raise typer.BadParameter(str(error), param_hint="--out") from error
 
 
 def load_others(luts: list[LutWord], limits_ms: list[float | None], space: Space, fill: bool) -> list[Member]:
